@@ -1,0 +1,5 @@
+"""``python -m pgmlite``."""
+
+from pgmlite.cli import main
+
+main()

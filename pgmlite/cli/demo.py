@@ -1,0 +1,3 @@
+"""``demo``."""
+def demo() -> int:
+    return 0

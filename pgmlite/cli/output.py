@@ -1,0 +1,285 @@
+"""What the user sees: JSON lines for programs, a bar or plain lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pgmlite.cli.values import human_bytes, human_rate, human_time
+from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
+from pgmlite.core.receiver import Receiver
+from pgmlite.core.sender import Sender
+from pgmlite.errors import PgmliteError
+from pgmlite.net.udp import ReceiverSocket
+from pgmlite.wire.control import Manifest
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+PLAIN_LINES_EVERY = 10.0
+"""Seconds between progress lines where there is no terminal."""
+
+BUFFER_MS = 100
+"""A receive buffer should hold this much of the rate: the longest pause of a busy machine."""
+
+
+def oid_text(oid: int) -> str:
+    """Return an object identifier as the user sees it."""
+    return f"{oid:016x}"
+
+
+class Output(AbstractContextManager["Output"]):
+    """Prints events; used as a context so that a progress bar never outlives an error."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._json = as_json
+        self._started = time.monotonic()
+        self._bar: Progress | None = None
+        self._last_line = self._started
+        if not as_json and sys.stderr.isatty():
+            self._bar = _progress_bar()
+            self._task = self._bar.add_task("", total=None)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self._started
+
+    def event(self, event: str, text: str, **fields: Any) -> None:
+        """Report something: `fields` to programs, `text` to people."""
+        if self._json:
+            print(json.dumps({"event": event, **fields}), flush=True)
+        elif text:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print a line for people, on stderr."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, to programs too."""
+        if self._json:
+            self.event("warning", "", text=text)
+        self.say(f"warning: {text}")
+
+    def bar(self, text: str, done: float, total: float | None) -> None:
+        """Show progress: the bar on a terminal, now and then a line elsewhere."""
+        if self._bar:
+            self._bar.update(self._task, description=text, completed=done, total=total)
+        elif not self._json and time.monotonic() - self._last_line >= PLAIN_LINES_EVERY:
+            self._last_line = time.monotonic()
+            share = f" {done / total:.0%}" if total else ""
+            print(f"{text}{share}", file=sys.stderr, flush=True)
+
+    def hashing(self, done: int, total: int) -> None:
+        """Show how far the hashing of a source is."""
+        self.bar("hashing", done, total)
+
+
+def _progress_bar() -> Progress:
+    # Imported where a terminal wants it: it costs a tenth of a second of every start.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class SendReport:
+    """The listener of a sender."""
+
+    def __init__(self, output: Output, machine: Sender) -> None:
+        self._output = output
+        self._machine = machine
+
+    def counters(self) -> dict[str, Any]:
+        """Counters as in ``--json``."""
+        counters = self._machine.counters
+        return {
+            "seconds": round(self._output.seconds, 3),
+            "cycles": round(self._machine.cycles, 4),
+            "packets": counters.packets,
+            "bytes": counters.bytes,
+            "odata": counters.odata,
+        }
+
+    def adopted(self, action: Adopted) -> None:
+        """Never called for a sender."""
+
+    def superseded(self, action: Superseded) -> None:
+        """Never called for a sender."""
+
+    def damaged(self, action: Damaged) -> None:
+        """Never called for a sender."""
+
+    def progress(self) -> None:
+        """Show how far the cycle is."""
+        cycles = self._machine.cycles
+        self._output.event("progress", "", **self.counters())
+        self._output.bar(f"cycle {int(cycles) + 1}", cycles % 1, 1)
+
+    def warn(self, text: str) -> None:
+        """Pass a warning on."""
+        self._output.warn(text)
+
+    def stopped(self, reason: str) -> None:
+        """Print the summary."""
+        counters = self.counters()
+        text = (
+            f"{reason}: {counters['cycles']:.2f} cycles, {counters['packets']} packets, "
+            f"{human_bytes(counters['bytes'])} in {human_time(counters['seconds'])}"
+        )
+        self._output.event("stopped", text, reason=reason, **counters)
+
+
+class ReceiveReport:
+    """The listener of a receiver."""
+
+    def __init__(self, output: Output, machine: Receiver, socket: ReceiverSocket) -> None:
+        self._output = output
+        self._machine = machine
+        self._socket = socket
+
+    def counters(self) -> dict[str, Any]:
+        """Counters as in ``--json``."""
+        counters = self._machine.counters
+        return {
+            "seconds": round(self._output.seconds, 3),
+            "cycles": round(self._machine.cycles, 4),
+            "packets": counters.packets,
+            "bytes": counters.bytes,
+            "odata": counters.odata,
+            "lost": self._machine.lost,
+            "duplicates": counters.duplicates,
+            "damaged": counters.damaged,
+            "refused": dict(sorted(counters.refused.items())),
+            "kernel_drops": self._socket.kernel_drops,
+        }
+
+    def adopted(self, action: Adopted) -> None:
+        """Show what is being received."""
+        manifest, rate = action.manifest, action.rate
+        self._output.event(
+            "manifest",
+            f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
+            f"announced at {human_rate(rate)}; no key: integrity is checked, origin is not",
+            oid=oid_text(manifest.oid),
+            name=manifest.name,
+            size=manifest.size,
+            symbol_size=manifest.symbol_size,
+            blocks=manifest.blocks,
+            digest=manifest.object_digest.hex(),
+            rate=rate,
+            symbols=action.symbols,
+        )
+        granted = self._socket.granted
+        wanted = rate * BUFFER_MS // 8000
+        if granted < wanted:
+            held = granted * 8000 // rate
+            self._output.warn(
+                f"the receive buffer of {human_bytes(granted)} holds {held} ms of "
+                f"{human_rate(rate)}: packets may be lost; as root: sysctl -w "
+                f"net.core.rmem_max={wanted}"
+            )
+
+    def superseded(self, action: Superseded) -> None:
+        """Say that the object changed."""
+        self._output.event(
+            "superseded",
+            f"object {oid_text(action.oid)} is no longer sent, {oid_text(action.by)} is: "
+            "starting anew",
+            oid=oid_text(action.oid),
+            by=oid_text(action.by),
+        )
+
+    def damaged(self, action: Damaged) -> None:
+        """Say that a block has to be fetched again."""
+        self._output.event(
+            "damaged",
+            f"block {action.block} does not match its digest: fetching it again",
+            block=action.block,
+        )
+
+    def progress(self) -> None:
+        """Show what is there, or why there is nothing."""
+        stored, symbols = self._machine.progress
+        self._output.event("progress", "", stored=stored, symbols=symbols, **self.counters())
+        if not self._machine.counters.packets:
+            refused = self._machine.counters.refused.total()
+            text = f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
+        elif not self._machine.manifest:
+            text = "receiving, no manifest yet"
+        else:
+            text = "receiving"
+        self._output.bar(text, stored, symbols or None)
+
+    def warn(self, text: str) -> None:
+        """Pass a warning on."""
+        self._output.warn(text)
+
+    def complete(self, manifest: Manifest, path: str) -> None:
+        """Say that the object was verified and published."""
+        counters = self.counters()
+        drops = f", {counters['kernel_drops']} of them here" if counters["kernel_drops"] else ""
+        self._output.event(
+            "complete",
+            f"complete: {path}, {human_bytes(manifest.size)} verified in "
+            f"{human_time(counters['seconds'])}, {counters['cycles']:.2f} cycles, "
+            f"{counters['lost']} packets lost{drops}",
+            oid=oid_text(manifest.oid),
+            path=path,
+            size=manifest.size,
+            digest=manifest.object_digest.hex(),
+            **counters,
+        )
+
+    def failed(self, error: PgmliteError, part: str) -> None:
+        """Print the summary of a transfer that did not complete; the error itself is not said."""
+        stored, symbols = self._machine.progress
+        counters = self.counters()
+        share = f"{stored / symbols:.1%}" if symbols else "nothing"
+        self._output.event(
+            "failed",
+            f"incomplete: {share} of the object is in {part} and will be used by the next run; "
+            f"{counters['packets']} packets, {counters['lost']} lost, "
+            f"{sum(counters['refused'].values())} refused"
+            if symbols
+            else "",
+            error=str(error),
+            exit_code=error.exit_code,
+            stored=stored,
+            symbols=symbols,
+            **counters,
+        )
+
+
+def seconds_to_ns(seconds: float | None) -> int | None:
+    """Return seconds of the command line in ns."""
+    return None if seconds is None else int(seconds * SECOND)

@@ -1,0 +1,148 @@
+"""Words of the command line to values and back."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+
+from pgmlite.errors import UsageError
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.layout import (
+    IPV6_UDP_HEADERS,
+    MAX_PACKET,
+    MIN_SYMBOL_SIZE,
+    SYMBOL_ALIGNMENT,
+)
+
+SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+ETHERNET_MTU = 1_500
+IPV6_MINIMUM_MTU = 1_280
+MIN_MTU = 576
+MAX_MTU = MAX_PACKET + IPV6_UDP_HEADERS
+
+
+def parse_rate(text: str) -> int | None:
+    """Return ``10M``, ``2.5G``, ``64000`` in bit/s; None for ``max``.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if text == "max":
+        return None
+    number, suffix = (text[:-1], text[-1]) if text[-1:] in set("kKMG") else (text, "")
+    try:
+        rate = Decimal(number) * SUFFIXES[suffix]
+        if not rate.is_finite():
+            raise InvalidOperation
+    except InvalidOperation:
+        raise UsageError(
+            f"rate {text}: give bits a second such as 500k, 10M or 2.5G, or max"
+        ) from None
+    return int(rate)
+
+
+def parse_share(text: str) -> float:
+    """Return ``5%`` or ``0.05`` as a number from 0 to 1.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise UsageError(f"{text}: give a share such as 5% or 0.05")
+    return share
+
+
+def parse_start(text: str, size: int) -> int:
+    """Return ``50%`` or a byte offset as an offset into `size` bytes.
+
+    Raises:
+        UsageError: It is neither, or outside the object.
+    """
+    if text.endswith("%"):
+        share = parse_share(text)
+        return int(size * share) if share < 1 else 0
+    try:
+        offset = int(text)
+    except ValueError:
+        offset = -1
+    if offset < 0 or (offset and offset >= size):
+        raise UsageError(f"start {text}: give a share such as 50%, or a byte offset below {size}")
+    return offset
+
+
+def parse_oid(text: str) -> int:
+    """Return 16 hexadecimal digits as an object identifier.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    try:
+        if len(text) != 16:
+            raise ValueError
+        return int(text, 16)
+    except ValueError:
+        raise UsageError(f"object {text}: give its 16 hexadecimal digits, as send prints them") from None
+
+
+def choose_symbol_size(
+    symbol_size: int | None, mtu: int | None, *, hops: int, interface_mtu: int
+) -> int:
+    """Return the symbol size in bytes (spec: OBJ-2).
+
+    Packets that stay on one link may use its whole MTU; what lies behind a router is unknown, so
+    that packets which go there fit the smallest IPv6 path (RFC 8085 section 3.2).
+
+    Raises:
+        UsageError: A size is out of its limits, or does not fit the interface.
+    """
+    if mtu is None:
+        mtu = min(interface_mtu, ETHERNET_MTU if hops == 1 else IPV6_MINIMUM_MTU)
+    elif not MIN_MTU <= mtu <= min(interface_mtu, MAX_MTU):
+        limit = min(interface_mtu, MAX_MTU)
+        raise UsageError(f"MTU {mtu}: must be {MIN_MTU} to {limit} bytes on this interface")
+    room = mtu - IPV6_UDP_HEADERS - HEADER_SIZE
+    if symbol_size is None:
+        return room - room % SYMBOL_ALIGNMENT
+    if symbol_size % SYMBOL_ALIGNMENT or not MIN_SYMBOL_SIZE <= symbol_size:
+        raise UsageError(
+            f"symbol size {symbol_size}: must be a multiple of {SYMBOL_ALIGNMENT}, "
+            f"at least {MIN_SYMBOL_SIZE}"
+        )
+    needed = symbol_size + IPV6_UDP_HEADERS + HEADER_SIZE
+    if needed > MAX_MTU or needed > interface_mtu:
+        raise UsageError(
+            f"symbol size {symbol_size}: needs an MTU of {needed}, the interface has {interface_mtu}"
+        )
+    return symbol_size
+
+
+def human_bytes(count: float) -> str:
+    """Return a number of bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_rate(rate: int | None) -> str:
+    """Return bit/s with an SI unit."""
+    if not rate:
+        return "full speed"
+    for unit, factor in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if rate >= factor:
+            return f"{rate / factor:g} {unit}"
+    return f"{rate} bit/s"
+
+
+def human_time(seconds: float) -> str:
+    """Return a duration for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,5 @@
+"""The protocol machines: rows, time and randomness in; actions out. No socket, clock, file or thread.
+
+Read `machine` first: the contract that `sender` and `receiver` share and that `pgmlite.net` and
+`pgmlite.sim` drive.
+"""

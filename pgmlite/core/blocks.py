@@ -1,0 +1,147 @@
+"""What of an object is there: source blocks, symbols, the index (spec/protocol.md section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.wire.batch import Offsets, Octets
+from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.layout import DIGEST_SIZE
+
+Symbols = npt.NDArray[np.int64]
+
+
+def runs(numbers: Symbols) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) places of the stretches of `numbers` that count up by one."""
+    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+    edges = [0, *breaks.tolist(), len(numbers)]
+    return zip(edges[:-1], edges[1:], strict=True)
+
+
+class SymbolMap:
+    """Which symbols of an object are stored, and which blocks that makes whole.
+
+    Blocks are unknown until the manifest comes: until then only symbols are counted.
+    """
+
+    def __init__(self, size: int, symbol_size: int) -> None:
+        """
+        Args:
+            size: Bytes in the object.
+            symbol_size: Bytes in a symbol.
+        """
+        self.symbols = -(-size // symbol_size)
+        # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
+        self._have: npt.NDArray[np.bool_] = np.zeros(self.symbols, np.bool_)
+        self.stored = 0
+        self._block_symbols = 0
+        self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+
+    def set_blocks(self, block_symbols: int) -> list[int]:
+        """Group the symbols in blocks; return the blocks that are whole already."""
+        starts = np.arange(0, self.symbols, block_symbols)
+        have = np.add.reduceat(self._have, starts, dtype=np.int32)
+        self._block_symbols = block_symbols
+        self._missing = np.minimum(block_symbols, self.symbols - starts).astype(np.int32) - have
+        return [int(block) for block in np.flatnonzero(self._missing == 0)]
+
+    def add(self, symbols: Symbols) -> tuple[npt.NDArray[np.intp] | slice, list[int]]:
+        """Mark `symbols`, (n,) of any order, as stored.
+
+        Returns:
+            The places in `symbols` that are new (a slice if all are, in one ascending run), and
+            the blocks that became whole.
+        """
+        first, last = int(symbols[0]), int(symbols[-1])
+        count = len(symbols)
+        if last - first == count - 1 and (count == 1 or bool((np.diff(symbols) == 1).all())):
+            span = self._have[first : last + 1]
+            if not span.any():
+                span[:] = True
+                return slice(0, count), self._count(first, last, count)
+        _, places = np.unique(symbols, return_index=True)
+        places = places[~self._have[symbols[places]]]
+        fresh = symbols[places]
+        self._have[fresh] = True
+        self.stored += len(fresh)
+        if not self._block_symbols or not len(fresh):
+            return places, []
+        blocks, counts = np.unique(fresh // self._block_symbols, return_counts=True)
+        self._missing[blocks] -= counts.astype(np.int32)
+        return places, [int(block) for block in blocks[self._missing[blocks] == 0]]
+
+    def _count(self, first: int, last: int, count: int) -> list[int]:
+        """Account for the new run `first` to `last`; return the blocks it made whole."""
+        self.stored += count
+        if not self._block_symbols:
+            return []
+        whole = []
+        for block in range(first // self._block_symbols, last // self._block_symbols + 1):
+            start = block * self._block_symbols
+            within = min(last + 1, start + self._block_symbols) - max(first, start)
+            self._missing[block] -= within
+            if not self._missing[block]:
+                whole.append(block)
+        return whole
+
+    def is_whole(self, block: int) -> bool:
+        """Whether every symbol of `block` is stored; only once the blocks are known."""
+        return not self._missing[block]
+
+    def fill(self, block: int) -> None:
+        """Mark every symbol of `block` as stored."""
+        self._set(block, True)
+
+    def drop(self, block: int) -> None:
+        """Mark every symbol of `block` as missing."""
+        self._set(block, False)
+
+    def _set(self, block: int, have: bool) -> None:
+        start = block * self._block_symbols
+        span = self._have[start : start + self._block_symbols]
+        before = int(np.count_nonzero(span))
+        span[:] = have
+        after = len(span) if have else 0
+        self.stored += after - before
+        self._missing[block] = len(span) - after
+
+
+class IndexAssembly:
+    """Collects the index, one digest a block, and checks it against the manifest (spec: IDX-1)."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._bytes: Octets = np.zeros(manifest.index_size, np.uint8)
+        self._have: npt.NDArray[np.bool_] = np.zeros(manifest.index_packets, np.bool_)
+        self.is_verified = False
+
+    def add(self, offsets: Offsets, payload: Octets) -> bool:
+        """Take pieces: (n,) byte offsets, (n, width) bytes.
+
+        Returns:
+            False if the whole index was there and did not verify: it starts anew.
+        """
+        width = payload.shape[1]
+        size = self._manifest.index_size
+        for offset, piece in zip(offsets.tolist(), payload, strict=True):
+            if width != min(self._manifest.symbol_size, size - offset):
+                continue  # of another length than this place has; negative past the end
+            self._bytes[offset : offset + width] = piece
+            self._have[offset // self._manifest.symbol_size] = True
+        return self.check()
+
+    def check(self) -> bool:
+        """Verify the index if it is whole; `False` if that failed."""
+        if not self._have.all():
+            return True
+        self.is_verified = digest(self._bytes.data) == self._manifest.index_digest
+        if not self.is_verified:
+            self._have[:] = False
+        return self.is_verified
+
+    def block_digest(self, block: int) -> bytes:
+        """Return the digest that `block` must have; only once the index is verified."""
+        return self._bytes[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE].tobytes()

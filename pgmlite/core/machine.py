@@ -1,0 +1,124 @@
+"""The contract of every machine: what goes in, what comes out (spec/decisions.md, record 3).
+
+A driver calls ``start(now)`` once, then ``receive(now, batch)`` for what arrives and ``tick(now)``
+when ``deadline`` has passed, and performs the returned actions in order. Early or repeated ticks
+do nothing. ``now`` is integer nanoseconds of a clock that never goes back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgmlite.wire.batch import Octets, PacketBatch, Rows
+from pgmlite.wire.control import Manifest
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRange:
+    """Bytes of the object: the payload of ODATA, read by the driver straight into its buffer."""
+
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transmit:
+    """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter."""
+
+    rows: Rows
+    payload: bytes | ObjectRange
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Make room for an object of `size` bytes; answer with ``Receiver.resume(extents)``.
+
+    The extents are the (start, stop) byte ranges that already hold data of an earlier run. Nothing
+    is cut off before the object is published: `size` may be a stranger's invention.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write `payload`, (n, width) bytes, as one run at `offset` of the object.
+
+    The view is only good until the driver reads the next packets.
+    """
+
+    offset: int
+    payload: Octets
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Compare stored bytes with `digest`; answer with ``Receiver.verified(now, block, ok)``."""
+
+    block: int
+    offset: int
+    length: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """The manifest of the object being received is in hand; `symbols` were stored before it."""
+
+    manifest: Manifest
+    symbols: int
+    rate: int
+    """bit/s that the sender announces; 0: not limited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """The senders of object `oid` are gone and another object is on offer: starting anew."""
+
+    oid: int
+    by: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """What was stored for `block` does not match its digest: it will be fetched again."""
+
+    block: int
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """Every block is verified: leave the group and publish."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The sender has sent what it was asked to send."""
+
+
+Action = (
+    Transmit | Prepare | Store | Verify | Adopted | Superseded | Damaged | Complete | Finished
+)
+
+
+class Machine(Protocol):
+    """What `pgmlite.net` and `pgmlite.sim` drive."""
+
+    @property
+    def deadline(self) -> int | None:
+        """When to call ``tick`` next, in ns; None: only after a packet."""
+
+    def start(self, now: int) -> list[Action]:
+        """Begin; call once, before anything else."""
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets that arrived; never raises, whatever they say."""
+
+    def tick(self, now: int) -> list[Action]:
+        """Do what is due; does nothing before ``deadline``."""

@@ -1,0 +1,392 @@
+"""The receiver: joins at any time, keeps what comes past, stops when every block verifies.
+
+spec/protocol.md section 6 (RCV). The states, and what moves between them::
+
+    LISTENING --data--> COLLECTING --manifest--> RECEIVING --last block verified--> COMPLETE
+        `----------------manifest------------------^
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.blocks import IndexAssembly, SymbolMap, runs
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.machine import (
+    Action,
+    Adopted,
+    Complete,
+    Damaged,
+    Prepare,
+    Store,
+    Superseded,
+    Verify,
+)
+from pgmlite.core.serial import SequenceTracker
+from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
+from pgmlite.wire.layout import PacketType
+
+
+class State(Enum):
+    """Where a receiver is on its way."""
+
+    LISTENING = auto()
+    COLLECTING = auto()
+    RECEIVING = auto()
+    COMPLETE = auto()
+
+
+class Event(Enum):
+    """What moves a receiver from state to state."""
+
+    DATA = auto()
+    MANIFEST = auto()
+    LAST_BLOCK = auto()
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.LISTENING, Event.DATA): State.COLLECTING,
+    (State.LISTENING, Event.MANIFEST): State.RECEIVING,
+    (State.COLLECTING, Event.MANIFEST): State.RECEIVING,
+    (State.RECEIVING, Event.MANIFEST): State.RECEIVING,
+    (State.RECEIVING, Event.LAST_BLOCK): State.COMPLETE,
+}
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a receiver has seen since its start, over all objects; names as in ``--json``."""
+
+    packets: int = 0
+    bytes: int = 0
+    odata: int = 0
+    duplicates: int = 0
+    damaged: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+class _Transfer:
+    """One object being received; thrown away whole when another takes its place."""
+
+    def __init__(self, oid: int, size: int, symbol_size: int, now: int) -> None:
+        self.oid = oid
+        self.size = size
+        self.symbol_size = symbol_size
+        self.heard = now
+        self.odata_bytes = 0
+        self.symbols = SymbolMap(size, symbol_size)
+        self.extents: list[tuple[int, int]] = []
+        self.manifest: Manifest | None = None
+        self.index: IndexAssembly | None = None
+        self.pending: deque[int] = deque()
+        self.verified: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+
+    def learn(self, manifest: Manifest) -> None:
+        """Take the manifest: group the symbols in blocks, queue what can be verified."""
+        self.manifest = manifest
+        self.index = IndexAssembly(manifest)
+        self.index.check()
+        self.verified = np.zeros(manifest.blocks, np.bool_)
+        self.pending.extend(self.symbols.set_blocks(manifest.block_symbols))
+        self.queue_extents()
+
+    def queue_extents(self) -> None:
+        """Queue the blocks that an earlier run left something of."""
+        # spec: RCV-8: the index is the journal: what matches it is there, whoever wrote it.
+        if self.manifest is None:
+            return
+        for start, stop in self.extents:
+            stop = min(stop, self.size)
+            first = start // self.manifest.block_size
+            self.pending.extend(range(first, -(-stop // self.manifest.block_size)))
+        self.extents = []
+
+
+class Receiver:
+    """One receiver of one object. See `pgmlite.core.machine` for how to drive it."""
+
+    def __init__(self, config: ReceiverConfig) -> None:
+        self._config = config
+        self._transfer: _Transfer | None = None
+        self._senders: dict[tuple[Source, int, int], SequenceTracker] = {}
+        self._evicted_lost = 0
+        self._evicted_received = 0
+        self.state = State.LISTENING
+        self.counters = Counters()
+
+    # What drivers and reports ask.
+
+    @property
+    def deadline(self) -> int | None:
+        """0 (at once) while blocks wait to be verified, else None."""
+        transfer = self._transfer
+        if transfer and transfer.pending and transfer.index and transfer.index.is_verified:
+            return 0
+        return None
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """The manifest of the object being received, once it came."""
+        return self._transfer.manifest if self._transfer else None
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Symbols stored and symbols in the object; (0, 0) before the first packet."""
+        transfer = self._transfer
+        return (transfer.symbols.stored, transfer.symbols.symbols) if transfer else (0, 0)
+
+    @property
+    def lost(self) -> int:
+        """Packets missing by their sequence numbers, over all senders of the object."""
+        return self._evicted_lost + sum(tracker.lost for tracker in self._senders.values())
+
+    @property
+    def cycles(self) -> float:
+        """Object lengths that went by, lost ones included."""
+        transfer = self._transfer
+        received = self._evicted_received + sum(t.received for t in self._senders.values())
+        if not transfer or not transfer.size or not received:
+            return 0.0
+        return transfer.odata_bytes / transfer.size * (1 + self.lost / received)
+
+    # The machine's contract.
+
+    def start(self, now: int) -> list[Action]:
+        """Begin to listen: nothing to do until a packet comes."""
+        return []
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take a batch; what does not belong is counted in ``counters.refused``."""
+        if self.state is State.COMPLETE or not len(batch):
+            return []
+        self.counters.packets += len(batch)
+        self.counters.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
+        if batch.kind is PacketType.SPM:
+            return self._receive_spms(now, batch)
+        actions: list[Action] = []
+        if self._transfer is None and batch.kind is PacketType.ODATA:
+            actions += self._adopt_unannounced(now, batch)
+        transfer = self._transfer
+        if transfer is None:
+            return actions
+        mine = self._belonging(transfer, batch)
+        if not len(mine):
+            return actions
+        transfer.heard = now
+        self._track(mine)
+        if mine.kind is PacketType.ODATA:
+            actions += self._receive_odata(transfer, mine)
+        elif transfer.index and not transfer.index.is_verified:
+            if not transfer.index.add(mine.offsets, mine.payload):
+                self.counters.refused["index"] += 1
+        return actions + self._verify_some()
+
+    def tick(self, now: int) -> list[Action]:
+        """Verify some of the blocks that wait for it."""
+        return self._verify_some()
+
+    def resume(self, extents: list[tuple[int, int]]) -> None:
+        """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
+        if self._transfer:
+            self._transfer.extents = extents
+            self._transfer.queue_extents()
+
+    def verified(self, block: int, *, ok: bool) -> list[Action]:
+        """Take the answer to `Verify`."""
+        transfer = self._transfer
+        if transfer is None or transfer.manifest is None:
+            return []
+        if ok:
+            transfer.symbols.fill(block)
+            transfer.verified[block] = True
+            return self._complete_if_whole(transfer)
+        if not transfer.symbols.is_whole(block):
+            return []  # the guess that an earlier run had finished it was wrong
+        # spec: RCV-6
+        transfer.symbols.drop(block)
+        self.counters.damaged += 1
+        return [Damaged(block)]
+
+    # Choosing the object.
+
+    def _enter(self, event: Event) -> None:
+        self.state = TRANSITIONS[self.state, event]
+
+    def _refuse(self, reason: str, count: int) -> list[Action]:
+        self.counters.refused[reason] += count
+        return []
+
+    def _admissible(self, oid: int, size: int, symbol_size: int) -> str:
+        """Return why the object can't be taken, or an empty string."""
+        if self._config.oid not in (None, oid):
+            return "object"
+        # spec: RCV-2
+        if size > self._config.max_object_size or -(-size // symbol_size) > self._config.max_symbols:
+            return "too_large"
+        return ""
+
+    def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take the object of the first packet before its manifest is known (spec: RCV-1)."""
+        first = batch.rows[0]
+        oid, size, symbol_size = int(first["oid"]), int(first["size"]), int(first["symbol_size"])
+        if reason := self._admissible(oid, size, symbol_size):
+            return self._refuse(reason, len(batch))
+        self._enter(Event.DATA)
+        self._transfer = _Transfer(oid, size, symbol_size, now)
+        return [Prepare(size)]
+
+    def _receive_spms(self, now: int, batch: PacketBatch) -> list[Action]:
+        actions: list[Action] = []
+        for place in range(len(batch)):
+            one = batch.select(slice(place, place + 1))
+            try:
+                spm = parse_spm(one.payload.tobytes())
+                actions += self._receive_spm(now, one, spm)
+            except RefusedPacket as refusal:
+                self.counters.refused[refusal.reason] += 1
+        return actions
+
+    def _receive_spm(self, now: int, batch: PacketBatch, spm: Spm) -> list[Action]:
+        row = batch.rows[0]
+        oid, size, symbol_size = int(row["oid"]), int(row["size"]), int(row["symbol_size"])
+        transfer = self._transfer
+        known = transfer.manifest if transfer else None
+        if known and known.oid == oid and known.raw == spm.manifest:
+            assert transfer
+            transfer.heard = now
+            self._track(batch)
+            return []
+        # spec: RCV-3
+        if manifest_oid(spm.manifest) != oid:
+            raise RefusedPacket("manifest", "its digest is not the oid")
+        try:
+            manifest = parse_manifest(spm.manifest)
+        except ObjectError as error:
+            raise RefusedPacket("manifest", str(error)) from error
+        if (manifest.size, manifest.symbol_size) != (size, symbol_size):
+            raise RefusedPacket("manifest", "it contradicts the header")
+        if reason := self._admissible(oid, size, symbol_size):
+            raise RefusedPacket(reason)
+        actions: list[Action] = []
+        if transfer is None or transfer.oid != oid:
+            if transfer and transfer.manifest:
+                # spec: RCV-4
+                if now - transfer.heard < self._config.switch_after:
+                    raise RefusedPacket("object")
+                actions.append(Superseded(transfer.oid, oid))
+            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
+            self._forget_senders()
+            actions.append(Prepare(size))
+        elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
+            # The unannounced packets that were taken first had a forged header.
+            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
+            actions.append(Prepare(size))
+        self._enter(Event.MANIFEST)
+        actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
+        transfer.heard = now
+        transfer.learn(manifest)
+        self._track(batch)
+        return actions + self._complete_if_whole(transfer)
+
+    # Taking packets of the object.
+
+    def _belonging(self, transfer: _Transfer, batch: PacketBatch) -> PacketBatch:
+        """Return the packets of `transfer`'s object; count the others."""
+        rows = batch.rows
+        mine = rows["oid"] == np.uint64(transfer.oid)
+        if int(rows["symbol_size"][0]) != transfer.symbol_size:
+            mine[:] = False
+        mine &= rows["size"] == np.uint64(transfer.size)
+        if mine.all():
+            return batch
+        # spec: RCV-5
+        self.counters.refused["object"] += len(batch) - int(np.count_nonzero(mine))
+        return batch.select(mine)
+
+    def _track(self, batch: PacketBatch) -> None:
+        """Count received and lost packets by (source, tsi, channel) (spec: RCV-9)."""
+        rows = batch.rows
+        channel = int(rows["channel"][0])
+        sqns = rows["sqn"].astype(np.uint32)
+        tsis = rows["tsi"]
+        first = tsis[0]
+        if len(batch) == 1 or bool((tsis == first).all()):
+            self._tracker(batch.source, int(first), channel, sqns).update(sqns)
+            return
+        for tsi in np.unique(tsis):
+            some = sqns[tsis == tsi]
+            self._tracker(batch.source, int(tsi), channel, some).update(some)
+
+    def _tracker(
+        self, source: Source, tsi: int, channel: int, sqns: npt.NDArray[np.uint32]
+    ) -> SequenceTracker:
+        key = (source, tsi, channel)
+        tracker = self._senders.pop(key, None)
+        if tracker is None:
+            while len(self._senders) >= self._config.max_senders:
+                # Strangers can invent senders without end: the longest silent one goes.
+                self._evict(next(iter(self._senders)))
+            tracker = SequenceTracker(int(sqns[0]))
+        self._senders[key] = tracker
+        return tracker
+
+    def _evict(self, key: tuple[Source, int, int]) -> None:
+        tracker = self._senders.pop(key)
+        self._evicted_lost += tracker.lost
+        self._evicted_received += tracker.received
+
+    def _forget_senders(self) -> None:
+        for key in list(self._senders):
+            self._evict(key)
+
+    def _receive_odata(self, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
+        self.counters.odata += len(batch)
+        transfer.odata_bytes += batch.payload.size
+        symbols = batch.offsets // transfer.symbol_size
+        places, whole = transfer.symbols.add(symbols)
+        transfer.pending.extend(whole)
+        if isinstance(places, slice):
+            return [Store(int(batch.offsets[0]), batch.payload)]
+        self.counters.duplicates += len(batch) - len(places)
+        if not len(places):
+            return []
+        offsets, payload = batch.offsets[places], batch.payload[places]
+        return [
+            Store(int(offsets[start]), payload[start:stop])
+            for start, stop in runs(symbols[places])
+        ]
+
+    def _verify_some(self) -> list[Action]:
+        transfer = self._transfer
+        if not transfer or not transfer.manifest or not transfer.index:
+            return []
+        if not transfer.index.is_verified:
+            return []
+        actions: list[Action] = []
+        manifest = transfer.manifest
+        while transfer.pending and len(actions) < self._config.resume_blocks:
+            block = transfer.pending.popleft()
+            if not transfer.verified[block]:
+                offset = block * manifest.block_size
+                length = min(manifest.block_size, manifest.size - offset)
+                actions.append(Verify(block, offset, length, transfer.index.block_digest(block)))
+        return actions
+
+    def _complete_if_whole(self, transfer: _Transfer) -> list[Action]:
+        if (
+            self.state is not State.RECEIVING
+            or not transfer.manifest
+            or not transfer.index
+            or not transfer.index.is_verified
+            or not transfer.verified.all()
+        ):
+            return []
+        self._enter(Event.LAST_BLOCK)
+        return [Complete(transfer.manifest)]

@@ -1,0 +1,339 @@
+"""The loops that drive the machines: clock, signals, waiting; socket to machine to disk."""
+
+from __future__ import annotations
+
+import errno
+import select
+import signal
+import time
+from collections import Counter
+from dataclasses import dataclass
+from types import FrameType
+from typing import Protocol
+
+import numpy as np
+
+from pgmlite.core.impair import Loss
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Action,
+    Adopted,
+    Complete,
+    Damaged,
+    Finished,
+    ObjectRange,
+    Prepare,
+    Store,
+    Superseded,
+    Transmit,
+    Verify,
+)
+from pgmlite.core.receiver import Receiver
+from pgmlite.core.sender import Sender
+from pgmlite.errors import Interrupted, NetworkError, TimedOut
+from pgmlite.net.storage import PartFile, SourceFile
+from pgmlite.net.udp import PASSING, ReceiverSocket, SenderSocket
+from pgmlite.wire import batch as wire
+from pgmlite.wire.layout import MAX_PACKET
+
+READ_LIMIT = 65_536
+"""Bytes one read can give."""
+
+READ_BUFFER = 16 * READ_LIMIT
+"""Bytes read before the machine gets them: reads of one sender make one batch."""
+
+POLL = 100 * MS
+"""Longest wait before signals and time limits are looked at again."""
+
+REJOIN_AFTER = 5 * SECOND
+"""Silence after which the group is joined anew: a switch may have forgotten us."""
+
+REPORT_EVERY = 1 * SECOND
+
+
+class Stop:
+    """Turns SIGINT and SIGTERM into `Interrupted` at the next safe point."""
+
+    def __init__(self) -> None:
+        self._signal: signal.Signals | None = None
+
+    def install(self) -> None:
+        """Take over both signals, in the main thread."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number)
+
+    def check(self) -> None:
+        """
+        Raises:
+            Interrupted: A signal came.
+        """
+        if self._signal:
+            raise Interrupted(f"stopped by {self._signal.name}")
+
+
+class Listener(Protocol):
+    """What the loops tell the user."""
+
+    def adopted(self, action: Adopted) -> None:
+        """The manifest came."""
+
+    def superseded(self, action: Superseded) -> None:
+        """Another object took this one's place."""
+
+    def damaged(self, action: Damaged) -> None:
+        """A block did not verify and will be fetched again."""
+
+    def progress(self) -> None:
+        """Called about once a second."""
+
+    def warn(self, text: str) -> None:
+        """Something the user can mend."""
+
+
+def _sleep(nanoseconds: int) -> None:
+    if nanoseconds > 0:
+        time.sleep(min(nanoseconds, POLL) / SECOND)
+
+
+@dataclass(slots=True)
+class SendLoop:
+    """Drives a `Sender` until it is finished or stopped."""
+
+    machine: Sender
+    socket: SenderSocket
+    source: SourceFile
+    buffer: wire.PacketBuffer
+    listener: Listener
+    stop: Stop
+    _down_since: int | None = None
+
+    def run(self) -> None:
+        """
+        Raises:
+            Interrupted: A signal came.
+            DiskError: The source changed or can't be read.
+            NetworkError: Packets can't be sent, and waiting would not help.
+        """
+        now = time.monotonic_ns()
+        self.machine.start(now)
+        report = now + REPORT_EVERY
+        while True:
+            self.stop.check()
+            for action in self.machine.tick(now):
+                if isinstance(action, Finished):
+                    return
+                if isinstance(action, Transmit):
+                    self._transmit(action, now)
+            now = time.monotonic_ns()
+            if now >= report:
+                report = now + REPORT_EVERY
+                self.source.check()
+                self.listener.progress()
+            deadline = self.machine.deadline
+            if deadline is not None and deadline > now:
+                _sleep(deadline - now)
+                now = time.monotonic_ns()
+
+    def _transmit(self, burst: Transmit, now: int) -> None:
+        count = len(burst.rows)
+        if isinstance(burst.payload, ObjectRange):
+            length = burst.payload.length
+            self.source.read_into(self._pieces(count, length), burst.payload.offset)
+        else:
+            length = len(burst.payload)
+            if count == 1 and length > len(self.buffer.payloads[0]):
+                # An SPM may be longer than a small symbol.
+                self._send(memoryview(burst.rows.tobytes() + burst.payload), MAX_PACKET, now)
+                return
+            at = 0
+            for piece in self._pieces(count, length):
+                piece[:] = burst.payload[at : at + len(piece)]
+                at += len(piece)
+        self.buffer.write_headers(burst.rows)
+        self._send(self.buffer.packets(count, length), self.buffer.stride, now)
+
+    def _pieces(self, count: int, length: int) -> list[memoryview]:
+        """Return the places of `length` payload bytes in the first `count` packets."""
+        pieces = self.buffer.payloads[:count]
+        short = sum(map(len, pieces)) - length
+        if short:
+            pieces[-1] = pieces[-1][:-short]
+        return pieces
+
+    def _send(self, packets: memoryview, stride: int, now: int) -> None:
+        try:
+            self.socket.send(packets, stride)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                raise NetworkError(
+                    f"{self.socket.channel}: packets do not fit the interface's MTU; lower --mtu"
+                ) from error
+            if error.errno not in PASSING:
+                raise NetworkError(f"{self.socket.channel}: {error.strerror}") from error
+            self._wait_for_link(error, now)
+        else:
+            if self._down_since is not None:
+                seconds = (now - self._down_since) / SECOND
+                self.listener.warn(f"{self.socket.channel}: sending again after {seconds:.1f} s")
+                self._down_since = None
+
+    def _wait_for_link(self, error: OSError, now: int) -> None:
+        """Say once that the link is down, and give it time; the carousel goes on by the clock."""
+        if self._down_since is None:
+            self._down_since = now
+            self.listener.warn(f"{self.socket.channel}: {error.strerror}; trying on")
+        _sleep(POLL)
+        if error.errno in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL):
+            try:
+                self.socket.reopen()
+            except NetworkError:
+                return  # still gone: the next burst tries again
+
+
+class ReceiveLoop:
+    """Drives a `Receiver` until its object is published, time is up, or it is stopped."""
+
+    def __init__(
+        self,
+        machine: Receiver,
+        socket: ReceiverSocket,
+        part: PartFile,
+        listener: Listener,
+        stop: Stop,
+        *,
+        timeout: int | None,
+        loss: Loss | None,
+    ) -> None:
+        """
+        Args:
+            timeout: ns from the start; None: wait for ever.
+            loss: Drops packets on purpose, for tests and demonstrations.
+        """
+        self._machine = machine
+        self._socket = socket
+        self._part = part
+        self._listener = listener
+        self._stop = stop
+        self._timeout = timeout
+        self._loss = loss
+        memory = bytearray(READ_BUFFER)
+        self._view = memoryview(memory)
+        self._octets = np.frombuffer(memory, np.uint8)
+        self._refused: Counter[str] = machine.counters.refused
+        self._heard = 0
+        self._is_down = False
+
+    def run(self) -> Complete:
+        """
+        Raises:
+            Interrupted: A signal came.
+            TimedOut: `timeout` passed.
+            DiskError: The disk refuses.
+        """
+        now = time.monotonic_ns()
+        end = None if self._timeout is None else now + self._timeout
+        self._heard = now
+        report = now + REPORT_EVERY
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        done = self._perform(self._machine.start(now))
+        while done is None:
+            self._stop.check()
+            if end is not None and now >= end:
+                raise TimedOut("the time limit passed")
+            if now >= report:
+                report = now + REPORT_EVERY
+                self._listener.progress()
+            deadline = self._machine.deadline
+            wait = POLL if deadline is None else max(0, min(POLL, deadline - now))
+            if end is not None:
+                wait = min(wait, end - now)
+            if poller.poll(wait / MS):
+                done = self._read()
+            now = time.monotonic_ns()
+            if done is None and deadline is not None and now >= deadline:
+                done = self._perform(self._machine.tick(now))
+            if now - self._heard >= REJOIN_AFTER:
+                self._rejoin(now)
+                poller = select.poll()
+                poller.register(self._socket, select.POLLIN)
+        return done
+
+    def _read(self) -> Complete | None:
+        """Read what is there, up to a buffer, and give it to the machine in few batches."""
+        stretches: list[tuple[int, int, int, tuple[str, int]]] = []
+        position = 0
+        while position <= READ_BUFFER - READ_LIMIT:
+            try:
+                arrival = self._socket.read_into(self._view[position:])
+            except OSError as error:
+                self._listener.warn(f"{self._socket.channel}: {error.strerror}")
+                break
+            if arrival is None:
+                break
+            if not arrival.length:
+                self._refused["short"] += 1
+                continue
+            if stretches:
+                start, length, stride, source = stretches[-1]
+                joins = stride == arrival.stride and source == arrival.source
+                if joins and length % stride == 0:
+                    stretches[-1] = (start, length + arrival.length, stride, source)
+                    position += arrival.length
+                    continue
+            stretches.append((position, arrival.length, arrival.stride, arrival.source))
+            position += arrival.length
+        now = time.monotonic_ns()
+        if position:
+            self._heard = now
+        for start, length, stride, source in stretches:
+            octets = self._octets[start : start + length]
+            for batch in wire.read(octets, stride, source, self._refused):
+                kept = self._loss.apply(batch) if self._loss else batch
+                done = self._perform(self._machine.receive(now, kept))
+                if done:
+                    return done
+        return None
+
+    def _perform(self, actions: list[Action]) -> Complete | None:
+        """Do what the machine says; return `Complete` once the object is published."""
+        todo = actions
+        while todo:
+            follow_up: list[Action] = []
+            for action in todo:
+                match action:
+                    case Store():
+                        self._part.write(action.offset, action.payload)
+                    case Verify():
+                        ok = self._part.matches(action.offset, action.length, action.digest)
+                        follow_up += self._machine.verified(action.block, ok=ok)
+                    case Prepare():
+                        self._machine.resume(self._part.prepare(action.size))
+                    case Adopted():
+                        self._part.require(action.manifest.size)
+                        self._listener.adopted(action)
+                    case Superseded():
+                        self._listener.superseded(action)
+                    case Damaged():
+                        self._listener.damaged(action)
+                    case Complete():
+                        # Leave first: syncing may take long, and the group costs others.
+                        self._socket.close()
+                        self._part.publish(action.manifest.size)
+                        return action
+            todo = follow_up
+        return None
+
+    def _rejoin(self, now: int) -> None:
+        self._heard = now
+        try:
+            self._socket.rejoin()
+            self._is_down = False
+        except NetworkError as error:
+            if not self._is_down:
+                self._listener.warn(f"{error}; waiting for it")
+            self._is_down = True

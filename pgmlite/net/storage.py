@@ -1,0 +1,267 @@
+"""Disks: the source file of a sender, the partial file of a receiver (spec/protocol.md RCV-7, RCV-8).
+
+Files are read and written with positioned calls, never mapped: mapped pages would count as memory
+of the process, and a full disk would be a signal instead of an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from blake3 import blake3
+
+from pgmlite.errors import DiskError
+from pgmlite.wire.batch import Octets
+from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
+
+Progress = Callable[[int, int], None]
+"""Called with bytes done and bytes in all."""
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or os.strerror(error.errno or 0)
+
+
+class SourceFile:
+    """A file to send, and the proof that it has not changed since it was hashed."""
+
+    def __init__(self, path: Path) -> None:
+        """
+        Raises:
+            DiskError: It can't be read, or is not a regular file.
+        """
+        self.path = path
+        try:
+            # Opening a FIFO would wait for its writer.
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise DiskError(f"source {path}: {_reason(error)}") from error
+        status = os.fstat(self._fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(self._fd)
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise DiskError(f"source {path}: is {kind}; give a file")
+        self.size = status.st_size
+        self._identity = self._identify(status)
+        if self.size > MAX_OBJECT_SIZE:
+            raise DiskError(f"source {path}: too large")
+
+    @staticmethod
+    def _identify(status: os.stat_result) -> tuple[int, int, int]:
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def check(self) -> None:
+        """Make sure the file is still what was hashed (spec: SND-7).
+
+        Raises:
+            DiskError: It changed.
+        """
+        if self._identify(os.fstat(self._fd)) != self._identity:
+            raise DiskError(f"source {self.path}: changed while it was sent; start the sender anew")
+
+    def read_into(self, pieces: Sequence[memoryview], offset: int) -> None:
+        """Fill `pieces`, one after the other, from byte `offset` of the file.
+
+        Raises:
+            DiskError: The file can't be read or is shorter than it was.
+        """
+        wanted = sum(map(len, pieces))
+        try:
+            done = os.preadv(self._fd, pieces, offset)
+        except OSError as error:
+            raise DiskError(f"source {self.path}: {_reason(error)}") from error
+        if done != wanted:
+            self.check()
+            raise DiskError(f"source {self.path}: short read at byte {offset + done}")
+
+    def describe(
+        self, symbol_size: int, block_symbols: int, progress: Progress | None = None
+    ) -> tuple[Manifest, bytes]:
+        """Hash the file; return its manifest and its index.
+
+        Raises:
+            DiskError: It can't be read, or changed meanwhile.
+        """
+        block_size = symbol_size * block_symbols
+        whole = blake3()
+        digests: list[bytes] = []
+        buffers = [memoryview(bytearray(min(block_size, self.size))) for _ in range(3)]
+        waiting: deque[tuple[Future[bytes], Future[object]]] = deque()
+
+        def finish() -> None:
+            block_digest, whole_updated = waiting.popleft()
+            digests.append(block_digest.result())
+            whole_updated.result()
+
+        # The digests of the blocks and of the object are made side by side, from the same bytes,
+        # one thread each: hashing lets other threads run.
+        with ThreadPoolExecutor(1) as blocks, ThreadPoolExecutor(1) as wholes:
+            for number, offset in enumerate(range(0, self.size, block_size)):
+                if len(waiting) == len(buffers):
+                    finish()
+                block = buffers[number % len(buffers)][: self.size - offset]
+                self.read_into([block], offset)
+                waiting.append((blocks.submit(digest, block), wholes.submit(whole.update, block)))
+                if progress:
+                    progress(offset + len(block), self.size)
+            while waiting:
+                finish()
+        self.check()
+        index = b"".join(digests)
+        name = object_name(self.path.name)
+        manifest = Manifest(
+            symbol_size, block_symbols, self.size, whole.digest(), digest(index), name
+        )
+        return manifest, index
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+class PartFile:
+    """What a receiver has so far: ``OUTPUT.part`` beside the output, sparse, locked.
+
+    The output itself stays untouched until `publish`.
+    """
+
+    def __init__(self, output: Path) -> None:
+        """
+        Raises:
+            DiskError: The folder can't be written, or another receiver is at work on it.
+        """
+        self.output = output
+        self.path = output.with_name(output.name + ".part")
+        self._buffer = np.zeros(0, np.uint8)
+        self._fd = -1
+        if output.is_dir():
+            raise DiskError(f"output {output}: is a folder; name the file to write")
+        if not output.parent.is_dir():
+            raise DiskError(f"output {output}: folder {output.parent} does not exist")
+        if self.path.exists() and not self.path.is_file():
+            raise DiskError(f"partial file {self.path}: is not a regular file; move it away")
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._fd = os.open(self.path, flags, 0o666)
+        except OSError as error:
+            raise DiskError(f"partial file {self.path}: {_reason(error)}") from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._fd)
+            raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
+
+    def prepare(self, size: int) -> list[tuple[int, int]]:
+        """Grow to `size` bytes, sparse; return the extents that hold data.
+
+        Raises:
+            DiskError: The file system can't hold a file of that size.
+        """
+        try:
+            held = os.fstat(self._fd).st_size
+            if held < size:
+                os.ftruncate(self._fd, size)
+            return list(self._extents(min(held, size)))
+        except OSError as error:
+            raise self._error(error) from error
+
+    def _extents(self, end: int) -> Iterator[tuple[int, int]]:
+        """Yield the ranges below `end` that are not holes."""
+        position = 0
+        while position < end:
+            try:
+                start = os.lseek(self._fd, position, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole to the end
+                    return
+                raise
+            if start >= end:
+                return
+            position = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
+            yield start, position
+
+    def require(self, size: int) -> None:
+        """Make sure that an object of `size` bytes fits beside what is on the disk.
+
+        Raises:
+            DiskError: It does not.
+        """
+        disk = os.fstatvfs(self._fd)
+        free = disk.f_bavail * disk.f_frsize + os.fstat(self._fd).st_blocks * 512
+        if free < size:
+            raise DiskError(
+                f"output {self.output}: the object has {size} bytes, the disk has {free} free"
+            )
+
+    def write(self, offset: int, payload: Octets) -> None:
+        """Write (n, width) bytes as one run at byte `offset`.
+
+        Raises:
+            DiskError: The disk is full or broken; what is there stays.
+        """
+        run = memoryview(np.ascontiguousarray(payload).reshape(-1))
+        try:
+            while run:
+                done = os.pwrite(self._fd, run, offset)
+                run, offset = run[done:], offset + done
+        except OSError as error:
+            raise self._error(error) from error
+
+    def matches(self, offset: int, length: int, expected: bytes) -> bool:
+        """Whether `length` stored bytes at `offset` have the digest `expected`.
+
+        Raises:
+            DiskError: They can't be read.
+        """
+        if len(self._buffer) < length:
+            self._buffer = np.empty(length, np.uint8)
+        block = memoryview(self._buffer)[:length]
+        try:
+            done = os.preadv(self._fd, [block], offset)
+        except OSError as error:
+            raise self._error(error) from error
+        return done == length and digest(block) == expected
+
+    def publish(self, size: int) -> None:
+        """Put the verified bytes in the output's place, at once and for good (spec: RCV-7).
+
+        Raises:
+            DiskError: The partial file stays, the output is untouched.
+        """
+        try:
+            os.ftruncate(self._fd, size)
+            with contextlib.suppress(FileNotFoundError):
+                # Replacing a file keeps its permissions, as rewriting it would.
+                os.fchmod(self._fd, stat.S_IMODE(os.stat(self.output).st_mode))
+            os.fsync(self._fd)
+            os.replace(self.path, self.output)
+            folder = os.open(self.output.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise self._error(error) from error
+
+    def close(self) -> None:
+        """Close the file; an empty one goes, any other stays for the next run."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            status = os.fstat(self._fd)
+            if not status.st_blocks and os.path.samestat(status, os.stat(self.path)):
+                self.path.unlink()
+        os.close(self._fd)
+        self._fd = -1
+
+    def _error(self, error: OSError) -> DiskError:
+        return DiskError(f"partial file {self.path}: {_reason(error)}")

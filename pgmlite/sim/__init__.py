@@ -1,0 +1,1 @@
+"""The same machines under a virtual clock; never imports `pgmlite.net`."""

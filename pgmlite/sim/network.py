@@ -1,0 +1,241 @@
+"""A virtual-clock network: senders, receivers, and links that delay, lose, reorder and repeat.
+
+Everything is a function of the seed: same seed, same trace (spec/decisions.md, record 3).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+import numpy as np
+
+from pgmlite.core.impair import Loss
+from pgmlite.core.machine import (
+    MS,
+    Action,
+    Machine,
+    ObjectRange,
+    Prepare,
+    Store,
+    Transmit,
+    Verify,
+)
+from pgmlite.core.receiver import Receiver
+from pgmlite.errors import UsageError
+from pgmlite.wire.batch import Octets, PacketBatch
+from pgmlite.wire.control import digest
+from pgmlite.wire.layout import PacketType
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The way from the network to one node.
+
+    Attributes:
+        latency: One way, ns.
+        loss: Probability that a packet is dropped, 0 to 1.
+        reorder: Probability that a packet is delayed by up to `jitter` more.
+        jitter: ns.
+        duplicate: Probability that a packet comes twice.
+    """
+
+    latency: int = 1 * MS
+    loss: float = 0.0
+    reorder: float = 0.0
+    jitter: int = 2 * MS
+    duplicate: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "reorder", "duplicate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name} {getattr(self, name)}: must be 0 to 1")
+        if self.latency < 0 or self.jitter < 0:
+            raise UsageError("latency and jitter: must not be negative")
+
+
+class MemoryStore:
+    """What a simulated receiver has on its disk."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        """
+        Args:
+            data: What an earlier run left.
+        """
+        self.data = bytearray(data)
+
+    def prepare(self, size: int) -> list[tuple[int, int]]:
+        """Grow to `size` bytes; return the extents that held data."""
+        held = len(self.data)
+        self.data.extend(bytes(max(0, size - held)))
+        return [(0, held)] if held else []
+
+    def write(self, offset: int, payload: Octets) -> None:
+        """Write (n, width) bytes at `offset`."""
+        self.data[offset : offset + payload.size] = payload.tobytes()
+
+    def matches(self, offset: int, length: int, expected: bytes) -> bool:
+        """Whether the stored bytes have the digest `expected`."""
+        return digest(bytes(self.data[offset : offset + length])) == expected
+
+
+@dataclass(slots=True)
+class Node:
+    """A machine on the network, and what it left behind."""
+
+    name: str
+    machine: Machine
+    link: Link
+    store: MemoryStore
+    data: bytes
+    loss: Loss
+    draws: np.random.Generator
+    outcome: list[tuple[int, Action]] = field(default_factory=list)
+    """Actions for the user with the time of each: Adopted, Damaged, Complete, Finished ..."""
+
+    ticking: int | None = None
+
+
+class Network:
+    """Runs machines on one multicast group: whatever one sends, all the others may hear."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._heap: list[tuple[int, int, Node, PacketBatch | None]] = []
+        self._serial = count()
+        self.now = 0
+        self.nodes: list[Node] = []
+
+    def rng(self, name: str) -> Random:
+        """Return the generator of `name`; adding a node does not disturb the others'."""
+        return Random(f"{self._seed}/{name}")
+
+    def add(
+        self,
+        name: str,
+        machine: Machine,
+        *,
+        link: Link | None = None,
+        data: bytes = b"",
+        store: MemoryStore | None = None,
+        at: int = 0,
+    ) -> Node:
+        """Add a machine that starts at `at` ns.
+
+        Args:
+            data: The object, for a sender.
+            store: The disk, for a receiver that has one already.
+        """
+        link = link or Link()
+        node = Node(
+            name,
+            machine,
+            link,
+            store or MemoryStore(),
+            data,
+            Loss(link.loss, self.rng(f"{name}/loss")),
+            np.random.default_rng(self.rng(f"{name}/link").getrandbits(64)),
+        )
+        self.nodes.append(node)
+        self._push(at, node, None)
+        return node
+
+    def stop(self, node: Node) -> None:
+        """Take a machine off the network at once, as a crash would."""
+        self.nodes.remove(node)
+
+    def run(self, until: int) -> None:
+        """Run to `until` ns, or until nothing is left to do."""
+        while self._heap and self._heap[0][0] <= until:
+            self.now, _, node, batch = heapq.heappop(self._heap)
+            if node not in self.nodes:
+                continue
+            if batch is not None:
+                self._perform(node, node.machine.receive(self.now, batch))
+            elif node.ticking is None:
+                self._perform(node, node.machine.start(self.now))
+            else:
+                node.ticking = -1
+                self._perform(node, node.machine.tick(self.now))
+            self._schedule(node)
+        self.now = max(self.now, until) if not self._heap else self.now
+
+    def _push(self, at: int, node: Node, batch: PacketBatch | None) -> None:
+        heapq.heappush(self._heap, (at, next(self._serial), node, batch))
+
+    def _schedule(self, node: Node) -> None:
+        deadline = node.machine.deadline
+        if deadline is None:
+            return
+        at = max(deadline, self.now)
+        if node.ticking is None or node.ticking < 0 or at < node.ticking:
+            node.ticking = at
+            self._push(at, node, None)
+
+    def _perform(self, node: Node, actions: list[Action]) -> None:
+        todo = list(actions)
+        while todo:
+            action = todo.pop(0)
+            match action:
+                case Transmit():
+                    self._transmit(node, action)
+                case Store():
+                    node.store.write(action.offset, action.payload)
+                case Prepare() | Verify() if isinstance(node.machine, Receiver):
+                    todo = answer(node.machine, node.store, action) + todo
+                case _:
+                    node.outcome.append((self.now, action))
+
+    def _transmit(self, sender: Node, burst: Transmit) -> None:
+        batches = list(packets(burst, sender.data, sender.name))
+        for node in self.nodes:
+            if node is not sender:
+                for batch in batches:
+                    self._deliver(node, batch)
+
+    def _deliver(self, node: Node, batch: PacketBatch) -> None:
+        link = node.link
+        batch = node.loss.apply(batch)
+        if not len(batch):
+            return
+        if not link.reorder and not link.duplicate:
+            self._push(self.now + link.latency, node, batch)
+            return
+        copies = 1 + (node.draws.random(len(batch)) < link.duplicate)
+        for place, times in enumerate(copies.tolist()):
+            for _ in range(times):
+                late = node.draws.random() < link.reorder
+                delay = int(node.draws.integers(0, link.jitter + 1)) if late else 0
+                one = batch.select(slice(place, place + 1))
+                self._push(self.now + link.latency + delay, node, one)
+
+
+def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> list[Action]:
+    """Do what a receiver asks of its disk and give it the answer; return what it says to that."""
+    if isinstance(action, Prepare):
+        machine.resume(store.prepare(action.size))
+        return []
+    ok = store.matches(action.offset, action.length, action.digest)
+    return machine.verified(action.block, ok=ok)
+
+
+def packets(burst: Transmit, data: bytes, source: str) -> Iterator[PacketBatch]:
+    """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
+    payload = burst.payload
+    if isinstance(payload, ObjectRange):
+        payload = data[payload.offset : payload.offset + payload.length]
+    rows = burst.rows
+    kind = PacketType(int(rows["type"][0]))
+    offsets = rows["offset"].astype(np.int64)
+    octets = np.frombuffer(payload, np.uint8)
+    width = -(-len(octets) // len(rows)) if len(rows) == 1 else int(rows["symbol_size"][0])
+    full = len(octets) // width
+    if full:
+        matrix = octets[: full * width].reshape(full, width)
+        yield PacketBatch(kind, rows[:full], offsets[:full], matrix, source)
+    if full < len(rows):
+        rest = octets[full * width :].reshape(1, -1)
+        yield PacketBatch(kind, rows[full:], offsets[full:], rest, source)

@@ -1,0 +1,105 @@
+"""From the construct declaration to numpy types and Markdown tables (spec/protocol.md section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from construct import Struct
+
+from pgmlite.wire import layout
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a declared struct.
+
+    Attributes:
+        size: Bytes; None if the field's length varies.
+        offset: Bytes from the start of the struct; None behind a field of varying length.
+        constant: The only value allowed, or None.
+    """
+
+    name: str
+    size: int | None
+    offset: int | None
+    constant: int | bytes | None
+    doc: str
+
+
+def fields(struct: Any) -> Iterator[Field]:
+    """Yield the fields of a construct ``Struct`` in wire order."""
+    offset: int | None = 0
+    for member in struct.subcons:
+        if not member.name:
+            continue  # a check, such as Terminated, has no bytes
+        try:
+            size: int | None = member.sizeof()
+        except Exception:  # construct has several errors for 'depends on the data'
+            size = None
+        constant = getattr(member.subcon, "value", None)
+        yield Field(member.name, size, offset, constant, str(member.docs))
+        offset = None if offset is None or size is None else offset + size
+
+
+def numpy_dtype(struct: Any, overlays: dict[str, tuple[str, int]] | None = None) -> np.dtype[np.void]:
+    """Return the structured dtype of a fixed-size struct of integers.
+
+    Args:
+        overlays: Further names for the same bytes: name -> (numpy format, offset).
+
+    Raises:
+        ValueError: A field is not a naturally aligned integer of 1, 2, 4 or 8 bytes.
+    """
+    names, formats, offsets = [], [], []
+    for field in fields(struct):
+        if field.size not in (1, 2, 4, 8) or field.offset is None or field.offset % field.size:
+            raise ValueError(f"{field.name}: not a naturally aligned integer")
+        names.append(field.name)
+        formats.append(f">u{field.size}")
+        offsets.append(field.offset)
+    for name, (form, offset) in (overlays or {}).items():
+        names.append(name)
+        formats.append(form)
+        offsets.append(offset)
+    return np.dtype(
+        {"names": names, "formats": formats, "offsets": offsets, "itemsize": struct.sizeof()}
+    )
+
+
+def markdown_table(struct: Any) -> str:
+    """Return the struct as a Markdown table: offset, size, field, meaning."""
+    lines = ["| offset | bytes | field | meaning |", "|---:|---:|---|---|"]
+    for field in fields(struct):
+        offset = "" if field.offset is None else field.offset
+        size = "varies" if field.size is None else field.size
+        lines.append(f"| {offset} | {size} | `{field.name}` | {field.doc} |")
+    return "\n".join(lines)
+
+
+STRUCTS: dict[str, Struct] = {
+    "header": layout.HEADER,
+    "spm": layout.SPM_BODY,
+    "manifest": layout.MANIFEST,
+    "extension": layout.EXTENSION,
+}
+"""Every declared struct by the name of its table in the spec."""
+
+
+def fill_tables(text: str) -> str:
+    """Return `text` with each ``<!-- table: NAME -->`` ... ``<!-- end -->`` filled anew.
+
+    Raises:
+        KeyError: A name is not in STRUCTS.
+    """
+    out, rest = [], text
+    while True:
+        before, mark, rest = rest.partition("<!-- table: ")
+        out.append(before)
+        if not mark:
+            return "".join(out)
+        name, _, rest = rest.partition(" -->")
+        _, _, rest = rest.partition("<!-- end -->")
+        out.append(f"<!-- table: {name} -->\n{markdown_table(STRUCTS[name])}\n<!-- end -->")

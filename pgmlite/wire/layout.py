@@ -1,0 +1,118 @@
+"""THE declaration of the packet format (spec/protocol.md section 3); everything else is derived.
+
+construct is the reference parser and the control path; ``derive`` makes the data path from the
+same declaration, and a property test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from construct import (
+    Bytes,
+    Const,
+    GreedyBytes,
+    GreedyRange,
+    Int8ub,
+    Int16ub,
+    Int32ub,
+    Int64ub,
+    PascalString,
+    Prefixed,
+    Struct,
+    Terminated,
+    this,
+)
+
+MAGIC = 0x7067
+VERSION = 1
+
+IPV6_UDP_HEADERS = 48
+"""Bytes of IPv6 and UDP headers before a packet; the larger of the two families."""
+
+MAX_PACKET = 65_507
+"""Largest UDP payload of either address family, in bytes."""
+
+MAX_MANIFEST = 1_024
+"""Largest manifest in bytes: an SPM always fits the smallest IPv6 path (RFC 8085 section 3.2)."""
+
+MIN_SYMBOL_SIZE = 64
+MAX_SYMBOL_SIZE = 65_456
+"""What MAX_PACKET leaves after the header, rounded down to SYMBOL_ALIGNMENT."""
+
+SYMBOL_ALIGNMENT = 4
+"""Symbol sizes are multiples of it, so that word-wise FEC codes can be added (RFC 6330 Al)."""
+
+MAX_BLOCK_SYMBOLS = 4_096
+DIGEST_SIZE = 32
+
+
+class PacketType(IntEnum):
+    """Packet types; the numbers of SPM and ODATA are RFC 3208's (section 8)."""
+
+    SPM = 0x00
+    ODATA = 0x04
+    INDEX = 0x07
+
+
+class DigestAlgorithm(IntEnum):
+    """Digests a manifest may use."""
+
+    BLAKE3_256 = 1
+
+
+class FecScheme(IntEnum):
+    """FEC schemes a manifest may name."""
+
+    NONE = 0
+
+
+HEADER = Struct(
+    "magic" / Const(MAGIC, Int16ub) * "0x7067, the letters `pg`.",
+    "version" / Const(VERSION, Int8ub) * "Version of this format: 1.",
+    "type" / Int8ub * "Packet type: 0x00 SPM, 0x04 ODATA, 0x07 INDEX.",
+    "channel" / Int8ub * "Channel of the session, counted from 0; sequence numbers are per channel.",
+    "flags" / Const(0, Int8ub) * "Reserved: 0.",
+    "symbol_size" / Int16ub * "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.",
+    "tsi" / Int64ub * "Transport session identifier: random, new at every start of a sender.",
+    "oid" / Int64ub * "Object identifier: first 8 bytes of the manifest's digest.",
+    "size" / Int64ub * "Bytes in the object.",
+    "offset"
+    / Int64ub
+    * "ODATA: byte offset of the symbol in the object. INDEX: byte offset in the index. "
+    "SPM: byte offset of the next ODATA in the carousel.",
+    "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start.",
+    "reserved" / Const(0, Int32ub) * "Reserved for the encoding symbol ID of FEC: 0.",
+)
+
+SPM_BODY = Struct(
+    "timestamp" / Int64ub * "Sender's monotonic clock in nanoseconds.",
+    "rate" / Int64ub * "Rate of the session in bit/s, IP headers included; 0: not limited.",
+    "cycle" / Int32ub * "Whole carousel cycles sent since the sender's start.",
+    "spm_interval" / Int32ub * "Longest time to the next SPM, in milliseconds.",
+    "reserved" / Const(0, Int64ub) * "Reserved for NAK repair: 0.",
+    "manifest_size" / Int16ub * "Bytes of the manifest that follows, at most 1024.",
+    "manifest" / Bytes(this.manifest_size) * "The manifest.",
+    Terminated,
+)
+
+EXTENSION = Struct(
+    "kind" / Int16ub * "Kind of extension; 0x8000 and above: refuse the manifest if unknown.",
+    "value" / Prefixed(Int16ub, GreedyBytes) * "Length in bytes (16 bits), then the value.",
+)
+
+MANIFEST = Struct(
+    "magic" / Const(b"PGLM") * "The letters `PGLM`.",
+    "version" / Const(1, Int8ub) * "Version of the manifest: 1.",
+    "digest_algorithm" / Int8ub * "1: BLAKE3 with 256-bit output, for every digest here.",
+    "fec_scheme" / Int8ub * "0: no FEC.",
+    "reserved" / Const(0, Int8ub) * "Reserved: 0.",
+    "symbol_size" / Int16ub * "Bytes in a symbol; equal to the header's.",
+    "block_symbols" / Int16ub * "Source symbols in a block (the last may be shorter), 1 to 4096.",
+    "size" / Int64ub * "Bytes in the object; equal to the header's.",
+    "object_digest" / Bytes(DIGEST_SIZE) * "Digest of the whole object.",
+    "index_digest" / Bytes(DIGEST_SIZE) * "Digest of the index.",
+    "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
+    "extensions" / GreedyRange(EXTENSION) * "Extensions, to the end of the manifest; none defined.",
+    Terminated,
+)
