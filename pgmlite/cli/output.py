@@ -195,7 +195,7 @@ class ReceiveReport:
             size=manifest.size,
             symbol_size=manifest.symbol_size,
             blocks=manifest.blocks,
-            digest=manifest.object_digest.hex(),
+            index_digest=manifest.index_digest.hex(),
             rate=rate,
             symbols=action.symbols,
         )
@@ -256,7 +256,7 @@ class ReceiveReport:
             oid=oid_text(manifest.oid),
             path=path,
             size=manifest.size,
-            digest=manifest.object_digest.hex(),
+            index_digest=manifest.index_digest.hex(),
             **counters,
         )
 

@@ -43,7 +43,7 @@ from pgmlite.net.udp import (
     interface_mtu,
     resolve,
 )
-from pgmlite.wire.batch import HEADER_SIZE, PacketBuffer
+from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import MAX_PACKET
 
@@ -156,9 +156,9 @@ def send(
         machine = Sender(config, manifest, index, rng=SystemRandom())
         report = SendReport(output, machine)
         _announce(output, manifest, config, channel)
-        buffer = PacketBuffer(size, burst)
+        buffer = SendBuffer(size, config.transmit_limit)
         try:
-            SendLoop(machine, socket, source, buffer, report, stop).run()
+            SendLoop(machine, socket, source, buffer, burst, report, stop).run()
         except PgmliteError as error:
             report.stopped(str(error))
             raise
@@ -177,7 +177,7 @@ def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel:
         oid=oid_text(manifest.oid),
         name=manifest.name,
         size=manifest.size,
-        digest=manifest.object_digest.hex(),
+        index_digest=manifest.index_digest.hex(),
         symbol_size=manifest.symbol_size,
         blocks=manifest.blocks,
         group=channel.group,
@@ -282,7 +282,7 @@ def _run_hook(command: list[str], path: Path, manifest: Manifest) -> None:
         "PGMLITE_NAME": manifest.name,
         "PGMLITE_SIZE": str(manifest.size),
         "PGMLITE_OBJECT_ID": oid_text(manifest.oid),
-        "PGMLITE_DIGEST": manifest.object_digest.hex(),
+        "PGMLITE_INDEX_DIGEST": manifest.index_digest.hex(),
     }
     try:
         code = subprocess.run([*command, str(path)], env=os.environ | facts, check=False).returncode

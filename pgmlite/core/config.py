@@ -31,7 +31,10 @@ class SenderConfig:
     """Bytes of IP and UDP headers a packet: 28 (IPv4) or 48 (IPv6)."""
 
     max_burst: int = 44
-    """Packets in one Transmit, at most; what one system call takes."""
+    """Packets that leave at once, at most: what one system call takes."""
+
+    unpaced_bursts: int = 16
+    """Bursts in one Transmit where the rate is not limited: large batches cost less."""
 
     start: int = 0
     """Byte offset at which the first cycle starts; rounded down to a symbol."""
@@ -51,11 +54,18 @@ class SenderConfig:
     index_share: int = 100
     """One INDEX packet for at most this many ODATA packets, so about 1% of the rate."""
 
+    @property
+    def transmit_limit(self) -> int:
+        """Packets in one Transmit, at most."""
+        return self.max_burst * (self.unpaced_bursts if self.rate is None else 1)
+
     def __post_init__(self) -> None:
         if self.rate is not None and not MIN_RATE <= self.rate <= MAX_RATE:
             raise UsageError(f"rate {self.rate} bit/s: must be {MIN_RATE} to {MAX_RATE}, or max")
         if not 1 <= self.max_burst <= 64:
             raise UsageError(f"burst of {self.max_burst} packets: must be 1 to 64")
+        if self.unpaced_bursts < 1:
+            raise UsageError("bursts in one Transmit: must be at least 1")
         if self.cycles is not None and self.cycles < 1:
             raise UsageError(f"{self.cycles} cycles: must be at least 1")
         if self.duration is not None and self.duration <= 0:

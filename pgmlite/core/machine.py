@@ -42,6 +42,7 @@ class Prepare:
     """
 
     size: int
+    symbol_size: int
 
 
 @dataclass(frozen=True, slots=True)

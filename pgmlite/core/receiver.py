@@ -240,7 +240,7 @@ class Receiver:
             return self._refuse(reason, len(batch))
         self._enter(Event.DATA)
         self._transfer = _Transfer(oid, size, symbol_size, now)
-        return [Prepare(size)]
+        return [Prepare(size, symbol_size)]
 
     def _receive_spms(self, now: int, batch: PacketBatch) -> list[Action]:
         actions: list[Action] = []
@@ -283,11 +283,11 @@ class Receiver:
                 actions.append(Superseded(transfer.oid, oid))
             transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
             self._forget_senders()
-            actions.append(Prepare(size))
+            actions.append(Prepare(size, symbol_size))
         elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
             # The unannounced packets that were taken first had a forged header.
             transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
-            actions.append(Prepare(size))
+            actions.append(Prepare(size, symbol_size))
         self._enter(Event.MANIFEST)
         actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
         transfer.heard = now

@@ -53,17 +53,18 @@ class Sender:
         self.tsi = rng.getrandbits(64)
         self._sqn = rng.getrandbits(32)
         self._head = config.start // manifest.symbol_size
-        self._template: Rows = np.zeros(config.max_burst, HEADER_DTYPE)
+        self._template: Rows = np.zeros(config.transmit_limit, HEADER_DTYPE)
         self._template["magic"] = MAGIC
         self._template["version"] = VERSION
         self._template["symbol_size"] = manifest.symbol_size
         self._template["tsi"] = self.tsi
         self._template["oid"] = manifest.oid
         self._template["size"] = manifest.size
-        self._steps = np.arange(config.max_burst, dtype=np.int64)
+        self._steps = np.arange(config.transmit_limit, dtype=np.int64)
         self._index_head = 0
         # spec: SND-4: who is there from the start can verify from the first block on.
         self._odata_until_index = 0
+        self._index_left = manifest.index_packets
         self._spm_interval = self._plan_spms()
         self._spm_due = 0
         self._end: int | None = None
@@ -106,7 +107,7 @@ class Sender:
             return [Finished()]
         if now >= self._spm_due:
             burst = self._spm(now)
-        elif self._odata_until_index <= 0:
+        elif self._index_left and self._odata_until_index <= 0:
             burst = self._index_burst()
         else:
             burst = self._odata_burst()
@@ -135,7 +136,7 @@ class Sender:
 
     def _burst_size(self) -> int:
         packet = HEADER_SIZE + self._manifest.symbol_size + self._config.packet_overhead
-        return self._pacer.burst(packet, self._config.max_burst)
+        return self._pacer.burst(packet, self._config.transmit_limit)
 
     def _rows(self, kind: PacketType, offset: int, count: int) -> Rows:
         """Return `count` headers from byte `offset` on, a symbol apart, with fresh sqns."""
@@ -148,6 +149,7 @@ class Sender:
 
     def _spm(self, now: int) -> Transmit:
         self._spm_due = now + self._spm_interval
+        self._index_left = self._manifest.index_packets
         body = Spm(
             timestamp=now,
             rate=self._config.rate or 0,
@@ -160,10 +162,11 @@ class Sender:
 
     def _index_burst(self) -> Transmit:
         size, packets = self._manifest.symbol_size, self._manifest.index_packets
-        count = min(self._burst_size(), packets - self._index_head)
+        count = min(self._burst_size(), packets - self._index_head, self._index_left)
         offset = self._index_head * size
         self._index_head = (self._index_head + count) % packets
-        # At least once a cycle, however short the cycle is.
+        self._index_left -= count
+        # A short cycle carries it once, at more than its share.
         cycle_share = self._manifest.symbols * count // packets
         self._odata_until_index = max(1, min(self._config.index_share * count, cycle_share))
         payload = self._index[offset : offset + count * size]
@@ -176,6 +179,8 @@ class Sender:
             goal = self._config.cycles * self._manifest.symbols
             left = min(left, goal - self.counters.odata)
         count = min(self._burst_size(), left)
+        if self._index_left:
+            count = min(count, self._odata_until_index)
         offset = self._head * size
         self._head = (self._head + count) % self._manifest.symbols
         self.counters.odata += count

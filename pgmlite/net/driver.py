@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import select
 import signal
 import time
@@ -10,8 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
-
-import numpy as np
 
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
@@ -35,13 +34,6 @@ from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net.storage import PartFile, SourceFile
 from pgmlite.net.udp import PASSING, ReceiverSocket, SenderSocket
 from pgmlite.wire import batch as wire
-from pgmlite.wire.layout import MAX_PACKET
-
-READ_LIMIT = 65_536
-"""Bytes one read can give."""
-
-READ_BUFFER = 16 * READ_LIMIT
-"""Bytes read before the machine gets them: reads of one sender make one batch."""
 
 POLL = 100 * MS
 """Longest wait before signals and time limits are looked at again."""
@@ -50,6 +42,15 @@ REJOIN_AFTER = 5 * SECOND
 """Silence after which the group is joined anew: a switch may have forgotten us."""
 
 REPORT_EVERY = 1 * SECOND
+
+EXPECTED_SYMBOL_SIZE = 1_404
+"""Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
+
+BATCH_BYTES = 512 << 10
+"""At high rates a receiver sleeps until about this much has come: large batches cost less."""
+
+LONGEST_NAP = 5 * MS
+SHORTEST_NAP = MS // 5
 
 
 class Stop:
@@ -106,7 +107,10 @@ class SendLoop:
     machine: Sender
     socket: SenderSocket
     source: SourceFile
-    buffer: wire.PacketBuffer
+    buffer: wire.SendBuffer
+    call_packets: int
+    """Packets one system call takes."""
+
     listener: Listener
     stop: Stop
     _down_since: int | None = None
@@ -118,6 +122,7 @@ class SendLoop:
             DiskError: The source changed or can't be read.
             NetworkError: Packets can't be sent, and waiting would not help.
         """
+        gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
         now = time.monotonic_ns()
         self.machine.start(now)
         report = now + REPORT_EVERY
@@ -139,34 +144,24 @@ class SendLoop:
                 now = time.monotonic_ns()
 
     def _transmit(self, burst: Transmit, now: int) -> None:
-        count = len(burst.rows)
         if isinstance(burst.payload, ObjectRange):
             length = burst.payload.length
-            self.source.read_into(self._pieces(count, length), burst.payload.offset)
+            self.source.read_into(self.buffer.payload[:length], burst.payload.offset)
         else:
             length = len(burst.payload)
-            if count == 1 and length > len(self.buffer.payloads[0]):
-                # An SPM may be longer than a small symbol.
-                self._send(memoryview(burst.rows.tobytes() + burst.payload), MAX_PACKET, now)
+            if len(burst.rows) == 1:  # an SPM may be longer than a small symbol
+                self._send([burst.rows.tobytes(), burst.payload], now)
                 return
-            at = 0
-            for piece in self._pieces(count, length):
-                piece[:] = burst.payload[at : at + len(piece)]
-                at += len(piece)
+            self.buffer.payload[:length] = burst.payload
         self.buffer.write_headers(burst.rows)
-        self._send(self.buffer.packets(count, length), self.buffer.stride, now)
+        count = len(burst.rows)
+        for start in range(0, count, self.call_packets):
+            stop = min(start + self.call_packets, count)
+            self._send(self.buffer.pieces(start, stop, length), now)
 
-    def _pieces(self, count: int, length: int) -> list[memoryview]:
-        """Return the places of `length` payload bytes in the first `count` packets."""
-        pieces = self.buffer.payloads[:count]
-        short = sum(map(len, pieces)) - length
-        if short:
-            pieces[-1] = pieces[-1][:-short]
-        return pieces
-
-    def _send(self, packets: memoryview, stride: int, now: int) -> None:
+    def _send(self, pieces: list[bytes | memoryview], now: int) -> None:
         try:
-            self.socket.send(packets, stride)
+            self.socket.send(pieces, self.buffer.stride)
         except OSError as error:
             if error.errno == errno.EMSGSIZE:
                 raise NetworkError(
@@ -220,12 +215,13 @@ class ReceiveLoop:
         self._stop = stop
         self._timeout = timeout
         self._loss = loss
-        memory = bytearray(READ_BUFFER)
-        self._view = memoryview(memory)
-        self._octets = np.frombuffer(memory, np.uint8)
+        self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._refused: Counter[str] = machine.counters.refused
         self._heard = 0
         self._is_down = False
+        # No nap may fill more than a part of what the system buffers for us.
+        self._read_at = self._gathered_at = 0
+        self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
 
     def run(self) -> Complete:
         """
@@ -234,6 +230,7 @@ class ReceiveLoop:
             TimedOut: `timeout` passed.
             DiskError: The disk refuses.
         """
+        gc.freeze()
         now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
         self._heard = now
@@ -253,6 +250,7 @@ class ReceiveLoop:
             if end is not None:
                 wait = min(wait, end - now)
             if poller.poll(wait / MS):
+                self._nap(now)
                 done = self._read()
             now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
@@ -263,13 +261,19 @@ class ReceiveLoop:
                 poller.register(self._socket, select.POLLIN)
         return done
 
+    def _nap(self, now: int) -> None:
+        """Let packets gather if they come so fast that the batch will be worth it."""
+        wait = self._gathered_at - now
+        if SHORTEST_NAP <= wait <= LONGEST_NAP:
+            time.sleep(wait / SECOND)
+
     def _read(self) -> Complete | None:
         """Read what is there, up to a buffer, and give it to the machine in few batches."""
-        stretches: list[tuple[int, int, int, tuple[str, int]]] = []
-        position = 0
-        while position <= READ_BUFFER - READ_LIMIT:
+        count = 0
+        buffer = self._buffer
+        while room := buffer.room():
             try:
-                arrival = self._socket.read_into(self._view[position:])
+                arrival = self._socket.read_into(room)
             except OSError as error:
                 self._listener.warn(f"{self._socket.channel}: {error.strerror}")
                 break
@@ -278,25 +282,18 @@ class ReceiveLoop:
             if not arrival.length:
                 self._refused["short"] += 1
                 continue
-            if stretches:
-                start, length, stride, source = stretches[-1]
-                joins = stride == arrival.stride and source == arrival.source
-                if joins and length % stride == 0:
-                    stretches[-1] = (start, length + arrival.length, stride, source)
-                    position += arrival.length
-                    continue
-            stretches.append((position, arrival.length, arrival.stride, arrival.source))
-            position += arrival.length
+            buffer.add(arrival.length, arrival.stride, arrival.source)
+            count += arrival.length
         now = time.monotonic_ns()
-        if position:
+        if count:
             self._heard = now
-        for start, length, stride, source in stretches:
-            octets = self._octets[start : start + length]
-            for batch in wire.read(octets, stride, source, self._refused):
-                kept = self._loss.apply(batch) if self._loss else batch
-                done = self._perform(self._machine.receive(now, kept))
-                if done:
-                    return done
+            self._gathered_at = now + (now - self._read_at) * self._batch_bytes // count
+            self._read_at = now
+        for batch in buffer.batches(self._refused):
+            kept = self._loss.apply(batch) if self._loss else batch
+            done = self._perform(self._machine.receive(now, kept))
+            if done:
+                return done
         return None
 
     def _perform(self, actions: list[Action]) -> Complete | None:
@@ -312,9 +309,10 @@ class ReceiveLoop:
                         ok = self._part.matches(action.offset, action.length, action.digest)
                         follow_up += self._machine.verified(action.block, ok=ok)
                     case Prepare():
+                        self._buffer.expect(action.symbol_size)
                         self._machine.resume(self._part.prepare(action.size))
                     case Adopted():
-                        self._part.require(action.manifest.size)
+                        self._part.begin(action.manifest.size, action.manifest.block_size)
                         self._listener.adopted(action)
                     case Superseded():
                         self._listener.superseded(action)

@@ -11,9 +11,8 @@ import errno
 import fcntl
 import os
 import stat
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,9 @@ from blake3 import blake3
 from pgmlite.errors import DiskError
 from pgmlite.wire.batch import Octets
 from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
+
+PROGRESS_EVERY = 0.1
+"""Seconds between reports while a source is hashed."""
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -68,18 +70,17 @@ class SourceFile:
         if self._identify(os.fstat(self._fd)) != self._identity:
             raise DiskError(f"source {self.path}: changed while it was sent; start the sender anew")
 
-    def read_into(self, pieces: Sequence[memoryview], offset: int) -> None:
-        """Fill `pieces`, one after the other, from byte `offset` of the file.
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill `buffer` from byte `offset` of the file.
 
         Raises:
             DiskError: The file can't be read or is shorter than it was.
         """
-        wanted = sum(map(len, pieces))
         try:
-            done = os.preadv(self._fd, pieces, offset)
+            done = os.preadv(self._fd, [buffer], offset)
         except OSError as error:
             raise DiskError(f"source {self.path}: {_reason(error)}") from error
-        if done != wanted:
+        if done != len(buffer):
             self.check()
             raise DiskError(f"source {self.path}: short read at byte {offset + done}")
 
@@ -92,40 +93,95 @@ class SourceFile:
             DiskError: It can't be read, or changed meanwhile.
         """
         block_size = symbol_size * block_symbols
-        whole = blake3()
-        digests: list[bytes] = []
-        buffers = [memoryview(bytearray(min(block_size, self.size))) for _ in range(3)]
-        waiting: deque[tuple[Future[bytes], Future[object]]] = deque()
+        offsets = range(0, self.size, block_size)
+        workers = min(4, os.cpu_count() or 1)
+        done = 0
+        stopping = False
 
-        def finish() -> None:
-            block_digest, whole_updated = waiting.popleft()
-            digests.append(block_digest.result())
-            whole_updated.result()
+        def hash_share(first: int) -> list[bytes]:
+            nonlocal done
+            memory = memoryview(bytearray(min(block_size, self.size)))
+            digests = []
+            for offset in offsets[first::workers]:
+                if stopping:
+                    break
+                block = memory[: self.size - offset]
+                self.read_into(block, offset)
+                digests.append(digest(block))
+                done += len(block)
+            return digests
 
-        # The digests of the blocks and of the object are made side by side, from the same bytes,
-        # one thread each: hashing lets other threads run.
-        with ThreadPoolExecutor(1) as blocks, ThreadPoolExecutor(1) as wholes:
-            for number, offset in enumerate(range(0, self.size, block_size)):
-                if len(waiting) == len(buffers):
-                    finish()
-                block = buffers[number % len(buffers)][: self.size - offset]
-                self.read_into([block], offset)
-                waiting.append((blocks.submit(digest, block), wholes.submit(whole.update, block)))
-                if progress:
-                    progress(offset + len(block), self.size)
-            while waiting:
-                finish()
+        # Reading and hashing both let other threads run.
+        with ThreadPoolExecutor(workers) as pool:
+            shares = [pool.submit(hash_share, first) for first in range(workers)]
+            try:
+                while progress and wait(shares, PROGRESS_EVERY).not_done:
+                    progress(done, self.size)
+            except BaseException:
+                stopping = True  # the pool waits for its workers
+                raise
+        results = [share.result() for share in shares]
         self.check()
-        index = b"".join(digests)
+        index = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
         name = object_name(self.path.name)
-        manifest = Manifest(
-            symbol_size, block_symbols, self.size, whole.digest(), digest(index), name
-        )
-        return manifest, index
+        return Manifest(symbol_size, block_symbols, self.size, digest(index), name), index
 
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
+
+
+class BlockStream:
+    """Hashes blocks while they are written in order, so that they need not be read back.
+
+    A block that came in pieces, or not from its start, is not here: the caller reads it.
+    """
+
+    KEPT = 64
+    """Finished blocks whose digests wait to be asked for."""
+
+    def __init__(self) -> None:
+        self._block_size = 0
+        self._start = self._next = -1
+        self._hasher = blake3()
+        self._digests: dict[int, tuple[int, bytes]] = {}
+
+    def begin(self, block_size: int) -> None:
+        """Cut what follows into blocks of `block_size` bytes."""
+        self._block_size = block_size
+        self._start = self._next = -1
+        self._digests.clear()
+
+    def update(self, offset: int, run: memoryview) -> None:
+        """Take bytes that are written at `offset`."""
+        while run and self._block_size:
+            start = offset - offset % self._block_size
+            self._digests.pop(start, None)
+            part = run[: start + self._block_size - offset]
+            if offset == start:
+                self._start, self._next, self._hasher = start, start, blake3()
+            if offset == self._next:
+                self._hasher.update(part)
+                self._next += len(part)
+                self._keep(self._next - self._start)
+            elif start == self._start:
+                self._start = self._next = -1  # a hole, or bytes behind us replaced
+            offset, run = offset + len(part), run[len(part) :]
+
+    def _keep(self, length: int) -> None:
+        if length == self._block_size:
+            while len(self._digests) >= self.KEPT:
+                self._digests.pop(next(iter(self._digests)))
+            self._digests[self._start] = (length, self._hasher.digest())
+            self._start = self._next = -1
+
+    def pop(self, offset: int, length: int) -> bytes | None:
+        """Return the digest of `length` bytes at `offset` if they were written in order."""
+        if self._start == offset and self._next - offset == length:
+            self._start = self._next = -1
+            return self._hasher.digest()
+        kept = self._digests.pop(offset, None)
+        return kept[1] if kept and kept[0] == length else None
 
 
 class PartFile:
@@ -142,6 +198,7 @@ class PartFile:
         self.output = output
         self.path = output.with_name(output.name + ".part")
         self._buffer = np.zeros(0, np.uint8)
+        self._stream = BlockStream()
         self._fd = -1
         if output.is_dir():
             raise DiskError(f"output {output}: is a folder; name the file to write")
@@ -189,12 +246,13 @@ class PartFile:
             position = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
             yield start, position
 
-    def require(self, size: int) -> None:
-        """Make sure that an object of `size` bytes fits beside what is on the disk.
+    def begin(self, size: int, block_size: int) -> None:
+        """Expect an object of `size` bytes in blocks of `block_size`; make sure it fits.
 
         Raises:
             DiskError: It does not.
         """
+        self._stream.begin(block_size)
         disk = os.fstatvfs(self._fd)
         free = disk.f_bavail * disk.f_frsize + os.fstat(self._fd).st_blocks * 512
         if free < size:
@@ -209,6 +267,7 @@ class PartFile:
             DiskError: The disk is full or broken; what is there stays.
         """
         run = memoryview(np.ascontiguousarray(payload).reshape(-1))
+        self._stream.update(offset, run)
         try:
             while run:
                 done = os.pwrite(self._fd, run, offset)
@@ -222,6 +281,8 @@ class PartFile:
         Raises:
             DiskError: They can't be read.
         """
+        if streamed := self._stream.pop(offset, length):
+            return streamed == expected
         if len(self._buffer) < length:
             self._buffer = np.empty(length, np.uint8)
         block = memoryview(self._buffer)[:length]

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -226,21 +227,24 @@ class SenderSocket:
             return False
         return True
 
-    def send(self, packets: memoryview, stride: int) -> None:
-        """Send packets that lie `stride` bytes apart; the last may be shorter.
+    def send(self, pieces: Sequence[bytes | memoryview], stride: int) -> None:
+        """Send packets, given as header, payload, header, payload ...
+
+        Args:
+            stride: Bytes of every packet; the last may be shorter, a single one may have any length.
 
         Raises:
             OSError: As the system says; see `PASSING`.
         """
-        if len(packets) <= stride:
-            self._sock.send(packets)
+        if len(pieces) == 2:
+            self._sock.sendmsg(pieces)
             return
         if self.has_segmentation:
             if stride != self._segment:
                 self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, stride)
                 self._segment = stride
             try:
-                self._sock.send(packets)
+                self._sock.sendmsg(pieces)
                 return
             except OSError as error:
                 # A device without checksum offload says EIO; some stacks say EINVAL.
@@ -248,8 +252,8 @@ class SenderSocket:
                     raise
                 self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
                 self.has_segmentation = False
-        for at in range(0, len(packets), stride):
-            self._sock.send(packets[at : at + stride])
+        for at in range(0, len(pieces), 2):
+            self._sock.sendmsg(pieces[at : at + 2])
 
     def reopen(self) -> None:
         """Start over with a new socket: the interface may have come back with another index.
@@ -328,17 +332,17 @@ class ReceiverSocket:
         """File descriptor, for selectors."""
         return self._sock.fileno()
 
-    def read_into(self, buffer: memoryview) -> Arrival | None:
+    def read_into(self, pieces: Sequence[memoryview | bytearray]) -> Arrival | None:
         """Read what one system call gives; None if nothing is there.
 
         Args:
-            buffer: At least 64 KiB, what a read can give.
+            pieces: Filled in order; 64 KiB together, at least.
 
         Raises:
             OSError: As the system says.
         """
         try:
-            length, ancillary, _, address = self._sock.recvmsg_into([buffer], 128)
+            length, ancillary, _, address = self._sock.recvmsg_into(pieces, 128)
         except (BlockingIOError, InterruptedError):
             return None
         stride = length

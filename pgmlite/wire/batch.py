@@ -78,9 +78,7 @@ def _classify(key: int) -> tuple[PacketType | None, int, str]:
     return kind, symbol_size, ""
 
 
-def read(
-    buffer: Octets, stride: int, source: Source, refused: Counter[str]
-) -> list[PacketBatch]:
+def read(buffer: Octets, stride: int, source: Source, refused: Counter[str]) -> list[PacketBatch]:
     """Split `buffer` into batches of valid packets; count the others in `refused` by reason.
 
     Args:
@@ -88,27 +86,30 @@ def read(
         stride: Bytes from packet to packet, at least 1.
     """
     count, tail = divmod(len(buffer), stride)
-    batches = _read_uniform(buffer, count, stride, source, refused) if count else []
-    if tail:
-        batches += _read_uniform(buffer[count * stride :], 1, tail, source, refused)
+    batches = []
+    for start, number, length in ((0, count, stride), (count * stride, 1, tail)):
+        if not number or not length:
+            continue
+        if length < HEADER_SIZE:
+            refused["short"] += number
+            continue
+        rows: Rows = np.ndarray((number,), HEADER_DTYPE, buffer, start, (length,))
+        width = length - HEADER_SIZE
+        payload: Octets = np.ndarray(
+            (number, width), np.uint8, buffer, start + HEADER_SIZE, (length, 1)
+        )
+        batches += read_rows(rows, payload, source, refused)
     return batches
 
 
-def _read_uniform(
-    buffer: Octets, count: int, stride: int, source: Source, refused: Counter[str]
+def read_rows(
+    rows: Rows, payload: Octets, source: Source, refused: Counter[str]
 ) -> list[PacketBatch]:
-    """`read` for `count` packets that are all `stride` bytes long."""
-    if stride < HEADER_SIZE:
-        refused["short"] += count
-        return []
-    rows: Rows = np.ndarray((count,), HEADER_DTYPE, buffer, 0, (stride,))
-    payload: Octets = np.ndarray(
-        (count, stride - HEADER_SIZE), np.uint8, buffer, HEADER_SIZE, (stride, 1)
-    )
+    """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`."""
     keys = rows["key"]
-    first = int(keys[0])
-    if count == 1 or bool((keys == first).all()):
-        return _check(first, rows, payload, source, refused)
+    first = keys[0]
+    if len(rows) == 1 or bool((keys == first).all()):
+        return _check(int(first), rows, payload, source, refused)
     batches = []
     for key in np.unique(keys):
         mask = keys == key
@@ -156,25 +157,129 @@ def _check(
     return [batch.select(~bad)]
 
 
-class PacketBuffer:
-    """A reusable send buffer of up to `count` packets with payloads of `symbol_size` bytes."""
+class ReceiveBuffer:
+    """A reusable buffer that takes many reads and gives few batches.
+
+    It offers the system a place for each header and each payload of the packets it expects, so
+    that both lie side by side without a copy. Whatever does not have the expected length is put
+    together again and read as one piece.
+    """
+
+    ROWS = 720
+    """Packets of the expected length before the batches have to be taken."""
+
+    READ_ROWS = 64
+    """Packets the system joins in one read, at most (UDP_GRO)."""
+
+    READ_BYTES = 65_536
+    """Bytes one read can give."""
+
+    def __init__(self, symbol_size: int) -> None:
+        """
+        Args:
+            symbol_size: Payload bytes of the packets expected first.
+        """
+        self._spill = bytearray(self.READ_BYTES)
+        self.stride = 0
+        self.expect(symbol_size)
+
+    def expect(self, symbol_size: int) -> None:
+        """Lay the buffer out for payloads of `symbol_size` bytes; batches given stay good."""
+        if self.stride == HEADER_SIZE + symbol_size:
+            return
+        count = self.ROWS + self.READ_ROWS
+        self.stride = HEADER_SIZE + symbol_size
+        headers, payload = bytearray(count * HEADER_SIZE), bytearray(count * symbol_size)
+        self._rows: Rows = np.ndarray((count,), HEADER_DTYPE, headers)
+        self._headers: Octets = np.ndarray((count, HEADER_SIZE), np.uint8, headers)
+        self._payload: Octets = np.ndarray((count, symbol_size), np.uint8, payload)
+        header_view, payload_view = memoryview(headers), memoryview(payload)
+        self._pieces: list[memoryview] = []
+        for row in range(count):
+            self._pieces.append(header_view[row * HEADER_SIZE : (row + 1) * HEADER_SIZE])
+            self._pieces.append(payload_view[row * symbol_size : (row + 1) * symbol_size])
+        self._used = 0
+        self._stretches: list[tuple[int, int, Source]] = []
+        self._odd: list[tuple[Octets, int, Source]] = []
+
+    def room(self) -> list[memoryview | bytearray] | None:
+        """Return the pieces that the next read fills, in order; None when the buffer is full."""
+        if self._used >= self.ROWS or len(self._odd) >= self.ROWS:
+            return None
+        start = 2 * self._used
+        return [*self._pieces[start : start + 2 * self.READ_ROWS], self._spill]
+
+    def add(self, length: int, stride: int, source: Source) -> None:
+        """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`."""
+        count, tail = divmod(length, stride)
+        if stride != self.stride or tail or count > self.READ_ROWS:
+            self._odd.append((self._join(length), stride, source))
+            return
+        start, stop = self._used, self._used + count
+        if self._stretches and self._stretches[-1][1:] == (start, source):
+            start = self._stretches.pop()[0]
+        self._stretches.append((start, stop, source))
+        self._used = stop
+
+    def _join(self, length: int) -> Octets:
+        """Return a copy of the last `length` bytes read, in one piece."""
+        rows = min(-(-length // self.stride), self.READ_ROWS)
+        span = slice(self._used, self._used + rows)
+        joined = np.concatenate((self._headers[span], self._payload[span]), axis=1).reshape(-1)
+        if length > len(joined):
+            spilt = np.frombuffer(self._spill, np.uint8)[: length - len(joined)]
+            return np.concatenate((joined, spilt))
+        return joined[:length]
+
+    def batches(self, refused: Counter[str]) -> list[PacketBatch]:
+        """Return what came, and begin anew; the batches are views, good until the next read.
+
+        Packets of one length come in their order; odd ones come after them.
+        """
+        batches = []
+        for start, stop, source in self._stretches:
+            rows, payload = self._rows[start:stop], self._payload[start:stop]
+            batches += read_rows(rows, payload, source, refused)
+        for octets, stride, source in self._odd:
+            batches += read(octets, stride, source, refused)
+        self._used = 0
+        self._stretches, self._odd = [], []
+        return batches
+
+
+class SendBuffer:
+    """A reusable buffer of `count` packets: headers and payloads apart, joined when they are sent.
+
+    Payloads lie side by side, so that one read of the source fills many packets; the system
+    gathers the pieces.
+    """
 
     def __init__(self, symbol_size: int, count: int) -> None:
+        """
+        Args:
+            symbol_size: Payload bytes of every packet but a shorter last one.
+        """
         self.stride = HEADER_SIZE + symbol_size
-        self._memory = memoryview(bytearray(self.stride * count))
-        self._headers: Rows = np.ndarray(
-            (count,), HEADER_DTYPE, self._memory, 0, (self.stride,)
-        )
-        self.payloads = [
-            self._memory[at + HEADER_SIZE : at + self.stride]
-            for at in range(0, len(self._memory), self.stride)
-        ]
-        """One writable view a packet, `symbol_size` bytes each."""
+        self._symbol_size = symbol_size
+        headers = memoryview(bytearray(HEADER_SIZE * count))
+        self._headers: Rows = np.ndarray((count,), HEADER_DTYPE, headers)
+        self.payload = memoryview(bytearray(symbol_size * count))
+        self._pieces: list[memoryview] = []
+        for place in range(count):
+            self._pieces.append(headers[place * HEADER_SIZE : (place + 1) * HEADER_SIZE])
+            self._pieces.append(self.payload[place * symbol_size : (place + 1) * symbol_size])
 
     def write_headers(self, rows: Rows) -> None:
-        """Put the headers in front of the first payloads."""
+        """Put the headers of the first packets in place."""
         self._headers[: len(rows)] = rows
 
-    def packets(self, count: int, payload_bytes: int) -> memoryview:
-        """Return the first `count` packets, which carry `payload_bytes` together."""
-        return self._memory[: count * HEADER_SIZE + payload_bytes]
+    def pieces(self, start: int, stop: int, payload_bytes: int) -> list[memoryview]:
+        """Return packets `start` to `stop` in pieces, header, payload, header ...
+
+        Args:
+            payload_bytes: Bytes of payload from the first packet of the buffer to packet `stop`.
+        """
+        pieces = self._pieces[2 * start : 2 * stop]
+        if payload_bytes < stop * self._symbol_size:
+            pieces[-1] = self.payload[(stop - 1) * self._symbol_size : payload_bytes]
+        return pieces

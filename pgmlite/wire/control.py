@@ -56,14 +56,12 @@ class Manifest:
         symbol_size: Bytes in a symbol.
         block_symbols: Source symbols in every block but the last, which may be shorter.
         size: Bytes in the object.
-        object_digest: BLAKE3-256 of the object.
-        index_digest: BLAKE3-256 of the index.
+        index_digest: BLAKE3-256 of the index, which holds the digest of every block.
     """
 
     symbol_size: int
     block_symbols: int
     size: int
-    object_digest: bytes
     index_digest: bytes
     name: str
 
