@@ -61,7 +61,7 @@ def run(arguments: list[str] | None = None) -> int:
         # Who read our output has gone; Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERNAL
-    except Exception:
+    except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
         traceback.print_exc()
         print("pgmlite: internal error; please report the lines above", file=sys.stderr)
         return EXIT_INTERNAL

@@ -1,3 +1,5 @@
 """``info``."""
+
+
 def info() -> int:
     return 0

@@ -80,7 +80,7 @@ class Output(AbstractContextManager["Output"]):
     def warn(self, text: str) -> None:
         """Print a warning, to programs too."""
         if self._json:
-            self.event("warning", "", text=text)
+            self.event("warning", "", warning=text)
         self.say(f"warning: {text}")
 
     def bar(self, text: str, done: float, total: float | None) -> None:

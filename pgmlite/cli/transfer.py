@@ -15,12 +15,12 @@ from pgmlite.cli.output import (
     Output,
     ReceiveReport,
     SendReport,
-    human_bytes,
     oid_text,
     seconds_to_ns,
 )
 from pgmlite.cli.values import (
     choose_symbol_size,
+    human_bytes,
     human_rate,
     human_time,
     parse_oid,
@@ -67,7 +67,9 @@ Interface = Annotated[
         help="Network interface by name; may be left out where only one can be meant.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print events as JSON, one a line, on stdout.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print events as JSON, one a line, on stdout.")
+]
 
 SEND_EXAMPLES = (
     "Examples:  pgmlite send firmware.bin -i eth0 -r 50M  ·  "
@@ -98,7 +100,9 @@ def send(
     ] = "10M",
     hops: Annotated[
         int,
-        typer.Option(min=1, max=255, envvar="PGMLITE_HOPS", help="Routers that may forward, plus 1."),
+        typer.Option(
+            min=1, max=255, envvar="PGMLITE_HOPS", help="Routers that may forward, plus 1."
+        ),
     ] = 1,
     start: Annotated[
         str,
@@ -196,7 +200,9 @@ def recv(
     interface: Interface = None,
     oid: Annotated[
         str | None,
-        typer.Option("--object", metavar="ID", help="Take this object only, by the ID send prints."),
+        typer.Option(
+            "--object", metavar="ID", help="Take this object only, by the ID send prints."
+        ),
     ] = None,
     timeout: Annotated[
         float | None,
@@ -287,6 +293,8 @@ def _run_hook(command: list[str], path: Path, manifest: Manifest) -> None:
     try:
         code = subprocess.run([*command, str(path)], env=os.environ | facts, check=False).returncode
     except OSError as error:
-        raise HookError(f"--on-complete {command[0]}: {error.strerror}; {path} is in place") from error
+        raise HookError(
+            f"--on-complete {command[0]}: {error.strerror}; {path} is in place"
+        ) from error
     if code:
         raise HookError(f"--on-complete {command[0]}: exit code {code}; {path} is in place")

@@ -85,7 +85,9 @@ def parse_oid(text: str) -> int:
             raise ValueError
         return int(text, 16)
     except ValueError:
-        raise UsageError(f"object {text}: give its 16 hexadecimal digits, as send prints them") from None
+        raise UsageError(
+            f"object {text}: give its 16 hexadecimal digits, as send prints them"
+        ) from None
 
 
 def choose_symbol_size(
@@ -107,7 +109,7 @@ def choose_symbol_size(
     room = mtu - IPV6_UDP_HEADERS - HEADER_SIZE
     if symbol_size is None:
         return room - room % SYMBOL_ALIGNMENT
-    if symbol_size % SYMBOL_ALIGNMENT or not MIN_SYMBOL_SIZE <= symbol_size:
+    if symbol_size % SYMBOL_ALIGNMENT or not symbol_size >= MIN_SYMBOL_SIZE:
         raise UsageError(
             f"symbol size {symbol_size}: must be a multiple of {SYMBOL_ALIGNMENT}, "
             f"at least {MIN_SYMBOL_SIZE}"
@@ -115,7 +117,8 @@ def choose_symbol_size(
     needed = symbol_size + IPV6_UDP_HEADERS + HEADER_SIZE
     if needed > MAX_MTU or needed > interface_mtu:
         raise UsageError(
-            f"symbol size {symbol_size}: needs an MTU of {needed}, the interface has {interface_mtu}"
+            f"symbol size {symbol_size}: needs an MTU of {needed}, "
+            f"the interface has {interface_mtu}"
         )
     return symbol_size
 

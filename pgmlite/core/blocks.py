@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.batch import Offsets, Octets
+from pgmlite.wire.batch import Octets, Offsets
 from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -18,7 +19,7 @@ def runs(numbers: Symbols) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) places of the stretches of `numbers` that count up by one."""
     breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
     edges = [0, *breaks.tolist(), len(numbers)]
-    return zip(edges[:-1], edges[1:], strict=True)
+    return pairwise(edges)
 
 
 class SymbolMap:

@@ -8,7 +8,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 
 MIN_RATE = 1_000
-"""bit/s; below it one packet takes longer than the ten seconds a receiver waits for a sign of life."""
+"""bit/s; below it a packet takes longer than a person waits for a sign of life."""
 
 MAX_RATE = 400_000_000_000
 

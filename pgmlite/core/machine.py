@@ -103,9 +103,7 @@ class Finished:
     """The sender has sent what it was asked to send."""
 
 
-Action = (
-    Transmit | Prepare | Store | Verify | Adopted | Superseded | Damaged | Complete | Finished
-)
+Action = Transmit | Prepare | Store | Verify | Adopted | Superseded | Damaged | Complete | Finished
 
 
 class Machine(Protocol):

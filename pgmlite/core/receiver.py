@@ -103,9 +103,9 @@ class _Transfer:
         if self.manifest is None:
             return
         for start, stop in self.extents:
-            stop = min(stop, self.size)
             first = start // self.manifest.block_size
-            self.pending.extend(range(first, -(-stop // self.manifest.block_size)))
+            after = -(-min(stop, self.size) // self.manifest.block_size)
+            self.pending.extend(range(first, after))
         self.extents = []
 
 
@@ -183,9 +183,8 @@ class Receiver:
         self._track(mine)
         if mine.kind is PacketType.ODATA:
             actions += self._receive_odata(transfer, mine)
-        elif transfer.index and not transfer.index.is_verified:
-            if not transfer.index.add(mine.offsets, mine.payload):
-                self.counters.refused["index"] += 1
+        else:
+            self._receive_index(transfer, mine)
         return actions + self._verify_some()
 
     def tick(self, now: int) -> list[Action]:
@@ -228,7 +227,10 @@ class Receiver:
         if self._config.oid not in (None, oid):
             return "object"
         # spec: RCV-2
-        if size > self._config.max_object_size or -(-size // symbol_size) > self._config.max_symbols:
+        if (
+            size > self._config.max_object_size
+            or -(-size // symbol_size) > self._config.max_symbols
+        ):
             return "too_large"
         return ""
 
@@ -258,8 +260,7 @@ class Receiver:
         oid, size, symbol_size = int(row["oid"]), int(row["size"]), int(row["symbol_size"])
         transfer = self._transfer
         known = transfer.manifest if transfer else None
-        if known and known.oid == oid and known.raw == spm.manifest:
-            assert transfer
+        if transfer and known and known.oid == oid and known.raw == spm.manifest:
             transfer.heard = now
             self._track(batch)
             return []
@@ -359,9 +360,15 @@ class Receiver:
             return []
         offsets, payload = batch.offsets[places], batch.payload[places]
         return [
-            Store(int(offsets[start]), payload[start:stop])
-            for start, stop in runs(symbols[places])
+            Store(int(offsets[start]), payload[start:stop]) for start, stop in runs(symbols[places])
         ]
+
+    def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
+        index = transfer.index
+        if index is None or index.is_verified:
+            return  # its size is unknown without the manifest
+        if not index.add(batch.offsets, batch.payload):
+            self.counters.refused["index"] += 1
 
     def _verify_some(self) -> list[Action]:
         transfer = self._transfer

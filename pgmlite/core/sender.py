@@ -35,7 +35,9 @@ class Counters:
 class Sender:
     """One sender of one object. See `pgmlite.core.machine` for how to drive it."""
 
-    def __init__(self, config: SenderConfig, manifest: Manifest, index: bytes, *, rng: Random) -> None:
+    def __init__(
+        self, config: SenderConfig, manifest: Manifest, index: bytes, *, rng: Random
+    ) -> None:
         """
         Args:
             index: One digest a block, as the manifest's digest covers them.
@@ -120,10 +122,13 @@ class Sender:
 
     def _is_over(self, now: int) -> bool:
         cycles = self._config.cycles
-        if cycles is not None and self.counters.packets:
-            # An empty object has cycles of no packet: its SPM is sent once all the same.
-            if self.counters.odata >= cycles * self._manifest.symbols:
-                return True
+        # An empty object has cycles of no packet: its SPM is sent once all the same.
+        if (
+            cycles is not None
+            and self.counters.packets
+            and self.counters.odata >= cycles * self._manifest.symbols
+        ):
+            return True
         return self._end is not None and now >= self._end
 
     def _plan_spms(self) -> int:

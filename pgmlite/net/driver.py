@@ -8,6 +8,7 @@ import select
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import FrameType
 from typing import Protocol
@@ -159,7 +160,7 @@ class SendLoop:
             stop = min(start + self.call_packets, count)
             self._send(self.buffer.pieces(start, stop, length), now)
 
-    def _send(self, pieces: list[bytes | memoryview], now: int) -> None:
+    def _send(self, pieces: Sequence[bytes | memoryview], now: int) -> None:
         try:
             self.socket.send(pieces, self.buffer.stride)
         except OSError as error:

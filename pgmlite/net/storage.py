@@ -1,4 +1,4 @@
-"""Disks: the source file of a sender, the partial file of a receiver (spec/protocol.md RCV-7, RCV-8).
+"""Disks: the source file of a sender, the partial file of a receiver (spec: RCV-7, RCV-8).
 
 Files are read and written with positioned calls, never mapped: mapped pages would count as memory
 of the process, and a full disk would be a signal instead of an error.
@@ -266,7 +266,7 @@ class PartFile:
         Raises:
             DiskError: The disk is full or broken; what is there stays.
         """
-        run = memoryview(np.ascontiguousarray(payload).reshape(-1))
+        run = np.ascontiguousarray(payload).reshape(-1).data
         self._stream.update(offset, run)
         try:
             while run:
@@ -285,7 +285,7 @@ class PartFile:
             return streamed == expected
         if len(self._buffer) < length:
             self._buffer = np.empty(length, np.uint8)
-        block = memoryview(self._buffer)[:length]
+        block = self._buffer[:length].data
         try:
             done = os.preadv(self._fd, [block], offset)
         except OSError as error:

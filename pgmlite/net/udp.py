@@ -128,7 +128,7 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
     Raises:
         NetworkError: There is none, or there are several: the wrong one would be silence.
     """
-    names = [
+    names: list[str] = [
         name
         for name, stats in psutil.net_if_stats().items()
         if stats.isup
@@ -141,7 +141,8 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
     if not names:
         raise NetworkError(f"no interface is up that can carry group {group}: name one with -i")
     raise NetworkError(
-        f"several interfaces could carry group {group}: choose with -i from {', '.join(sorted(names))}"
+        f"several interfaces could carry group {group}: "
+        f"choose with -i from {', '.join(sorted(names))}"
     )
 
 
@@ -231,7 +232,7 @@ class SenderSocket:
         """Send packets, given as header, payload, header, payload ...
 
         Args:
-            stride: Bytes of every packet; the last may be shorter, a single one may have any length.
+            stride: Bytes of a packet; the last may be shorter, a single one may have any length.
 
         Raises:
             OSError: As the system says; see `PASSING`.
@@ -391,4 +392,3 @@ class ReceiverSocket:
     def close(self) -> None:
         """Leave the group and close the socket."""
         self._sock.close()
-

@@ -1,4 +1,4 @@
-"""From the construct declaration to numpy types and Markdown tables (spec/protocol.md section 3)."""
+"""From the construct declaration to numpy types and Markdown tables (spec section 3)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from construct import Struct
+from construct import SizeofError, Struct
 
 from pgmlite.wire import layout
 
@@ -37,14 +37,16 @@ def fields(struct: Any) -> Iterator[Field]:
             continue  # a check, such as Terminated, has no bytes
         try:
             size: int | None = member.sizeof()
-        except Exception:  # construct has several errors for 'depends on the data'
+        except SizeofError:
             size = None
         constant = getattr(member.subcon, "value", None)
         yield Field(member.name, size, offset, constant, str(member.docs))
         offset = None if offset is None or size is None else offset + size
 
 
-def numpy_dtype(struct: Any, overlays: dict[str, tuple[str, int]] | None = None) -> np.dtype[np.void]:
+def numpy_dtype(
+    struct: Any, overlays: dict[str, tuple[str, int]] | None = None
+) -> np.dtype[np.void]:
     """Return the structured dtype of a fixed-size struct of integers.
 
     Args:

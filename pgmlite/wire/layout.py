@@ -71,7 +71,9 @@ HEADER = Struct(
     "magic" / Const(MAGIC, Int16ub) * "0x7067, the letters `pg`.",
     "version" / Const(VERSION, Int8ub) * "Version of this format: 1.",
     "type" / Int8ub * "Packet type: 0x00 SPM, 0x04 ODATA, 0x07 INDEX.",
-    "channel" / Int8ub * "Channel of the session, counted from 0; sequence numbers are per channel.",
+    "channel"
+    / Int8ub
+    * "Channel of the session, counted from 0; sequence numbers are per channel.",
     "flags" / Const(0, Int8ub) * "Reserved: 0.",
     "symbol_size" / Int16ub * "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.",
     "tsi" / Int64ub * "Transport session identifier: random, new at every start of a sender.",
