@@ -198,6 +198,7 @@ class ReceiveReport:
             index_digest=manifest.index_digest.hex(),
             rate=rate,
             symbols=action.symbols,
+            seconds=round(self._output.seconds, 3),
         )
         granted = self._socket.granted
         wanted = rate * BUFFER_MS // 8000

@@ -138,7 +138,7 @@ def human_rate(rate: int | None) -> str:
         return "full speed"
     for unit, factor in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
         if rate >= factor:
-            return f"{rate / factor:g} {unit}"
+            return f"{rate / factor:.4g} {unit}"
     return f"{rate} bit/s"
 
 

@@ -242,7 +242,7 @@ class ReceiveLoop:
         while done is None:
             self._stop.check()
             if end is not None and now >= end:
-                raise TimedOut("the time limit passed")
+                raise TimedOut(self._why_late())
             if now >= report:
                 report = now + REPORT_EVERY
                 self._listener.progress()
@@ -261,6 +261,16 @@ class ReceiveLoop:
                 poller = select.poll()
                 poller.register(self._socket, select.POLLIN)
         return done
+
+    def _why_late(self) -> str:
+        """Say what was missing when the time was up."""
+        channel = self._socket.channel
+        if not self._machine.counters.packets:
+            return f"timed out: no valid packet came to {channel}"
+        if not self._machine.manifest:
+            return f"timed out: packets but no manifest came to {channel}"
+        stored, symbols = self._machine.progress
+        return f"timed out: {symbols - stored} of {symbols} symbols are missing"
 
     def _nap(self, now: int) -> None:
         """Let packets gather if they come so fast that the batch will be worth it."""

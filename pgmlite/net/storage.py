@@ -200,13 +200,15 @@ class PartFile:
         self._buffer = np.zeros(0, np.uint8)
         self._stream = BlockStream()
         self._fd = -1
-        if output.is_dir():
-            raise DiskError(f"output {output}: is a folder; name the file to write")
-        if not output.parent.is_dir():
-            raise DiskError(f"output {output}: folder {output.parent} does not exist")
-        if self.path.exists() and not self.path.is_file():
-            raise DiskError(f"partial file {self.path}: is not a regular file; move it away")
         try:
+            if output.is_dir():
+                raise DiskError(f"output {output}: is a folder; name the file to write")
+            if not output.parent.is_dir():
+                raise DiskError(f"output {output}: folder {output.parent} does not exist")
+            for path in (output, self.path):
+                # To replace a device or a FIFO by a file would surprise its users.
+                if path.exists() and not path.is_file():
+                    raise DiskError(f"output {path}: is not a regular file; move it away")
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             self._fd = os.open(self.path, flags, 0o666)
         except OSError as error:
@@ -218,15 +220,14 @@ class PartFile:
             raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
 
     def prepare(self, size: int) -> list[tuple[int, int]]:
-        """Grow to `size` bytes, sparse; return the extents that hold data.
+        """Return the extents below `size` that hold data of an earlier run.
 
         Raises:
-            DiskError: The file system can't hold a file of that size.
+            DiskError: The file system does not say.
         """
+        # The file is not grown here: `size` may be a stranger's invention, too large for it.
         try:
             held = os.fstat(self._fd).st_size
-            if held < size:
-                os.ftruncate(self._fd, size)
             return list(self._extents(min(held, size)))
         except OSError as error:
             raise self._error(error) from error

@@ -26,6 +26,7 @@ from pgmlite.wire.layout import (
 )
 
 CRITICAL_EXTENSION = 0x8000
+MANIFEST_MAGIC = b"PGLM"
 MAX_NAME = 255
 MAX_OBJECT_SIZE = (1 << 63) - 1
 """Offsets stay exact in signed 64-bit arithmetic."""
