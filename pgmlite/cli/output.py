@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.values import human_bytes, human_rate, human_time
-from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
+from pgmlite.core.machine import Adopted, Damaged, Superseded
 from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError
@@ -279,8 +279,3 @@ class ReceiveReport:
             symbols=symbols,
             **counters,
         )
-
-
-def seconds_to_ns(seconds: float | None) -> int | None:
-    """Return seconds of the command line in ns."""
-    return None if seconds is None else int(seconds * SECOND)

@@ -16,9 +16,9 @@ from pgmlite.cli.output import (
     ReceiveReport,
     SendReport,
     oid_text,
-    seconds_to_ns,
 )
 from pgmlite.cli.values import (
+    check_seconds,
     choose_symbol_size,
     human_bytes,
     human_rate,
@@ -147,7 +147,7 @@ def send(
         max_burst=burst,
         start=parse_start(start, source.size),
         cycles=cycles,
-        duration=seconds_to_ns(duration),
+        duration=check_seconds("--duration", duration),
     )
     socket = SenderSocket(channel, hops=hops)
     with Output(as_json=as_json) as output:
@@ -228,8 +228,7 @@ def recv(
     """
     stop = Stop()
     stop.install()
-    if timeout is not None and timeout <= 0:
-        raise UsageError(f"timeout {timeout:g}: must be more than 0 s")
+    limit = check_seconds("--timeout", timeout)
     config = ReceiverConfig(oid=None if oid is None else parse_oid(oid))
     share = parse_share(drop)
     command = _command(on_complete)
@@ -255,7 +254,7 @@ def recv(
                 part,
                 report,
                 stop,
-                timeout=seconds_to_ns(timeout),
+                timeout=limit,
                 loss=Loss(share, Random(seed)) if share else None,
             )
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
 
+from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.layout import (
@@ -14,6 +15,8 @@ from pgmlite.wire.layout import (
 )
 
 SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+MAX_SECONDS = 1e9
 
 ETHERNET_MTU = 1_500
 IPV6_MINIMUM_MTU = 1_280
@@ -90,6 +93,19 @@ def parse_oid(text: str) -> int:
         ) from None
 
 
+def check_seconds(option: str, seconds: float | None) -> int | None:
+    """Return a time limit in ns; None stays None.
+
+    Raises:
+        UsageError: It is not a time that can pass.
+    """
+    if seconds is None:
+        return None
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(f"{option} {seconds:g}: must be more than 0 s, at most {MAX_SECONDS:g}")
+    return int(seconds * SECOND)
+
+
 def choose_symbol_size(
     symbol_size: int | None, mtu: int | None, *, hops: int, interface_mtu: int
 ) -> int:
@@ -101,6 +117,8 @@ def choose_symbol_size(
     Raises:
         UsageError: A size is out of its limits, or does not fit the interface.
     """
+    if interface_mtu < MIN_MTU:
+        raise UsageError(f"the interface's MTU of {interface_mtu} is below {MIN_MTU} bytes")
     if mtu is None:
         mtu = min(interface_mtu, ETHERNET_MTU if hops == 1 else IPV6_MINIMUM_MTU)
     elif not MIN_MTU <= mtu <= min(interface_mtu, MAX_MTU):

@@ -44,9 +44,13 @@ class SymbolMap:
     def set_blocks(self, block_symbols: int) -> list[int]:
         """Group the symbols in blocks; return the blocks that are whole already."""
         starts = np.arange(0, self.symbols, block_symbols)
-        have = np.add.reduceat(self._have, starts, dtype=np.int32)
         self._block_symbols = block_symbols
-        self._missing = np.minimum(block_symbols, self.symbols - starts).astype(np.int32) - have
+        self._missing = np.minimum(block_symbols, self.symbols - starts).astype(np.int32)
+        whole = self.symbols // block_symbols
+        matrix = self._have[: whole * block_symbols].reshape(whole, block_symbols)
+        self._missing[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
+        if whole < len(starts):
+            self._missing[-1] -= np.count_nonzero(self._have[whole * block_symbols :])
         return [int(block) for block in np.flatnonzero(self._missing == 0)]
 
     def add(self, symbols: Symbols) -> tuple[npt.NDArray[np.intp] | slice, list[int]]:

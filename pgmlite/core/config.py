@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 
-MIN_RATE = 1_000
-"""bit/s; below it a packet takes longer than a person waits for a sign of life."""
+MIN_RATE = 10_000
+"""bit/s; below it an SPM a second would leave no room for the object."""
 
 MAX_RATE = 400_000_000_000
 
@@ -89,6 +89,9 @@ class ReceiverConfig:
     max_symbols: int = 1 << 30
     """Symbols; stops a forged symbol size of 64 from growing the state of a large object."""
 
+    max_blocks: int = 1 << 20
+    """Blocks; stops a forged manifest with blocks of one symbol from doing the same."""
+
     max_senders: int = 64
     """Senders with loss statistics; the one silent for longest makes room."""
 
@@ -99,6 +102,6 @@ class ReceiverConfig:
     """Blocks of an earlier run verified a tick, so that packets are read in between."""
 
     def __post_init__(self) -> None:
-        for limit in ("max_object_size", "max_symbols", "max_senders", "switch_after"):
-            if getattr(self, limit) < 1:
-                raise UsageError(f"{limit}: must be at least 1")
+        for field in fields(self):
+            if field.name != "oid" and getattr(self, field.name) < 1:
+                raise UsageError(f"{field.name}: must be at least 1")

@@ -35,7 +35,7 @@ class Transmit:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Make room for an object of `size` bytes; answer with ``Receiver.resume(extents)``.
+    """Expect an object of `size` bytes; answer with ``Receiver.resume(extents)``.
 
     The extents are the (start, stop) byte ranges that already hold data of an earlier run. Nothing
     is cut off before the object is published: `size` may be a stranger's invention.
@@ -58,7 +58,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Compare stored bytes with `digest`; answer with ``Receiver.verified(now, block, ok)``."""
+    """Compare stored bytes with `digest`; answer with ``Receiver.verified(block, ok=...)``."""
 
     block: int
     offset: int

@@ -81,6 +81,9 @@ class _Transfer:
         self.symbol_size = symbol_size
         self.heard = now
         self.odata_bytes = 0
+        self.evicted = (0, 0)
+        """Packets lost and received of senders that made room for others."""
+
         self.symbols = SymbolMap(size, symbol_size)
         self.extents: list[tuple[int, int]] = []
         self.manifest: Manifest | None = None
@@ -116,8 +119,7 @@ class Receiver:
         self._config = config
         self._transfer: _Transfer | None = None
         self._senders: dict[tuple[Source, int, int], SequenceTracker] = {}
-        self._evicted_lost = 0
-        self._evicted_received = 0
+        self._lost_before = 0
         self.state = State.LISTENING
         self.counters = Counters()
 
@@ -144,17 +146,23 @@ class Receiver:
 
     @property
     def lost(self) -> int:
-        """Packets missing by their sequence numbers, over all senders of the object."""
-        return self._evicted_lost + sum(tracker.lost for tracker in self._senders.values())
+        """Packets missing by their sequence numbers, over all senders and objects so far."""
+        return self._lost_before + self._counted()[0]
+
+    def _counted(self) -> tuple[int, int]:
+        """Return packets lost and received of the object being received."""
+        lost, received = self._transfer.evicted if self._transfer else (0, 0)
+        trackers = self._senders.values()
+        return lost + sum(t.lost for t in trackers), received + sum(t.received for t in trackers)
 
     @property
     def cycles(self) -> float:
         """Object lengths that went by, lost ones included."""
         transfer = self._transfer
-        received = self._evicted_received + sum(t.received for t in self._senders.values())
+        lost, received = self._counted()
         if not transfer or not transfer.size or not received:
             return 0.0
-        return transfer.odata_bytes / transfer.size * (1 + self.lost / received)
+        return transfer.odata_bytes / transfer.size * (1 + lost / received)
 
     # The machine's contract.
 
@@ -260,7 +268,10 @@ class Receiver:
         oid, size, symbol_size = int(row["oid"]), int(row["size"]), int(row["symbol_size"])
         transfer = self._transfer
         known = transfer.manifest if transfer else None
-        if transfer and known and known.oid == oid and known.raw == spm.manifest:
+        if transfer and known and known.oid == oid:
+            # spec: RCV-3: two manifests with one oid can be made; the first one stays.
+            if (known.raw, known.size, known.symbol_size) != (spm.manifest, size, symbol_size):
+                raise RefusedPacket("manifest", "it contradicts the one in hand")
             transfer.heard = now
             self._track(batch)
             return []
@@ -275,6 +286,8 @@ class Receiver:
             raise RefusedPacket("manifest", "it contradicts the header")
         if reason := self._admissible(oid, size, symbol_size):
             raise RefusedPacket(reason)
+        if manifest.blocks > self._config.max_blocks:
+            raise RefusedPacket("too_large")
         actions: list[Action] = []
         if transfer is None or transfer.oid != oid:
             if transfer and transfer.manifest:
@@ -282,11 +295,12 @@ class Receiver:
                 if now - transfer.heard < self._config.switch_after:
                     raise RefusedPacket("object")
                 actions.append(Superseded(transfer.oid, oid))
-            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
             self._forget_senders()
+            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
             # The unannounced packets that were taken first had a forged header.
+            self._forget_senders()
             transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         self._enter(Event.MANIFEST)
@@ -340,12 +354,14 @@ class Receiver:
 
     def _evict(self, key: tuple[Source, int, int]) -> None:
         tracker = self._senders.pop(key)
-        self._evicted_lost += tracker.lost
-        self._evicted_received += tracker.received
+        if self._transfer:
+            lost, received = self._transfer.evicted
+            self._transfer.evicted = (lost + tracker.lost, received + tracker.received)
 
     def _forget_senders(self) -> None:
-        for key in list(self._senders):
-            self._evict(key)
+        """Start to count anew, for another object."""
+        self._lost_before = self.lost
+        self._senders.clear()
 
     def _receive_odata(self, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
         self.counters.odata += len(batch)

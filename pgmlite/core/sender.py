@@ -16,7 +16,7 @@ from pgmlite.core.machine import MS, SECOND, Action, Finished, ObjectRange, Tran
 from pgmlite.core.timing import Pacer
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Rows
-from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 
 SPM_SHARE = 100
@@ -135,7 +135,8 @@ class Sender:
         """Return the time between SPMs in ns (spec: SND-5)."""
         if self._config.rate is None:
             return self._config.spm_min
-        bits = (len(self._manifest.raw) + HEADER_SIZE + self._config.packet_overhead) * 8
+        body = SPM_FIXED_SIZE + len(self._manifest.raw)
+        bits = (HEADER_SIZE + body + self._config.packet_overhead) * 8
         interval = bits * SPM_SHARE * SECOND // self._config.rate
         return min(max(interval, self._config.spm_min), self._config.spm_max)
 

@@ -28,7 +28,7 @@ class SequenceTracker:
     """Counts what one sender sent on one channel: received, lost, repeated.
 
     A packet counts as lost while its number is missing below the highest seen; a late one takes
-    it back if it is at most `WINDOW` behind, else it counts as a duplicate.
+    it back if it is less than `WINDOW` behind, else it counts as a duplicate.
     """
 
     WINDOW = 4_096

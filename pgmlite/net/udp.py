@@ -238,12 +238,13 @@ class SenderSocket:
             OSError: As the system says; see `PASSING`.
         """
         if len(pieces) == 2:
+            if self._segment and sum(map(len, pieces)) > self._segment:
+                self._set_segment(0)  # a long SPM is one packet all the same
             self._sock.sendmsg(pieces)
             return
         if self.has_segmentation:
             if stride != self._segment:
-                self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, stride)
-                self._segment = stride
+                self._set_segment(stride)
             try:
                 self._sock.sendmsg(pieces)
                 return
@@ -251,10 +252,14 @@ class SenderSocket:
                 # A device without checksum offload says EIO; some stacks say EINVAL.
                 if error.errno not in (errno.EIO, errno.EINVAL):
                     raise
-                self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, 0)
+                self._set_segment(0)
                 self.has_segmentation = False
         for at in range(0, len(pieces), 2):
             self._sock.sendmsg(pieces[at : at + 2])
+
+    def _set_segment(self, stride: int) -> None:
+        self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, stride)
+        self._segment = stride
 
     def reopen(self) -> None:
         """Start over with a new socket: the interface may have come back with another index.

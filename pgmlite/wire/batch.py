@@ -134,12 +134,10 @@ def _check(
     bad: npt.NDArray[np.bool_] = (sizes | wide_offsets) > MAX_OBJECT_SIZE
     offsets: Offsets = wide_offsets.view(np.int64)
     if kind is PacketType.ODATA:
-        ends = offsets + width
+        # Not offset + width, which a stranger's offset would make overflow.
+        room = sizes.view(np.int64) - offsets
         # spec: PKT-4: whole symbols inside the object; only the object's last may be short.
-        if width == symbol_size:
-            bad |= ends > sizes.view(np.int64)
-        else:
-            bad |= ends != sizes.view(np.int64)
+        bad |= room < width if width == symbol_size else room != width
     if kind is not PacketType.SPM:
         bad |= offsets % symbol_size != 0
     reserved = rows["reserved"] != 0
@@ -155,6 +153,24 @@ def _check(
         return []
     batch = PacketBatch(kind, rows, offsets, payload, source)
     return [batch.select(~bad)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Rows of the buffer that one source sent."""
+
+    start: int
+    stop: int
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class _Odd:
+    """One read that did not fit the rows."""
+
+    octets: Octets
+    stride: int
+    source: Source
 
 
 class ReceiveBuffer:
@@ -199,12 +215,11 @@ class ReceiveBuffer:
             self._pieces.append(header_view[row * HEADER_SIZE : (row + 1) * HEADER_SIZE])
             self._pieces.append(payload_view[row * symbol_size : (row + 1) * symbol_size])
         self._used = 0
-        self._stretches: list[tuple[int, int, Source]] = []
-        self._odd: list[tuple[Octets, int, Source]] = []
+        self._stretches: list[_Stretch | _Odd] = []
 
     def room(self) -> list[memoryview | bytearray] | None:
         """Return the pieces that the next read fills, in order; None when the buffer is full."""
-        if self._used >= self.ROWS or len(self._odd) >= self.ROWS:
+        if self._used >= self.ROWS or len(self._stretches) >= self.ROWS:
             return None
         start = 2 * self._used
         return [*self._pieces[start : start + 2 * self.READ_ROWS], self._spill]
@@ -213,13 +228,14 @@ class ReceiveBuffer:
         """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`."""
         count, tail = divmod(length, stride)
         if stride != self.stride or tail or count > self.READ_ROWS:
-            self._odd.append((self._join(length), stride, source))
+            self._stretches.append(_Odd(self._join(length), stride, source))
             return
-        start, stop = self._used, self._used + count
-        if self._stretches and self._stretches[-1][1:] == (start, source):
-            start = self._stretches.pop()[0]
-        self._stretches.append((start, stop, source))
-        self._used = stop
+        before = self._stretches[-1] if self._stretches else None
+        start, self._used = self._used, self._used + count
+        if isinstance(before, _Stretch) and before.source == source:
+            self._stretches[-1] = _Stretch(before.start, self._used, source)
+        else:
+            self._stretches.append(_Stretch(start, self._used, source))
 
     def _join(self, length: int) -> Octets:
         """Return a copy of the last `length` bytes read, in one piece."""
@@ -232,18 +248,17 @@ class ReceiveBuffer:
         return joined[:length]
 
     def batches(self, refused: Counter[str]) -> list[PacketBatch]:
-        """Return what came, and begin anew; the batches are views, good until the next read.
-
-        Packets of one length come in their order; odd ones come after them.
-        """
+        """Return what came, in order, and begin anew; views, good until the next read."""
         batches = []
-        for start, stop, source in self._stretches:
-            rows, payload = self._rows[start:stop], self._payload[start:stop]
-            batches += read_rows(rows, payload, source, refused)
-        for octets, stride, source in self._odd:
-            batches += read(octets, stride, source, refused)
+        for part in self._stretches:
+            if isinstance(part, _Stretch):
+                rows = self._rows[part.start : part.stop]
+                payload = self._payload[part.start : part.stop]
+                batches += read_rows(rows, payload, part.source, refused)
+            else:
+                batches += read(part.octets, part.stride, part.source, refused)
         self._used = 0
-        self._stretches, self._odd = [], []
+        self._stretches = []
         return batches
 
 

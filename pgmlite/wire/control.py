@@ -12,6 +12,7 @@ from blake3 import blake3
 from construct import ConstructError
 
 from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.wire import derive
 from pgmlite.wire.layout import (
     DIGEST_SIZE,
     MANIFEST,
@@ -24,6 +25,9 @@ from pgmlite.wire.layout import (
     DigestAlgorithm,
     FecScheme,
 )
+
+SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
+"""Bytes of an SPM between the header and the manifest."""
 
 CRITICAL_EXTENSION = 0x8000
 MANIFEST_MAGIC = b"PGLM"
