@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 
@@ -49,6 +50,9 @@ def _options(
 
 def run(arguments: list[str] | None = None) -> int:
     """Run one command; return its exit code (`pgmlite.errors`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for good
     try:
         app(arguments, prog_name="pgmlite")
         return EXIT_OK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from random import Random, SystemRandom
 from typing import Annotated
@@ -290,7 +291,10 @@ def _run_hook(command: list[str], path: Path, manifest: Manifest) -> None:
         "PGMLITE_INDEX_DIGEST": manifest.index_digest.hex(),
     }
     try:
-        code = subprocess.run([*command, str(path)], env=os.environ | facts, check=False).returncode
+        # Standard output is for our own events.
+        code = subprocess.run(
+            [*command, str(path)], env=os.environ | facts, stdout=sys.stderr, check=False
+        ).returncode
     except OSError as error:
         raise HookError(
             f"--on-complete {command[0]}: {error.strerror}; {path} is in place"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
+from pgmlite.core.config import MAX_RATE, MIN_RATE
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_SIZE
@@ -35,9 +37,11 @@ def parse_rate(text: str) -> int | None:
     number, suffix = (text[:-1], text[-1]) if text[-1:] in set("kKMG") else (text, "")
     try:
         rate = Decimal(number) * SUFFIXES[suffix]
-        if not rate.is_finite():
-            raise InvalidOperation
-    except InvalidOperation:
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise UsageError(
+                f"rate {text}: must be {human_rate(MIN_RATE)} to {human_rate(MAX_RATE)}"
+            )
+    except ArithmeticError:
         raise UsageError(
             f"rate {text}: give bits a second such as 500k, 10M or 2.5G, or max"
         ) from None
@@ -83,14 +87,9 @@ def parse_oid(text: str) -> int:
     Raises:
         UsageError: It is something else.
     """
-    try:
-        if len(text) != 16:
-            raise ValueError
-        return int(text, 16)
-    except ValueError:
-        raise UsageError(
-            f"object {text}: give its 16 hexadecimal digits, as send prints them"
-        ) from None
+    if not re.fullmatch("[0-9a-fA-F]{16}", text):
+        raise UsageError(f"object {text}: give its 16 hexadecimal digits, as send prints them")
+    return int(text, 16)
 
 
 def check_seconds(option: str, seconds: float | None) -> int | None:

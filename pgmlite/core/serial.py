@@ -70,7 +70,8 @@ class SequenceTracker:
             ahead = ahead[len(behind) :]
         if top > 0:
             self._clear(top)
-            self._seen[(ahead + self.highest) % self.WINDOW] = True
+            inside = ahead[ahead > top - self.WINDOW]
+            self._seen[(inside + self.highest) % self.WINDOW] = True
             self.received += len(ahead)
             self.expected += top
             self.highest = add(self.highest, top)

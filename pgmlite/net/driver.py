@@ -131,6 +131,7 @@ class SendLoop:
             self.stop.check()
             for action in self.machine.tick(now):
                 if isinstance(action, Finished):
+                    self.source.check()
                     return
                 if isinstance(action, Transmit):
                     self._transmit(action, now)
@@ -282,7 +283,10 @@ class ReceiveLoop:
         """Read what is there, up to a buffer, and give it to the machine in few batches."""
         count = 0
         buffer = self._buffer
-        while room := buffer.room():
+        for _ in range(buffer.ROWS):
+            room = buffer.room()
+            if room is None:
+                break
             try:
                 arrival = self._socket.read_into(room)
             except OSError as error:

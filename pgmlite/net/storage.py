@@ -196,9 +196,12 @@ class PartFile:
             DiskError: The folder can't be written, or another receiver is at work on it.
         """
         self.output = output
+        if not output.name:
+            raise DiskError(f"output {output}: is a folder; name the file to write")
         self.path = output.with_name(output.name + ".part")
         self._buffer = np.zeros(0, np.uint8)
         self._stream = BlockStream()
+        self._announced = False
         self._fd = -1
         try:
             if output.is_dir():
@@ -209,15 +212,25 @@ class PartFile:
                 # To replace a device or a FIFO by a file would surprise its users.
                 if path.exists() and not path.is_file():
                     raise DiskError(f"output {path}: is not a regular file; move it away")
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._fd = os.open(self.path, flags, 0o666)
+            while not self._open_locked():
+                pass  # another receiver published it between our two steps: take a new one
         except OSError as error:
             raise DiskError(f"partial file {self.path}: {_reason(error)}") from error
+
+    def _open_locked(self) -> bool:
+        """Open and lock the partial file; False if it is no longer the one at its path."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self.path, flags, 0o666)
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(self._fd)
             raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._fd), os.stat(self.path)):
+                return True
+        os.close(self._fd)
+        return False
 
     def prepare(self, size: int) -> list[tuple[int, int]]:
         """Return the extents below `size` that hold data of an earlier run.
@@ -253,6 +266,7 @@ class PartFile:
         Raises:
             DiskError: It does not.
         """
+        self._announced = True
         self._stream.begin(block_size)
         disk = os.fstatvfs(self._fd)
         free = disk.f_bavail * disk.f_frsize + os.fstat(self._fd).st_blocks * 512
@@ -274,6 +288,8 @@ class PartFile:
                 done = os.pwrite(self._fd, run, offset)
                 run, offset = run[done:], offset + done
         except OSError as error:
+            if error.errno == errno.EFBIG and not self._announced:
+                return  # a stranger's offset; were it not, the block will not verify
             raise self._error(error) from error
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
@@ -303,7 +319,7 @@ class PartFile:
             os.ftruncate(self._fd, size)
             with contextlib.suppress(FileNotFoundError):
                 # Replacing a file keeps its permissions, as rewriting it would.
-                os.fchmod(self._fd, stat.S_IMODE(os.stat(self.output).st_mode))
+                os.fchmod(self._fd, os.stat(self.output).st_mode & 0o777)
             os.fsync(self._fd)
             os.replace(self.path, self.output)
             folder = os.open(self.output.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -320,7 +336,7 @@ class PartFile:
             return
         with contextlib.suppress(OSError):
             status = os.fstat(self._fd)
-            if not status.st_blocks and os.path.samestat(status, os.stat(self.path)):
+            if not status.st_size and os.path.samestat(status, os.stat(self.path)):
                 self.path.unlink()
         os.close(self._fd)
         self._fd = -1

@@ -191,11 +191,10 @@ class SenderSocket:
         self.channel = channel
         self._hops = hops
         self._segment = 0
-        self._sock = self._open()
+        self._sock = self._open(channel)
         self.has_segmentation = self._probe()
 
-    def _open(self) -> socket.socket:
-        channel = self.channel
+    def _open(self, channel: Channel) -> socket.socket:
         try:
             sock = socket.socket(channel.family, socket.SOCK_DGRAM)
         except OSError as error:
@@ -267,10 +266,10 @@ class SenderSocket:
         Raises:
             NetworkError: It has not come back.
         """
-        self.channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
-        sock = self._open()
+        channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
+        sock = self._open(channel)
         self._sock.close()
-        self._sock, self._segment = sock, 0
+        self._sock, self.channel, self._segment = sock, channel, 0
 
     def close(self) -> None:
         """Close the socket."""
@@ -303,10 +302,9 @@ class ReceiverSocket:
         self.granted = 0
         self.kernel_drops = 0
         self._drops_before = 0
-        self._sock = self._open()
+        self._sock = self._open(channel)
 
-    def _open(self) -> socket.socket:
-        channel = self.channel
+    def _open(self, channel: Channel) -> socket.socket:
         try:
             sock = socket.socket(channel.family, socket.SOCK_DGRAM)
         except OSError as error:
@@ -374,10 +372,10 @@ class ReceiverSocket:
             with contextlib.suppress(OSError):
                 self._sock.setsockopt(level, join, request)
             return
-        before, self.channel = self._sock, channel
+        sock = self._open(channel)
+        self._sock.close()
+        self._sock, self.channel = sock, channel
         self._drops_before = self.kernel_drops
-        self._sock = self._open()
-        before.close()
 
     @staticmethod
     def _membership(channel: Channel) -> tuple[int, int, int, bytes]:

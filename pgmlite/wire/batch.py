@@ -143,11 +143,11 @@ def _check(
     reserved = rows["reserved"] != 0
     if reserved.any():
         refused["reserved"] += int(np.count_nonzero(reserved))
-        refused["offset"] += int(np.count_nonzero(bad & ~reserved))
-        bad |= reserved
-    elif bad.any():
+        bad &= ~reserved
+    if bad.any():
         refused["offset"] += int(np.count_nonzero(bad))
-    else:
+    bad |= reserved
+    if not bad.any():
         return [PacketBatch(kind, rows, offsets, payload, source)]
     if bad.all():
         return []
