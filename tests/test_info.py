@@ -18,8 +18,8 @@ def sent(tmp_path):
     """A capture of one second of a carousel, and what it carries."""
     import random
 
-    data = bytes(i % 251 for i in range(50_000))
-    manifest, index = make_object(data, symbol_size=1000, block_symbols=16)
+    sample = make_object(50_000, symbol_size=1000, block_symbols=16)
+    data, manifest, index = sample.data, sample.manifest, sample.index
     config = SenderConfig(rate=4_000_000, packet_overhead=48)
     machine = Sender(config, manifest, index, rng=random.Random(7))
     machine.start(0)

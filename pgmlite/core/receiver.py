@@ -152,7 +152,7 @@ class Receiver:
     def _counted(self) -> tuple[int, int]:
         """Return packets lost and received of the object being received."""
         lost, received = self._transfer.evicted if self._transfer else (0, 0)
-        trackers = self._senders.values()
+        trackers = [tracker for tracker in self._senders.values() if tracker.is_plausible]
         return lost + sum(t.lost for t in trackers), received + sum(t.received for t in trackers)
 
     @property
@@ -245,6 +245,10 @@ class Receiver:
     def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take the object of the first packet before its manifest is known (spec: RCV-1)."""
         first = batch.rows[0]
+        if self._config.oid is not None:
+            # A stranger's packet must not speak for the others of its batch.
+            wanted = np.flatnonzero(batch.rows["oid"] == np.uint64(self._config.oid))
+            first = batch.rows[wanted[0]] if len(wanted) else first
         oid, size, symbol_size = int(first["oid"]), int(first["size"]), int(first["symbol_size"])
         if reason := self._admissible(oid, size, symbol_size):
             return self._refuse(reason, len(batch))
@@ -354,7 +358,7 @@ class Receiver:
 
     def _evict(self, key: tuple[Source, int, int]) -> None:
         tracker = self._senders.pop(key)
-        if self._transfer:
+        if self._transfer and tracker.is_plausible:
             lost, received = self._transfer.evicted
             self._transfer.evicted = (lost + tracker.lost, received + tracker.received)
 

@@ -33,6 +33,9 @@ class SequenceTracker:
 
     WINDOW = 4_096
 
+    MOST_LOST = 100
+    """Lost packets for each one received, at most, of a sender that is one."""
+
     def __init__(self, first: int) -> None:
         """
         Args:
@@ -50,6 +53,11 @@ class SequenceTracker:
     def lost(self) -> int:
         """Packets missing below the highest sqn seen."""
         return self.expected - self.received
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether a sender with losses may look like this, and not numbers out of thin air."""
+        return self.lost <= self.received * self.MOST_LOST
 
     def update(self, sqns: Sqns) -> None:
         """Take the sqns of one batch, (n,) in machine byte order, in any order."""

@@ -96,7 +96,9 @@ class Node:
     outcome: list[tuple[int, Action]] = field(default_factory=list)
     """Actions for the user with the time of each: Adopted, Damaged, Complete, Finished ..."""
 
+    has_started: bool = False
     ticking: int | None = None
+    """When the next tick is scheduled, ns."""
 
 
 class Network:
@@ -140,7 +142,7 @@ class Network:
             np.random.default_rng(self.rng(f"{name}/link").getrandbits(64)),
         )
         self.nodes.append(node)
-        self._push(at, node, None)
+        self._push(max(at, self.now), node, None)
         return node
 
     def stop(self, node: Node) -> None:
@@ -154,14 +156,17 @@ class Network:
             if node not in self.nodes:
                 continue
             if batch is not None:
+                if not node.has_started:
+                    continue
                 self._perform(node, node.machine.receive(self.now, batch))
-            elif node.ticking is None:
+            elif not node.has_started:
+                node.has_started = True
                 self._perform(node, node.machine.start(self.now))
             else:
-                node.ticking = -1
+                node.ticking = None
                 self._perform(node, node.machine.tick(self.now))
             self._schedule(node)
-        self.now = max(self.now, until) if not self._heap else self.now
+        self.now = max(self.now, until)
 
     def _push(self, at: int, node: Node, batch: PacketBatch | None) -> None:
         heapq.heappush(self._heap, (at, next(self._serial), node, batch))
@@ -171,7 +176,7 @@ class Network:
         if deadline is None:
             return
         at = max(deadline, self.now)
-        if node.ticking is None or node.ticking < 0 or at < node.ticking:
+        if node.ticking is None or at < node.ticking:
             node.ticking = at
             self._push(at, node, None)
 

@@ -1,0 +1,349 @@
+"""A multicast network in namespaces: sender S and receivers R1..Rn on a bridge.
+
+Needs root and the tools that `missing` looks for. Nothing leaves the namespaces, and their names
+belong to one `Lab` of one process, so that any number of labs may run side by side.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple, Self
+
+PGMLITE = (sys.executable, "-m", "pgmlite")
+PORT = 28_775
+GROUPS = {6: "ff15::7067:1", 4: "239.70.67.1"}
+ETHERNET_HEADER = 14
+
+SPM = "@th,88,8 0x00"
+"""nftables: the packet type, byte 3 behind the UDP header, is SPM."""
+
+PATIENCE = 30.0
+"""Seconds until something that should happen in a few counts as failed: machines may be busy."""
+
+_numbers = itertools.count()
+
+
+class CommandFailed(Exception):
+    """A command of the lab itself failed; the message has its words."""
+
+
+@functools.cache
+def missing() -> str:
+    """Return what keeps this machine from running a lab, as a sentence; empty if nothing does."""
+    if os.geteuid():
+        return "Labs need root."
+    tools = ("ip", "bridge", "ss", "nft", "ethtool", "tcpdump")
+    if absent := [tool for tool in tools if not shutil.which(tool)]:
+        return f"Labs need these tools: {', '.join(absent)}."
+    try:
+        with Lab(receivers=0):
+            return ""
+    except CommandFailed as error:
+        return f"No lab can be made: {error}."
+
+
+def run(*command: str, text: str | None = None) -> str:
+    """Run a command to its end, which must be a good one; return what it printed."""
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Return as soon as `condition` is true."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def random_file(path: Path, mebibytes: int, seed: int = 1) -> Path:
+    """Write a file of bytes that depend on the seed alone; return its path."""
+    path.write_bytes(Random(seed).randbytes(mebibytes << 20))
+    return path
+
+
+class Packet(NamedTuple):
+    """A captured packet: seconds, and bytes of the IP packet."""
+
+    at: float
+    length: int
+
+
+class Capture(list[Packet]):
+    """What tcpdump read, without some of the last packets; filled when it ends."""
+
+    matched = 0
+    """Packets that the system counted, the last ones included."""
+
+
+class Process:
+    """A command on a node. JSON lines on its stdout are events, each stamped `at` its coming."""
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self.events: list[dict[str, Any]] = []
+        self._command = command
+        self._log = log
+        self._changed = threading.Condition()
+        self._ended = False
+        with log.open("wb") as stderr:
+            self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in itertools.chain(self.popen.stdout or (), [None]):
+            with self._changed:
+                if line is None:
+                    self._ended = True
+                else:
+                    self.events.append(json.loads(line) | {"at": time.monotonic()})
+                self._changed.notify_all()
+
+    @property
+    def stderr(self) -> str:
+        """What it has said on stderr so far."""
+        return self._log.read_text()
+
+    def has(self, name: str) -> bool:
+        """Whether the event `name` has come."""
+        return any(event["event"] == name for event in list(self.events))
+
+    def event(
+        self, name: str, where: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> dict[str, Any]:
+        """Wait for the first event `name` for which `where` is true; return it."""
+
+        def find() -> dict[str, Any] | None:
+            return next((e for e in self.events if e["event"] == name and where(e)), None)
+
+        with self._changed:
+            self._changed.wait_for(lambda: find() or self._ended, PATIENCE)
+            found = find()
+        assert found, f"no event {name} came: {self}"
+        return found
+
+    def stored(self, share: float) -> dict[str, Any]:
+        """Wait until a receiver has more than this share of its object."""
+        return self.event("progress", lambda e: e["stored"] > share * e["symbols"])
+
+    def result(self, code: int = 0) -> dict[str, Any]:
+        """Wait for the end, which must be exit code `code`; return the last event."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.popen.wait(PATIENCE)
+        assert self.popen.returncode == code, str(self)
+        self._reader.join()
+        return self.events[-1] if self.events else {}
+
+    def sent(self) -> tuple[float, int, int]:
+        """Return the time, and the packets and bytes of IP that its node's eth0 has sent."""
+        # A file of our own machine, and no command, so that clock and counters are of one moment.
+        lines = Path(f"/proc/{self.popen.pid}/net/dev").read_text().splitlines()
+        at = time.monotonic()
+        fields = next(line for line in lines if "eth0:" in line).split()
+        return at, int(fields[10]), int(fields[9]) - int(fields[10]) * ETHERNET_HEADER
+
+    def hurry(self) -> None:
+        """Let its main thread run before others: what else this machine does is not the test."""
+        os.setpriority(os.PRIO_PROCESS, self.popen.pid, -20)
+        with contextlib.suppress(PermissionError):  # in containers, for one
+            os.sched_setscheduler(self.popen.pid, os.SCHED_RR, os.sched_param(1))
+
+    def stop(self) -> None:
+        """Kill it, stopped or not, if it has not ended."""
+        self.popen.kill()
+        self.popen.wait(PATIENCE)
+        self._reader.join()
+        if self.popen.stdout:
+            self.popen.stdout.close()
+
+    def __str__(self) -> str:
+        lines = [" ".join(self._command), f"exit code {self.popen.returncode}"]
+        return "\n".join([*lines, *map(str, self.events[-5:]), self.stderr])
+
+
+class Lab(contextlib.ExitStack):
+    """Namespaces for S, R1..Rn and the switch SW between them; gone at the end of the context.
+
+    Addresses on each eth0: S fd01::1 and 10.9.0.1, Ri fd01::1i and 10.9.0.1i.
+    """
+
+    def __init__(self, receivers: int = 3, mode: str = "wire", snooping: bool = False) -> None:
+        """
+        Args:
+            mode: "wire": datagrams are cut to the MTU before they cross a link, as on Ethernet,
+                and receivers may aggregate; "offload": bursts pass whole.
+            snooping: The switch is an MLD and IGMP querier and sends groups to members only.
+        """
+        super().__init__()
+        self.receivers = [f"R{number}" for number in range(1, receivers + 1)]
+        self._wire = mode == "wire"
+        self._snooping = snooping
+        self._prefix = f"pl{os.getpid()}-{next(_numbers)}-"
+
+    def __enter__(self) -> Self:
+        try:
+            self._folder = Path(self.enter_context(tempfile.TemporaryDirectory()))
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def _build(self) -> None:
+        nodes = ["S", *self.receivers]
+        for node in ("SW", *nodes):
+            delete = ["ip", "netns", "del", self._prefix + node]
+            self.callback(subprocess.run, delete, check=False, capture_output=True)
+            run("ip", "netns", "add", self._prefix + node)
+            # Addresses may be used at once: nobody else has them here.
+            self.sh(node, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
+        lines = ["link add br0 type bridge mcast_snooping 0", "link set br0 up"]
+        if self._snooping:
+            # Short times, which count from when they are set: a real querier takes minutes.
+            times = "mcast_query_response_interval 100 mcast_last_member_interval 20"
+            options = (times, "mcast_snooping 1", "mcast_querier 1")
+            lines += [f"link set br0 type bridge {option}" for option in options]
+        self.ip("SW", *lines)
+        for node in nodes:
+            self.plug(node, 1 if node == "S" else 10 + int(node[1:]))
+        # Before the receivers join packets together: after that, a drop would be 40 packets.
+        hook = "{ type filter hook forward priority 0; }"
+        self.nft("SW", "add table bridge lab", f"add chain bridge lab impair {hook}")
+        until(lambda: self.sh("SW", "bridge link").count("forwarding") == len(nodes), "forwarding")
+
+    def plug(self, node: str, host: int) -> None:
+        """Connect a node to the switch, with new addresses that end in `host`."""
+        add = f"link add v{node} type veth peer name eth0 netns {self._prefix}{node}"
+        self.ip("SW", add, f"link set v{node} master br0 up")
+        addresses = (f"fd01::{host}/64 dev eth0 nodad", f"10.9.0.{host}/24 brd + dev eth0")
+        self.ip(node, "link set lo up", "link set eth0 up", *(f"addr add {a}" for a in addresses))
+        if self._wire:
+            self.sh(node, "ethtool -K eth0 tx-udp-segmentation off gro on")
+            self.sh("SW", f"ethtool -K v{node} tso off")
+
+    def inside(self, node: str, *command: str) -> list[str]:
+        """Return the command that runs `command` on a node."""
+        return ["ip", "netns", "exec", self._prefix + node, *command]
+
+    def run(self, node: str, *command: str, text: str | None = None) -> str:
+        """Run a command on a node to its end; return what it printed."""
+        return run(*self.inside(node, *command), text=text)
+
+    def sh(self, node: str, line: str) -> str:
+        """Run a line of shell on a node to its end; return what it printed."""
+        return self.run(node, "sh", "-ec", line)
+
+    def ip(self, node: str, *lines: str) -> None:
+        """Run `ip` on a node with each of the lines."""
+        run("ip", "-n", self._prefix + node, "-batch", "-", text="\n".join(lines))
+
+    def nft(self, node: str, *lines: str) -> None:
+        """Run `nft` on a node with these lines."""
+        self.run(node, "nft", "-f", "-", text="\n".join(lines))
+
+    def spawn(self, node: str, *command: str) -> Process:
+        """Start a command on a node; it ends with the lab at the latest."""
+        process = Process(self.inside(node, *command), self._folder / f"{next(_numbers)}.log")
+        self.callback(process.stop)
+        return process
+
+    def send(
+        self, node: str, file: Path, *options: str, rate: str = "20M", group: str = GROUPS[6]
+    ) -> Process:
+        """Start a sender on a node."""
+        where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
+        return self.spawn(node, *PGMLITE, "send", "--json", str(file), *where, *options)
+
+    def recv(
+        self, node: str, out: Path, *options: str, group: str = GROUPS[6], wait: bool = True
+    ) -> Process:
+        """Start a receiver on a node, and wait until it listens."""
+        where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-o", str(out)]
+        process = self.spawn(node, *PGMLITE, "recv", "--json", *where, *options)
+        if wait:
+            process.event("start")
+        return process
+
+    def drop(self, match: str) -> Callable[[], str]:
+        """Drop what matches an nftables expression on the switch; call the result to lift that."""
+        chain = ("rule", "bridge", "lab", "impair")
+        echo = self.run("SW", "nft", "-a", "-e", "add", *chain, match, "drop")
+        handle = echo.split("# handle ")[1].split()[0]
+        return functools.partial(self.run, "SW", "nft", "delete", *chain, "handle", handle)
+
+    def loss(self, share: float, nodes: Sequence[str] | None = None) -> None:
+        """Drop this share of the UDP packets towards each node (all receivers), independently."""
+        for node in self.receivers if nodes is None else nodes:
+            chance = f"numgen random mod 10000 < {share * 10_000:.0f}"
+            self.drop(f"oifname v{node} meta l4proto udp {chance}")
+
+    def close_inbound(self, node: str) -> None:
+        """Let nothing into a node but neighbour discovery and MLD."""
+        mld = "mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report"
+        neighbours = "nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert"
+        chain = "inet closed input"
+        accept = f"add rule {chain} icmpv6 type {{ {mld}, {neighbours} }} accept"
+        hook = "{ type filter hook input priority 0; policy drop; }"
+        self.nft(node, "add table inet closed", f"add chain {chain} {hook}", accept)
+
+    def link(self, node: str, state: str, interface: str = "eth0") -> None:
+        """Set an interface of a node `up` or `down`."""
+        self.ip(node, f"link set {interface} {state}")
+
+    @contextlib.contextmanager
+    def capture(self, node: str, interface: str = "eth0") -> Iterator[Capture]:
+        """Capture what is for the lab's port while the context lasts."""
+        capture = Capture()
+        with tempfile.TemporaryFile() as pcap, tempfile.TemporaryFile() as said:
+            # A buffer for a second of 100 Mbit/s, so that a pause of tcpdump costs no packet.
+            options = ["-nns64", "-B8192", "--immediate-mode", "--time-stamp-precision=nano", "-w-"]
+            command = self.inside(node, "tcpdump", *options, "-i", interface, f"udp port {PORT}")
+            process = subprocess.Popen(command, stdout=pcap, stderr=said)
+
+            def messages() -> str:
+                return os.pread(said.fileno(), 4096, 0).decode()
+
+            try:
+                until(lambda: "listening on" in messages(), "tcpdump listens")
+                yield capture
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait(PATIENCE)
+            assert "\n0 packets dropped by kernel" in messages(), messages()
+            capture.matched = int(messages().split(" packets received by filter")[0].split()[-1])
+            pcap.seek(0)
+            capture += read_capture(pcap.read())
+
+    def carried(self, node: str, seconds: float) -> int:
+        """Return how many packets the switch sends to a node in this time."""
+        with self.capture("SW", f"v{node}") as capture:
+            time.sleep(seconds)
+        return capture.matched
+
+
+def read_capture(pcap: bytes) -> Iterator[Packet]:
+    """Yield the packets of a capture of Ethernet with nanoseconds."""
+    at = 24
+    while at < len(pcap):
+        seconds, nanoseconds, kept, length = struct.unpack_from("=4I", pcap, at)
+        yield Packet(seconds + nanoseconds / 1e9, length - ETHERNET_HEADER)
+        at += 16 + kept

@@ -1,0 +1,88 @@
+"""What the specification shares with the code is equal in both."""
+
+import re
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from builders import Scripted, encode, play
+
+from pgmlite.core.config import SenderConfig
+from pgmlite.core.machine import SECOND
+from pgmlite.core.sender import Sender
+from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.derive import STRUCTS, fill_tables
+
+ROOT = Path(__file__).parent.parent
+SPEC = ROOT / "spec" / "protocol.md"
+
+CLAUSE = r"[A-Z]{2,4}-\d+"
+CITATION = re.compile(rf"spec: ({CLAUSE}(?:(?:, | and | to ){CLAUSE})*)")
+
+
+def cited(text: str) -> set[str]:
+    """Return the ids that `text` cites; ``A-1 to A-3`` cites all three."""
+    found = set()
+    for citation in CITATION.findall(text):
+        for part in re.split(r", | and ", citation):
+            first, _, last = part.partition(" to ")
+            series, number = first.split("-")
+            stop = int(last.split("-")[1]) if last else int(number)
+            found |= {f"{series}-{n}" for n in range(int(number), stop + 1)}
+    return found
+
+
+def test_citations_are_understood() -> None:
+    assert cited("# spec: PKT-2\n(spec: RCV-7, RCV-8) (spec: MAN-1 to MAN-3).") == {
+        *("PKT-2", "RCV-7", "RCV-8"),
+        *("MAN-1", "MAN-2", "MAN-3"),
+    }
+
+
+def test_tables_are_those_of_the_declaration() -> None:
+    text = SPEC.read_text()
+    assert fill_tables(text) == text
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_every_struct_has_its_table(name: str) -> None:
+    assert SPEC.read_text().count(f"<!-- table: {name} -->") == 1
+
+
+MODULES = sorted((ROOT / "pgmlite").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=[str(p.relative_to(ROOT)) for p in MODULES])
+def test_cited_clauses_are_defined(path: Path) -> None:
+    defined = set(re.findall(rf"\*\*({CLAUSE})\*\*", SPEC.read_text()))
+    assert cited(path.read_text()) - defined == set()
+
+
+def test_clauses_are_defined_once() -> None:
+    defined = re.findall(rf"\*\*({CLAUSE})\*\*", SPEC.read_text())
+    assert sorted(defined) == sorted(set(defined))
+
+
+def octets_of(text: str) -> bytes:
+    """Return the bytes of every code block of `text`, without the explanations."""
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line.split()[0] for block in blocks for line in block.splitlines() if line]
+    return bytes.fromhex("".join(lines))
+
+
+def test_worked_example_is_what_a_sender_sends() -> None:
+    _, _, rest = SPEC.read_text().partition("### 3.7 Worked example")
+    example = octets_of(rest.partition("\n## ")[0])
+    data = bytes(i % 251 for i in range(3_000))
+    index = digest(data)
+    manifest = Manifest(1_404, 1_024, 3_000, digest(index), "example.bin")
+    rng = Scripted(tsi=0x0123_4567_89AB_CDEF, sqn=0xFFFF_FFFE)
+    config = SenderConfig(rate=10_000_000, packet_overhead=48)
+    sender = Sender(config, manifest, index, rng=rng)
+    sender.start(SECOND)
+    packets = [one for _, burst in islice(play(sender), 5) for one in encode(burst, data)]
+    header = slice(0, 48)
+    assert example == index + manifest.raw + packets[0] + packets[4][header]
+    assert f"`{manifest.oid:016x}`" in rest
+    empty = Manifest(1_404, 1_024, 0, digest(b""), "empty")
+    assert f"`{empty.oid:016x}`" in rest

@@ -1,0 +1,204 @@
+"""What goes wrong in networks: senders and links that come and go, packets that mean harm."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from lab import GROUPS, PGMLITE, PORT, Lab, Process, random_file, until
+
+pytestmark = pytest.mark.lab
+
+REJOIN_AFTER = 5.0
+"""Seconds of silence after which a receiver joins its group anew."""
+
+
+def test_sender_killed_and_started_again(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 8)
+    with Lab(receivers=1) as lab:
+        receiver = lab.recv("R1", tmp_path / "out")
+        sender = lab.send("S", source, rate="30M")
+        receiver.stored(0.2)
+        sender.stop()
+        time.sleep(REJOIN_AFTER + 1)
+        last = receiver.events[-1]
+        assert last["event"] == "progress"
+        # From there on, so that one cycle is enough if what came before is still there.
+        start = last["stored"] * receiver.event("manifest")["symbol_size"]
+        lab.send("S", source, "--start", str(start), rate="30M")
+        result = receiver.result()
+    print(f"{last['stored']} of {last['symbols']} before, {result['cycles']} cycles in all")
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    assert not receiver.has("superseded")
+    assert result["cycles"] <= 1.03
+
+
+OUTAGE = 1.2
+"""Seconds: time for one report of a receiver, at least, that nothing comes."""
+
+
+def interrupt(lab: Lab, node: str, fault: str) -> None:
+    """Take the link of a node away for a moment."""
+    if fault == "replaced":
+        lab.ip(node, "link del eth0")
+        time.sleep(OUTAGE)
+        lab.plug(node, 20)
+        return
+    lab.link(node, "down")
+    time.sleep(OUTAGE)
+    if fault == "renumbered":
+        lab.ip(node, "addr flush dev eth0", "addr add 10.9.0.30/24 dev eth0")
+    lab.link(node, "up")
+
+
+def reported(receiver: Process) -> int:
+    """Return how many packets a receiver has reported."""
+    return max(event.get("packets", 0) for event in list(receiver.events))
+
+
+def wait_for_more(receiver: Process, what: str) -> None:
+    """Wait until a receiver reports more packets than now."""
+    seen = reported(receiver)
+    until(lambda: reported(receiver) > seen or receiver.has("complete"), what)
+
+
+# So slow that the faults all come within the first cycle.
+@pytest.mark.parametrize(
+    ("node", "rate", "faults"),
+    [("S", "10M", ("down", "renumbered", "replaced")), ("R1", "20M", ("down", "replaced"))],
+)
+def test_link_goes_and_comes_back(
+    tmp_path: Path, node: str, rate: str, faults: tuple[str, ...]
+) -> None:
+    source = random_file(tmp_path / "source", 6)
+    with Lab(receivers=1) as lab:
+        outputs = {family: tmp_path / str(family) for family in GROUPS}
+        receivers = {
+            family: lab.recv("R1", output, group=GROUPS[family])
+            for family, output in outputs.items()
+        }
+        senders = [lab.send("S", source, rate=rate, group=group) for group in GROUPS.values()]
+        for receiver in receivers.values():
+            receiver.stored(0)
+        for fault in faults:
+            interrupt(lab, node, fault)
+            for family, receiver in receivers.items():
+                wait_for_more(receiver, f"packets of IPv{family} after it was {fault}")
+        for family, receiver in receivers.items():
+            result = receiver.result()
+            print(f"IPv{family}: {result['cycles']} cycles, {result['lost']} lost")
+            assert outputs[family].read_bytes() == source.read_bytes()
+        if node == "S":
+            for sender in senders:
+                assert "trying on" in sender.event("warning")["warning"]
+                sender.event("warning", lambda event: "sending again" in event["warning"])
+
+
+def hostile_packets(real: list[bytes], count: int, rng: Random) -> Iterator[bytes]:
+    """Yield `count` packets of which few are valid."""
+    for number in range(count):
+        packet = rng.choice(real)
+        match number % 4:
+            case 0:
+                yield rng.randbytes(rng.randrange(1_460))
+            case 1:
+                yield packet[: rng.randrange(len(packet))]
+            case 2:
+                flipped = bytearray(packet)
+                # Half of them in the header, which few of all bits belong to.
+                for _ in range(rng.randint(1, 3)):
+                    place = rng.randrange(rng.choice((48, len(packet))))
+                    flipped[place] ^= 1 << rng.randrange(8)
+                yield bytes(flipped)
+            case _ if number % 20 == 3:
+                yield packet + rng.randbytes(rng.randrange(1, 60_000))
+            case _:
+                yield packet[:8] + rng.randbytes(40) + packet[48:]
+
+
+def attack(group: str, count: int) -> None:
+    """Listen to `group`, then send it `count` hostile packets in bursts; runs on a node."""
+    rng = Random(1)
+    index = socket.if_nametoindex("eth0")
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        sock.settimeout(30)
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as ears:
+            ears.bind((group, PORT, 0, index))
+            membership = socket.inet_pton(socket.AF_INET6, group) + struct.pack("@I", index)
+            ears.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+            ears.settimeout(30)
+            real = [ears.recv(65_535) for _ in range(1_000)]
+        print(json.dumps({"event": "armed"}), flush=True)
+        for number, packet in enumerate(hostile_packets(real, count, rng)):
+            sock.sendto(packet, (group, PORT, 0, index))
+            if number % 100 == 99:
+                time.sleep(0.01)
+        print(json.dumps({"event": "done"}), flush=True)
+
+
+@pytest.fixture(scope="module")
+def under_attack(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return the results of two receivers that completed while they were attacked."""
+    folder = tmp_path_factory.mktemp("attack")
+    source = random_file(folder / "source", 16)
+    here = Path(__file__)
+    call = f"import {here.stem}; {here.stem}.attack({GROUPS[6]!r}, 20_000)"
+    code = f"import sys; sys.path.insert(0, {str(here.parent)!r}); {call}"
+    with Lab(receivers=3) as lab:
+        early = lab.recv("R1", folder / "early")
+        lab.send("S", source, rate="40M")
+        attacker = lab.spawn("R3", sys.executable, "-c", code)
+        # This one has nothing yet of what the attacker sends with flipped bits.
+        late = lab.recv("R2", folder / "late", wait=False)
+        attacker.event("done")
+        results = [early.result(), late.result()]
+    for name in ("early", "late"):
+        assert (folder / name).read_bytes() == source.read_bytes()
+    return results
+
+
+def test_bad_packets_are_refused_by_name(under_attack: list[dict[str, Any]]) -> None:
+    for result in under_attack:
+        print(result)
+        refused = result["refused"]
+        assert {"magic", "short", "object", "length", "offset"} <= set(refused)
+        assert all(count > 0 for count in refused.values())
+
+
+def test_bad_packets_do_not_spoil_the_figures(under_attack: list[dict[str, Any]]) -> None:
+    for result in under_attack:
+        # 20 000 packets can't make more gaps than that, and only the sender's make cycles.
+        assert result["lost"] <= 20_000
+        assert result["cycles"] <= 10
+
+
+def test_unusable_interfaces_are_named(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 1)
+    verbs = {"send": [str(source)], "recv": ["-o", str(tmp_path / "out")]}
+    with Lab(receivers=0) as lab:
+        lab.ip("S", "link add bare0 type bridge", "link set bare0 addrgenmode none")
+        lab.link("S", "up", "bare0")
+        processes = {
+            (interface, family, verb): lab.spawn(
+                "S", *PGMLITE, verb, *words, "-g", GROUPS[family], "-i", interface
+            )
+            for interface in ("bare0", "nowhere0")
+            for family in GROUPS
+            for verb, words in verbs.items()
+        }
+        for (interface, family, _), process in processes.items():
+            process.result(code=3)
+            assert process.stderr.count("\n") == 1, process.stderr
+            assert f"interface {interface}: " in process.stderr
+            if interface == "bare0":
+                assert f"no IPv{family} address" in process.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -1,0 +1,227 @@
+"""Words of the command line."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pgmlite.cli.values import (
+    MAX_MTU,
+    choose_symbol_size,
+    human_bytes,
+    human_rate,
+    human_time,
+    parse_oid,
+    parse_rate,
+    parse_share,
+    parse_start,
+)
+from pgmlite.core.config import SenderConfig
+from pgmlite.errors import UsageError
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import is_symbol_size
+from pgmlite.wire.layout import IPV6_UDP_HEADERS
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("max", None),
+        ("64000", 64_000),
+        ("500k", 500_000),
+        ("500K", 500_000),
+        ("10M", 10_000_000),
+        ("2.5G", 2_500_000_000),
+        ("0.1M", 100_000),
+        ("1.000001M", 1_000_001),
+    ],
+)
+def test_rates(text: str, rate: int | None) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "M", "fast", "10 Mbit", "10m", "10MM", "1,5M", "nan", "sNaN", "inf", "-infG", "0x10"],
+)
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(UsageError, match="rate"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1M", "999", "401G", "1e5000", "1e9999999"])
+def test_rates_out_of_limits(text: str) -> None:
+    with pytest.raises(UsageError, match="rate"):
+        SenderConfig(rate=parse_rate(text), packet_overhead=48)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [("5%", 0.05), ("0.05", 0.05), ("0", 0), ("100%", 1), ("1", 1), ("1e-3", 0.001)],
+)
+def test_shares(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "101%", "1.01", "-1%", "nan", "nan%", "inf", "five"])
+def test_what_is_no_share(text: str) -> None:
+    with pytest.raises(UsageError, match="share"):
+        parse_share(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "offset"),
+    [
+        ("0%", 1_000, 0),
+        ("50%", 1_000, 500),
+        ("50%", 0, 0),
+        ("100%", 1_000, 0),
+        ("0", 0, 0),
+        ("0", 1_000, 0),
+        ("999", 1_000, 999),
+    ],
+)
+def test_starts(text: str, size: int, offset: int) -> None:
+    assert parse_start(text, size) == offset
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("1000", 1_000), ("1", 0), ("-1", 1_000), ("", 9), ("1k", 9), ("9" * 5_000, 9)],
+)
+def test_what_is_no_start(text: str, size: int) -> None:
+    with pytest.raises(UsageError, match="start"):
+        parse_start(text, size)
+
+
+@given(st.floats(0, 100), st.integers(0, (1 << 63) - 1))
+@example(99.99999999999999, (1 << 63) - 1)
+def test_a_start_lies_in_the_object(percent: float, size: int) -> None:
+    assert 0 <= parse_start(f"{percent!r}%", size) < max(1, size)
+
+
+def test_object_identifiers() -> None:
+    assert parse_oid("00000000000000ff") == 255
+    assert parse_oid("FEDCBA9876543210") == 0xFEDC_BA98_7654_3210
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "ff",
+        "0" * 17,
+        "000000000000000g",
+        "0x000000000000ff",
+        "-0000000000000ff",
+        " 0000000000000ff",
+        "0000_0000_0000_f",
+    ],
+)
+def test_what_is_no_object_identifier(text: str) -> None:
+    with pytest.raises(UsageError, match="16 hexadecimal digits"):
+        parse_oid(text)
+
+
+HEADERS = IPV6_UDP_HEADERS + HEADER_SIZE
+
+
+class TestChooseSymbolSize:
+    @pytest.mark.parametrize(
+        ("symbol_size", "mtu", "hops", "interface_mtu", "result"),
+        [
+            (None, None, 1, 1_500, 1_404),
+            (None, None, 1, 9_000, 1_404),
+            (None, None, 1, 65_536, 1_404),
+            (None, None, 2, 1_500, 1_184),
+            (None, None, 1, 1_400, 1_304),
+            (None, 9_000, 1, 9_000, 8_904),
+            (None, 1_499, 1, 1_500, 1_400),
+            (None, 576, 1, 1_500, 480),
+            (None, 65_536, 1, 65_536, 65_440),
+            (64, None, 1, 1_500, 64),
+            (1_404, None, 8, 1_500, 1_404),
+        ],
+    )
+    def test_fits(
+        self,
+        symbol_size: int | None,
+        mtu: int | None,
+        hops: int,
+        interface_mtu: int,
+        result: int,
+    ) -> None:
+        size = choose_symbol_size(symbol_size, mtu, hops=hops, interface_mtu=interface_mtu)
+        assert size == result
+
+    @pytest.mark.parametrize(
+        ("symbol_size", "mtu", "message"),
+        [
+            (None, 575, "MTU 575"),
+            (None, 1_501, "MTU 1501"),
+            (None, -1, "MTU"),
+            (0, None, "multiple of 4"),
+            (60, None, "at least 64"),
+            (66, None, "multiple of 4"),
+            (-64, None, "at least 64"),
+            (1_408, None, "needs an MTU of 1504"),
+            (1 << 40, None, "needs an MTU"),
+        ],
+    )
+    def test_refuses(self, symbol_size: int | None, mtu: int | None, message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            choose_symbol_size(symbol_size, mtu, hops=1, interface_mtu=1_500)
+
+    @given(
+        st.none() | st.integers(0, 70_000),
+        st.none() | st.integers(0, 70_000),
+        st.integers(1, 255),
+        st.integers(68, 70_000),
+    )
+    @example(None, None, 1, 150)
+    def test_result_is_a_symbol_size_that_fits_the_interface(
+        self, symbol_size: int | None, mtu: int | None, hops: int, interface_mtu: int
+    ) -> None:
+        with suppress(UsageError):
+            size = choose_symbol_size(symbol_size, mtu, hops=hops, interface_mtu=interface_mtu)
+            assert is_symbol_size(size)
+            assert size + HEADERS <= min(interface_mtu, MAX_MTU)
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1_023, "1023 B"),
+        (1_024, "1.0 KiB"),
+        (5 << 20, "5.0 MiB"),
+        (3 << 30, "3.0 GiB"),
+        (1 << 40, "1.0 TiB"),
+        (1 << 53, "8192.0 TiB"),
+    ],
+)
+def test_bytes_for_people(count: int, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (None, "full speed"),
+        (0, "full speed"),
+        (999, "999 bit/s"),
+        (64_000, "64 kbit/s"),
+        (10_000_000, "10 Mbit/s"),
+        (2_500_000_000, "2.5 Gbit/s"),
+    ],
+)
+def test_rates_for_people(rate: int | None, text: str) -> None:
+    assert human_rate(rate) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (59, "59.0 s"), (90, "1.5 min"), (5_400, "1.5 h")]
+)
+def test_times_for_people(seconds: float, text: str) -> None:
+    assert human_time(seconds) == text
