@@ -29,7 +29,7 @@ from builders import fill
 
 from pgmlite import cli
 from pgmlite.errors import Interrupted, NetworkError
-from pgmlite.net.driver import Stop
+from pgmlite.net.driver import ReceiveLoop, SendLoop, Stop
 from pgmlite.net.udp import Arrival, Channel, resolve
 
 LO = "lo"
@@ -264,7 +264,13 @@ class Cli:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        for loop in (SendLoop, ReceiveLoop):
+            monkeypatch.setattr(loop, "run", self._accepted)  # it might run for ever
         self._capsys = capsys
+
+    @staticmethod
+    def _accepted(loop: SendLoop | ReceiveLoop) -> None:
+        pytest.fail("this should have been refused")
 
     def __call__(self, *arguments: object) -> tuple[int, str]:
         """Return the exit code and what went to stderr."""

@@ -347,7 +347,7 @@ def test_signals_while_a_source_is_hashed(tmp_path, number):
 
 
 def test_time_limit_keeps_what_came_and_the_next_run_goes_on(tmp_path):
-    blocks, held = 8, 5
+    blocks, held = 4, 3
     source, copy, place = (
         make_file(tmp_path / "source", blocks * BLOCK),
         tmp_path / "copy",
@@ -389,7 +389,7 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path):
     whole = stored // 1_024
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, "--start", whole * BLOCK, rate="40M"):
+        with sending(source, place, "--start", whole * BLOCK, rate="80M"):
             ended = receiver.end()
     assert ended.code == 0, ended.stderr
     assert copy.read_bytes() == source.read_bytes()

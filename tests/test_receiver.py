@@ -363,6 +363,14 @@ class TestCounting:
         assert drive.machine.lost == 64
         assert drive.machine.cycles == pytest.approx(4, rel=0.05)
 
+    def test_a_number_out_of_thin_air_spoils_no_counter(self) -> None:
+        drive = Drive()
+        drive.give(ONE.all_odata(sqn=1))
+        assert drive.machine.cycles == 1
+        drive.give(ONE.odata([0], sqn=1 << 30))
+        assert drive.machine.lost == 0
+        assert drive.machine.cycles == pytest.approx(1, rel=0.05)
+
     def test_a_packet_is_counted_once(self) -> None:
         drive = Drive()
         packets = [ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()[:-1], b"junk"]

@@ -344,10 +344,10 @@ def test_outputs_that_can_not_be(tmp_path, monkeypatch, capsys, kind):
 
 
 @pytest.mark.parametrize("name", [".", "/", ".."])
-def test_outputs_without_a_name(name):
-    ended = run("recv", "-o", name, *endpoint().flags, "--timeout", 1)
-    assert ended.code == 7
-    assert "is a folder" in ended.error
+def test_outputs_without_a_name(monkeypatch, capsys, name):
+    code, error = Cli(monkeypatch, capsys).refuse("recv", "-o", name, *endpoint().flags)
+    assert code == 7
+    assert "is a folder" in error
 
 
 @pytest.mark.parametrize("mode", [0o555, 0o000], ids=["read-only", "closed"])

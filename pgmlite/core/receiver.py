@@ -160,9 +160,9 @@ class Receiver:
         """Object lengths that went by, lost ones included."""
         transfer = self._transfer
         lost, received = self._counted()
-        if not transfer or not transfer.size or not received:
+        if not transfer or not transfer.size:
             return 0.0
-        return transfer.odata_bytes / transfer.size * (1 + lost / received)
+        return transfer.odata_bytes / transfer.size * (1 + lost / max(1, received))
 
     # The machine's contract.
 

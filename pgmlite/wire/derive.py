@@ -95,6 +95,7 @@ def fill_tables(text: str) -> str:
 
     Raises:
         KeyError: A name is not in STRUCTS.
+        ValueError: A table has no end.
     """
     out, rest = [], text
     while True:
@@ -103,5 +104,7 @@ def fill_tables(text: str) -> str:
         if not mark:
             return "".join(out)
         name, _, rest = rest.partition(" -->")
-        _, _, rest = rest.partition("<!-- end -->")
+        _, end, rest = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"table {name}: no end mark")
         out.append(f"<!-- table: {name} -->\n{markdown_table(STRUCTS[name])}\n<!-- end -->")

@@ -192,7 +192,7 @@ def attack(folder: Path, count: int, seconds: float) -> Attack:
     place = endpoint()
     source, copy = make_file(folder / "source", 4 * BLOCK), folder / "copy"
     started = time.monotonic()
-    with sending(source, place, rate="20M") as sender:
+    with sending(source, place, rate="30M") as sender:
         sender.event("start")
         command = [sys.executable, __file__, "--flood", place.group, str(place.port)]
         with subprocess.Popen(
