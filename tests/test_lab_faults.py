@@ -28,7 +28,7 @@ def test_sender_killed_and_started_again(tmp_path: Path) -> None:
         sender = lab.send("S", source, rate="30M")
         receiver.stored(0.2)
         sender.stop()
-        time.sleep(REJOIN_AFTER + 1)
+        time.sleep(REJOIN_AFTER + 0.5)
         last = receiver.events[-1]
         assert last["event"] == "progress"
         # From there on, so that one cycle is enough if what came before is still there.
@@ -148,7 +148,7 @@ def attack(group: str, count: int) -> None:
 def under_attack(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Return the last events of two receivers that were attacked, and if their files are equal."""
     folder = tmp_path_factory.mktemp("attack")
-    source = random_file(folder / "source", 16)
+    source = random_file(folder / "source", 12)
     here = Path(__file__)
     call = f"import {here.stem}; {here.stem}.attack({GROUPS[6]!r}, 20_000)"
     code = f"import sys; sys.path.insert(0, {str(here.parent)!r}); {call}"
