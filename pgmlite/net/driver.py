@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import select
@@ -184,11 +185,10 @@ class SendLoop:
             self._down_since = now
             self.listener.warn(f"{self.socket.channel}: {error.strerror}; trying on")
         _sleep(POLL)
-        if error.errno in (errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL):
-            try:
+        if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
+            # The socket may be tied to an index or an address that is no more.
+            with contextlib.suppress(NetworkError):  # still gone: the next burst tries again
                 self.socket.reopen()
-            except NetworkError:
-                return  # still gone: the next burst tries again
 
 
 class ReceiveLoop:

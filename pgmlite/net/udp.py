@@ -43,9 +43,11 @@ PASSING = frozenset(
         errno.ENOBUFS,
         errno.EPERM,
         errno.EAGAIN,
+        errno.EINVAL,
     }
 )
-"""Errors of a send that may pass: a link that is down, an address not there yet, a full queue."""
+"""Errors of a send that may pass: a link that is down, an address that is not there yet or any
+more, a full queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +254,12 @@ class SenderSocket:
                 if error.errno not in (errno.EIO, errno.EINVAL):
                     raise
                 self._set_segment(0)
-                self.has_segmentation = False
+                self._send_singly(pieces)
+                self.has_segmentation = False  # it was that, and nothing else
+                return
+        self._send_singly(pieces)
+
+    def _send_singly(self, pieces: Sequence[bytes | memoryview]) -> None:
         for at in range(0, len(pieces), 2):
             self._sock.sendmsg(pieces[at : at + 2])
 
