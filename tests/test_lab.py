@@ -8,7 +8,6 @@ import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from statistics import median
 
 import pytest
 from lab import GROUPS, SPM, Capture, Lab, Packet, Process, random_file, until
@@ -26,15 +25,16 @@ def stored_at_its_place(part: Path, source: Path) -> int:
 
 def packets_a_second(sender: Process) -> float:
     """Return what a sender's node sends."""
-    # The median of many short looks: a moment in which the whole machine stood still is not in it.
+    # Of many short looks the third best: moments in which the machine had other work are not in it,
+    # and a sender that is paced can't be better than its rate.
     looks = []
     for _ in range(11):
         looks.append(sender.sent())
         time.sleep(0.25)
-    return median(
+    return sorted(
         (packets_after - packets) / (after - before)
         for (before, packets, _), (after, packets_after, _) in itertools.pairwise(looks)
-    )
+    )[-3]
 
 
 def test_late_joiners_keep_what_came_before_the_manifest(tmp_path: Path) -> None:
