@@ -101,6 +101,15 @@ def test_a_link_that_is_down_is_warned_of_once(send_loop):
     assert "Network is unreachable; trying on" in first
     assert "sending again after 0." in last
     assert sock.sent
+    # The socket may be tied to an address that the interface lost: a new one is not.
+    assert sock.reopened == 3
+
+
+def test_a_full_queue_is_no_reason_for_a_new_socket(send_loop):
+    sock = FakeSenderSocket(errno.ENOBUFS)
+    loop = send_loop(sock, cycles=3)
+    loop.run()
+    assert sock.sent
     assert not sock.reopened
 
 
