@@ -29,7 +29,15 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_RXQ_OVFL = 32, 33, 40
 MAX_SEGMENTS = 64
 """Packets one UDP_SEGMENT call takes on every kernel that has it."""
 
-RECEIVE_BUFFER = 64 << 20
+MAX_RECEIVE_BUFFER = 256 << 20
+"""Bytes: a receiver that is slower than the sender for a moment catches up instead of losing.
+
+It is a limit, not a reservation: the kernel fills it only as far as the receiver lags.
+"""
+
+RECEIVE_BUFFER_SHARE = 64
+"""A receive buffer asks for at most this fraction of the machine's memory: one part in 64."""
+
 SEND_BUFFER = 4 << 20
 
 PASSING = frozenset(
@@ -321,7 +329,8 @@ class ReceiverSocket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _pin(sock, channel)
             sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
-            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+            wanted = min(MAX_RECEIVE_BUFFER, psutil.virtual_memory().total // RECEIVE_BUFFER_SHARE)
+            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, wanted)
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_UDP, UDP_GRO, 1)
             sock.bind(channel.address)
