@@ -203,8 +203,10 @@ class ReceiveBuffer:
         """Lay the buffer out for payloads of `symbol_size` bytes; batches given stay good."""
         if self.stride == HEADER_SIZE + symbol_size:
             return
-        count = self.ROWS + self.READ_ROWS
         self.stride = HEADER_SIZE + symbol_size
+        # The system looks at every piece offered, filled or not.
+        self._read_rows = min(self.READ_ROWS, self.READ_BYTES // self.stride + 1)
+        count = self.ROWS + self._read_rows
         headers, payload = bytearray(count * HEADER_SIZE), bytearray(count * symbol_size)
         self._rows: Rows = np.ndarray((count,), HEADER_DTYPE, headers)
         self._headers: Octets = np.ndarray((count, HEADER_SIZE), np.uint8, headers)
@@ -222,12 +224,12 @@ class ReceiveBuffer:
         if self._used >= self.ROWS or len(self._stretches) >= self.ROWS:
             return None
         start = 2 * self._used
-        return [*self._pieces[start : start + 2 * self.READ_ROWS], self._spill]
+        return [*self._pieces[start : start + 2 * self._read_rows], self._spill]
 
     def add(self, length: int, stride: int, source: Source) -> None:
         """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`."""
         count, tail = divmod(length, stride)
-        if stride != self.stride or tail or count > self.READ_ROWS:
+        if stride != self.stride or tail or count > self._read_rows:
             self._stretches.append(_Odd(self._join(length), stride, source))
             return
         before = self._stretches[-1] if self._stretches else None
@@ -239,7 +241,7 @@ class ReceiveBuffer:
 
     def _join(self, length: int) -> Octets:
         """Return a copy of the last `length` bytes read, in one piece."""
-        rows = min(-(-length // self.stride), self.READ_ROWS)
+        rows = min(-(-length // self.stride), self._read_rows)
         span = slice(self._used, self._used + rows)
         joined = np.concatenate((self._headers[span], self._payload[span]), axis=1).reshape(-1)
         if length > len(joined):
