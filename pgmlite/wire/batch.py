@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import numpy_dtype
-from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
+from pgmlite.wire.layout import DATA_TYPES, HEADER, MAGIC, VERSION, PacketType
 
 HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
@@ -126,19 +126,20 @@ def _check(
         refused[reason] += len(rows)
         return []
     width = payload.shape[1]
-    if kind is not PacketType.SPM and not 1 <= width <= symbol_size:
+    carries_bytes = kind in DATA_TYPES or kind is PacketType.INDEX
+    if carries_bytes and not 1 <= width <= symbol_size:
         refused["length"] += len(rows)  # spec: PKT-3
         return []
     sizes = rows["size"].astype(np.uint64)
     wide_offsets = rows["offset"].astype(np.uint64)
     bad: npt.NDArray[np.bool_] = (sizes | wide_offsets) > MAX_OBJECT_SIZE
     offsets: Offsets = wide_offsets.view(np.int64)
-    if kind is PacketType.ODATA:
+    if kind in DATA_TYPES:
         # Not offset + width, which a stranger's offset would make overflow.
         room = sizes.view(np.int64) - offsets
         # spec: PKT-4: whole symbols inside the object; only the object's last may be short.
         bad |= room < width if width == symbol_size else room != width
-    if kind is not PacketType.SPM:
+    if carries_bytes:
         bad |= offsets % symbol_size != 0
     reserved = rows["reserved"] != 0
     if reserved.any():

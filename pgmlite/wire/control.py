@@ -5,6 +5,7 @@ spec/protocol.md sections 3.2 to 3.4.
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, fields
 from functools import cached_property
 
@@ -23,12 +24,15 @@ from pgmlite.wire.layout import (
     SPM_BODY,
     SYMBOL_ALIGNMENT,
     DigestAlgorithm,
+    Extension,
     FecScheme,
 )
 
 SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
 """Bytes of an SPM between the header and the manifest."""
 
+MAPPED_IPV4 = bytes(10) + b"\xff\xff"
+ENDPOINT_SIZE = 18
 CRITICAL_EXTENSION = 0x8000
 MANIFEST_MAGIC = b"PGLM"
 MAX_NAME = 255
@@ -69,6 +73,8 @@ class Manifest:
     size: int
     index_digest: bytes
     name: str
+    repairers: tuple[tuple[str, int], ...] = ()
+    """Addresses and ports of repairers that receivers may ask."""
 
     @cached_property
     def raw(self) -> bytes:
@@ -80,7 +86,10 @@ class Manifest:
                 | {
                     "digest_algorithm": DigestAlgorithm.BLAKE3_256,
                     "fec_scheme": FecScheme.NONE,
-                    "extensions": [],
+                    "extensions": [
+                        {"kind": Extension.REPAIRER, "value": _pack_endpoint(endpoint)}
+                        for endpoint in self.repairers
+                    ],
                 }
             )
         )
@@ -122,6 +131,25 @@ def manifest_oid(raw: bytes) -> int:
     return int.from_bytes(digest(raw)[:8], "big")
 
 
+def _pack_endpoint(endpoint: tuple[str, int]) -> bytes:
+    address = ipaddress.ip_address(endpoint[0])
+    packed = address.packed if address.version == 6 else MAPPED_IPV4 + address.packed
+    return packed + endpoint[1].to_bytes(2, "big")
+
+
+def _unpack_endpoint(value: bytes) -> tuple[str, int]:
+    """Return address and port.
+
+    Raises:
+        ObjectError: It has another length, or port 0.
+    """
+    port = int.from_bytes(value[16:], "big")
+    if len(value) != ENDPOINT_SIZE or not port:
+        raise ObjectError("manifest: an endpoint of a repairer is malformed")
+    address = ipaddress.IPv6Address(value[:16])
+    return str(address.ipv4_mapped or address), port
+
+
 def parse_manifest(raw: bytes) -> Manifest:
     """Parse and check a manifest; `raw` may come from anywhere.
 
@@ -150,7 +178,13 @@ def parse_manifest(raw: bytes) -> Manifest:
     for extension in parsed.extensions:
         if extension.kind >= CRITICAL_EXTENSION:
             raise ObjectError(f"manifest: extension {extension.kind:#x} is unknown and critical")
-    manifest = Manifest(**{field.name: parsed[field.name] for field in fields(Manifest)})
+    repairers = tuple(
+        _unpack_endpoint(extension.value)
+        for extension in parsed.extensions
+        if extension.kind == Extension.REPAIRER
+    )
+    plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name != "repairers"}
+    manifest = Manifest(**plain, repairers=repairers)
     # What was parsed is what gets hashed and passed on, extensions included.
     manifest.__dict__["raw"] = raw
     return manifest
@@ -166,6 +200,12 @@ class Spm:
         cycle: Whole cycles sent since the sender's start.
         spm_interval: Longest time to the next SPM, ms.
         manifest: The manifest's bytes.
+        nonce: What a NAK has to repeat.
+        grtt: Group round-trip time, quantised (`pgmlite.core.timing`).
+        gsize: Group size, quantised.
+        backoff_factor: K; receivers wait up to K GRTT before a NAK.
+        repair_share: Percent of the rate that repairs may take.
+        repair_port: UDP port for NAKs at the sender's address; 0: nobody listens.
     """
 
     timestamp: int
@@ -173,6 +213,12 @@ class Spm:
     cycle: int
     spm_interval: int
     manifest: bytes
+    nonce: int = 0
+    grtt: int = 0
+    gsize: int = 0
+    backoff_factor: int = 0
+    repair_share: int = 0
+    repair_port: int = 0
 
     def build(self) -> bytes:
         """Return the body's bytes."""

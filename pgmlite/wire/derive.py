@@ -86,6 +86,8 @@ STRUCTS: dict[str, Struct] = {
     "spm": layout.SPM_BODY,
     "manifest": layout.MANIFEST,
     "extension": layout.EXTENSION,
+    "request": layout.REQUEST,
+    "nak": layout.NAK_BODY,
 }
 """Every declared struct by the name of its table in the spec."""
 

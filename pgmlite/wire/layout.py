@@ -9,8 +9,10 @@ from __future__ import annotations
 from enum import IntEnum
 
 from construct import (
+    Array,
     Bytes,
     Const,
+    Error,
     GreedyBytes,
     GreedyRange,
     Int8ub,
@@ -20,6 +22,7 @@ from construct import (
     PascalString,
     Prefixed,
     Struct,
+    Switch,
     Terminated,
     this,
 )
@@ -36,6 +39,9 @@ MAX_PACKET = 65_507
 MAX_MANIFEST = 1_024
 """Largest manifest in bytes: an SPM always fits the smallest IPv6 path (RFC 8085 section 3.2)."""
 
+MAX_CONTROL = 1_232
+"""Largest NAK or NCF in bytes: what the smallest IPv6 path leaves of 1280."""
+
 MIN_SYMBOL_SIZE = 64
 MAX_SYMBOL_SIZE = 65_456
 """What MAX_PACKET leaves after the header, rounded down to SYMBOL_ALIGNMENT."""
@@ -48,11 +54,25 @@ DIGEST_SIZE = 32
 
 
 class PacketType(IntEnum):
-    """Packet types; the numbers of SPM and ODATA are RFC 3208's (section 8)."""
+    """Packet types; all numbers but that of INDEX are RFC 3208's (section 8)."""
 
     SPM = 0x00
     ODATA = 0x04
+    RDATA = 0x05
     INDEX = 0x07
+    NAK = 0x08
+    NCF = 0x0A
+
+
+DATA_TYPES = frozenset({PacketType.ODATA, PacketType.RDATA})
+"""Types whose payload is a symbol of the object."""
+
+
+class RequestForm(IntEnum):
+    """How a request names symbols."""
+
+    RANGES = 0
+    BITMAP = 1
 
 
 class DigestAlgorithm(IntEnum):
@@ -67,10 +87,18 @@ class FecScheme(IntEnum):
     NONE = 0
 
 
+class Extension(IntEnum):
+    """Kinds of extensions of a manifest."""
+
+    REPAIRER = 0x0001
+
+
 HEADER = Struct(
     "magic" / Const(MAGIC, Int16ub) * "0x7067, the letters `pg`.",
     "version" / Const(VERSION, Int8ub) * "Version of this format: 1.",
-    "type" / Int8ub * "Packet type: 0x00 SPM, 0x04 ODATA, 0x07 INDEX.",
+    "type"
+    / Int8ub
+    * "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.",
     "channel"
     / Int8ub
     * "Channel of the session, counted from 0; sequence numbers are per channel.",
@@ -81,9 +109,10 @@ HEADER = Struct(
     "size" / Int64ub * "Bytes in the object.",
     "offset"
     / Int64ub
-    * "ODATA: byte offset of the symbol in the object. INDEX: byte offset in the index. "
-    "SPM: byte offset of the next ODATA in the carousel.",
-    "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start.",
+    * "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. "
+    "SPM: byte offset of the next ODATA in the carousel. NAK, NCF: 0.",
+    "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start. "
+    "NAK: the highest one seen of the session that is asked.",
     "reserved" / Const(0, Int32ub) * "Reserved for the encoding symbol ID of FEC: 0.",
 )
 
@@ -92,10 +121,42 @@ SPM_BODY = Struct(
     "rate" / Int64ub * "Rate of the session in bit/s, IP headers included; 0: not limited.",
     "cycle" / Int32ub * "Whole carousel cycles sent since the sender's start.",
     "spm_interval" / Int32ub * "Longest time to the next SPM, in milliseconds.",
-    "reserved" / Const(0, Int64ub) * "Reserved for NAK repair: 0.",
+    "nonce" / Int64ub * "Random, new every few seconds; a NAK shows that its sender heard it.",
+    "grtt" / Int8ub * "Group round-trip time, quantised as in RFC 5401 section 3.7.4.",
+    "gsize" / Int8ub * "Group size: 4 bits as in RFC 5740 section 4.2.1.",
+    "backoff_factor" / Int8ub * "K: receivers wait up to K times the GRTT before a NAK.",
+    "repair_share" / Int8ub * "Percent of the rate that repairs may take; 100: a repairer only.",
+    "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; 0: none.",
     "manifest_size" / Int16ub * "Bytes of the manifest that follows, at most 1024.",
     "manifest" / Bytes(this.manifest_size) * "The manifest.",
     Terminated,
+)
+
+REQUEST = Struct(
+    "form" / Int8ub * "0: ranges, 1: bitmap.",
+    "flags" / Const(0, Int8ub) * "Reserved: 0.",
+    "count" / Int16ub * "Ranges: how many. Bitmap: how many bytes.",
+    "base" / Int32ub * "Number of the symbol from which the items count.",
+    "items"
+    / Switch(
+        this.form,
+        {
+            RequestForm.RANGES: Array(this.count, Struct("start" / Int32ub, "length" / Int32ub)),
+            RequestForm.BITMAP: Bytes(this.count),
+        },
+        default=Error,
+    )
+    * "Ranges: first symbol minus base, and how many, 32 bits each, ascending, apart. "
+    "Bitmap: the highest bit of the first byte stands for the base.",
+    Terminated,
+)
+
+NAK_BODY = Struct(
+    "nonce" / Int64ub * "The latest nonce heard from the session that is asked.",
+    "timestamp" / Int64ub * "Timestamp of its latest SPM plus the time since then, ns.",
+    "loss" / Int16ub * "Share of packets lost, in 1/65535.",
+    "reserved" / Const(0, Int16ub) * "Reserved: 0.",
+    "request" / REQUEST * "The symbols asked for.",
 )
 
 EXTENSION = Struct(
@@ -114,6 +175,9 @@ MANIFEST = Struct(
     "size" / Int64ub * "Bytes in the object; equal to the header's.",
     "index_digest" / Bytes(DIGEST_SIZE) * "Digest of the index: it names the content.",
     "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
-    "extensions" / GreedyRange(EXTENSION) * "Extensions, to the end of the manifest; none defined.",
+    "extensions"
+    / GreedyRange(EXTENSION)
+    * "Extensions, to the end of the manifest. 0x0001: a repairer, "
+    "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",
     Terminated,
 )
