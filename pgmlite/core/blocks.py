@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
@@ -13,13 +10,6 @@ from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
 Symbols = npt.NDArray[np.int64]
-
-
-def runs(numbers: Symbols) -> Iterator[tuple[int, int]]:
-    """Yield (start, stop) places of the stretches of `numbers` that count up by one."""
-    breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
-    edges = [0, *breaks.tolist(), len(numbers)]
-    return pairwise(edges)
 
 
 class SymbolMap:
@@ -36,7 +26,9 @@ class SymbolMap:
         """
         self.symbols = -(-size // symbol_size)
         # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
-        self._have: npt.NDArray[np.bool_] = np.zeros(self.symbols, np.bool_)
+        self.have: npt.NDArray[np.bool_] = np.zeros(self.symbols, np.bool_)
+        """(symbols,): whether each one is stored; others may read it."""
+
         self.stored = 0
         self._block_symbols = 0
         self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
@@ -47,10 +39,10 @@ class SymbolMap:
         self._block_symbols = block_symbols
         self._missing = np.minimum(block_symbols, self.symbols - starts).astype(np.int32)
         whole = self.symbols // block_symbols
-        matrix = self._have[: whole * block_symbols].reshape(whole, block_symbols)
+        matrix = self.have[: whole * block_symbols].reshape(whole, block_symbols)
         self._missing[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
         if whole < len(starts):
-            self._missing[-1] -= np.count_nonzero(self._have[whole * block_symbols :])
+            self._missing[-1] -= np.count_nonzero(self.have[whole * block_symbols :])
         return [int(block) for block in np.flatnonzero(self._missing == 0)]
 
     def add(self, symbols: Symbols) -> tuple[npt.NDArray[np.intp] | slice, list[int]]:
@@ -63,14 +55,14 @@ class SymbolMap:
         first, last = int(symbols[0]), int(symbols[-1])
         count = len(symbols)
         if last - first == count - 1 and (count == 1 or bool((np.diff(symbols) == 1).all())):
-            span = self._have[first : last + 1]
+            span = self.have[first : last + 1]
             if not span.any():
                 span[:] = True
                 return slice(0, count), self._count(first, last, count)
         _, places = np.unique(symbols, return_index=True)
-        places = places[~self._have[symbols[places]]]
+        places = places[~self.have[symbols[places]]]
         fresh = symbols[places]
-        self._have[fresh] = True
+        self.have[fresh] = True
         self.stored += len(fresh)
         if not self._block_symbols or not len(fresh):
             return places, []
@@ -106,7 +98,7 @@ class SymbolMap:
 
     def _set(self, block: int, have: bool) -> None:
         start = block * self._block_symbols
-        span = self._have[start : start + self._block_symbols]
+        span = self.have[start : start + self._block_symbols]
         before = int(np.count_nonzero(span))
         span[:] = have
         after = len(span) if have else 0

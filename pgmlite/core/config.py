@@ -36,6 +36,9 @@ class SenderConfig:
     unpaced_bursts: int = 16
     """Bursts in one Transmit where the rate is not limited: large batches cost less."""
 
+    carousel: bool = True
+    """Send the object; False: only answer NAKs, as a repairer on its own."""
+
     start: int = 0
     """Byte offset at which the first cycle starts; rounded down to a symbol."""
 
@@ -77,6 +80,132 @@ class SenderConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RepairConfig:
+    """How a repairer answers NAKs; times in ns.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    port: int = 0
+    """UDP port that receivers are told; 0: none."""
+
+    share: float = 0.5
+    """Share of the rate that repairs may take ahead of the carousel."""
+
+    backoff_factor: int = 6
+    """K of RFC 5401: 6 for NAKs that go to the sender alone."""
+
+    grtt_start: int = 20 * MS
+    """GRTT until the first NAK measures it."""
+
+    grtt_min: int = 2 * MS
+    """Machines answer no sooner, however short the way is."""
+
+    grtt_max: int = 2 * SECOND
+    """Longer round trips are not believed."""
+
+    probe_time: int = 1 * SECOND
+    """How often the GRTT may fall, and the group size change."""
+
+    gsize_start: int = 10
+    """Receivers expected at first, and at least."""
+
+    overlaps_wanted: int = 16
+    """NAKs for what is queued already, in one probe time, before the group counts as larger."""
+
+    linger: int = 1 * SECOND
+    """A sender with a limit of cycles answers NAKs for as long after the last, and again after
+    every repair."""
+
+    linger_grtt: int = 20
+    """The same in GRTT; the longer one counts (ROBUST of RFC 5740)."""
+
+    nonce_life: int = 2 * SECOND
+    """A nonce is good for three times as long."""
+
+    naks_per_second: float = 2_000.0
+    """NAKs looked at, of all sources."""
+
+    source_naks_per_second: float = 200.0
+    """NAKs looked at, of one source: an IPv4 address or an IPv6 /64."""
+
+    source_symbols_per_second: float = 100_000.0
+    """Symbols queued for one source."""
+
+    ncf_share: float = 0.05
+    """Share of the rate that NCFs may take; more are joined into fewer."""
+
+    max_waiting: int = 1 << 20
+    """Symbols in the queue."""
+
+    max_sources: int = 4_096
+    """Sources with a budget of their own; the one silent for longest makes room."""
+
+    max_held: int = 1 << 18
+    """Symbols remembered for the hold-off."""
+
+    def __post_init__(self) -> None:
+        if not 0.05 <= self.share <= 0.9:
+            raise UsageError(f"repair share {self.share:.0%}: must be 5% to 90%")
+        if not 0 <= self.port <= 65_535:
+            raise UsageError(f"repair port {self.port}: must be 1 to 65535")
+
+
+@dataclass(frozen=True, slots=True)
+class NakConfig:
+    """How a receiver asks for repairs; times in ns."""
+
+    reorder_packets: int = 3
+    """A packet is lost when this many later ones came (RFC 3208 section 6.3)."""
+
+    ncf_wait: int = 2
+    """GRTT to wait for the NCF after a NAK."""
+
+    repair_quiet: int = 2
+    """GRTT without another repair of a block before what is missing of it counts as lost anew."""
+
+    ncf_retries: int = 4
+    """NAKs of one cycle that may stay without an NCF before the repairer counts as dead."""
+
+    data_retries: int = 5
+    """Confirmed requests of one cycle that may stay without all their data."""
+
+    most_lost: float = 0.5
+    """Share of a block that may be asked for; who lost more waits for the carousel."""
+
+    always_asked: int = 16
+    """Symbols that may be asked for however small the block is."""
+
+    carousel_margin: float = 1.5
+    """A symbol that the carousel brings within this many repair delays is not asked for."""
+
+    silence: int = 500 * MS
+    """No NAK if nothing was heard for as long."""
+
+    spm_patience: int = 10 * SECOND
+    """A repairer without an SPM for as long is not asked."""
+
+    shortest_death: int = 2 * SECOND
+    """A repairer that did not answer is left alone for a cycle, and at least as long."""
+
+    measure_time: int = 50 * MS
+    """The carousel's speed is measured over at least as long."""
+
+    unknown_grtt: int = 100 * MS
+    """What an NCF of a session without an SPM is timed by."""
+
+    max_cycles: int = 256
+    """Blocks asked for at a time."""
+
+    max_ncf_symbols: int = 1 << 18
+    """Symbols of NCFs remembered for blocks whose cycle has not started."""
+
+    max_repairers: int = 16
+    max_positions: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverConfig:
     """How one receiver receives; the limits bound what strangers can make it hold."""
 
@@ -98,10 +227,19 @@ class ReceiverConfig:
     switch_after: int = 5 * SECOND
     """Silence of the object, in ns, after which another announced one takes its place."""
 
+    naks: bool = True
+    """Ask for what was lost, where somebody listens; False: stay silent."""
+
+    repairers: frozenset[tuple[str, int]] = frozenset()
+    """Addresses and ports of repairers that may be asked, beside the sender itself."""
+
+    nak: NakConfig = NakConfig()
+
     resume_blocks: int = 4
     """Blocks of an earlier run verified a tick, so that packets are read in between."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            if field.name != "oid" and getattr(self, field.name) < 1:
+            value = getattr(self, field.name)
+            if isinstance(value, int) and field.name not in {"oid", "naks"} and value < 1:
                 raise UsageError(f"{field.name}: must be at least 1")

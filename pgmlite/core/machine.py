@@ -7,11 +7,14 @@ do nothing. ``now`` is integer nanoseconds of a clock that never goes back.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.request import Symbols
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -24,13 +27,52 @@ class ObjectRange:
     offset: int
     length: int
 
+    def ranges(self) -> Iterator[ObjectRange]:
+        """Yield itself: the only stretch of bytes."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSymbols:
+    """Symbols of the object, (n,) ascending numbers: the payload of RDATA."""
+
+    symbols: Symbols
+    symbol_size: int
+    size: int
+
+    @property
+    def length(self) -> int:
+        """Bytes in all; the object's last symbol may be short."""
+        short = (int(self.symbols[-1]) + 1) * self.symbol_size - self.size
+        return len(self.symbols) * self.symbol_size - max(0, short)
+
+    def ranges(self) -> Iterator[ObjectRange]:
+        """Yield the stretches of bytes, in order."""
+        for start, stop in runs(self.symbols):
+            offset = int(self.symbols[start]) * self.symbol_size
+            length = (stop - start) * self.symbol_size
+            yield ObjectRange(offset, min(length, self.size - offset))
+
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
     """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter."""
 
     rows: Rows
-    payload: bytes | ObjectRange
+    payload: bytes | ObjectRange | ObjectSymbols
+
+    @property
+    def length(self) -> int:
+        """Payload bytes of all packets together."""
+        return len(self.payload) if isinstance(self.payload, bytes) else self.payload.length
+
+
+@dataclass(frozen=True, slots=True)
+class SendNak:
+    """Send one packet to a repairer: address and port."""
+
+    endpoint: tuple[str, int]
+    packet: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +145,18 @@ class Finished:
     """The sender has sent what it was asked to send."""
 
 
-Action = Transmit | Prepare | Store | Verify | Adopted | Superseded | Damaged | Complete | Finished
+Action = (
+    Transmit
+    | SendNak
+    | Prepare
+    | Store
+    | Verify
+    | Adopted
+    | Superseded
+    | Damaged
+    | Complete
+    | Finished
+)
 
 
 class Machine(Protocol):

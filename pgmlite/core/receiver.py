@@ -11,27 +11,36 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.blocks import IndexAssembly, SymbolMap, runs
-from pgmlite.core.config import ReceiverConfig
+from pgmlite.core import nak
+from pgmlite.core.blocks import IndexAssembly, SymbolMap
+from pgmlite.core.config import NakConfig, ReceiverConfig
 from pgmlite.core.machine import (
     Action,
     Adopted,
     Complete,
     Damaged,
     Prepare,
+    SendNak,
     Store,
     Superseded,
     Verify,
 )
+from pgmlite.core.nak import Ask, NakMachine
+from pgmlite.core.ranges import runs
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import DATA_TYPES, MAGIC, MAX_CONTROL, VERSION, PacketType
+from pgmlite.wire.request import NAK_FIXED_SIZE, build_nak, build_request, parse_request
+
+TRUSTED_PACKETS = 16
+"""Packets a session must have sent before its own address is asked for repairs."""
 
 
 class State(Enum):
@@ -67,6 +76,7 @@ class Counters:
     packets: int = 0
     bytes: int = 0
     odata: int = 0
+    rdata: int = 0
     duplicates: int = 0
     damaged: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -75,7 +85,9 @@ class Counters:
 class _Transfer:
     """One object being received; thrown away whole when another takes its place."""
 
-    def __init__(self, oid: int, size: int, symbol_size: int, now: int) -> None:
+    def __init__(
+        self, oid: int, size: int, symbol_size: int, now: int, config: NakConfig, rng: Random
+    ) -> None:
         self.oid = oid
         self.size = size
         self.symbol_size = symbol_size
@@ -85,6 +97,7 @@ class _Transfer:
         """Packets lost and received of senders that made room for others."""
 
         self.symbols = SymbolMap(size, symbol_size)
+        self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
         self.manifest: Manifest | None = None
         self.index: IndexAssembly | None = None
@@ -98,6 +111,7 @@ class _Transfer:
         self.index.check()
         self.verified = np.zeros(manifest.blocks, np.bool_)
         self.pending.extend(self.symbols.set_blocks(manifest.block_symbols))
+        self.naks.set_blocks(manifest.block_symbols)
         self.queue_extents()
 
     def queue_extents(self) -> None:
@@ -112,11 +126,22 @@ class _Transfer:
         self.extents = []
 
 
+def _session(batch: PacketBatch) -> tuple[Source, int, int]:
+    """Return (source, tsi, channel) of a batch's last packet."""
+    row = batch.rows[-1]
+    return batch.source, int(row["tsi"]), int(row["channel"])
+
+
 class Receiver:
     """One receiver of one object. See `pgmlite.core.machine` for how to drive it."""
 
-    def __init__(self, config: ReceiverConfig) -> None:
+    def __init__(self, config: ReceiverConfig, *, rng: Random) -> None:
+        """
+        Args:
+            rng: Draws the back-offs before NAKs.
+        """
         self._config = config
+        self._rng = rng
         self._transfer: _Transfer | None = None
         self._senders: dict[tuple[Source, int, int], SequenceTracker] = {}
         self._lost_before = 0
@@ -127,11 +152,13 @@ class Receiver:
 
     @property
     def deadline(self) -> int | None:
-        """0 (at once) while blocks wait to be verified, else None."""
+        """0 (at once) while blocks wait to be verified, else when a NAK timer runs out."""
         transfer = self._transfer
-        if transfer and transfer.pending and transfer.index and transfer.index.is_verified:
+        if transfer is None or self.state is State.COMPLETE:
+            return None
+        if transfer.pending and transfer.index and transfer.index.is_verified:
             return 0
-        return None
+        return transfer.naks.deadline if self._config.naks else None
 
     @property
     def manifest(self) -> Manifest | None:
@@ -143,6 +170,11 @@ class Receiver:
         """Symbols stored and symbols in the object; (0, 0) before the first packet."""
         transfer = self._transfer
         return (transfer.symbols.stored, transfer.symbols.symbols) if transfer else (0, 0)
+
+    @property
+    def naks(self) -> nak.Counters:
+        """What was asked for of the object being received."""
+        return self._transfer.naks.counters if self._transfer else nak.Counters()
 
     @property
     def lost(self) -> int:
@@ -179,7 +211,9 @@ class Receiver:
         if batch.kind is PacketType.SPM:
             return self._receive_spms(now, batch)
         actions: list[Action] = []
-        if self._transfer is None and batch.kind is PacketType.ODATA:
+        if batch.kind is PacketType.NAK:
+            return self._refuse("type", len(batch))  # ours to send, not to get
+        if self._transfer is None and batch.kind in DATA_TYPES:
             actions += self._adopt_unannounced(now, batch)
         transfer = self._transfer
         if transfer is None:
@@ -189,15 +223,24 @@ class Receiver:
             return actions
         transfer.heard = now
         self._track(mine)
-        if mine.kind is PacketType.ODATA:
-            actions += self._receive_odata(transfer, mine)
-        else:
+        if mine.kind in DATA_TYPES:
+            actions += self._receive_data(now, transfer, mine)
+        elif mine.kind is PacketType.INDEX:
             self._receive_index(transfer, mine)
+        elif mine.kind is PacketType.NCF:
+            self._receive_ncfs(now, transfer, mine)
         return actions + self._verify_some()
 
     def tick(self, now: int) -> list[Action]:
-        """Verify some of the blocks that wait for it."""
-        return self._verify_some()
+        """Verify some of the blocks that wait for it; send the NAKs that are due."""
+        actions = self._verify_some()
+        transfer = self._transfer
+        if transfer and self._config.naks and self.state is not State.COMPLETE:
+            deadline = transfer.naks.deadline
+            if deadline is not None and deadline <= now:
+                asks = transfer.naks.tick(now)
+                actions += [self._nak(now, transfer, ask) for ask in asks]
+        return actions
 
     def resume(self, extents: list[tuple[int, int]]) -> None:
         """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
@@ -242,6 +285,9 @@ class Receiver:
             return "too_large"
         return ""
 
+    def _new_transfer(self, oid: int, size: int, symbol_size: int, now: int) -> _Transfer:
+        return _Transfer(oid, size, symbol_size, now, self._config.nak, self._rng)
+
     def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take the object of the first packet before its manifest is known (spec: RCV-1)."""
         first = batch.rows[0]
@@ -253,7 +299,7 @@ class Receiver:
         if reason := self._admissible(oid, size, symbol_size):
             return self._refuse(reason, len(batch))
         self._enter(Event.DATA)
-        self._transfer = _Transfer(oid, size, symbol_size, now)
+        self._transfer = self._new_transfer(oid, size, symbol_size, now)
         return [Prepare(size, symbol_size)]
 
     def _receive_spms(self, now: int, batch: PacketBatch) -> list[Action]:
@@ -278,6 +324,7 @@ class Receiver:
                 raise RefusedPacket("manifest", "it contradicts the one in hand")
             transfer.heard = now
             self._track(batch)
+            self._take_spm(now, transfer, batch, spm)
             return []
         # spec: RCV-3
         if manifest_oid(spm.manifest) != oid:
@@ -300,18 +347,19 @@ class Receiver:
                     raise RefusedPacket("object")
                 actions.append(Superseded(transfer.oid, oid))
             self._forget_senders()
-            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
+            transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
             # The unannounced packets that were taken first had a forged header.
             self._forget_senders()
-            transfer = self._transfer = _Transfer(oid, size, symbol_size, now)
+            transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         self._enter(Event.MANIFEST)
         actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
         self._track(batch)
+        self._take_spm(now, transfer, batch, spm)
         return actions + self._complete_if_whole(transfer)
 
     # Taking packets of the object.
@@ -367,11 +415,20 @@ class Receiver:
         self._lost_before = self.lost
         self._senders.clear()
 
-    def _receive_odata(self, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
-        self.counters.odata += len(batch)
-        transfer.odata_bytes += batch.payload.size
+    def _receive_data(self, now: int, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
         symbols = batch.offsets // transfer.symbol_size
         places, whole = transfer.symbols.add(symbols)
+        if batch.kind is PacketType.ODATA:
+            self.counters.odata += len(batch)
+            transfer.odata_bytes += batch.payload.size
+            key = _session(batch)
+            transfer.naks.take_position(now, key, int(symbols[-1]), is_head=False)
+            tracker = self._senders.get(key)
+            if tracker and tracker.received >= TRUSTED_PACKETS:
+                transfer.naks.trust(key)
+        else:
+            self.counters.rdata += len(batch)
+            transfer.naks.take_repair(now, _session(batch), symbols)
         transfer.pending.extend(whole)
         if isinstance(places, slice):
             return [Store(int(batch.offsets[0]), batch.payload)]
@@ -389,6 +446,48 @@ class Receiver:
             return  # its size is unknown without the manifest
         if not index.add(batch.offsets, batch.payload):
             self.counters.refused["index"] += 1
+
+    def _receive_ncfs(self, now: int, transfer: _Transfer, batch: PacketBatch) -> None:
+        for body in batch.payload:
+            try:
+                symbols = parse_request(body.tobytes(), transfer.symbols.symbols)
+            except RefusedPacket as refusal:
+                self.counters.refused[refusal.reason] += 1
+            else:
+                transfer.naks.take_ncf(now, _session(batch), symbols)
+
+    def _take_spm(self, now: int, transfer: _Transfer, batch: PacketBatch, spm: Spm) -> None:
+        """Learn where the carousel is, and whether its sender may be asked."""
+        key = _session(batch)
+        is_carousel = spm.repair_share < 100
+        if is_carousel:
+            head = int(batch.offsets[-1]) // transfer.symbol_size
+            transfer.naks.take_position(now, key, head, is_head=True)
+        if not spm.repair_port:
+            return
+        address = batch.source[0] if isinstance(batch.source, tuple) else str(batch.source)
+        endpoint = (address, spm.repair_port)
+        named = transfer.manifest.repairers if transfer.manifest else ()
+        is_told = endpoint in self._config.repairers or endpoint in named
+        # spec: NAK-9: nobody is asked on the word of an SPM alone, but its own sender, who must
+        # send data too: a forged SPM must not aim a fleet's NAKs at a victim.
+        if is_told or is_carousel:
+            transfer.naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
+
+    def _nak(self, now: int, transfer: _Transfer, ask: Ask) -> SendNak:
+        repairer = ask.repairer
+        _, tsi, channel = repairer.key
+        tracker = self._senders.get(repairer.key)
+        row = np.zeros(1, HEADER_DTYPE)
+        row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
+        row["channel"], row["symbol_size"], row["tsi"] = channel, transfer.symbol_size, tsi
+        row["oid"], row["size"] = transfer.oid, transfer.size
+        row["sqn"] = tracker.highest if tracker else 0
+        lost, received = self._counted()
+        request, _ = build_request(ask.symbols, MAX_CONTROL - HEADER_SIZE - NAK_FIXED_SIZE)
+        echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
+        body = build_nak(repairer.nonce, echo, lost / max(1, lost + received), request)
+        return SendNak(repairer.endpoint, row.tobytes() + body)
 
     def _verify_some(self) -> list[Action]:
         transfer = self._transfer

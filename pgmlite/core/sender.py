@@ -1,6 +1,7 @@
-"""The sender: loops the object for ever, paced, and never reads a packet.
+"""The sender: loops the object for ever, paced; with a repair queue it answers NAKs as well.
 
-spec/protocol.md section 5 (SND).
+Without one it never reads a packet. Without a carousel it is a repairer on its own: it hears the
+group, answers NAKs, and sends nothing else but SPMs. spec/protocol.md sections 5 (SND) and 8 (REP).
 """
 
 from __future__ import annotations
@@ -11,16 +12,32 @@ from random import Random
 import numpy as np
 
 from pgmlite.core import serial
-from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import MS, SECOND, Action, Finished, ObjectRange, Transmit
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Action,
+    Finished,
+    ObjectRange,
+    ObjectSymbols,
+    Transmit,
+)
+from pgmlite.core.repairer import RepairQueue, SentLog, ncf_bodies
 from pgmlite.core.timing import Pacer
-from pgmlite.errors import UsageError
+from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
-from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.layout import MAGIC, MAX_CONTROL, VERSION, PacketType
+from pgmlite.wire.request import Symbols, parse_request
 
 SPM_SHARE = 100
 """SPMs take at most one part in this many of the rate, as far as their longest interval allows."""
+
+HEAD_LIFE = 1 * SECOND
+"""A repairer on its own takes the carousel for stopped when it heard no ODATA for as long."""
+
+NCF_BURST = 50 * MS
+"""NCFs of this much of their share may leave at once."""
 
 
 @dataclass(slots=True)
@@ -36,12 +53,19 @@ class Sender:
     """One sender of one object. See `pgmlite.core.machine` for how to drive it."""
 
     def __init__(
-        self, config: SenderConfig, manifest: Manifest, index: bytes, *, rng: Random
+        self,
+        config: SenderConfig,
+        manifest: Manifest,
+        index: bytes,
+        *,
+        repair: RepairConfig | None = None,
+        rng: Random,
     ) -> None:
         """
         Args:
             index: One digest a block, as the manifest's digest covers them.
-            rng: Draws the tsi and the first sqn (spec: SND-1).
+            repair: Answer NAKs; None: a pure carousel.
+            rng: Draws the tsi, the first sqn (spec: SND-1) and the nonces.
 
         Raises:
             UsageError: The start offset lies outside the object.
@@ -72,6 +96,18 @@ class Sender:
         self._end: int | None = None
         self._pacer = Pacer(config.rate, 0)
         self._finished = False
+        self.repairs = (
+            RepairQueue(repair, manifest, packet_time=self._packet_time(), rng=rng)
+            if repair
+            else None
+        )
+        self._repair = repair or RepairConfig()
+        self._sent = SentLog()
+        self._repair_credit = 0.0
+        self._unconfirmed: list[Symbols] = []
+        self._ncf_due = 0
+        self._head_heard = -HEAD_LIFE
+        self._lingers_until: int | None = None
 
     @property
     def cycles(self) -> float:
@@ -83,9 +119,20 @@ class Sender:
         """When the next packet is due, in ns; None after the end."""
         if self._finished:
             return None
-        if not self._manifest.symbols:
-            return max(self._spm_due, self._pacer.due)
-        return self._pacer.due
+        work = [self._spm_due]
+        if self._sends_odata or self._has_repairs:
+            work.append(self._pacer.due)
+        if self._unconfirmed:
+            work.append(self._ncf_due)
+        return max(self._pacer.due, min(work))
+
+    @property
+    def _sends_odata(self) -> bool:
+        return self._config.carousel and self._manifest.symbols > 0 and self._lingers_until is None
+
+    @property
+    def _has_repairs(self) -> bool:
+        return self.repairs is not None and self.repairs.waiting > 0
 
     def start(self, now: int) -> list[Action]:
         """Begin: the first tick is due at once."""
@@ -96,8 +143,67 @@ class Sender:
         return []
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
-        """A sender of a pure carousel hears nothing (spec: SND-2)."""
+        """Take NAKs, and of a repairer on its own what the group hears (spec: SND-2, REP-1)."""
+        if self.repairs is None or not len(batch):
+            return []
+        if batch.kind is PacketType.NAK:
+            return self._receive_naks(now, batch, self.repairs)
+        if self._config.carousel:
+            return []  # we know where our own carousel is; what comes here is a stranger's word
+        mine = batch.rows["oid"] == np.uint64(self._manifest.oid)
+        mine &= batch.rows["tsi"] != np.uint64(self.tsi)  # our own packets come back to us
+        mine &= batch.rows["size"] == np.uint64(self._manifest.size)
+        if mine.all():
+            self._receive_others(now, batch, self.repairs)
         return []
+
+    def _receive_naks(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> list[Action]:
+        last = serial.add(self._sqn, -1)
+        self._unconfirmed += repairs.take_naks(
+            now, batch, tsi=self.tsi, sent=self._sent, sqn=last, head=self._moving_head(now)
+        )
+        return self._confirm(now)
+
+    def _moving_head(self, now: int) -> int | None:
+        """Return what the carousel sends next; None if none is moving."""
+        if self._sends_odata:
+            return self._head
+        is_heard = not self._config.carousel and now - self._head_heard < HEAD_LIFE
+        return self._head if is_heard else None
+
+    def _receive_others(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> None:
+        """Learn where the carousel is and what other repairers repair (spec: REP-7)."""
+        size = self._manifest.symbol_size
+        if batch.kind is PacketType.ODATA:
+            self._head_heard = now
+            self._head = (int(batch.offsets[-1]) // size + 1) % self._manifest.symbols
+        elif batch.kind is PacketType.RDATA:
+            repairs.take_heard(now, batch.offsets // size)
+        elif batch.kind is PacketType.NCF:
+            for body in batch.payload:
+                try:
+                    symbols = parse_request(body.tobytes(), self._manifest.symbols)
+                except RefusedPacket as refusal:
+                    repairs.refused[refusal.reason] += 1
+                else:
+                    repairs.take_heard(now, symbols)
+
+    def _confirm(self, now: int) -> list[Action]:
+        """Send NCFs, at once as long as they keep to their share (spec: REP-3)."""
+        if self.repairs is None or not self._unconfirmed or now < self._ncf_due:
+            return []
+        actions: list[Action] = []
+        for body in ncf_bodies(self._unconfirmed, MAX_CONTROL - HEADER_SIZE):
+            burst = Transmit(self._rows(PacketType.NCF, 0, 1), body)
+            wire_bytes = self._account(now, burst)
+            if self._config.rate:
+                share = self._config.rate * self._repair.ncf_share
+                pause = int(wire_bytes * 8 * SECOND / share)
+                self._ncf_due = max(self._ncf_due, now - NCF_BURST) + pause
+            self.repairs.counters.ncfs_sent += 1
+            actions.append(burst)
+        self._unconfirmed = []
+        return actions
 
     def tick(self, now: int) -> list[Action]:
         """Send one burst if it is due."""
@@ -107,29 +213,57 @@ class Sender:
         if self._is_over(now):
             self._finished = True
             return [Finished()]
-        if now >= self._spm_due:
-            burst = self._spm(now)
-        elif self._index_left and self._odata_until_index <= 0:
-            burst = self._index_burst()
-        else:
-            burst = self._odata_burst()
-        length = len(burst.payload) if isinstance(burst.payload, bytes) else burst.payload.length
-        count = len(burst.rows)
-        self.counters.packets += count
-        self.counters.bytes += length + count * HEADER_SIZE
-        self._pacer.sent(now, length + count * (HEADER_SIZE + self._config.packet_overhead))
+        if confirmations := self._confirm(now):
+            return confirmations
+        burst = self._next_burst(now)
+        if burst is None:
+            return []
+        self._account(now, burst)
         return [burst]
 
+    def _next_burst(self, now: int) -> Transmit | None:
+        """Return what is sent now, by rank: SPM, INDEX, repairs within their share, ODATA."""
+        if now >= self._spm_due:
+            return self._spm(now)
+        if self._sends_odata and self._index_left and self._odata_until_index <= 0:
+            return self._index_burst()
+        # spec: REP-5: repairs go first as long as the carousel has its share.
+        may_repair = self._repair_credit >= 1 or not self._sends_odata
+        if self._has_repairs and may_repair and (burst := self._repair_burst(now)):
+            return burst
+        return self._odata_burst() if self._sends_odata else None
+
+    def _account(self, now: int, burst: Transmit) -> int:
+        """Count a burst and pace what follows; return its bytes on the wire."""
+        count = len(burst.rows)
+        self.counters.packets += count
+        self.counters.bytes += burst.length + count * HEADER_SIZE
+        wire_bytes = burst.length + count * (HEADER_SIZE + self._config.packet_overhead)
+        self._pacer.sent(now, wire_bytes)
+        return wire_bytes
+
     def _is_over(self, now: int) -> bool:
+        if self._end is not None and now >= self._end:
+            return True
+        if not self._has_sent_all():
+            return False
+        if self.repairs is None:
+            return True
+        # spec: SND-9: who lost something of the last cycle still has time to ask.
+        if self._lingers_until is None or self._has_repairs:
+            self._lingers_until = now + max(
+                self._repair.linger, self._repair.linger_grtt * self.repairs.grtt
+            )
+        return now >= self._lingers_until
+
+    def _has_sent_all(self) -> bool:
         cycles = self._config.cycles
         # An empty object has cycles of no packet: its SPM is sent once all the same.
-        if (
+        return (
             cycles is not None
-            and self.counters.packets
+            and self.counters.packets > 0
             and self.counters.odata >= cycles * self._manifest.symbols
-        ):
-            return True
-        return self._end is not None and now >= self._end
+        )
 
     def _plan_spms(self) -> int:
         """Return the time between SPMs in ns (spec: SND-5)."""
@@ -139,6 +273,11 @@ class Sender:
         bits = (HEADER_SIZE + body + self._config.packet_overhead) * 8
         interval = bits * SPM_SHARE * SECOND // self._config.rate
         return min(max(interval, self._config.spm_min), self._config.spm_max)
+
+    def _packet_time(self) -> int:
+        """Return how long a full packet takes at our rate, ns."""
+        packet = HEADER_SIZE + self._manifest.symbol_size + self._config.packet_overhead
+        return packet * 8 * SECOND // self._config.rate if self._config.rate else 0
 
     def _burst_size(self) -> int:
         packet = HEADER_SIZE + self._manifest.symbol_size + self._config.packet_overhead
@@ -150,21 +289,56 @@ class Sender:
         rows["type"] = kind
         rows["offset"] = self._steps[:count] * self._manifest.symbol_size + offset
         rows["sqn"] = (self._steps[:count] + self._sqn) % serial.MODULUS
+        if self.repairs is not None:
+            self._sent.clear(self._sqn, count)
         self._sqn = serial.add(self._sqn, count)
         return rows
 
     def _spm(self, now: int) -> Transmit:
         self._spm_due = now + self._spm_interval
         self._index_left = self._manifest.index_packets
+        repair = self._repair_facts(now)
         body = Spm(
             timestamp=now,
             rate=self._config.rate or 0,
             cycle=int(self.cycles) % serial.MODULUS,
             spm_interval=-(-self._spm_interval // MS),
             manifest=self._manifest.raw,
+            **repair,
         ).build()
         head = self._head * self._manifest.symbol_size
         return Transmit(self._rows(PacketType.SPM, head, 1), body)
+
+    def _repair_facts(self, now: int) -> dict[str, int]:
+        """Return what an SPM says of repairs (spec: REP-6)."""
+        if self.repairs is None:
+            return {}
+        grtt, gsize = self.repairs.group(now)
+        return {
+            "nonce": self.repairs.nonce(now),
+            "grtt": grtt,
+            "gsize": gsize,
+            "backoff_factor": self._repair.backoff_factor,
+            "repair_share": round(self._repair.share * 100) if self._config.carousel else 100,
+            "repair_port": self._repair.port,
+        }
+
+    def _repair_burst(self, now: int) -> Transmit | None:
+        if self.repairs is None:
+            return None
+        limit = self._burst_size()
+        if self._sends_odata:
+            limit = min(limit, int(self._repair_credit))
+        symbols = np.sort(self.repairs.take_out(now, limit))
+        if not len(symbols):
+            return None
+        self._repair_credit -= len(symbols)
+        size = self._manifest.symbol_size
+        sqn = self._sqn
+        rows = self._rows(PacketType.RDATA, 0, len(symbols))
+        rows["offset"] = symbols * size
+        self._sent.add(sqn, symbols)
+        return Transmit(rows, ObjectSymbols(symbols, size, self._manifest.size))
 
     def _index_burst(self) -> Transmit:
         size, packets = self._manifest.symbol_size, self._manifest.index_packets
@@ -191,5 +365,12 @@ class Sender:
         self._head = (self._head + count) % self._manifest.symbols
         self.counters.odata += count
         self._odata_until_index -= count
+        sqn = self._sqn
+        rows = self._rows(PacketType.ODATA, offset, count)
+        if self.repairs is not None:
+            share = self._repair.share
+            earned = self._repair_credit + count * share / (1 - share)
+            self._repair_credit = min(earned, 2.0 * self._config.transmit_limit)
+            self._sent.add(sqn, self._steps[:count] + offset // size)
         length = min(count * size, self._manifest.size - offset)
-        return Transmit(self._rows(PacketType.ODATA, offset, count), ObjectRange(offset, length))
+        return Transmit(rows, ObjectRange(offset, length))

@@ -1,0 +1,491 @@
+"""The receiver's side of NAK repair: what was lost, when to ask, whom (spec/protocol.md section 7).
+
+One cycle per source block, as a table of states::
+
+    BACK_OFF --timer: NAK--> WAIT_NCF --NCF--> WAIT_DATA --all there--> done
+        ^ `------------NCF-------------------------^ |
+        `-----------------timer (retry)--------------'
+
+Nothing here fails: a repairer that does not answer is dead for a while, and the carousel brings
+what is missing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum, auto
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.config import NakConfig
+from pgmlite.core.machine import SECOND
+from pgmlite.core.timing import draw_backoff, grtt_of, gsize_of
+from pgmlite.wire.control import Spm
+from pgmlite.wire.request import MAX_REQUESTED, Symbols
+
+GRTT_LIMIT = 2 * SECOND
+"""ns; a forged SPM must not put a receiver to sleep."""
+
+Flags = npt.NDArray[np.bool_]
+SessionKey = tuple[Hashable, int, int]
+"""(source, tsi, channel)."""
+
+
+class State(Enum):
+    """Where the cycle of one block is (RFC 3208 section 6.3)."""
+
+    BACK_OFF = auto()
+    WAIT_NCF = auto()
+    WAIT_DATA = auto()
+    DONE = auto()
+
+
+class Event(Enum):
+    """What moves a cycle on."""
+
+    TIMER = auto()
+    CONFIRMED = auto()
+    SATISFIED = auto()
+    EXHAUSTED = auto()
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.BACK_OFF, Event.TIMER): State.WAIT_NCF,
+    (State.WAIT_NCF, Event.TIMER): State.BACK_OFF,
+    (State.WAIT_DATA, Event.TIMER): State.BACK_OFF,
+    (State.BACK_OFF, Event.CONFIRMED): State.WAIT_DATA,
+    (State.WAIT_NCF, Event.CONFIRMED): State.WAIT_DATA,
+    (State.WAIT_DATA, Event.CONFIRMED): State.WAIT_DATA,
+    (State.BACK_OFF, Event.SATISFIED): State.DONE,
+    (State.WAIT_NCF, Event.SATISFIED): State.DONE,
+    (State.WAIT_DATA, Event.SATISFIED): State.DONE,
+    (State.WAIT_NCF, Event.EXHAUSTED): State.DONE,
+    (State.WAIT_DATA, Event.EXHAUSTED): State.DONE,
+}
+
+
+@dataclass(slots=True)
+class Cycle:
+    """The NAK cycle of one block."""
+
+    block: int
+    deadline: int
+    needs: Symbols
+    """Frozen when the cycle starts: what is lost later is asked for later (RFC 5401 3.2.1)."""
+
+    confirmed: Flags
+    state: State = State.BACK_OFF
+    asked_at: int = 0
+    is_served: bool = False
+    """Repairs of the block came since it was asked for."""
+
+    ncf_retries: int = 0
+    data_retries: int = 0
+
+
+@dataclass(slots=True)
+class Position:
+    """How far the carousel of one session is, as this receiver saw it go by."""
+
+    passed: int
+    """Symbol up to which everything has come or is lost."""
+
+    heard: int
+    measured_at: int
+    since_measured: int = 0
+    spm_head: int = -1
+    """What the latest SPM said comes next."""
+
+    symbol_time: float = 0.0
+    """ns from symbol to symbol, smoothed; 0: not known yet."""
+
+
+@dataclass(slots=True)
+class Repairer:
+    """A session that takes NAKs, from its latest SPM."""
+
+    endpoint: tuple[str, int]
+    key: SessionKey
+    preferred: bool
+    """We were told of it, by the manifest or by our own configuration."""
+
+    trusted: bool = False
+    """It sent data of the object, or we were told of it."""
+
+    nonce: int = 0
+    timestamp: int = 0
+    heard: int = 0
+    grtt: int = 0
+    gsize: int = 10
+    backoff_factor: int = 6
+    dead_until: int = 0
+    repair_delay: float = 0.0
+    """ns from a NAK to its repair, smoothed; 0: none came yet."""
+
+    def learn(self, now: int, spm: Spm) -> None:
+        """Take what an SPM says."""
+        self.nonce, self.timestamp, self.heard = spm.nonce, spm.timestamp, now
+        self.grtt = min(grtt_of(spm.grtt), GRTT_LIMIT)
+        self.gsize = gsize_of(spm.gsize & 0xF)
+        self.backoff_factor = min(max(spm.backoff_factor, 1), 15)
+
+    @property
+    def expected_delay(self) -> int:
+        """Time from the decision to ask to the repair, ns."""
+        if self.repair_delay:
+            return int(self.repair_delay) + self.backoff_factor * self.grtt // 2
+        return (self.backoff_factor // 2 + 2) * self.grtt
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send a NAK for `symbols` to `repairer`."""
+
+    repairer: Repairer
+    symbols: Symbols
+
+
+@dataclass(slots=True)
+class Counters:
+    """Names as in ``--json``."""
+
+    naks_sent: int = 0
+    naks_suppressed: int = 0
+    ncfs_received: int = 0
+
+
+@dataclass(slots=True)
+class _Heard:
+    """An NCF heard: `symbols` are on their way until `until`."""
+
+    until: int
+    symbols: Symbols
+
+
+class NakMachine:
+    """Decides what to ask for, and when, for one object."""
+
+    def __init__(self, config: NakConfig, have: Flags, *, rng: Random) -> None:
+        """
+        Args:
+            have: (symbols,), whether each symbol is stored; shared with its owner.
+        """
+        self._config = config
+        self._rng = rng
+        self._have = have
+        self._lost: Flags = np.zeros(len(have), np.bool_)
+        self._block_symbols = 0
+        self._positions: dict[SessionKey, Position] = {}
+        self._repairers: dict[tuple[str, int], Repairer] = {}
+        self._due: dict[int, None] = {}
+        self._cycles: dict[int, Cycle] = {}
+        self._ncfs: deque[_Heard] = deque()
+        self._ncf_symbols = 0
+        self._last_repair = 0
+        self.counters = Counters()
+
+    # What arrives.
+
+    def set_blocks(self, block_symbols: int) -> None:
+        """Group the symbols in blocks; blocks lost from so far become due."""
+        self._block_symbols = block_symbols
+        if len(self._have):
+            missing = np.add.reduceat(self._lost & ~self._have, self._starts(), dtype=np.int64)
+            self._due.update(dict.fromkeys(np.flatnonzero(missing).tolist()))
+
+    def _starts(self) -> npt.NDArray[np.int64]:
+        return np.arange(0, len(self._have), self._block_symbols)
+
+    def take_repairer(
+        self, now: int, endpoint: tuple[str, int], key: SessionKey, spm: Spm, *, preferred: bool
+    ) -> None:
+        """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
+        repairer = self._repairers.get(endpoint)
+        if repairer is None or repairer.key != key:
+            if repairer is None and len(self._repairers) >= self._config.max_repairers:
+                others = [r for r in self._repairers.values() if not r.preferred]
+                if not others:
+                    return
+                gone = min(others, key=lambda r: (r.trusted, r.heard))
+                del self._repairers[gone.endpoint]
+            repairer = self._repairers[endpoint] = Repairer(endpoint, key, preferred)
+        repairer.trusted |= preferred
+        repairer.learn(now, spm)
+
+    def trust(self, key: SessionKey) -> None:
+        """Allow to ask the session at its own address: it sends data of the object."""
+        for repairer in self._repairers.values():
+            repairer.trusted |= repairer.key == key
+
+    def take_position(self, now: int, key: SessionKey, symbol: int, *, is_head: bool) -> None:
+        """Note that the carousel of a session is at `symbol`; lose what it jumped over.
+
+        Args:
+            is_head: `symbol` comes next, as an SPM says; else it just came.
+        """
+        total = len(self._have)
+        if not total:
+            return
+        last = (symbol - 1) % total if is_head else symbol
+        position = self._positions.pop(key, None)
+        if position is not None:
+            self._positions[key] = position  # the one silent for longest stands first
+        else:
+            while len(self._positions) >= self._config.max_positions:
+                self._positions.pop(next(iter(self._positions)))
+            # spec: NAK-2: what went by before we joined was not lost.
+            self._positions[key] = Position(last, now, now)
+            return
+        gone = (last - position.passed) % total
+        # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
+        stands = is_head and position.spm_head == symbol
+        if is_head:
+            position.spm_head = symbol
+        if not stands:
+            position.heard = now
+            gone -= self._config.reorder_packets
+        if gone <= 0:
+            return
+        if gone > total // 2 and total > 2 * self._config.reorder_packets:
+            # Backwards, or more than half the object in one gap: as if we had just joined.
+            position.passed = last
+            return
+        position.since_measured += gone
+        elapsed = now - position.measured_at
+        if elapsed >= self._config.measure_time:
+            sample = elapsed / position.since_measured
+            before = position.symbol_time or sample
+            position.symbol_time = before + (sample - before) / 4
+            position.measured_at, position.since_measured = now, 0
+        first = position.passed + 1
+        position.passed = (position.passed + gone) % total
+        if first + gone <= total:
+            self._pass(first, first + gone)
+        else:
+            first %= total
+            if first + gone <= total:
+                self._pass(first, first + gone)
+            else:
+                self._pass(first, total)
+                self._pass(0, first + gone - total)
+
+    def _pass(self, start: int, stop: int) -> None:
+        """Lose what is missing of symbols `start` to `stop`; make blocks due that ended."""
+        span = slice(start, stop)
+        self._lost[span] |= ~self._have[span]
+        if not self._block_symbols:
+            return
+        total = len(self._have)
+        for block in range(start // self._block_symbols, (stop - 1) // self._block_symbols + 1):
+            end = min((block + 1) * self._block_symbols, total)
+            if start < end <= stop and block not in self._cycles:
+                whole = slice(block * self._block_symbols, end)
+                if (self._lost[whole] & ~self._have[whole]).any():
+                    self._due[block] = None
+
+    def _of_session(self, key: SessionKey) -> Repairer | None:
+        return next((r for r in self._repairers.values() if r.key == key), None)
+
+    def take_ncf(self, now: int, key: SessionKey, symbols: Symbols) -> None:
+        """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5)."""
+        self.counters.ncfs_received += 1
+        repairer = self._of_session(key)
+        grtt = repairer.grtt if repairer else self._config.unknown_grtt
+        factor = repairer.backoff_factor if repairer else 6
+        until = now + (factor + 2) * grtt
+        self._ncfs.append(_Heard(until, symbols))
+        self._ncf_symbols += len(symbols)
+        while self._ncf_symbols > self._config.max_ncf_symbols:
+            self._ncf_symbols -= len(self._ncfs.popleft().symbols)
+        if not self._block_symbols:
+            return
+        for block in np.unique(symbols // self._block_symbols).tolist():
+            cycle = self._cycles.get(block)
+            if cycle is None:
+                continue
+            was_waiting = cycle.state is State.WAIT_NCF
+            cycle.confirmed |= np.isin(cycle.needs, symbols)
+            open_needs = ~self._have[cycle.needs]
+            if not (open_needs & ~cycle.confirmed).any():
+                if cycle.state is State.BACK_OFF:
+                    self.counters.naks_suppressed += 1
+                self._move(cycle, Event.CONFIRMED)
+                cycle.deadline = max(until, cycle.deadline if not was_waiting else 0)
+            elif was_waiting:
+                # Part of what we asked for: the rest did not fit, and is asked for next time.
+                self._move(cycle, Event.CONFIRMED)
+                cycle.deadline = until
+
+    def take_repair(self, now: int, key: SessionKey, symbols: Symbols) -> None:
+        """Take note of RDATA, (n,) symbols, as they arrive."""
+        self._last_repair = now
+        repairer = self._of_session(key)
+        grtt = repairer.grtt if repairer else self._config.unknown_grtt
+        if not self._block_symbols:
+            return
+        for block in np.unique(symbols // self._block_symbols).tolist():
+            cycle = self._cycles.get(block)
+            if cycle is None:
+                continue
+            if cycle.asked_at and repairer:
+                sample = now - cycle.asked_at
+                before = repairer.repair_delay or sample
+                repairer.repair_delay = before + (sample - before) / 8
+                cycle.asked_at = 0
+            if cycle.state is not State.BACK_OFF:
+                # Repairs of a block come close together: what is still missing when they stop
+                # was lost again. They also confirm what an NCF that got lost did.
+                self._move(cycle, Event.CONFIRMED)
+                cycle.is_served = True
+                cycle.deadline = now + self._config.repair_quiet * grtt
+
+    # Time.
+
+    @property
+    def deadline(self) -> int | None:
+        """When `tick` has something to do, ns."""
+        if not self._repairers:
+            return None
+        due = [cycle.deadline for cycle in self._cycles.values()]
+        is_open = len(self._cycles) < self._config.max_cycles
+        if self._due and is_open and any(r.trusted for r in self._repairers.values()):
+            due.append(0)
+        return min(due, default=None)
+
+    def tick(self, now: int) -> list[Ask]:
+        """Start the cycles that are due and move on those whose timer ran out."""
+        asks: list[Ask] = []
+        repairer = self._choose(now)
+        if repairer is None:
+            # Nobody to ask: the carousel makes blocks due again when it passes them.
+            if not any(r.dead_until <= now and not r.trusted for r in self._repairers.values()):
+                self._due.clear()
+            self._cycles.clear()
+            return asks
+        self._start_due(now, repairer)
+        for cycle in list(self._cycles.values()):
+            if cycle.deadline <= now:
+                asks += self._expire(now, cycle, repairer)
+            if cycle.state is State.DONE:
+                self._cycles.pop(cycle.block, None)
+        return asks
+
+    def _choose(self, now: int) -> Repairer | None:
+        """Return the repairer to ask: those we were told of first, then the latest heard."""
+        alive = [
+            repairer
+            for repairer in self._repairers.values()
+            if repairer.trusted
+            and repairer.dead_until <= now
+            and now - repairer.heard < self._config.spm_patience
+        ]
+        return max(alive, key=lambda r: (r.preferred, r.heard), default=None)
+
+    def _start_due(self, now: int, repairer: Repairer) -> None:
+        while self._due and len(self._cycles) < self._config.max_cycles:
+            block = next(iter(self._due))
+            del self._due[block]
+            if block in self._cycles:
+                continue
+            first = block * self._block_symbols
+            span = slice(first, min(first + self._block_symbols, len(self._have)))
+            needs = np.flatnonzero(self._lost[span] & ~self._have[span]).astype(np.int64) + first
+            most = max(self._config.always_asked, int((span.stop - first) * self._config.most_lost))
+            # spec: NAK-6: who lost most of a block is served cheaper by the carousel.
+            if not len(needs) or len(needs) > most:
+                continue
+            cycle = Cycle(block, 0, needs, np.zeros(len(needs), np.bool_))
+            for heard in self._ncfs:
+                if heard.until > now:
+                    cycle.confirmed |= np.isin(needs, heard.symbols)
+            cycle.deadline = now + self._back_off(repairer, 0)
+            self._cycles[block] = cycle
+
+    def _back_off(self, repairer: Repairer, retries: int) -> int:
+        longest = repairer.backoff_factor * repairer.grtt << min(retries, 4)
+        return draw_backoff(self._rng, longest, repairer.gsize)
+
+    def _move(self, cycle: Cycle, event: Event) -> None:
+        cycle.state = TRANSITIONS[cycle.state, event]
+
+    def _expire(self, now: int, cycle: Cycle, repairer: Repairer) -> list[Ask]:
+        """Move a cycle whose timer ran out; return the NAK to send, if any."""
+        missing = ~self._have[cycle.needs]
+        if not missing.any():
+            self._move(cycle, Event.SATISFIED)
+            return []
+        if cycle.state is State.BACK_OFF:
+            return self._ask(now, cycle, repairer, missing)
+        if cycle.state is State.WAIT_DATA:
+            # Repairs are flowing: ours may be further back in the queue.
+            patience = self._last_repair + self._config.repair_quiet * repairer.grtt
+            if (
+                patience > now
+                and not cycle.is_served
+                and cycle.data_retries < self._config.data_retries
+            ):
+                cycle.deadline = patience
+                return []
+            cycle.data_retries += 1
+            exhausted = cycle.data_retries > self._config.data_retries
+        else:
+            cycle.ncf_retries += 1
+            exhausted = cycle.ncf_retries > self._config.ncf_retries
+            if exhausted:
+                self._bury(now, repairer)
+        if exhausted:
+            self._move(cycle, Event.EXHAUSTED)
+            return []
+        self._move(cycle, Event.TIMER)
+        cycle.is_served = False
+        cycle.needs = cycle.needs[missing]
+        cycle.confirmed = np.zeros(len(cycle.needs), np.bool_)
+        cycle.deadline = now + self._back_off(repairer, cycle.ncf_retries)
+        return []
+
+    def _ask(self, now: int, cycle: Cycle, repairer: Repairer, missing: Flags) -> list[Ask]:
+        position = self._positions.get(repairer.key)
+        heard = max(repairer.heard, position.heard if position else 0)
+        gap = 3 * int(position.symbol_time) if position else 0
+        if now - heard > max(2 * repairer.grtt, self._config.silence, gap):
+            # spec: NAK-8: nothing comes: the way there is likely dead as well.
+            cycle.deadline = now + self._back_off(repairer, 0) + repairer.grtt
+            return []
+        symbols = cycle.needs[missing & ~cycle.confirmed]
+        if not len(symbols):
+            self._move(cycle, Event.CONFIRMED)
+            cycle.deadline = now + (repairer.backoff_factor + 2) * repairer.grtt
+            self.counters.naks_suppressed += 1
+            return []
+        symbols = symbols[~self._soon(now, symbols, repairer)]
+        if not len(symbols):
+            self._move(cycle, Event.SATISFIED)
+            return []
+        self._move(cycle, Event.TIMER)
+        cycle.asked_at = now
+        cycle.deadline = now + self._config.ncf_wait * repairer.grtt
+        self.counters.naks_sent += 1
+        return [Ask(repairer, symbols[:MAX_REQUESTED])]
+
+    def _soon(self, now: int, symbols: Symbols, repairer: Repairer) -> Flags:
+        """Whether the carousel of any session brings each symbol before a repair would."""
+        # spec: NAK-7
+        soon = np.zeros(len(symbols), np.bool_)
+        total = len(self._have)
+        limit = repairer.expected_delay * self._config.carousel_margin
+        for position in self._positions.values():
+            if position.symbol_time and now - position.heard < self._config.silence:
+                ahead = (symbols - position.passed - 1) % total + 1
+                soon |= ahead * position.symbol_time <= limit
+        return soon
+
+    def _bury(self, now: int, repairer: Repairer) -> None:
+        """Leave a repairer alone that does not answer, for about a cycle (spec: NAK-10)."""
+        cycle_time = max(
+            (p.symbol_time * len(self._have) for p in self._positions.values()), default=0.0
+        )
+        repairer.dead_until = now + max(int(cycle_time), self._config.shortest_death)

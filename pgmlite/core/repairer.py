@@ -1,0 +1,314 @@
+"""The repairer's side of NAK repair: what is asked for, confirmed, and sent next.
+
+spec/protocol.md section 8 (REP). `RepairQueue` is the part that a sender with repairs and a
+repairer on its own share: NAKs in, NCFs and the symbols to repeat out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import Counter, deque
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core import serial
+from pgmlite.core.config import RepairConfig
+from pgmlite.core.machine import SECOND
+from pgmlite.core.timing import gsize_of, quantise_grtt, quantise_gsize
+from pgmlite.errors import RefusedPacket
+from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.request import Nak, Symbols, build_request, parse_nak
+
+
+@dataclass(slots=True)
+class Counters:
+    """Names as in ``--json``."""
+
+    naks_received: int = 0
+    ncfs_sent: int = 0
+    rdata: int = 0
+
+
+@dataclass(slots=True)
+class _Budget:
+    """A token bucket of one source of NAKs."""
+
+    tokens: float
+    at: int
+
+    def take(self, now: int, amount: float, rate: float, depth: float) -> bool:
+        """Whether `amount` tokens were there; `rate` a second, at most `depth`."""
+        self.tokens = min(depth, self.tokens + (now - self.at) / SECOND * rate)
+        self.at = now
+        if self.tokens < amount:
+            return False
+        self.tokens -= amount
+        return True
+
+
+def budget_key(source: Source) -> Source:
+    """Return whose budget a NAK is charged to: an IPv6 /64, an IPv4 address."""
+    address = source[0] if isinstance(source, tuple) else source
+    try:
+        parsed = ipaddress.ip_address(str(address).partition("%")[0])
+    except ValueError:
+        return address
+    return parsed.packed[:8] if parsed.version == 6 else parsed.packed
+
+
+class SentLog:
+    """Which symbols the latest packets carried, by sequence number (spec: REP-4)."""
+
+    SIZE = 1 << 16
+
+    def __init__(self) -> None:
+        self._symbols: npt.NDArray[np.int64] = np.full(self.SIZE, -1, np.int64)
+
+    def add(self, sqn: int, symbols: Symbols) -> None:
+        """Note that packets from `sqn` on carry `symbols`."""
+        self._symbols[(np.arange(len(symbols)) + sqn) % self.SIZE] = symbols
+
+    def since(self, sqn: int, last: int) -> Symbols:
+        """Return the symbols sent after `sqn` up to `last`; -1 for packets without one."""
+        count = serial.distance(sqn, last)
+        if not 0 < count <= self.SIZE:
+            return np.zeros(0, np.int64)
+        return self._symbols[(np.arange(1, count + 1) + sqn) % self.SIZE]
+
+    def clear(self, sqn: int, count: int) -> None:
+        """Note that `count` packets from `sqn` on carry no symbol."""
+        self._symbols[(np.arange(count) + sqn) % self.SIZE] = -1
+
+
+class RepairQueue:
+    """What receivers asked for, each symbol once, in the order it came."""
+
+    def __init__(
+        self, config: RepairConfig, manifest: Manifest, *, packet_time: int, rng: Random
+    ) -> None:
+        """
+        Args:
+            packet_time: ns that a packet takes at our rate: no answer comes sooner.
+        """
+        self._config = config
+        self._grtt_floor = max(config.grtt_min, 2 * packet_time)
+        self._manifest = manifest
+        self._rng = rng
+        self._queued: npt.NDArray[np.bool_] = np.zeros(manifest.symbols, np.bool_)
+        self._pending: deque[Symbols] = deque()
+        self._waiting = 0
+        # How many hold-offs each symbol is in: they may overlap.
+        self._held: npt.NDArray[np.uint16] = np.zeros(manifest.symbols, np.uint16)
+        self._held_symbols = 0
+        self._holds: deque[tuple[int, Symbols]] = deque()
+        self._sources: dict[Source, tuple[_Budget, _Budget]] = {}
+        self._naks = _Budget(config.naks_per_second, 0)
+        self._nonces = [rng.getrandbits(64)] * 3
+        self._nonce_at = 0
+        self._grtt = config.grtt_start
+        self._grtt_measured = False
+        self._grtt_peak = 0
+        self._grtt_at = 0
+        self._gsize = float(config.gsize_start)
+        self._overlaps = 0
+        self.counters = Counters()
+        self.refused: Counter[str] = Counter()
+
+    # What an SPM says.
+
+    def nonce(self, now: int) -> int:
+        """Return the nonce of now; a new one every few seconds."""
+        if now - self._nonce_at >= self._config.nonce_life:
+            self._nonce_at = now
+            self._nonces = [self._rng.getrandbits(64), *self._nonces[:2]]
+        return self._nonces[0]
+
+    def group(self, now: int) -> tuple[int, int]:
+        """Return (GRTT, group size), quantised; call once an SPM (spec: REP-6)."""
+        if self._grtt_measured and now - self._grtt_at >= self._config.probe_time:
+            # RFC 5401 section 3.7.1: up at once, down by a tenth; no answer changes nothing.
+            if self._grtt_peak:
+                self._grtt = max(self._grtt * 9 // 10, self._grtt_peak)
+            self._grtt_peak, self._grtt_at = 0, now
+            base = max(len(self._sources), self._config.gsize_start)
+            if self._overlaps > self._config.overlaps_wanted:
+                self._gsize = min(self._gsize * 2, gsize_of(0xF))
+            else:
+                self._gsize = max(base, self._gsize * 0.9)
+            self._overlaps = 0
+        return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
+
+    @property
+    def grtt(self) -> int:
+        """Group round-trip time, ns."""
+        return max(self._grtt, self._grtt_floor)
+
+    def _measure(self, now: int, timestamp: int) -> None:
+        rtt = now - timestamp
+        if not 0 < rtt <= self._config.grtt_max:
+            return
+        self._grtt_peak = max(self._grtt_peak, rtt)
+        if not self._grtt_measured:
+            # The start value was a guess: the first answer is better.
+            self._grtt, self._grtt_measured, self._grtt_at = rtt, True, now
+        self._grtt = max(self._grtt, rtt)
+
+    # NAKs.
+
+    def take_naks(
+        self, now: int, batch: PacketBatch, *, tsi: int, sent: SentLog, sqn: int, head: int | None
+    ) -> list[Symbols]:
+        """Take NAKs; return what to confirm, an NCF each.
+
+        Args:
+            tsi: Our session: NAKs to another are refused.
+            sqn: The last sequence number sent.
+            head: The symbol that the carousel sends next; None: no carousel is moving.
+        """
+        confirmed = []
+        for place in range(len(batch)):
+            try:
+                symbols = self._take_nak(now, batch, place, tsi=tsi, sent=sent, sqn=sqn, head=head)
+            except RefusedPacket as refusal:
+                self.refused[refusal.reason] += 1
+            else:
+                if len(symbols):
+                    confirmed.append(symbols)
+        return confirmed
+
+    def _take_nak(
+        self,
+        now: int,
+        batch: PacketBatch,
+        place: int,
+        *,
+        tsi: int,
+        sent: SentLog,
+        sqn: int,
+        head: int | None,
+    ) -> Symbols:
+        row, body = batch.rows[place], batch.payload[place]
+        manifest = self._manifest
+        # spec: REP-2: cheap checks first; who does not hear the stream does not know the nonce.
+        if int(row["tsi"]) != tsi:
+            raise RefusedPacket("session")
+        if int(row["oid"]) != manifest.oid or int(row["size"]) != manifest.size:
+            raise RefusedPacket("object")
+        if len(body) < 8 or int.from_bytes(body[:8].tobytes(), "big") not in self._nonces:
+            raise RefusedPacket("nonce")
+        # A source's own budget first: one that floods must not use up everybody's.
+        count_budget, symbol_budget = self._budgets(now, budget_key(batch.source))
+        if not count_budget.take(
+            now, 1, self._config.source_naks_per_second, self._config.source_naks_per_second
+        ):
+            raise RefusedPacket("budget")
+        if not self._naks.take(
+            now, 1, self._config.naks_per_second, self._config.naks_per_second / 4
+        ):
+            raise RefusedPacket("budget")
+        nak = parse_nak(body.tobytes(), manifest.symbols)
+        self.counters.naks_received += 1
+        self._measure(now, nak.timestamp)
+        return self._enqueue(now, nak, symbol_budget, sent.since(int(row["sqn"]), sqn), head)
+
+    def _budgets(self, now: int, key: Source) -> tuple[_Budget, _Budget]:
+        budgets = self._sources.pop(key, None)
+        if budgets is None:
+            while len(self._sources) >= self._config.max_sources:
+                self._sources.pop(next(iter(self._sources)))
+            depth = self._config.source_symbols_per_second
+            budgets = (
+                _Budget(self._config.source_naks_per_second, now),
+                _Budget(depth, now),
+            )
+        self._sources[key] = budgets
+        return budgets
+
+    def _enqueue(
+        self, now: int, nak: Nak, budget: _Budget, in_flight: Symbols, head: int | None
+    ) -> Symbols:
+        """Queue what has to be sent; return what to confirm."""
+        symbols = nak.symbols
+        if self._queued[symbols].any():
+            self._overlaps += 1
+        # spec: REP-4: what is queued, on its way, or repaired a moment ago is not queued again.
+        fresh = ~self._queued[symbols]
+        if len(in_flight):
+            fresh &= ~np.isin(symbols, in_flight)
+        self._release(now)
+        fresh &= self._held[symbols] == 0
+        # spec: REP-5: nor what the carousel brings before the queue would.
+        if head is not None:
+            delay = self._waiting * (1 - self._config.share) / self._config.share
+            ahead = (symbols - head) % self._manifest.symbols
+            fresh &= ahead > delay
+        wanted = symbols[fresh]
+        room = self._config.max_waiting - self._waiting
+        rate = self._config.source_symbols_per_second
+        if len(wanted) and not budget.take(now, len(wanted), rate, rate):
+            # Over its budget: serve what is left of it, confirm no more than that.
+            room = min(room, int(budget.tokens))
+            budget.tokens = 0
+        served = wanted[: max(0, room)]
+        if len(served):
+            self._queued[served] = True
+            self._pending.append(served)
+            self._waiting += len(served)
+        return symbols if len(served) == len(wanted) else np.union1d(symbols[~fresh], served)
+
+    def take_heard(self, now: int, symbols: Symbols) -> None:
+        """Note what another repairer sent: it need not be sent again within the hold-off."""
+        self._release(now)
+        self._hold(now, symbols)
+
+    def _hold(self, now: int, symbols: Symbols) -> None:
+        distinct = np.unique(symbols)
+        self._held[distinct] += 1
+        self._held_symbols += len(distinct)
+        self._holds.append((now + self.grtt, distinct))
+        self._release(now)
+
+    def _release(self, now: int) -> None:
+        while self._holds and (
+            self._holds[0][0] <= now or self._held_symbols > self._config.max_held
+        ):
+            symbols = self._holds.popleft()[1]
+            self._held[symbols] -= 1
+            self._held_symbols -= len(symbols)
+
+    def take_out(self, now: int, limit: int) -> Symbols:
+        """Return up to `limit` symbols to send now, or an empty array."""
+        if not self._pending:
+            return np.zeros(0, np.int64)
+        first: Symbols = self._pending.popleft()
+        if len(first) > limit:
+            self._pending.appendleft(first[limit:])
+            first = first[:limit]
+        self._waiting -= len(first)
+        self._queued[first] = False
+        self._release(now)
+        free: Symbols = first[self._held[first] == 0]
+        if len(free):
+            self._hold(now, free)
+            self.counters.rdata += len(free)
+        return free
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._waiting
+
+
+def ncf_bodies(confirmed: list[Symbols], limit: int) -> list[bytes]:
+    """Return the NCF bodies that confirm all of `confirmed`, each of at most `limit` bytes."""
+    bodies = []
+    rest = confirmed[0] if len(confirmed) == 1 else np.unique(np.concatenate(confirmed))
+    while len(rest):
+        body, count = build_request(rest, limit)
+        bodies.append(body)
+        rest = rest[count:]
+    return bodies
