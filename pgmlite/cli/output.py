@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.values import human_bytes, human_rate, human_time
-from pgmlite.core.machine import Adopted, Damaged, Superseded
+from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
 from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError
@@ -128,6 +128,19 @@ class SendReport:
             "packets": counters.packets,
             "bytes": counters.bytes,
             "odata": counters.odata,
+            **self._repair_counters(),
+        }
+
+    def _repair_counters(self) -> dict[str, Any]:
+        repairs = self._machine.repairs
+        if repairs is None:
+            return {}
+        return {
+            "rdata": repairs.counters.rdata,
+            "naks_received": repairs.counters.naks_received,
+            "ncfs_sent": repairs.counters.ncfs_sent,
+            "grtt": repairs.grtt / SECOND,
+            "refused": dict(sorted(repairs.refused.items())),
         }
 
     def adopted(self, action: Adopted) -> None:
@@ -176,6 +189,9 @@ class ReceiveReport:
             "packets": counters.packets,
             "bytes": counters.bytes,
             "odata": counters.odata,
+            "rdata": counters.rdata,
+            "naks_sent": self._machine.naks.naks_sent,
+            "naks_suppressed": self._machine.naks.naks_suppressed,
             "lost": self._machine.lost,
             "duplicates": counters.duplicates,
             "damaged": counters.damaged,

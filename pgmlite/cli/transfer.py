@@ -24,12 +24,19 @@ from pgmlite.cli.values import (
     human_bytes,
     human_rate,
     human_time,
+    parse_endpoint,
     parse_oid,
     parse_rate,
+    parse_repairer,
     parse_share,
     parse_start,
 )
-from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, ReceiverConfig, SenderConfig
+from pgmlite.core.config import (
+    DEFAULT_BLOCK_SYMBOLS,
+    ReceiverConfig,
+    RepairConfig,
+    SenderConfig,
+)
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
@@ -39,6 +46,7 @@ from pgmlite.net.storage import PartFile, SourceFile
 from pgmlite.net.udp import (
     MAX_SEGMENTS,
     Channel,
+    NakSocket,
     ReceiverSocket,
     SenderSocket,
     interface_mtu,
@@ -68,9 +76,43 @@ Interface = Annotated[
         help="Network interface by name; may be left out where only one can be meant.",
     ),
 ]
+Rate = Annotated[
+    str,
+    typer.Option(
+        "-r",
+        "--rate",
+        metavar="RATE|max",
+        envvar="PGMLITE_RATE",
+        help="Bits a second on the wire with IP headers: 500k, 10M, 2.5G; max: no limit.",
+    ),
+]
+Hops = Annotated[
+    int,
+    typer.Option(min=1, max=255, envvar="PGMLITE_HOPS", help="Routers that may forward, plus 1."),
+]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print events as JSON, one a line, on stdout.")
 ]
+
+Listen = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDR]:PORT",
+        help="Where NAKs are taken; default: the interface, at the port after --port.",
+    ),
+]
+
+
+def open_ear(channel: Channel, listen: str | None) -> NakSocket:
+    """Open the socket that takes NAKs.
+
+    Raises:
+        UsageError: `listen` is no address and port.
+        NetworkError: The port is taken, or the address is not this machine's.
+    """
+    address, port = parse_endpoint(listen) if listen else ("", channel.port + 1)
+    return NakSocket(channel, port, address)
+
 
 SEND_EXAMPLES = (
     "Examples:  pgmlite send firmware.bin -i eth0 -r 50M  ·  "
@@ -89,22 +131,8 @@ def send(
     group: Group = DEFAULT_GROUP,
     port: Port = DEFAULT_PORT,
     interface: Interface = None,
-    rate: Annotated[
-        str,
-        typer.Option(
-            "-r",
-            "--rate",
-            metavar="RATE|max",
-            envvar="PGMLITE_RATE",
-            help="Bits a second on the wire with IP headers: 500k, 10M, 2.5G; max: no limit.",
-        ),
-    ] = "10M",
-    hops: Annotated[
-        int,
-        typer.Option(
-            min=1, max=255, envvar="PGMLITE_HOPS", help="Routers that may forward, plus 1."
-        ),
-    ] = 1,
+    rate: Rate = "10M",
+    hops: Hops = 1,
     start: Annotated[
         str,
         typer.Option(metavar="SHARE|BYTES", help="Where the first cycle starts, such as 50%."),
@@ -128,12 +156,27 @@ def send(
         int | None,
         typer.Option(metavar="BYTES", help="Bytes of the file in a packet; overrides --mtu."),
     ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Answer NAKs: repeat at once what receivers say they lost."),
+    ] = False,
+    listen: Listen = None,
+    repair_share: Annotated[
+        str,
+        typer.Option(metavar="SHARE", help="Share of the rate that repairs may take, 5% to 90%."),
+    ] = "50%",
+    repairer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR:PORT", help="Name a stand-alone repairer in the manifest; repeatable."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send FILE for ever, to whoever listens.
 
-    Packets go out at a steady rate, over and over, and nothing is ever read from the network:
-    one receiver or a million cost the same. Press Ctrl-C to stop.
+    Packets go out at a steady rate, over and over. Without --repair nothing is ever read from
+    the network: one receiver or a million cost the same. Press Ctrl-C to stop.
     """
     stop = Stop()
     stop.install()
@@ -142,6 +185,12 @@ def send(
     channel = resolve(group, port, interface)
     size = choose_symbol_size(symbol_size, mtu, hops=hops, interface_mtu=interface_mtu(channel))
     burst = min(MAX_SEGMENTS, MAX_PACKET // (HEADER_SIZE + size))
+    repairers = tuple(parse_repairer(text) for text in repairer or ())
+    if not repair and listen:
+        raise UsageError("--listen: goes with --repair")
+    share = parse_share(repair_share)
+    ear = open_ear(channel, listen) if repair else None
+    repairs = RepairConfig(port=ear.port, share=share) if ear else None
     config = SenderConfig(
         rate=bits,
         packet_overhead=channel.overhead,
@@ -157,13 +206,14 @@ def send(
             stop.check()
             output.hashing(done, total)
 
-        manifest, index = source.describe(size, DEFAULT_BLOCK_SYMBOLS, hashed)
-        machine = Sender(config, manifest, index, rng=SystemRandom())
+        manifest, index = source.describe(size, DEFAULT_BLOCK_SYMBOLS, hashed, repairers=repairers)
+        machine = Sender(config, manifest, index, repair=repairs, rng=SystemRandom())
         report = SendReport(output, machine)
         _announce(output, manifest, config, channel)
         buffer = SendBuffer(size, config.transmit_limit)
         try:
-            SendLoop(machine, socket, source, buffer, burst, report, stop).run()
+            ears = [ear] if ear else []
+            SendLoop(machine, socket, source, buffer, burst, report, stop, ears).run()
         except PgmliteError as error:
             report.stopped(str(error))
             raise
@@ -209,6 +259,18 @@ def recv(
         float | None,
         typer.Option(metavar="SECONDS", help="Give up after this time; what came is kept."),
     ] = None,
+    no_nak: Annotated[
+        bool,
+        typer.Option("--no-nak", help="Never ask for repairs; use those that others ask for."),
+    ] = False,
+    repairer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDR:PORT",
+            envvar="PGMLITE_REPAIRER",
+            help="A stand-alone repairer that may be asked; repeatable.",
+        ),
+    ] = None,
     on_complete: Annotated[
         str | None,
         typer.Option(
@@ -230,11 +292,15 @@ def recv(
     stop = Stop()
     stop.install()
     limit = check_seconds("--timeout", timeout)
-    config = ReceiverConfig(oid=None if oid is None else parse_oid(oid))
+    config = ReceiverConfig(
+        oid=None if oid is None else parse_oid(oid),
+        naks=not no_nak,
+        repairers=frozenset(parse_repairer(text) for text in repairer or ()),
+    )
     share = parse_share(drop)
     command = _command(on_complete)
     channel = resolve(group, port, interface)
-    machine = Receiver(config)
+    machine = Receiver(config, rng=SystemRandom())
     part = PartFile(output_path)
     try:
         socket = ReceiverSocket(channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from decimal import Decimal
 
@@ -61,6 +62,36 @@ def parse_share(text: str) -> float:
     if not 0 <= share <= 1:
         raise UsageError(f"{text}: give a share such as 5% or 0.05")
     return share
+
+
+def parse_endpoint(text: str) -> tuple[str, int]:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT``; the address may be empty.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    address, colon, port = text.rpartition(":")
+    address = address.removeprefix("[").removesuffix("]")
+    try:
+        if address:
+            address = str(ipaddress.ip_address(address))
+        if not colon or not port.isascii() or not 1 <= int(port) <= 65_535:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{text}: give an address and a port, such as [fd01::2]:28776") from None
+    return address, int(port)
+
+
+def parse_repairer(text: str) -> tuple[str, int]:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    endpoint = parse_endpoint(text)
+    if not endpoint[0]:
+        raise UsageError(f"{text}: the address of the repairer is missing")
+    return endpoint
 
 
 def parse_start(text: str, size: int) -> int:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
@@ -23,8 +23,8 @@ from pgmlite.core.machine import (
     Complete,
     Damaged,
     Finished,
-    ObjectRange,
     Prepare,
+    SendNak,
     Store,
     Superseded,
     Transmit,
@@ -34,7 +34,7 @@ from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net.storage import PartFile, SourceFile
-from pgmlite.net.udp import PASSING, ReceiverSocket, SenderSocket
+from pgmlite.net.udp import PASSING, NakSocket, ReceiverSocket, SenderSocket
 from pgmlite.wire import batch as wire
 
 POLL = 100 * MS
@@ -47,6 +47,9 @@ REPORT_EVERY = 1 * SECOND
 
 EXPECTED_SYMBOL_SIZE = 1_404
 """Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
+
+READS_AT_ONCE = 32
+"""Reads of NAKs between two bursts: a flood of them must not hold up the carousel."""
 
 BATCH_BYTES = 512 << 10
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -115,7 +118,13 @@ class SendLoop:
 
     listener: Listener
     stop: Stop
+    ears: Sequence[NakSocket | ReceiverSocket] = ()
+    """Where NAKs arrive, and for a repairer on its own the group; none for a pure carousel."""
+
     _down_since: int | None = None
+    _heard: wire.ReceiveBuffer = field(
+        default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+    )
 
     def run(self) -> None:
         """
@@ -130,32 +139,59 @@ class SendLoop:
         report = now + REPORT_EVERY
         while True:
             self.stop.check()
-            for action in self.machine.tick(now):
-                if isinstance(action, Finished):
-                    self.source.check()
-                    return
-                if isinstance(action, Transmit):
-                    self._transmit(action, now)
+            if self._perform(self.machine.tick(now), now):
+                self.source.check()
+                return
             now = time.monotonic_ns()
             if now >= report:
                 report = now + REPORT_EVERY
                 self.source.check()
                 self.listener.progress()
             deadline = self.machine.deadline
-            if deadline is not None and deadline > now:
+            if self.ears:
+                self._listen(0 if deadline is None else deadline - now)
+                now = time.monotonic_ns()
+            elif deadline is not None and deadline > now:
                 _sleep(deadline - now)
                 now = time.monotonic_ns()
 
+    def _perform(self, actions: list[Action], now: int) -> bool:
+        """Do what the machine says; True if it has finished."""
+        for action in actions:
+            if isinstance(action, Finished):
+                return True
+            if isinstance(action, Transmit):
+                self._transmit(action, now)
+        return False
+
+    def _listen(self, patience: int) -> None:
+        """Wait `patience` ns at most for packets; take some, and leave the rest for later."""
+        wait = min(max(patience, 0), POLL) / SECOND
+        for ear in select.select(self.ears, (), (), wait)[0]:
+            for _ in range(READS_AT_ONCE):
+                room = self._heard.room()
+                arrival = ear.read_into(room) if room else None
+                if arrival is None:
+                    break
+                if arrival.length:
+                    self._heard.add(arrival.length, arrival.stride, arrival.source)
+        refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
+        now = time.monotonic_ns()
+        for batch in self._heard.batches(refused):
+            self._perform(self.machine.receive(now, batch), now)
+
     def _transmit(self, burst: Transmit, now: int) -> None:
-        if isinstance(burst.payload, ObjectRange):
-            length = burst.payload.length
-            self.source.read_into(self.buffer.payload[:length], burst.payload.offset)
-        else:
-            length = len(burst.payload)
+        payload, length = burst.payload, burst.length
+        if isinstance(payload, bytes):
             if len(burst.rows) == 1:  # an SPM may be longer than a small symbol
-                self._send([burst.rows.tobytes(), burst.payload], now)
+                self._send([burst.rows.tobytes(), payload], now)
                 return
-            self.buffer.payload[:length] = burst.payload
+            self.buffer.payload[:length] = payload
+        else:
+            at = 0
+            for piece in payload.ranges():
+                self.source.read_into(self.buffer.payload[at : at + piece.length], piece.offset)
+                at += piece.length
         self.buffer.write_headers(burst.rows)
         count = len(burst.rows)
         for start in range(0, count, self.call_packets):
@@ -221,6 +257,7 @@ class ReceiveLoop:
         self._refused: Counter[str] = machine.counters.refused
         self._heard = 0
         self._is_down = False
+        self._nak_socket: NakSocket | None = None
         # No nap may fill more than a part of what the system buffers for us.
         self._read_at = self._gathered_at = 0
         self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
@@ -323,6 +360,8 @@ class ReceiveLoop:
                     case Verify():
                         ok = self._part.matches(action.offset, action.length, action.digest)
                         follow_up += self._machine.verified(action.block, ok=ok)
+                    case SendNak():
+                        self._send_nak(action)
                     case Prepare():
                         self._buffer.expect(action.symbol_size)
                         self._machine.resume(self._part.prepare(action.size))
@@ -336,10 +375,21 @@ class ReceiveLoop:
                     case Complete():
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()
+                        if self._nak_socket:
+                            self._nak_socket.close()
                         self._part.publish(action.manifest.size)
                         return action
             todo = follow_up
         return None
+
+    def _send_nak(self, nak: SendNak) -> None:
+        try:
+            if self._nak_socket is None:
+                self._nak_socket = NakSocket(self._socket.channel, 0)
+            self._nak_socket.send(nak.packet, nak.endpoint)
+        except NetworkError as error:
+            # The carousel brings what a NAK would: a missing socket is no reason to stop.
+            self._listener.warn(f"{error}; waiting for the carousel instead")
 
     def _rejoin(self, now: int) -> None:
         self._heard = now

@@ -85,7 +85,12 @@ class SourceFile:
             raise DiskError(f"source {self.path}: short read at byte {offset + done}")
 
     def describe(
-        self, symbol_size: int, block_symbols: int, progress: Progress | None = None
+        self,
+        symbol_size: int,
+        block_symbols: int,
+        progress: Progress | None = None,
+        *,
+        repairers: tuple[tuple[str, int], ...] = (),
     ) -> tuple[Manifest, bytes]:
         """Hash the file; return its manifest and its index.
 
@@ -124,7 +129,8 @@ class SourceFile:
         self.check()
         index = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
         name = object_name(self.path.name)
-        return Manifest(symbol_size, block_symbols, self.size, digest(index), name), index
+        manifest = Manifest(symbol_size, block_symbols, self.size, digest(index), name, repairers)
+        return manifest, index
 
     def close(self) -> None:
         """Close the file."""

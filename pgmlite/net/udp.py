@@ -300,6 +300,77 @@ class Arrival:
     source: tuple[str, int]
 
 
+def _read(
+    sock: socket.socket, pieces: Sequence[memoryview | bytearray]
+) -> tuple[Arrival | None, int | None]:
+    """Return what one read gave, and how many packets the system dropped so far if it said."""
+    try:
+        length, ancillary, _, address = sock.recvmsg_into(pieces, 128)
+    except (BlockingIOError, InterruptedError):
+        return None, None
+    stride, drops = length, None
+    for level, kind, value in ancillary:
+        if level == SOL_UDP and kind == UDP_GRO:
+            stride = int.from_bytes(value[:4], sys.byteorder)
+        elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
+            drops = int.from_bytes(value[:4], sys.byteorder)
+    return Arrival(length, stride, address[:2]), drops
+
+
+class NakSocket:
+    """Unicast beside a group: where a repairer listens, or a receiver sends its NAKs from.
+
+    Attributes:
+        port: The UDP port it is bound to.
+    """
+
+    BUFFER = 1 << 20
+    """Bytes; a flood beyond it is the system's to drop."""
+
+    def __init__(self, channel: Channel, port: int, address: str = "") -> None:
+        """
+        Args:
+            port: 0: any that is free.
+            address: One of this machine's; empty: all of the channel's interface.
+
+        Raises:
+            NetworkError: The port is taken, or the address is not ours.
+        """
+        try:
+            self._sock = socket.socket(channel.family, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
+        try:
+            _pin(self._sock, channel)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
+            self._sock.bind((address, port))
+            self._sock.setblocking(False)
+        except OSError as error:
+            self._sock.close()
+            where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            raise NetworkError(
+                f"can't listen for NAKs at {where} on {channel.interface}: {error.strerror}"
+            ) from error
+        self.port: int = self._sock.getsockname()[1]
+
+    def fileno(self) -> int:
+        """File descriptor, for selectors."""
+        return self._sock.fileno()
+
+    def read_into(self, pieces: Sequence[memoryview | bytearray]) -> Arrival | None:
+        """Read one datagram; None if nothing is there (`ReceiverSocket.read_into`)."""
+        return _read(self._sock, pieces)[0]
+
+    def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
+        """Send one packet; what can't be sent is lost, as it may be anywhere on the way."""
+        with contextlib.suppress(OSError):
+            self._sock.sendto(packet, endpoint)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
 class ReceiverSocket:
     """Receives one group on one interface.
 
@@ -361,18 +432,10 @@ class ReceiverSocket:
         Raises:
             OSError: As the system says.
         """
-        try:
-            length, ancillary, _, address = self._sock.recvmsg_into(pieces, 128)
-        except (BlockingIOError, InterruptedError):
-            return None
-        stride = length
-        for level, kind, value in ancillary:
-            if level == SOL_UDP and kind == UDP_GRO:
-                stride = int.from_bytes(value[:4], sys.byteorder)
-            elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
-                drops = int.from_bytes(value[:4], sys.byteorder)
-                self.kernel_drops = self._drops_before + drops
-        return Arrival(length, stride, address[:2])
+        arrival, drops = _read(self._sock, pieces)
+        if drops is not None:
+            self.kernel_drops = self._drops_before + drops
+        return arrival
 
     def rejoin(self) -> None:
         """Leave and join again: for an interface that came back, or a switch that forgot us.

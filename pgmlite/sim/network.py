@@ -6,6 +6,7 @@ Everything is a function of the seed: same seed, same trace (spec/decisions.md, 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,14 +20,16 @@ from pgmlite.core.machine import (
     Action,
     Machine,
     ObjectRange,
+    ObjectSymbols,
     Prepare,
+    SendNak,
     Store,
     Transmit,
     Verify,
 )
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import UsageError
-from pgmlite.wire.batch import Octets, PacketBatch
+from pgmlite.wire.batch import Octets, PacketBatch, Source, read
 from pgmlite.wire.control import digest
 from pgmlite.wire.layout import PacketType
 
@@ -110,6 +113,8 @@ class Network:
         self._serial = count()
         self.now = 0
         self.nodes: list[Node] = []
+        self.nak_log: list[tuple[int, str, SendNak]] = []
+        """Every NAK with the time and the name of who sent it."""
 
     def rng(self, name: str) -> Random:
         """Return the generator of `name`; adding a node does not disturb the others'."""
@@ -187,6 +192,8 @@ class Network:
             match action:
                 case Transmit():
                     self._transmit(node, action)
+                case SendNak():
+                    self._unicast(node, action)
                 case Store():
                     node.store.write(action.offset, action.payload)
                 case Prepare() | Verify() if isinstance(node.machine, Receiver):
@@ -195,11 +202,19 @@ class Network:
                     node.outcome.append((self.now, action))
 
     def _transmit(self, sender: Node, burst: Transmit) -> None:
-        batches = list(packets(burst, sender.data, sender.name))
+        batches = list(packets(burst, sender.data, (sender.name, 0)))
         for node in self.nodes:
             if node is not sender:
                 for batch in batches:
                     self._deliver(node, batch)
+
+    def _unicast(self, node: Node, nak: SendNak) -> None:
+        octets = np.frombuffer(nak.packet, np.uint8)
+        for target in self.nodes:
+            if target.name == nak.endpoint[0]:
+                self.nak_log.append((self.now, node.name, nak))
+                for batch in read(octets, len(octets), (node.name, 0), Counter()):
+                    self._push(self.now + target.link.latency, target, batch)
 
     def _deliver(self, node: Node, batch: PacketBatch) -> None:
         link = node.link
@@ -227,11 +242,13 @@ def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> l
     return machine.verified(action.block, ok=ok)
 
 
-def packets(burst: Transmit, data: bytes, source: str) -> Iterator[PacketBatch]:
+def packets(burst: Transmit, data: bytes, source: Source) -> Iterator[PacketBatch]:
     """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
     payload = burst.payload
     if isinstance(payload, ObjectRange):
         payload = data[payload.offset : payload.offset + payload.length]
+    elif isinstance(payload, ObjectSymbols):
+        payload = b"".join(data[r.offset : r.offset + r.length] for r in payload.ranges())
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))
     offsets = rows["offset"].astype(np.int64)

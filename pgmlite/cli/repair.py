@@ -1,0 +1,129 @@
+"""``repair``: a repairer beside the receivers, with its own copy of the file."""
+
+from __future__ import annotations
+
+import select
+from collections import Counter
+from pathlib import Path
+from random import SystemRandom
+from typing import Annotated
+
+import typer
+
+from pgmlite.cli.output import Output, SendReport, oid_text
+from pgmlite.cli.transfer import (
+    DEFAULT_GROUP,
+    DEFAULT_PORT,
+    AsJson,
+    Group,
+    Hops,
+    Interface,
+    Listen,
+    Port,
+    Rate,
+    open_ear,
+)
+from pgmlite.cli.values import human_bytes, human_rate, parse_rate
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.sender import Sender
+from pgmlite.errors import ObjectError, PgmliteError, RefusedPacket
+from pgmlite.net.driver import EXPECTED_SYMBOL_SIZE, SendLoop, Stop
+from pgmlite.net.storage import SourceFile
+from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket, SenderSocket, resolve
+from pgmlite.wire import batch as wire
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.layout import MAX_PACKET, PacketType
+
+REPAIR_EXAMPLES = (
+    "Example:  pgmlite repair firmware.bin -i eth0 -r 20M --listen :28776  ·  then, at the "
+    "receivers:  pgmlite recv -o firmware.bin -i eth0 --repairer [fd01::2]:28776"
+)
+
+
+def repair(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy of the file being sent.")],
+    group: Group = DEFAULT_GROUP,
+    port: Port = DEFAULT_PORT,
+    interface: Interface = None,
+    rate: Rate = "10M",
+    hops: Hops = 1,
+    listen: Listen = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
+
+    Waits for the sender's manifest, makes sure that FILE is what it announces, and then repeats
+    what receivers lost. Receivers ask it if the manifest names it (`send --repairer`) or if they
+    were told (`recv --repairer`). Several may run.
+    """
+    stop = Stop()
+    stop.install()
+    source = SourceFile(file)
+    bits = parse_rate(rate)
+    channel = resolve(group, port, interface)
+    ear = open_ear(channel, listen)
+    ear_of_group = ReceiverSocket(channel)
+    socket = SenderSocket(channel, hops=hops)
+    with Output(as_json=as_json) as output:
+        output.say(f"waiting for a sender of {file} on {channel}")
+        manifest, index = _recognise(source, ear_of_group, output, stop)
+        burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
+        config = SenderConfig(
+            rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
+        )
+        machine = Sender(
+            config, manifest, index, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+        )
+        report = SendReport(output, machine)
+        output.event(
+            "start",
+            f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
+            f"{oid_text(manifest.oid)}, at {human_rate(bits)}; NAKs at port {ear.port}",
+            oid=oid_text(manifest.oid),
+            name=manifest.name,
+            size=manifest.size,
+            group=channel.group,
+            port=channel.port,
+            interface=channel.interface,
+            rate=bits or 0,
+            nak_port=ear.port,
+        )
+        buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
+        try:
+            SendLoop(
+                machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
+            ).run()
+        except PgmliteError as error:
+            report.stopped(str(error))
+            raise
+
+
+def _recognise(
+    source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
+) -> tuple[Manifest, bytes]:
+    """Wait for a manifest that describes `source`; return it and the index."""
+    buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+    strangers: set[int] = set()
+    while True:
+        stop.check()
+        select.select([group], (), (), 0.1)
+        while (room := buffer.room()) and (arrival := group.read_into(room)):
+            if arrival.length:
+                buffer.add(arrival.length, arrival.stride, arrival.source)
+        for batch in buffer.batches(Counter()):
+            if batch.kind is not PacketType.SPM:
+                continue
+            try:
+                manifest = parse_manifest(parse_spm(batch.payload[0].tobytes()).manifest)
+            except (RefusedPacket, ObjectError):
+                continue
+            if manifest.oid in strangers or manifest.size != source.size:
+                continue
+            ours, index = source.describe(
+                manifest.symbol_size, manifest.block_symbols, output.hashing
+            )
+            if ours.index_digest == manifest.index_digest:
+                return manifest, index
+            if len(strangers) < 1_000:
+                strangers.add(manifest.oid)
+            output.warn(f"object {oid_text(manifest.oid)} is not {source.path}: waiting on")
