@@ -283,7 +283,7 @@ class Drive:
         Args:
             disk: What an earlier run left.
         """
-        self.machine = Receiver(ReceiverConfig(**config))
+        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0))
         self.store = Disk(disk)
         self.seen: list[Action] = []
         self._room = 0

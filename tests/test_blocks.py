@@ -8,7 +8,8 @@ from builders import Sample, make_object
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.blocks import IndexAssembly, SymbolMap, runs
+from pgmlite.core.blocks import IndexAssembly, SymbolMap
+from pgmlite.core.ranges import runs
 
 
 def numbers(*values: int) -> np.ndarray:

@@ -60,7 +60,9 @@ def cycles_of(seed: int) -> tuple[float, ...]:
     config = SenderConfig(rate=RATE, packet_overhead=48, spm_min=MS // 10, max_burst=25)
     sender = Sender(config, sample().manifest, sample().index, rng=Random(seed))
     nodes = [
-        network.add(f"r{number}", Receiver(ReceiverConfig()), link=Link(loss=LOSS))
+        network.add(
+            f"r{number}", Receiver(ReceiverConfig(), rng=Random(number)), link=Link(loss=LOSS)
+        )
         for number in range(GROUP * GROUPS)
     ]
     network.add("sender", sender, data=sample().data)

@@ -158,7 +158,7 @@ def receive_loop(tmp_path):
             opened.callback(sock.release)
             part = PartFile(tmp_path / "out")
             opened.callback(part.close)
-            machine = Receiver(ReceiverConfig(**config))
+            machine = Receiver(ReceiverConfig(**config), rng=Random(0))
             return ReceiveLoop(
                 machine, sock, part, Heard(), Stop(), timeout=timeout * MS, loss=loss
             )

@@ -25,7 +25,7 @@ class Recording(Receiver):
     """A receiver that hashes all that happens to it."""
 
     def __init__(self, config: ReceiverConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, rng=Random(0))
         self.trace = sha256()
 
     def start(self, now: int) -> list[Action]:
@@ -172,7 +172,7 @@ class TestImpairments:
                         actions += super().receive(now, found)
                 return actions
 
-        machine = Corrupting(ReceiverConfig(switch_after=SECOND))
+        machine = Corrupting(ReceiverConfig(switch_after=SECOND), rng=Random(seed))
         node = network.add("receiver", machine, store=Disk(b""))
         network.add("sender", make_sender(sample, rate=20_000_000), data=sample.data)
         until = 0

@@ -100,7 +100,7 @@ REFUSED = {
     "short": [b"\0", packet(PacketType.ODATA, **GOOD)[:-1]],
     "magic": [packet(PacketType.ODATA, SYMBOL, **GOOD, magic=0x7068)],
     "version": [packet(PacketType.ODATA, SYMBOL, **GOOD, version=version) for version in (0, 2)],
-    "type": [packet(kind, SYMBOL, **GOOD) for kind in (1, 5, 8, 255)],
+    "type": [packet(kind, SYMBOL, **GOOD) for kind in (1, 6, 9, 255)],
     "reserved": [
         packet(PacketType.ODATA, SYMBOL, **GOOD, flags=1),
         packet(PacketType.ODATA, SYMBOL, **GOOD, reserved=1),
