@@ -119,7 +119,7 @@ class TestEfficiency:
 
 
 class TestSuppression:
-    @pytest.mark.parametrize(("receivers", "losses"), [(10, 300), (100, 160)])
+    @pytest.mark.parametrize(("receivers", "losses"), [(10, 150), (100, 80)])
     def test_naks_for_each_loss_are_as_theory_says(self, receivers: int, losses: int) -> None:
         result = suppress(receivers=receivers, gsize=receivers, losses=losses)
         shape = backoff_shape(receivers)

@@ -201,6 +201,9 @@ class NakConfig:
     max_ncf_symbols: int = 1 << 18
     """Symbols of NCFs remembered for blocks whose cycle has not started."""
 
+    max_ncfs: int = 1_024
+    """NCFs remembered, at most."""
+
     max_repairers: int = 16
     max_positions: int = 64
 

@@ -164,6 +164,8 @@ class _Heard:
 
     until: int
     symbols: Symbols
+    first: int
+    last: int
 
 
 class NakMachine:
@@ -186,12 +188,15 @@ class NakMachine:
         self._ncfs: deque[_Heard] = deque()
         self._ncf_symbols = 0
         self._last_repair = 0
+        self._deadline: int | None = None
+        self._is_stale = False
         self.counters = Counters()
 
     # What arrives.
 
     def set_blocks(self, block_symbols: int) -> None:
         """Group the symbols in blocks; blocks lost from so far become due."""
+        self._is_stale = True
         self._block_symbols = block_symbols
         if len(self._have):
             missing = np.add.reduceat(self._lost & ~self._have, self._starts(), dtype=np.int64)
@@ -204,6 +209,7 @@ class NakMachine:
         self, now: int, endpoint: tuple[str, int], key: SessionKey, spm: Spm, *, preferred: bool
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
+        self._is_stale = True
         repairer = self._repairers.get(endpoint)
         if repairer is None or repairer.key != key:
             if repairer is None and len(self._repairers) >= self._config.max_repairers:
@@ -218,6 +224,7 @@ class NakMachine:
 
     def trust(self, key: SessionKey) -> None:
         """Allow to ask the session at its own address: it sends data of the object."""
+        self._is_stale = True
         for repairer in self._repairers.values():
             repairer.trusted |= repairer.key == key
 
@@ -275,6 +282,7 @@ class NakMachine:
 
     def _pass(self, start: int, stop: int) -> None:
         """Lose what is missing of symbols `start` to `stop`; make blocks due that ended."""
+        self._is_stale = True
         span = slice(start, stop)
         self._lost[span] |= ~self._have[span]
         if not self._block_symbols:
@@ -292,14 +300,19 @@ class NakMachine:
 
     def take_ncf(self, now: int, key: SessionKey, symbols: Symbols) -> None:
         """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5)."""
+        self._is_stale = True
         self.counters.ncfs_received += 1
         repairer = self._of_session(key)
         grtt = repairer.grtt if repairer else self._config.unknown_grtt
         factor = repairer.backoff_factor if repairer else 6
         until = now + (factor + 2) * grtt
-        self._ncfs.append(_Heard(until, symbols))
+        self._ncfs.append(_Heard(until, symbols, int(symbols[0]), int(symbols[-1])))
         self._ncf_symbols += len(symbols)
-        while self._ncf_symbols > self._config.max_ncf_symbols:
+        while (
+            self._ncfs[0].until <= now
+            or self._ncf_symbols > self._config.max_ncf_symbols
+            or len(self._ncfs) > self._config.max_ncfs
+        ):
             self._ncf_symbols -= len(self._ncfs.popleft().symbols)
         if not self._block_symbols:
             return
@@ -322,6 +335,7 @@ class NakMachine:
 
     def take_repair(self, now: int, key: SessionKey, symbols: Symbols) -> None:
         """Take note of RDATA, (n,) symbols, as they arrive."""
+        self._is_stale = True
         self._last_repair = now
         repairer = self._of_session(key)
         grtt = repairer.grtt if repairer else self._config.unknown_grtt
@@ -348,6 +362,11 @@ class NakMachine:
     @property
     def deadline(self) -> int | None:
         """When `tick` has something to do, ns."""
+        if self._is_stale:
+            self._deadline, self._is_stale = self._earliest(), False
+        return self._deadline
+
+    def _earliest(self) -> int | None:
         if not self._repairers:
             return None
         due = [cycle.deadline for cycle in self._cycles.values()]
@@ -358,6 +377,7 @@ class NakMachine:
 
     def tick(self, now: int) -> list[Ask]:
         """Start the cycles that are due and move on those whose timer ran out."""
+        self._is_stale = True
         asks: list[Ask] = []
         repairer = self._choose(now)
         if repairer is None:
@@ -400,7 +420,7 @@ class NakMachine:
                 continue
             cycle = Cycle(block, 0, needs, np.zeros(len(needs), np.bool_))
             for heard in self._ncfs:
-                if heard.until > now:
+                if heard.until > now and heard.first < span.stop and heard.last >= first:
                     cycle.confirmed |= np.isin(needs, heard.symbols)
             cycle.deadline = now + self._back_off(repairer, 0)
             self._cycles[block] = cycle

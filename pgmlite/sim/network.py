@@ -85,7 +85,7 @@ class MemoryStore:
         return digest(bytes(self.data[offset : offset + length])) == expected
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """A machine on the network, and what it left behind."""
 
@@ -100,6 +100,7 @@ class Node:
     """Actions for the user with the time of each: Adopted, Damaged, Complete, Finished ..."""
 
     has_started: bool = False
+    has_stopped: bool = False
     ticking: int | None = None
     """When the next tick is scheduled, ns."""
 
@@ -152,13 +153,14 @@ class Network:
 
     def stop(self, node: Node) -> None:
         """Take a machine off the network at once, as a crash would."""
+        node.has_stopped = True
         self.nodes.remove(node)
 
     def run(self, until: int) -> None:
         """Run to `until` ns, or until nothing is left to do."""
         while self._heap and self._heap[0][0] <= until:
             self.now, _, node, batch = heapq.heappop(self._heap)
-            if node not in self.nodes:
+            if node.has_stopped:
                 continue
             if batch is not None:
                 if not node.has_started:
