@@ -52,6 +52,37 @@ class TestTaking:
         assert drive.is_complete
         assert drive.store.data == ONE.data
 
+    def test_losses_in_between_are_written_over(self) -> None:
+        drive = announced()
+        (store,) = drive.give(ONE.odata([8, 9, 11, 12]))
+        assert (store.offset, store.has_gaps) == (512, True)
+        assert store.payload[[0, 1, 3, 4]].tobytes() == b"".join(
+            ONE.data[64 * n : 64 * (n + 1)] for n in (8, 9, 11, 12)
+        )
+        assert not store.payload[2].any()
+        assert drive.machine.progress[0] == 4
+
+    def test_what_came_before_is_not_written_over(self) -> None:
+        drive = announced()
+        drive.give(ONE.odata([10]))
+        stores = drive.give(ONE.odata([8, 9, 11, 12]))
+        assert [(store.offset, len(store.payload)) for store in stores] == [(512, 2), (704, 2)]
+        drive.give(ONE.all_odata())
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    def test_what_an_earlier_run_left_is_not_written_over(self) -> None:
+        drive = Drive(disk=ONE.data)
+        drive.give([ONE.spm()])
+        drive.give(ONE.odata([16, 17, 19]))
+        assert drive.store.data == ONE.data
+
+    def test_few_of_many_are_written_one_by_one(self) -> None:
+        drive = announced()
+        stores = drive.give(ONE.odata([1, 3, 5, 7]))
+        assert [store.offset for store in stores] == [64, 192, 320, 448]
+        assert not any(store.has_gaps for store in stores)
+
     def test_manifest_then_index_then_data(self) -> None:
         drive = Drive()
         assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]

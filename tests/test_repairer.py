@@ -22,7 +22,6 @@ from nak_builders import (
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Finished, Transmit
-from pgmlite.core.repairer import budget_key
 from pgmlite.core.sender import Sender
 from pgmlite.core.timing import grtt_of, quantise_grtt, quantise_gsize
 from pgmlite.errors import UsageError
@@ -180,21 +179,6 @@ class TestRefusals:
         (ncf,) = sender.ask(range(1_000, 1_250))
         assert symbols_sent([ncf], NCF, SAMPLE) == list(range(1_000, 1_100))
         assert sender.ask(2_000) == []
-
-    @pytest.mark.parametrize(
-        ("one", "other", "is_same"),
-        [
-            (("2001:db8::1", 1), ("2001:db8::2:3:4:5", 2), True),
-            (("2001:db8::1", 1), ("2001:db8:0:1::1", 1), False),
-            (("10.0.0.1", 1), ("10.0.0.1", 2), True),
-            (("10.0.0.1", 1), ("10.0.0.2", 1), False),
-            (("fe80::1%eth0", 1), ("fe80::2%eth1", 1), True),
-            (("not an address", 1), ("not an address", 2), True),
-            ("a", "b", False),
-        ],
-    )
-    def test_whose_budget(self, one: Any, other: Any, is_same: bool) -> None:
-        assert (budget_key(one) == budget_key(other)) is is_same
 
 
 class TestNotQueued:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from construct import ConstructError
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from nak_builders import symbols_of
@@ -24,7 +25,7 @@ from pgmlite.core.timing import (
 )
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.layout import MAX_CONTROL, MAX_PACKET, RequestForm
+from pgmlite.wire.layout import MAX_CONTROL, MAX_PACKET, NAK_BODY, REQUEST, RequestForm
 from pgmlite.wire.request import (
     MAX_REQUESTED,
     NAK_FIXED_SIZE,
@@ -93,6 +94,40 @@ def parsed_or_refused(parse: Callable[[bytes, int], Any], body: bytes) -> tuple[
         return parse(body, TOTAL), ""
     except RefusedPacket as refused:
         return None, refused.reason
+
+
+def as_declared(body: bytes) -> Any:
+    """Return what the declaration makes of a request, or None."""
+    try:
+        return REQUEST.parse(body)
+    except ConstructError:
+        return None
+
+
+class TestDeclaration:
+    @given(wanted_symbols(), st.integers(16, REQUEST_LIMIT))
+    def test_what_is_built_is_as_declared(self, symbols: np.ndarray, limit: int) -> None:
+        body, _ = build_request(symbols, limit)
+        assert REQUEST.build(as_declared(body)) == body
+        nak = build_nak(1 << 63, (1 << 64) - 1, 0.25, body)
+        assert NAK_BODY.build(NAK_BODY.parse(nak)) == nak
+
+    @given(
+        st.integers(0, 3), st.sampled_from([0, 0, 0, 1]), st.integers(0, 4), st.binary(max_size=40)
+    )
+    @example(1, 0, 2, b"\x80\x01")
+    @example(0, 0, 1, bytes(7) + b"\x01")
+    def test_what_is_taken_is_as_declared(
+        self, form: int, flags: int, count: int, rest: bytes
+    ) -> None:
+        body = struct.pack(">BBHI", form, flags, count, 5) + rest
+        taken, _ = parsed_or_refused(parse_request, body)
+        declared = as_declared(body)
+        if declared is None:
+            assert taken is None
+        elif taken is not None:
+            assert REQUEST.build(declared) == body
+            assert int(taken[0]) >= declared.base == 5
 
 
 class TestBuilding:

@@ -201,7 +201,33 @@ def test_block_stream_keeps_a_bounded_number():
     assert kept == list(range(1_000 - BlockStream.KEPT, 1_000))
 
 
+def test_block_stream_forgets_what_was_written_over():
+    stream = BlockStream()
+    stream.begin(4)
+    for offset in (0, 4, 8):
+        stream.update(offset, memoryview(b"abcd" if offset < 8 else b"ab"))
+    stream.forget(7, 3)
+    assert stream.pop(0, 4) == blake3(b"abcd").digest()
+    assert stream.pop(4, 4) is None
+    stream.update(10, memoryview(b"cd"))
+    assert stream.pop(8, 4) is None
+
+
 # Partial files.
+
+
+def test_a_run_with_gaps_is_read_back(tmp_path):
+    part = PartFile(tmp_path / "out")
+    part.begin(8, 4)
+    part.write(0, octets(b"ab"))
+    part.write(2, octets(b"\0\0e\0"), has_gaps=True)
+    part.write(6, octets(b"gh"))
+    assert not part.matches(0, 4, blake3(b"abcd").digest())
+    for offset, byte in ((5, b"f"), (2, b"c"), (3, b"d")):
+        part.write(offset, octets(byte))
+    assert part.matches(0, 4, blake3(b"abcd").digest())
+    assert part.matches(4, 4, blake3(b"efgh").digest())
+    part.close()
 
 
 @given(order=st.permutations(range(12)), symbols=st.integers(1, 3))

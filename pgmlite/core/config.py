@@ -127,8 +127,8 @@ class RepairConfig:
     naks_per_second: float = 2_000.0
     """NAKs looked at, of all sources."""
 
-    source_naks_per_second: float = 200.0
-    """NAKs looked at, of one source: an IPv4 address or an IPv6 /64."""
+    source_naks_per_second: float = 250.0
+    """NAKs looked at, of one address."""
 
     source_symbols_per_second: float = 100_000.0
     """Symbols queued for one source."""

@@ -91,11 +91,13 @@ class Prepare:
 class Store:
     """Write `payload`, (n, width) bytes, as one run at `offset` of the object.
 
-    The view is only good until the driver reads the next packets.
+    The view is only good until the driver reads the next packets. With `has_gaps` some rows are
+    zeros in the place of symbols that are still missing: one write instead of many.
     """
 
     offset: int
     payload: Octets
+    has_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,13 @@ from pgmlite.core.nak import Ask, NakMachine
 from pgmlite.core.ranges import runs
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Source
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, MAX_CONTROL, VERSION, PacketType
-from pgmlite.wire.request import NAK_FIXED_SIZE, build_nak, build_request, parse_request
+from pgmlite.wire.request import NAK_FIXED_SIZE, Symbols, build_nak, build_request, parse_request
+
+MOST_GAPS = 1.5
+"""Rows written, gaps included, for each one that came."""
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
@@ -99,6 +102,9 @@ class _Transfer:
         self.symbols = SymbolMap(size, symbol_size)
         self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
+        self.is_resumed = False
+        """An earlier run left bytes that are not known to be there yet: do not write over them."""
+
         self.manifest: Manifest | None = None
         self.index: IndexAssembly | None = None
         self.pending: deque[int] = deque()
@@ -246,6 +252,7 @@ class Receiver:
         """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
         if self._transfer:
             self._transfer.extents = extents
+            self._transfer.is_resumed = bool(extents)
             self._transfer.queue_extents()
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -435,9 +442,23 @@ class Receiver:
         self.counters.duplicates += len(batch) - len(places)
         if not len(places):
             return []
-        offsets, payload = batch.offsets[places], batch.payload[places]
+        return self._store(transfer, symbols[places], batch.payload[places])
+
+    @staticmethod
+    def _store(transfer: _Transfer, symbols: Symbols, payload: Octets) -> list[Action]:
+        """Return what writes (n,) ascending symbols and their payload."""
+        size, first, count = transfer.symbol_size, int(symbols[0]), len(symbols)
+        span = int(symbols[-1]) - first + 1
+        is_whole = payload.shape[1] == size and not transfer.is_resumed
+        if count < span <= count * MOST_GAPS and is_whole:
+            # What lies between was just lost, unless it came before: then it must stay.
+            held = int(np.count_nonzero(transfer.symbols.have[first : first + span]))
+            if held == count:
+                filled = np.zeros((span, size), np.uint8)
+                filled[symbols - first] = payload
+                return [Store(first * size, filled, has_gaps=True)]
         return [
-            Store(int(offsets[start]), payload[start:stop]) for start, stop in runs(symbols[places])
+            Store(int(symbols[start]) * size, payload[start:stop]) for start, stop in runs(symbols)
         ]
 
     def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:

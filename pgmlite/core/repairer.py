@@ -6,7 +6,6 @@ repairer on its own share: NAKs in, NCFs and the symbols to repeat out.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter, deque
 from dataclasses import dataclass
 from random import Random
@@ -50,38 +49,36 @@ class _Budget:
         return True
 
 
-def budget_key(source: Source) -> Source:
-    """Return whose budget a NAK is charged to: an IPv6 /64, an IPv4 address."""
-    address = source[0] if isinstance(source, tuple) else source
-    try:
-        parsed = ipaddress.ip_address(str(address).partition("%")[0])
-    except ValueError:
-        return address
-    return parsed.packed[:8] if parsed.version == 6 else parsed.packed
-
-
 class SentLog:
-    """Which symbols the latest packets carried, by sequence number (spec: REP-4)."""
+    """Which packet carried each symbol last (spec: REP-4)."""
 
-    SIZE = 1 << 16
+    LONGEST = 1 << 16
+    """Packets that can be on their way; a NAK that says more is too old, or a lie."""
 
-    def __init__(self) -> None:
-        self._symbols: npt.NDArray[np.int64] = np.full(self.SIZE, -1, np.int64)
+    def __init__(self, symbols: int) -> None:
+        """
+        Args:
+            symbols: Symbols in the object.
+        """
+        self._packets = 0
+        self._carried_by: npt.NDArray[np.int64] = np.zeros(symbols, np.int64)
 
-    def add(self, sqn: int, symbols: Symbols) -> None:
-        """Note that packets from `sqn` on carry `symbols`."""
-        self._symbols[(np.arange(len(symbols)) + sqn) % self.SIZE] = symbols
+    def count(self, packets: int) -> None:
+        """Note that so many packets left."""
+        self._packets += packets
 
-    def since(self, sqn: int, last: int) -> Symbols:
-        """Return the symbols sent after `sqn` up to `last`; -1 for packets without one."""
-        count = serial.distance(sqn, last)
-        if not 0 < count <= self.SIZE:
-            return np.zeros(0, np.int64)
-        return self._symbols[(np.arange(1, count + 1) + sqn) % self.SIZE]
+    def carried(self, symbols: Symbols) -> None:
+        """Note that the latest packets carried `symbols`, (n,) in their order."""
+        first = self._packets - len(symbols) + 1
+        self._carried_by[symbols] = np.arange(first, self._packets + 1)
 
-    def clear(self, sqn: int, count: int) -> None:
-        """Note that `count` packets from `sqn` on carry no symbol."""
-        self._symbols[(np.arange(count) + sqn) % self.SIZE] = -1
+    def in_flight(self, symbols: Symbols, heard: int, last: int) -> npt.NDArray[np.bool_]:
+        """Return whether each of `symbols` was sent after sqn `heard`; `last` is the latest."""
+        ago = serial.distance(heard, last)
+        if not 0 < ago <= self.LONGEST:
+            return np.zeros(len(symbols), np.bool_)
+        flags: npt.NDArray[np.bool_] = self._carried_by[symbols] > self._packets - ago
+        return flags
 
 
 class RepairQueue:
@@ -201,7 +198,8 @@ class RepairQueue:
         if len(body) < 8 or int.from_bytes(body[:8].tobytes(), "big") not in self._nonces:
             raise RefusedPacket("nonce")
         # A source's own budget first: one that floods must not use up everybody's.
-        count_budget, symbol_budget = self._budgets(now, budget_key(batch.source))
+        address = batch.source[0] if isinstance(batch.source, tuple) else batch.source
+        count_budget, symbol_budget = self._budgets(now, address)
         if not count_budget.take(
             now, 1, self._config.source_naks_per_second, self._config.source_naks_per_second
         ):
@@ -213,7 +211,8 @@ class RepairQueue:
         nak = parse_nak(body.tobytes(), manifest.symbols)
         self.counters.naks_received += 1
         self._measure(now, nak.timestamp)
-        return self._enqueue(now, nak, symbol_budget, sent.since(int(row["sqn"]), sqn), head)
+        in_flight = sent.in_flight(nak.symbols, int(row["sqn"]), sqn)
+        return self._enqueue(now, nak, symbol_budget, in_flight, head)
 
     def _budgets(self, now: int, key: Source) -> tuple[_Budget, _Budget]:
         budgets = self._sources.pop(key, None)
@@ -229,16 +228,19 @@ class RepairQueue:
         return budgets
 
     def _enqueue(
-        self, now: int, nak: Nak, budget: _Budget, in_flight: Symbols, head: int | None
+        self,
+        now: int,
+        nak: Nak,
+        budget: _Budget,
+        in_flight: npt.NDArray[np.bool_],
+        head: int | None,
     ) -> Symbols:
         """Queue what has to be sent; return what to confirm."""
         symbols = nak.symbols
         if self._queued[symbols].any():
             self._overlaps += 1
         # spec: REP-4: what is queued, on its way, or repaired a moment ago is not queued again.
-        fresh = ~self._queued[symbols]
-        if len(in_flight):
-            fresh &= ~np.isin(symbols, in_flight)
+        fresh = ~self._queued[symbols] & ~in_flight
         self._release(now)
         fresh &= self._held[symbols] == 0
         # spec: REP-5: nor what the carousel brings before the queue would.

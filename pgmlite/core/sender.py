@@ -102,7 +102,7 @@ class Sender:
             else None
         )
         self._repair = repair or RepairConfig()
-        self._sent = SentLog()
+        self._sent = SentLog(manifest.symbols if repair else 0)
         self._repair_credit = 0.0
         self._unconfirmed: list[Symbols] = []
         self._ncf_due = 0
@@ -289,8 +289,7 @@ class Sender:
         rows["type"] = kind
         rows["offset"] = self._steps[:count] * self._manifest.symbol_size + offset
         rows["sqn"] = (self._steps[:count] + self._sqn) % serial.MODULUS
-        if self.repairs is not None:
-            self._sent.clear(self._sqn, count)
+        self._sent.count(count)
         self._sqn = serial.add(self._sqn, count)
         return rows
 
@@ -334,10 +333,9 @@ class Sender:
             return None
         self._repair_credit -= len(symbols)
         size = self._manifest.symbol_size
-        sqn = self._sqn
         rows = self._rows(PacketType.RDATA, 0, len(symbols))
         rows["offset"] = symbols * size
-        self._sent.add(sqn, symbols)
+        self._sent.carried(symbols)
         return Transmit(rows, ObjectSymbols(symbols, size, self._manifest.size))
 
     def _index_burst(self) -> Transmit:
@@ -365,12 +363,11 @@ class Sender:
         self._head = (self._head + count) % self._manifest.symbols
         self.counters.odata += count
         self._odata_until_index -= count
-        sqn = self._sqn
         rows = self._rows(PacketType.ODATA, offset, count)
         if self.repairs is not None:
             share = self._repair.share
             earned = self._repair_credit + count * share / (1 - share)
             self._repair_credit = min(earned, 2.0 * self._config.transmit_limit)
-            self._sent.add(sqn, self._steps[:count] + offset // size)
+            self._sent.carried(self._steps[:count] + offset // size)
         length = min(count * size, self._manifest.size - offset)
         return Transmit(rows, ObjectRange(offset, length))

@@ -356,7 +356,7 @@ class ReceiveLoop:
             for action in todo:
                 match action:
                     case Store():
-                        self._part.write(action.offset, action.payload)
+                        self._part.write(action.offset, action.payload, has_gaps=action.has_gaps)
                     case Verify():
                         ok = self._part.matches(action.offset, action.length, action.digest)
                         follow_up += self._machine.verified(action.block, ok=ok)

@@ -174,6 +174,15 @@ class BlockStream:
                 self._start = self._next = -1  # a hole, or bytes behind us replaced
             offset, run = offset + len(part), run[len(part) :]
 
+    def forget(self, offset: int, length: int) -> None:
+        """Know nothing more of the blocks in which these bytes lie."""
+        if self._block_size:
+            first = offset - offset % self._block_size
+            for start in range(first, offset + length, self._block_size):
+                self._digests.pop(start, None)
+                if start == self._start:
+                    self._start = self._next = -1
+
     def _keep(self, length: int) -> None:
         if length == self._block_size:
             while len(self._digests) >= self.KEPT:
@@ -281,14 +290,20 @@ class PartFile:
                 f"output {self.output}: the object has {size} bytes, the disk has {free} free"
             )
 
-    def write(self, offset: int, payload: Octets) -> None:
+    def write(self, offset: int, payload: Octets, *, has_gaps: bool = False) -> None:
         """Write (n, width) bytes as one run at byte `offset`.
+
+        Args:
+            has_gaps: Not all of it is of the object.
 
         Raises:
             DiskError: The disk is full or broken; what is there stays.
         """
         run = np.ascontiguousarray(payload).reshape(-1).data
-        self._stream.update(offset, run)
+        if has_gaps:
+            self._stream.forget(offset, len(run))
+        else:
+            self._stream.update(offset, run)
         try:
             while run:
                 done = os.pwrite(self._fd, run, offset)

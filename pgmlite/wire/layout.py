@@ -132,16 +132,25 @@ SPM_BODY = Struct(
     Terminated,
 )
 
-REQUEST = Struct(
+REQUEST_HEAD = Struct(
     "form" / Int8ub * "0: ranges, 1: bitmap.",
     "flags" / Const(0, Int8ub) * "Reserved: 0.",
     "count" / Int16ub * "Ranges: how many. Bitmap: how many bytes.",
     "base" / Int32ub * "Number of the symbol from which the items count.",
+)
+
+RANGE = Struct(
+    "start" / Int32ub * "First symbol minus base.",
+    "length" / Int32ub * "How many symbols.",
+)
+
+REQUEST = Struct(
+    *REQUEST_HEAD.subcons,
     "items"
     / Switch(
         this.form,
         {
-            RequestForm.RANGES: Array(this.count, Struct("start" / Int32ub, "length" / Int32ub)),
+            RequestForm.RANGES: Array(this.count, RANGE),
             RequestForm.BITMAP: Bytes(this.count),
         },
         default=Error,
@@ -151,11 +160,15 @@ REQUEST = Struct(
     Terminated,
 )
 
-NAK_BODY = Struct(
+NAK_HEAD = Struct(
     "nonce" / Int64ub * "The latest nonce heard from the session that is asked.",
     "timestamp" / Int64ub * "Timestamp of its latest SPM plus the time since then, ns.",
     "loss" / Int16ub * "Share of packets lost, in 1/65535.",
     "reserved" / Const(0, Int16ub) * "Reserved: 0.",
+)
+
+NAK_BODY = Struct(
+    *NAK_HEAD.subcons,
     "request" / REQUEST * "The symbols asked for.",
 )
 
