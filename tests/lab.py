@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple, Self
 
 PGMLITE = (sys.executable, "-m", "pgmlite")
 PORT = 28_775
+NAK_PORT = PORT + 1
 GROUPS = {6: "ff15::7067:1", 4: "239.70.67.1"}
 ETHERNET_HEADER = 14
 
@@ -91,6 +93,9 @@ class Capture(list[Packet]):
 
     matched = 0
     """Packets that the system counted, the last ones included."""
+
+    frames: list[tuple[float, bytes]]
+    """Seconds and the first bytes of each frame."""
 
 
 class Process:
@@ -226,6 +231,9 @@ class Lab(contextlib.ExitStack):
         # Before the receivers join packets together: after that, a drop would be 40 packets.
         hook = "{ type filter hook forward priority 0; }"
         self.nft("SW", "add table bridge lab", f"add chain bridge lab impair {hook}")
+        # There it is one packet, and not yet one for each port: what is lost, all lose.
+        hook = "{ type filter hook prerouting priority 0; }"
+        self.nft("SW", f"add chain bridge lab shared {hook}")
         until(lambda: self.sh("SW", "bridge link").count("forwarding") == len(nodes), "forwarding")
 
     def plug(self, node: str, host: int) -> None:
@@ -281,9 +289,20 @@ class Lab(contextlib.ExitStack):
             process.event("start")
         return process
 
-    def drop(self, match: str) -> Callable[[], str]:
-        """Drop what matches an nftables expression on the switch; call the result to lift that."""
-        chain = ("rule", "bridge", "lab", "impair")
+    def repair(
+        self, node: str, file: Path, *options: str, rate: str = "20M", group: str = GROUPS[6]
+    ) -> Process:
+        """Start a repairer on a node; its NAK port is `NAK_PORT`."""
+        where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
+        return self.spawn(node, *PGMLITE, "repair", "--json", str(file), *where, *options)
+
+    def drop(self, match: str, *, shared: bool = False) -> Callable[[], str]:
+        """Drop what matches an nftables expression on the switch; call the result to lift that.
+
+        Args:
+            shared: Decide once for all receivers; else for each.
+        """
+        chain = ("rule", "bridge", "lab", "shared" if shared else "impair")
         echo = self.run("SW", "nft", "-a", "-e", "add", *chain, match, "drop")
         handle = echo.split("# handle ")[1].split()[0]
         return functools.partial(self.run, "SW", "nft", "delete", *chain, "handle", handle)
@@ -308,13 +327,21 @@ class Lab(contextlib.ExitStack):
         self.ip(node, f"link set {interface} {state}")
 
     @contextlib.contextmanager
-    def capture(self, node: str, interface: str = "eth0") -> Iterator[Capture]:
-        """Capture what is for the lab's port while the context lasts."""
+    def capture(
+        self, node: str, interface: str = "eth0", *, match: str = f"udp port {PORT}", keep: int = 64
+    ) -> Iterator[Capture]:
+        """Capture what is for the lab's port while the context lasts, `keep` bytes of each."""
         capture = Capture()
         with tempfile.TemporaryFile() as pcap, tempfile.TemporaryFile() as said:
             # A buffer for a second of 100 Mbit/s, so that a pause of tcpdump costs no packet.
-            options = ["-nns64", "-B8192", "--immediate-mode", "--time-stamp-precision=nano", "-w-"]
-            command = self.inside(node, "tcpdump", *options, "-i", interface, f"udp port {PORT}")
+            options = [
+                f"-nns{keep}",
+                "-B8192",
+                "--immediate-mode",
+                "--time-stamp-precision=nano",
+                "-w-",
+            ]
+            command = self.inside(node, "tcpdump", *options, "-i", interface, match)
             process = subprocess.Popen(command, stdout=pcap, stderr=said)
 
             def messages() -> str:
@@ -329,9 +356,11 @@ class Lab(contextlib.ExitStack):
                 process.kill()
                 process.wait(PATIENCE)
             assert "\n0 packets dropped by kernel" in messages(), messages()
-            capture.matched = int(messages().split(" packets received by filter")[0].split()[-1])
+            capture.matched = int(re.findall(r"(\d+) packets? received by", messages())[0])
             pcap.seek(0)
-            capture += read_capture(pcap.read())
+            frames = list(read_capture(pcap.read()))
+            capture.frames = [(at, frame) for at, _, frame in frames]
+            capture += [Packet(at, length - ETHERNET_HEADER) for at, length, _ in frames]
 
     def carried(self, node: str, seconds: float) -> int:
         """Return how many packets the switch sends to a node in this time."""
@@ -340,10 +369,10 @@ class Lab(contextlib.ExitStack):
         return capture.matched
 
 
-def read_capture(pcap: bytes) -> Iterator[Packet]:
-    """Yield the packets of a capture of Ethernet with nanoseconds."""
+def read_capture(pcap: bytes) -> Iterator[tuple[float, int, bytes]]:
+    """Yield (seconds, length, first bytes) of the frames of a capture with nanoseconds."""
     at = 24
     while at < len(pcap):
         seconds, nanoseconds, kept, length = struct.unpack_from("=4I", pcap, at)
-        yield Packet(seconds + nanoseconds / 1e9, length - ETHERNET_HEADER)
+        yield seconds + nanoseconds / 1e9, length, pcap[at + 16 : at + 16 + kept]
         at += 16 + kept
