@@ -16,6 +16,7 @@ from lab import GROUPS, NAK_PORT, PORT, Lab, Process, random_file
 pytestmark = pytest.mark.lab
 
 ETHERNET, IPV6, UDP, HEADER_SIZE, RDATA = 14, 40, 8, 48, 5
+SYMBOL_SIZE = 1_404
 HOLD_OFF = 0.002
 """Seconds; the shortest GRTT."""
 
@@ -30,12 +31,12 @@ def stopped(process: Process) -> dict[str, int]:
     return process.result(6)
 
 
-def lengths(source: Path, processes: Iterable[Process]) -> float:
-    """Stop senders and repairers; return the object lengths that they sent together."""
-    ends = [stopped(process) for process in processes]
-    size = next(p.event("start").get("symbol_size", 1_404) for p in processes)
-    symbols = -(-source.stat().st_size // size)
-    return sum(end["odata"] + end.get("rdata", 0) for end in ends) / symbols
+def lengths(source: Path, senders: Iterable[Process], receivers: dict[Path, Process]) -> float:
+    """Return the object lengths that all senders together sent until all receivers were done."""
+    for process in receivers.values():
+        process.event("complete")
+    sent = sum(end["odata"] + end.get("rdata", 0) for end in map(stopped, senders))
+    return sent / -(-source.stat().st_size // SYMBOL_SIZE)
 
 
 def complete(out: dict[Path, Process], source: Path) -> list[dict[str, int]]:
@@ -61,8 +62,8 @@ def test_repairs_by_the_sender(tmp_path: Path, family: int) -> None:
             tmp_path / node: lab.recv(node, tmp_path / node, group=group) for node in lab.receivers
         }
         sender = lab.send("S", source, "--repair", rate=RATE, group=group)
+        sent = lengths(source, [sender], receivers)
         results = complete(receivers, source)
-        sent = lengths(source, [sender])
     naks = [result["naks_sent"] for result in results]
     print(f"IPv{family}: {sent:.3f} object lengths, NAKs {naks}")
     # The theory of 3 receivers says 1.15; what a busy machine does late comes on top.
@@ -77,8 +78,8 @@ def test_repairs_by_somebody_else(tmp_path: Path) -> None:
         repairer = lab.repair("R4", source, rate="100M")
         receivers = join(lab, lab.receivers[:3], tmp_path)
         sender = lab.send("S", source, "--repairer", REPAIRER, rate=RATE)
+        sent = lengths(source, [sender, repairer], receivers)
         complete(receivers, source)
-        sent = lengths(source, [sender, repairer])
     print(f"{sent:.3f} object lengths")
     assert sent <= 1.6
 
@@ -89,8 +90,8 @@ def test_without_repairs(tmp_path: Path) -> None:
         lab.loss(0.05)
         receivers = join(lab, lab.receivers, tmp_path)
         sender = lab.send("S", source, rate=RATE)
+        sent = lengths(source, [sender], receivers)
         results = complete(receivers, source)
-        sent = lengths(source, [sender])
     print(f"{sent:.3f} object lengths")
     assert sent > 3
     assert not any(result["naks_sent"] for result in results)

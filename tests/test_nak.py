@@ -208,6 +208,32 @@ class TestCycle:
         machine.have[30] = False
         assert machine.next_ask(LONGEST).symbols.tolist() == [25]
 
+    def test_what_is_lost_of_a_block_during_its_cycle_is_asked_for_after_it(self) -> None:
+        machine = Asking()
+        machine.hear(range(24), lost=[7])
+        assert machine.next_ask(10 * GRTT).symbols.tolist() == [7]
+        machine.confirm([7])
+        # The same carousel again, from a sender that starts anew: the block ends in the cycle.
+        other = (("S", 0), 2, 0)
+        machine.have[10:14] = False
+        machine.hear(range(4_000 - 10, 4_000), key=other, step=1)
+        machine.hear(range(24), lost=[7, 10, 11, 12, 13], key=other, step=1)
+        machine.repair([7])
+        assert set(machine.asked(20 * GRTT)) == {10, 11, 12, 13}
+
+    def test_a_block_that_still_goes_by_when_the_manifest_comes_is_asked_for_at_its_end(
+        self,
+    ) -> None:
+        machine = Asking(block=20)
+        machine.machine._block_symbols = 0
+        machine.hear(range(30), lost=[7, 22])
+        machine.machine.set_blocks(20)
+        machine.hear([30])
+        assert machine.next_ask(10 * GRTT).symbols.tolist() == [7]
+        machine.repair([7])
+        machine.hear(range(31, 60), lost=[35], step=1)
+        assert set(machine.asked(20 * GRTT)) == {22, 35}
+
     def test_every_way_of_the_table_is_gone_and_no_other(self) -> None:
         gone: set[tuple[State, Event]] = set()
 

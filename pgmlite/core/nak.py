@@ -184,6 +184,9 @@ class NakMachine:
         self._positions: dict[SessionKey, Position] = {}
         self._repairers: dict[tuple[str, int], Repairer] = {}
         self._due: dict[int, None] = {}
+        self._again: dict[int, None] = {}
+        """Blocks that ended once more during their cycle, which does not ask for the new losses."""
+
         self._cycles: dict[int, Cycle] = {}
         self._ncfs: deque[_Heard] = deque()
         self._ncf_symbols = 0
@@ -201,6 +204,10 @@ class NakMachine:
         if len(self._have):
             missing = np.add.reduceat(self._lost & ~self._have, self._starts(), dtype=np.int64)
             self._due.update(dict.fromkeys(np.flatnonzero(missing).tolist()))
+            for position in self._positions.values():
+                block, rest = divmod(position.passed + 1, block_symbols)
+                if rest:
+                    self._due.pop(block, None)  # it is due when it ends
 
     def _starts(self) -> npt.NDArray[np.int64]:
         return np.arange(0, len(self._have), self._block_symbols)
@@ -290,10 +297,10 @@ class NakMachine:
         total = len(self._have)
         for block in range(start // self._block_symbols, (stop - 1) // self._block_symbols + 1):
             end = min((block + 1) * self._block_symbols, total)
-            if start < end <= stop and block not in self._cycles:
+            if start < end <= stop:
                 whole = slice(block * self._block_symbols, end)
                 if (self._lost[whole] & ~self._have[whole]).any():
-                    self._due[block] = None
+                    (self._again if block in self._cycles else self._due)[block] = None
 
     def _of_session(self, key: SessionKey) -> Repairer | None:
         return next((r for r in self._repairers.values() if r.key == key), None)
@@ -385,6 +392,7 @@ class NakMachine:
             if not any(r.dead_until <= now and not r.trusted for r in self._repairers.values()):
                 self._due.clear()
             self._cycles.clear()
+            self._again.clear()
             return asks
         self._start_due(now, repairer)
         for cycle in list(self._cycles.values()):
@@ -392,6 +400,9 @@ class NakMachine:
                 asks += self._expire(now, cycle, repairer)
             if cycle.state is State.DONE:
                 self._cycles.pop(cycle.block, None)
+                if cycle.block in self._again:
+                    del self._again[cycle.block]
+                    self._due[cycle.block] = None
         return asks
 
     def _choose(self, now: int) -> Repairer | None:
