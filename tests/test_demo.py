@@ -14,13 +14,19 @@ def test_every_copy_is_equal_and_it_ends_in_time():
         [*COMMAND, "--json", "--size", "4"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)
-    assert [row["receiver"] for row in rows] == ["R1", "R2", "R3"]
+    result = json.loads(done.stdout)
+    rows = result["receivers"]
+    assert [row["receiver"] for row in rows] == 2 * ["R1", "R2", "R3"]
+    assert [row["mode"] for row in rows] == 3 * ["carousel"] + 3 * ["repair"]
     assert all(row["equal"] for row in rows)
-    assert [row["joined"] for row in rows] == ["start", "start", "mid-cycle"]
+    assert [row["joined"] for row in rows] == 2 * ["start", "start", "mid-cycle"]
     # The lossy ones really lost packets: the demonstration shows recovery, not luck.
     assert rows[1]["lost"] > 0
-    assert rows[1]["cycles"] > 1
+    assert rows[4]["lost"] > 0
+    assert rows[1]["cycles"] > 1.5
+    assert [row["naks_sent"] > 0 for row in rows] == 4 * [False] + 2 * [True]
+    assert rows[1]["cycles"] > rows[4]["cycles"]
+    assert set(result["object_lengths_sent"]) == {"carousel", "repair"}
     assert time.monotonic() - started < 30
 
 
@@ -29,7 +35,17 @@ def test_table_names_everything():
         [*COMMAND, "--size", "1"], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    for word in ("receiver", "joined", "loss", "lost", "cycles", "time", "equal", "mid-cycle"):
+    for word in (
+        "receiver",
+        "joined",
+        "loss",
+        "lost",
+        "NAKs",
+        "cycles",
+        "time",
+        "equal",
+        "mid-cycle",
+    ):
         assert word in done.stdout
     assert "loopback" in done.stderr
 
