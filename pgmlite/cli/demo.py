@@ -220,7 +220,7 @@ def _row(mode: str, copy: Copy, source: Path) -> dict[str, Any]:
 def _lengths(sender: Program) -> float:
     """Return the object lengths that were sent, repairs included."""
     counters, start = sender.last("stopped"), sender.last("start")
-    symbols = -(-start["size"] // start["symbol_size"])
+    symbols: int = -(-start["size"] // start["symbol_size"])
     sent: int = counters["odata"] + counters.get("rdata", 0)
     return round(sent / symbols, 4)
 
@@ -232,9 +232,9 @@ def _table(rows: list[dict[str, Any]], sent: dict[str, float]) -> None:
     from rich.table import Table
 
     title = "Without repairs nobody asks for anything; with them a NAK saves cycles"
-    table = Table(title=title, box=SIMPLE_HEAD)
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("mode", "receiver", "joined"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("loss", "lost", "NAKs", "cycles", "time"):
         table.add_column(heading, justify="right")
     table.add_column("copy")
