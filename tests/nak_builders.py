@@ -330,6 +330,8 @@ class Answering:
         before = len(self.sent)
         for batch in batches(given, source=source, refused=self.queue.refused):
             self._keep(self.machine.receive(self.now, batch))
+        if self.machine._unconfirmed:
+            self._keep(self.machine.tick(self.now))  # the NCF alone
         return [burst for _, burst in self.sent[before:]]
 
     def ask(

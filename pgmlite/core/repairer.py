@@ -39,14 +39,21 @@ class _Budget:
     tokens: float
     at: int
 
-    def take(self, now: int, amount: float, rate: float, depth: float) -> bool:
-        """Whether `amount` tokens were there; `rate` a second, at most `depth`."""
+    def take_some(self, now: int, wanted: int, rate: float, depth: float) -> int:
+        """Take up to `wanted` tokens; `rate` of them come a second, `depth` at most are kept."""
         self.tokens = min(depth, self.tokens + (now - self.at) / SECOND * rate)
         self.at = now
-        if self.tokens < amount:
-            return False
-        self.tokens -= amount
-        return True
+        taken = min(wanted, int(self.tokens))
+        self.tokens -= taken
+        return taken
+
+
+def _address(source: Source) -> Source:
+    """Return whose budget a NAK is charged to, whatever its port."""
+    return source[0] if isinstance(source, tuple) else source
+
+
+NONCE_SIZE = 8
 
 
 class SentLog:
@@ -166,53 +173,59 @@ class RepairQueue:
             sqn: The last sequence number sent.
             head: The symbol that the carousel sends next; None: no carousel is moving.
         """
+        places = self._admitted(now, batch, tsi)
+        if not len(places):
+            return []
         confirmed = []
-        for place in range(len(batch)):
+        symbol_budget = self._budgets(now, _address(batch.source))[1]
+        for place in places.tolist():
             try:
-                symbols = self._take_nak(now, batch, place, tsi=tsi, sent=sent, sqn=sqn, head=head)
+                nak = parse_nak(batch.payload[place].tobytes(), self._manifest.symbols)
             except RefusedPacket as refusal:
                 self.refused[refusal.reason] += 1
-            else:
-                if len(symbols):
-                    confirmed.append(symbols)
+                continue
+            self.counters.naks_received += 1
+            self._measure(now, nak.timestamp)
+            in_flight = sent.in_flight(nak.symbols, int(batch.rows["sqn"][place]), sqn)
+            symbols = self._enqueue(now, nak, symbol_budget, in_flight, head)
+            if len(symbols):
+                confirmed.append(symbols)
         return confirmed
 
-    def _take_nak(
-        self,
-        now: int,
-        batch: PacketBatch,
-        place: int,
-        *,
-        tsi: int,
-        sent: SentLog,
-        sqn: int,
-        head: int | None,
-    ) -> Symbols:
-        row, body = batch.rows[place], batch.payload[place]
-        manifest = self._manifest
-        # spec: REP-2: cheap checks first; who does not hear the stream does not know the nonce.
-        if int(row["tsi"]) != tsi:
-            raise RefusedPacket("session")
-        if int(row["oid"]) != manifest.oid or int(row["size"]) != manifest.size:
-            raise RefusedPacket("object")
-        if len(body) < 8 or int.from_bytes(body[:8].tobytes(), "big") not in self._nonces:
-            raise RefusedPacket("nonce")
+    def _admitted(self, now: int, batch: PacketBatch, tsi: int) -> npt.NDArray[np.intp]:
+        """Return the places of the NAKs to look at; all of a batch have one source."""
+        # spec: REP-2: cheap checks first, and for all at once: a flood must not cost the carousel
+        # its time. Who does not hear the stream does not know the nonce.
+        rows, manifest = batch.rows, self._manifest
+        wrong_session = rows["tsi"] != np.uint64(tsi)
+        wrong_object = (rows["oid"] != np.uint64(manifest.oid)) | (
+            rows["size"] != np.uint64(manifest.size)
+        )
+        heard = np.zeros(len(batch), np.bool_)
+        if batch.payload.shape[1] >= NONCE_SIZE:
+            nonces = np.ascontiguousarray(batch.payload[:, :NONCE_SIZE]).view(">u8")
+            heard = (nonces == np.array(self._nonces, np.uint64)).any(axis=1)
+        left = np.ones(len(batch), np.bool_)
+        for reason, bad in (
+            ("session", wrong_session),
+            ("object", wrong_object),
+            ("nonce", ~heard),
+        ):
+            if count := int(np.count_nonzero(bad & left)):
+                self.refused[reason] += count
+                left &= ~bad
+        places = np.flatnonzero(left)
+        if not len(places):
+            return places
         # A source's own budget first: one that floods must not use up everybody's.
-        address = batch.source[0] if isinstance(batch.source, tuple) else batch.source
-        count_budget, symbol_budget = self._budgets(now, address)
-        if not count_budget.take(
-            now, 1, self._config.source_naks_per_second, self._config.source_naks_per_second
-        ):
-            raise RefusedPacket("budget")
-        if not self._naks.take(
-            now, 1, self._config.naks_per_second, self._config.naks_per_second / 4
-        ):
-            raise RefusedPacket("budget")
-        nak = parse_nak(body.tobytes(), manifest.symbols)
-        self.counters.naks_received += 1
-        self._measure(now, nak.timestamp)
-        in_flight = sent.in_flight(nak.symbols, int(row["sqn"]), sqn)
-        return self._enqueue(now, nak, symbol_budget, in_flight, head)
+        budget, _ = self._budgets(now, _address(batch.source))
+        rate = self._config.source_naks_per_second
+        count = budget.take_some(now, len(places), rate, rate)
+        rate = self._config.naks_per_second
+        count = self._naks.take_some(now, count, rate, rate / 4)
+        if count < len(places):
+            self.refused["budget"] += len(places) - count
+        return places[:count]
 
     def _budgets(self, now: int, key: Source) -> tuple[_Budget, _Budget]:
         budgets = self._sources.pop(key, None)
@@ -251,11 +264,8 @@ class RepairQueue:
         wanted = symbols[fresh]
         room = self._config.max_waiting - self._waiting
         rate = self._config.source_symbols_per_second
-        if len(wanted) and not budget.take(now, len(wanted), rate, rate):
-            # Over its budget: serve what is left of it, confirm no more than that.
-            room = min(room, int(budget.tokens))
-            budget.tokens = 0
-        served = wanted[: max(0, room)]
+        # Over its budget: serve what is left of it, confirm no more than that.
+        served = wanted[: budget.take_some(now, max(0, min(room, len(wanted))), rate, rate)]
         if len(served):
             self._queued[served] = True
             self._pending.append(served)

@@ -122,9 +122,8 @@ class Sender:
         work = [self._spm_due]
         if self._sends_odata or self._has_repairs:
             work.append(self._pacer.due)
-        if self._unconfirmed:
-            work.append(self._ncf_due)
-        return max(self._pacer.due, min(work))
+        burst = max(self._pacer.due, min(work))
+        return min(burst, self._ncf_due) if self._unconfirmed else burst
 
     @property
     def _sends_odata(self) -> bool:
@@ -147,7 +146,8 @@ class Sender:
         if self.repairs is None or not len(batch):
             return []
         if batch.kind is PacketType.NAK:
-            return self._receive_naks(now, batch, self.repairs)
+            self._receive_naks(now, batch, self.repairs)
+            return []
         if self._config.carousel:
             return []  # we know where our own carousel is; what comes here is a stranger's word
         mine = batch.rows["oid"] == np.uint64(self._manifest.oid)
@@ -157,12 +157,11 @@ class Sender:
             self._receive_others(now, batch, self.repairs)
         return []
 
-    def _receive_naks(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> list[Action]:
+    def _receive_naks(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> None:
         last = serial.add(self._sqn, -1)
         self._unconfirmed += repairs.take_naks(
             now, batch, tsi=self.tsi, sent=self._sent, sqn=last, head=self._moving_head(now)
         )
-        return self._confirm(now)
 
     def _moving_head(self, now: int) -> int | None:
         """Return what the carousel sends next; None if none is moving."""

@@ -48,8 +48,12 @@ REPORT_EVERY = 1 * SECOND
 EXPECTED_SYMBOL_SIZE = 1_404
 """Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
 
-READS_AT_ONCE = 32
-"""Reads of NAKs between two bursts: a flood of them must not hold up the carousel."""
+READS_AT_ONCE = 2
+"""Reads of NAKs before the next look at the time: more would make a burst late."""
+
+LISTEN_LATE = 2 * MS
+"""A sender that is late listens no more often: a flood of NAKs must not cost the carousel its
+rate."""
 
 BATCH_BYTES = 512 << 10
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -137,6 +141,7 @@ class SendLoop:
         now = time.monotonic_ns()
         self.machine.start(now)
         report = now + REPORT_EVERY
+        listen_at = now
         while True:
             self.stop.check()
             if self._perform(self.machine.tick(now), now):
@@ -148,9 +153,10 @@ class SendLoop:
                 self.source.check()
                 self.listener.progress()
             deadline = self.machine.deadline
-            if self.ears:
+            if self.ears and (deadline is None or deadline > now or now >= listen_at):
                 self._listen(0 if deadline is None else deadline - now)
                 now = time.monotonic_ns()
+                listen_at = now + LISTEN_LATE
             elif deadline is not None and deadline > now:
                 _sleep(deadline - now)
                 now = time.monotonic_ns()
