@@ -115,6 +115,11 @@ class Sender:
         return self.counters.odata / self._manifest.symbols if self._manifest.symbols else 0.0
 
     @property
+    def is_paced(self) -> bool:
+        """Whether it has a rate to keep."""
+        return self._config.rate is not None
+
+    @property
     def deadline(self) -> int | None:
         """When the next packet is due, in ns; None after the end."""
         if self._finished:

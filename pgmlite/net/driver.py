@@ -52,8 +52,8 @@ READS_AT_ONCE = 2
 """Reads of NAKs before the next look at the time: more would make a burst late."""
 
 LISTEN_LATE = 2 * MS
-"""A sender that is late listens no more often: a flood of NAKs must not cost the carousel its
-rate."""
+"""A sender that is behind its rate listens no more often: a flood of NAKs must not cost the
+carousel its share."""
 
 BATCH_BYTES = 512 << 10
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -156,7 +156,7 @@ class SendLoop:
             if self.ears and (deadline is None or deadline > now or now >= listen_at):
                 self._listen(0 if deadline is None else deadline - now)
                 now = time.monotonic_ns()
-                listen_at = now + LISTEN_LATE
+                listen_at = now + LISTEN_LATE if self.machine.is_paced else now
             elif deadline is not None and deadline > now:
                 _sleep(deadline - now)
                 now = time.monotonic_ns()
