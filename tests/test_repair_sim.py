@@ -1,7 +1,7 @@
 """Groups that ask for what they lost, under a virtual clock, beside theory."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
 from random import Random
@@ -108,14 +108,21 @@ class TestEfficiency:
         ends = []  # of the healthy ones
         for bad in (0, 1):
             group = Group(sample(5_000))
-            group.add_sender(
-                repair=RepairConfig(port=9, grtt_start=GRTT), rate=RATE, latency=LATENCY
-            )
+            repair = RepairConfig(port=9, grtt_start=GRTT)
+            sender = group.add_sender(repair=repair, rate=RATE, latency=LATENCY, machine=Logged)
             healthy = group.add_receivers(8, loss=0.005, latency=LATENCY)
             ill = group.add_receivers(bad, loss=0.3, latency=LATENCY)
             ends.append(group.run_until_complete(healthy, limit=5 * SECOND))
             group.run_until_complete([*healthy, *ill], limit=5 * SECOND)
         assert ends[1] <= 1.5 * ends[0]
+        # What is not repairs is the carousel's, in any stretch of time.
+        counts: dict[int, Counter[PacketType]] = defaultdict(Counter)
+        for at, burst in sender.machine.log:
+            counts[at // (50 * MS)][kind_of(burst)] += len(burst.rows)
+        *whole, _ = [counts[slot] for slot in sorted(counts)]
+        shares = [slot[PacketType.ODATA] / slot.total() for slot in whole]
+        assert min(shares) >= 0.45
+        assert sender.machine.repairs.counters.rdata > 1_500
 
 
 class TestSuppression:
