@@ -134,22 +134,23 @@ class ReceiverGroup:
         """(members,): when each was complete, ns; `NEVER` if it is not."""
 
         self._is_open: Flags = np.ones(members, np.bool_)
+        self.left = members
+        """Members that are not complete."""
+
         self._naks = [
             NakMachine(config.nak, row, rng=rng) for row, rng in zip(self.have, rngs, strict=True)
         ]
         self._deadlines: Counts = np.full(members, NEVER, np.int64)
+        self._is_stale: Flags = np.zeros(members, np.bool_)
+        """(members,): what came since may have changed the member's deadline."""
 
     def __len__(self) -> int:
         return len(self.have)
 
     @property
-    def is_complete(self) -> bool:
-        """Whether every member has everything."""
-        return not self._is_open.any()
-
-    @property
     def deadline(self) -> int | None:
         """When the next NAK timer of any member runs out, ns."""
+        self._reschedule()
         earliest = int(self._deadlines.min())
         return None if earliest == NEVER else earliest
 
@@ -189,7 +190,7 @@ class ReceiverGroup:
         elif batch.kind is PacketType.NCF and self._config.naks:
             self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
         self._complete(now, hit)
-        self._reschedule(hit)
+        self._is_stale[hit] = True
 
     def _track(self, key: SessionKey, sqns: Counts, kept: Flags) -> _Session:
         """Count received and lost packets by session (spec: RCV-9)."""
@@ -303,22 +304,25 @@ class ReceiverGroup:
             done = done[self._index[done].all(axis=1)]
             self.completed[done] = now
             self._is_open[done] = False
+            self.left -= len(done)
 
-    def _reschedule(self, hit: Counts) -> None:
+    def _reschedule(self) -> None:
+        """Ask the members whose deadlines may have changed for them: once for all that came."""
         if not self._config.naks:
             return
-        for member in hit.tolist():
+        for member in np.flatnonzero(self._is_stale).tolist():
             deadline = self._naks[member].deadline if self._is_open[member] else None
             self._deadlines[member] = NEVER if deadline is None else deadline
+        self._is_stale[:] = False
 
     def tick(self, now: int) -> list[tuple[int, SendNak]]:
         """Move on the members whose timers ran out; return (member, NAK) for each NAK sent."""
+        self._reschedule()
         sent = []
         for member in np.flatnonzero(self._deadlines <= now).tolist():
             machine = self._naks[member]
             sent += [(member, self._nak(now, member, ask)) for ask in machine.tick(now)]
-            deadline = machine.deadline
-            self._deadlines[member] = NEVER if deadline is None else deadline
+            self._is_stale[member] = True
         return sent
 
     def _nak(self, now: int, member: int, ask: Ask) -> SendNak:

@@ -6,11 +6,15 @@ draws only from the generator that it was given.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.layout import PacketType
 
 Flags = npt.NDArray[np.bool_]
 Shares = npt.NDArray[np.float32]
@@ -19,8 +23,8 @@ Shares = npt.NDArray[np.float32]
 class LossModel(Protocol):
     """What loses the packets on the way to a group."""
 
-    def draw(self, packets: int) -> Flags:
-        """Return (receivers, packets) for the next packets sent: True where one is lost."""
+    def draw(self, batch: PacketBatch) -> Flags:
+        """Return (receivers, packets) for the batch sent next: True where a packet is lost."""
 
 
 class Independent:
@@ -35,9 +39,9 @@ class Independent:
         self._is_clean = not self._shares.any()
         self._rng = rng
 
-    def draw(self, packets: int) -> Flags:
-        """Return (receivers, packets): True where one is lost."""
-        shape = len(self._shares), packets
+    def draw(self, batch: PacketBatch) -> Flags:
+        """Return (receivers, packets): True where a packet is lost."""
+        shape = len(self._shares), len(batch)
         if self._is_clean:
             return np.zeros(shape, np.bool_)
         lost: Flags = self._rng.random(shape, dtype=np.float32) < self._shares
@@ -64,12 +68,12 @@ class Tree:
                 (Independent([share] * links, rng), np.arange(receivers) * links // receivers)
             )
 
-    def draw(self, packets: int) -> Flags:
-        """Return (receivers, packets): True where one is lost."""
+    def draw(self, batch: PacketBatch) -> Flags:
+        """Return (receivers, packets): True where a packet is lost."""
         (first, links), *rest = self._levels
-        lost: Flags = first.draw(packets)[links]
+        lost: Flags = first.draw(batch)[links]
         for model, behind in rest:
-            lost |= model.draw(packets)[behind]
+            lost |= model.draw(batch)[behind]
         return lost
 
 
@@ -93,9 +97,9 @@ class GilbertElliott:
         self._begin = mean / (1 - mean) / burst
         self._is_bad: Flags = rng.random(receivers) < mean
 
-    def draw(self, packets: int) -> Flags:
-        """Return (receivers, packets): True where one is lost."""
-        draws = self._rng.random((packets, len(self._is_bad)), dtype=np.float32)
+    def draw(self, batch: PacketBatch) -> Flags:
+        """Return (receivers, packets): True where a packet is lost."""
+        draws = self._rng.random((len(batch), len(self._is_bad)), dtype=np.float32)
         lost = np.empty(draws.shape, np.bool_)
         for place, row in enumerate(draws):
             lost[place] = self._is_bad
@@ -105,26 +109,39 @@ class GilbertElliott:
 
 
 class OncePerBlock:
-    """Every receiver loses the same packets: one in the middle of each stretch, from the second on.
+    """Every receiver loses the same symbols, once: the middle one of each block but two.
 
-    What suppression is measured with: a loss that all share, and time enough between two.
+    What suppression is measured with. The first block is spared, because a sender is not asked
+    before it has sent some packets; the last one, because nothing follows that shows its end.
     """
 
-    def __init__(self, receivers: int, stretch: int, stretches: int) -> None:
+    def __init__(
+        self, receivers: int, manifest: Manifest, *, tolerance: int, clock: Callable[[], int]
+    ) -> None:
         """
         Args:
-            stretch: Packets from one loss to the next.
-            stretches: Losses in all.
+            tolerance: How many later packets a receiver waits for before it takes one for lost.
+            clock: Tells the time, ns.
         """
         self._receivers = receivers
-        self._stretch = stretch
-        self._last = stretch * (stretches + 1)
-        self._sent = 0
+        self._tolerance = tolerance
+        self._clock = clock
+        self.passed: list[int] = []
+        """When each block had been sent so far that its losses can be told, ns."""
 
-    def draw(self, packets: int) -> Flags:
-        """Return (receivers, packets): True where one is lost."""
-        numbers = np.arange(self._sent, self._sent + packets)
-        self._sent += packets
-        hit = (numbers % self._stretch == self._stretch // 2) & (numbers >= self._stretch)
-        hit &= numbers < self._last
-        return np.broadcast_to(hit, (self._receivers, packets))
+        self._symbol_size = manifest.symbol_size
+        per_block = self._per_block = manifest.block_symbols
+        self._due: Flags = np.zeros(manifest.symbols, np.bool_)
+        self._due[per_block + per_block // 2 : -per_block : per_block] = True
+
+    def draw(self, batch: PacketBatch) -> Flags:
+        """Return (receivers, packets): True where a packet is lost."""
+        hit = np.zeros(len(batch), np.bool_)
+        if batch.kind is PacketType.ODATA:
+            symbols = batch.offsets // self._symbol_size
+            hit = self._due[symbols]
+            self._due[symbols] = False
+            known = int(symbols[-1]) + 1 - self._tolerance
+            while len(self.passed) < known // self._per_block:
+                self.passed.append(self._clock())
+        return np.broadcast_to(hit, (self._receivers, len(batch)))

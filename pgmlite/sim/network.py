@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -193,27 +193,39 @@ class Network:
         node.has_stopped = True
         self.nodes.remove(node)
 
+    def run_while(self, goes_on: Callable[[], bool], limit: int) -> bool:
+        """Run as long as `goes_on` says so; `False` if that takes longer than to `limit` ns."""
+        while self._heap and self._heap[0][0] <= limit:
+            self._step()
+            if not goes_on():
+                return True
+        return False
+
     def run(self, until: int) -> None:
         """Run to `until` ns, or until nothing is left to do."""
         while self._heap and self._heap[0][0] <= until:
-            self.now, _, node, batch = heapq.heappop(self._heap)
-            if isinstance(node, GroupNode):
-                self._run_group(node)
-                continue
-            if node.has_stopped:
-                continue
-            if batch is not None:
-                if not node.has_started:
-                    continue
-                self._perform(node, node.machine.receive(self.now, batch))
-            elif not node.has_started:
-                node.has_started = True
-                self._perform(node, node.machine.start(self.now))
-            else:
-                node.ticking = None
-                self._perform(node, node.machine.tick(self.now))
-            self._schedule(node)
+            self._step()
         self.now = max(self.now, until)
+
+    def _step(self) -> None:
+        """Let happen what is next."""
+        self.now, _, node, batch = heapq.heappop(self._heap)
+        if isinstance(node, GroupNode):
+            self._run_group(node)
+            return
+        if node.has_stopped:
+            return
+        if batch is not None:
+            if not node.has_started:
+                return
+            self._perform(node, node.machine.receive(self.now, batch))
+        elif not node.has_started:
+            node.has_started = True
+            self._perform(node, node.machine.start(self.now))
+        else:
+            node.ticking = None
+            self._perform(node, node.machine.tick(self.now))
+        self._schedule(node)
 
     def _push(self, at: int, node: Node | GroupNode, batch: PacketBatch | None) -> None:
         heapq.heappush(self._heap, (at, next(self._serial), node, batch))
@@ -277,7 +289,7 @@ class Network:
 
     def _address(self, audience: Audience, batch: PacketBatch) -> None:
         """Send a batch on its way to groups, to be read when they next read."""
-        kept = ~audience.loss.draw(len(batch))
+        kept = ~audience.loss.draw(batch)
         first = 0
         for node in audience.nodes:
             here = kept[first : first + len(node.group)]
