@@ -214,10 +214,10 @@ GRTT = grtt_of(GRTT_CODE)
 """About 6.6 ms: exactly what eight bits can announce."""
 
 BACKOFF_FACTOR = 6
-SHARED_BLOCK = 11
+SHARED_BLOCK = 22
 """Symbols of a block, and packets of a burst, in runs that measure suppression."""
 
-SHARED_BLOCK_TIME = 2 * MS
+SHARED_BLOCK_TIME = MS // 2
 
 
 def announced_gsize(receivers: int) -> int:

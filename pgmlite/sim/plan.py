@@ -258,7 +258,7 @@ class LossShared:
     @property
     def effort(self) -> float:
         """About how much work it is, in no unit."""
-        return (self.receivers + 30) * self.losses * 150.0
+        return (self.receivers + 30) * self.losses * 350.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class Plan:
     repetitions: int = 0
     """Runs of each combination; 0: as many as steady means need, more of the small ones."""
 
-    shared_losses: int = 300
+    shared_losses: int = 200
     """Losses that all receivers share, to count the NAKs for each; 0: leave that out."""
 
     seed: int = 1
