@@ -242,8 +242,9 @@ class Run:
     @property
     def effort(self) -> float:
         """About how much work it is, in no unit."""
-        each = 10.0 if self.mode in ANSWERING else 1.0
-        return (self.receivers * self.copies + 30) * self.symbols * each
+        if self.mode in ANSWERING:
+            return (self.receivers + 20) * self.symbols * 26.0
+        return (self.receivers * self.copies + 1_200) * self.symbols * 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ class LossShared:
     @property
     def effort(self) -> float:
         """About how much work it is, in no unit."""
-        return (self.receivers + 30) * self.losses * 350.0
+        return (self.receivers + 5) * self.losses * 1_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ class Plan:
     repetitions: int = 0
     """Runs of each combination; 0: as many as steady means need, more of the small ones."""
 
-    shared_losses: int = 200
+    shared_losses: int = 150
     """Losses that all receivers share, to count the NAKs for each; 0: leave that out."""
 
     seed: int = 1
@@ -343,7 +344,7 @@ def _repetitions(receivers: int, mode: Mode) -> int:
     """
     if mode in ANSWERING:
         return 10 if receivers < 50 else 4 if receivers < 500 else 1
-    return 100 if receivers < 500 else 20 if receivers < 5_000 else 4
+    return 100 if receivers < 500 else 15 if receivers < 5_000 else 4
 
 
 def _copies(receivers: int, loss: Loss, mode: Mode) -> int:
@@ -447,10 +448,11 @@ def plan_of(table: Mapping[str, Any]) -> Plan:
         given = _tuple("modes", rest.pop("modes"))
         values["modes"] = tuple(_choice("mode", Mode, one) for one in given)
     if "loss" in rest:
-        loss = rest.pop("loss")
-        if not isinstance(loss, Mapping):
-            raise UsageError("loss: must be a table, such as [loss] mean = 0.05")
-        values["losses"] = losses_of(loss)
+        given = rest.pop("loss")
+        tables = given if isinstance(given, list) else [given]
+        if not all(isinstance(one, Mapping) for one in tables):
+            raise UsageError("loss: must be a table, such as [loss], or several, such as [[loss]]")
+        values["losses"] = tuple(loss for one in tables for loss in losses_of(one))
     for name in ("repetitions", "shared_losses", "seed"):
         if name in rest:
             values[name] = _whole(name, rest.pop(name))
