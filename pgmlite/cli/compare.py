@@ -233,7 +233,8 @@ def _dask_client(address: str) -> Any:
     except ImportError:
         raise UsageError("--dask needs Dask: pip install 'pgmlite[cluster]'") from None
     try:
-        return Client(address, timeout=DASK_PATIENCE, set_as_default=False)
+        client: Any = Client  # it has no types
+        return client(address, timeout=DASK_PATIENCE, set_as_default=False)
     except (OSError, TimeoutError) as error:
         raise NetworkError(f"--dask {address}: no scheduler answers there") from error
     except ValueError as error:
@@ -346,7 +347,10 @@ def _table(report: Report) -> Table:
         if before and group != before:
             table.add_section()
         before = group
-        table.add_row(*([f"{human_bytes(case.size)}, {human_rate(case.rate)}"] if several else []), *_row(case))
+        table.add_row(
+            *([f"{human_bytes(case.size)}, {human_rate(case.rate)}"] if several else []),
+            *_row(case),
+        )
     return table
 
 

@@ -117,9 +117,7 @@ class Transfer:
         return self._add(name, config, repair if run.mode is Mode.NAK else None)
 
     def _add_repairer(self) -> Sender:
-        config = SenderConfig(
-            rate=self._run.rate, packet_overhead=IPV6_UDP_HEADERS, carousel=False
-        )
+        config = SenderConfig(rate=self._run.rate, packet_overhead=IPV6_UDP_HEADERS, carousel=False)
         return self._add(REPAIRER, config, RepairConfig(port=NAK_PORT))
 
     def _add(self, name: str, config: SenderConfig, repair: RepairConfig | None) -> Sender:

@@ -235,7 +235,7 @@ class ReceiverGroup:
         if not self._config.naks:
             return
         if batch.kind is PacketType.RDATA:
-            whole = kept.all(axis=1)
+            whole = np.count_nonzero(kept, axis=1) == len(symbols)
             for member in hit.tolist():
                 mine = symbols if whole[member] else symbols[kept[member]]
                 self._naks[member].take_repair(now, key, mine)

@@ -84,9 +84,7 @@ class GilbertElliott:
     1963 with loss 0 and 1 in the two states).
     """
 
-    def __init__(
-        self, receivers: int, mean: float, burst: float, rng: np.random.Generator
-    ) -> None:
+    def __init__(self, receivers: int, mean: float, burst: float, rng: np.random.Generator) -> None:
         """
         Args:
             mean: Share of the packets that is lost in the long run, 0 to less than 1.

@@ -1,4 +1,4 @@
-"""What a comparison compares: a plan, from a TOML file or from options, and the runs it consists of.
+"""What is compared: a plan, from a TOML file or from options, and the runs that it consists of.
 
 A run says everything that its outcome depends on, so that it may be done by any process anywhere.
 """
@@ -148,7 +148,11 @@ class Loss:
                 kept *= 1 - share
             return [1 - kept] * receivers
         if self.kind is LossKind.MIXED:
-            bad = min(receivers - 1, max(1, round(receivers * self.bad_share))) if receivers > 1 else 0
+            bad = (
+                min(receivers - 1, max(1, round(receivers * self.bad_share)))
+                if receivers > 1
+                else 0
+            )
             return [self.mean] * (receivers - bad) + [self.bad] * bad
         return [self.mean] * receivers
 
@@ -323,9 +327,7 @@ class Plan:
             while left:
                 copies = min(left, _copies(receivers, loss, mode))
                 runs.append(
-                    Run(
-                        self.setting, size, rate, receivers, loss, mode, self.seed, number, copies
-                    )
+                    Run(self.setting, size, rate, receivers, loss, mode, self.seed, number, copies)
                 )
                 left -= copies
                 number += 1
@@ -374,7 +376,7 @@ def parse_number(name: str, text: str | int) -> int:
                 return int(float(number.removesuffix(unit)) * UNITS[unit])
             except (ValueError, OverflowError):
                 break
-    raise UsageError(f"{name} {text}: give a number such as 4000000, 20M or 64MiB")
+    raise UsageError(f"{name} {text!r}: give a number such as 4000000, 20M or 64MiB")
 
 
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:
@@ -389,18 +391,18 @@ def _choice(name: str, kinds: type[StrEnum], value: Any) -> Any:
     try:
         return kinds(value)
     except ValueError:
-        raise UsageError(f"{name} {value}: must be one of {', '.join(kinds)}") from None
+        raise UsageError(f"{name} {value!r}: must be one of {', '.join(kinds)}") from None
 
 
 def _real(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} {value}: must be a number")
+        raise UsageError(f"{name} {value!r}: must be a number")
     return float(value)
 
 
 def _whole(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{name} {value}: must be a whole number")
+        raise UsageError(f"{name} {value!r}: must be a whole number")
     return value
 
 
@@ -412,7 +414,7 @@ def losses_of(table: Mapping[str, Any]) -> tuple[Loss, ...]:
     """
     unknown = set(table) - {"kind", "mean", "burst", "levels", "bad", "bad_share"}
     if unknown:
-        raise UsageError(f"loss.{min(unknown)}: there is no such setting")
+        raise UsageError(f"{min(unknown)!r}: there is no such setting of losses")
     kind = _choice("loss kind", LossKind, table.get("kind", "independent"))
     values: dict[str, Any] = {
         name: _real(name, table[name]) for name in ("burst", "bad", "bad_share") if name in table
@@ -470,7 +472,7 @@ def plan_of(table: Mapping[str, Any]) -> Plan:
     if "join" in rest:
         setting["join"] = _choice("join", Join, rest.pop("join"))
     if rest:
-        raise UsageError(f"{min(rest)}: there is no such setting in a plan")
+        raise UsageError(f"{min(rest)!r}: there is no such setting in a plan")
     return Plan(**values, setting=Setting(**setting))
 
 

@@ -80,19 +80,17 @@ def save(report: Report, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(1.2 + 3.9 * len(columns), 10.2), layout="constrained")
+        figure = Figure(figsize=(1.2 + 3.9 * len(columns), 10.2), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         _draw(figure, report, columns)
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         try:
-            figure.savefig(path, dpi=150, metadata=metadata)
+            figure.savefig(path, metadata=metadata)
         except OSError as error:
             raise DiskError(f"{path}: {error.strerror}") from error
 
 
-def _draw(
-    figure: Figure, report: Report, columns: dict[tuple[int, int, Loss], list[Case]]
-) -> None:
+def _draw(figure: Figure, report: Report, columns: dict[tuple[int, int, Loss], list[Case]]) -> None:
     axes = figure.subplots(3, len(columns), squeeze=False)
     for place, ((size, rate, loss), cases) in enumerate(columns.items()):
         curves, times, volumes = axes[:, place]
@@ -110,17 +108,28 @@ def _draw(
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=2, frameon=False
+        [handles[label] for label in sorted(handles)],
+        sorted(handles),
+        loc="outside lower center",
+        ncols=len({label.partition(":")[0] for label in handles}) if len(columns) > 1 else 1,
+        frameon=False,
     )
     figure.suptitle(report.plan.title)
 
 
 def _curves(axes: Axes, cases: Sequence[Case], receivers: int) -> None:
+    latest = max(case.last for case in cases)
     for case in cases:
         label, colour, _, line = LOOKS[case.mode]
         # A step up whenever somebody was complete, from nobody on.
         axes.step(
-            [0, *case.curve], [0, *CURVE], line, where="post", color=colour, lw=1.8, label=label
+            [0, *case.curve, latest],
+            [0, *CURVE, 100],
+            line,
+            where="post",
+            color=colour,
+            lw=1.8,
+            label=f"{label}: complete",
         )
     axes.set(
         xlabel="time since each one joined (s)",
@@ -143,6 +152,7 @@ def _against_receivers(
     axes: Axes, report: Report, cases: Sequence[Case], ylabel: str, value: Any
 ) -> None:
     """Draw measurements as markers, and the closed form as a line where there is one."""
+    numbers_seen = [case.receivers for case in cases]
     for mode in report.plan.modes:
         mine = sorted((c for c in cases if c.mode is mode), key=lambda case: case.receivers)
         label, colour, marker, line = LOOKS[mode]
@@ -170,6 +180,10 @@ def _against_receivers(
             ys = times if value is _time else volume
             axes.plot(xs, ys, line, lw=1.2, color=colour, label=f"{label}: closed form")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if len(set(numbers_seen)) == 1:
+        axes.set_xticks(numbers_seen[:1])
+        axes.minorticks_off()
     axes.set(xlabel="receivers", ylabel=ylabel)
     axes.set_ylim(bottom=0)
 
@@ -179,15 +193,11 @@ def _wire_share(report: Report) -> float:
     return report.plan.setting.packet_size / report.plan.setting.symbol_size
 
 
-def _theory(
-    report: Report, case: Case, most: int
-) -> tuple[list[int], list[float], list[float]]:
+def _theory(report: Report, case: Case, most: int) -> tuple[list[int], list[float], list[float]]:
     """Return numbers of receivers, and the lengths and times in s that the closed form has."""
     top = math.log10(max(most, 10))
     steps = sorted({round(10 ** (top * n / THEORY_POINTS)) for n in range(THEORY_POINTS + 1)})
-    run = Run(
-        report.plan.setting, case.size, case.rate, case.receivers, case.loss, case.mode, 0, 0
-    )
+    run = Run(report.plan.setting, case.size, case.rate, case.receivers, case.loss, case.mode, 0, 0)
     xs, lengths, times = [], [], []
     for receivers in steps:
         length, time = expected(run, receivers)

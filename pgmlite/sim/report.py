@@ -175,7 +175,14 @@ class Report:
         self.suppression: list[Suppression] = []
         transfers = [(run, result) for run, result in results if isinstance(run, Run)]
         for _, pairs in groupby(
-            transfers, lambda pair: (pair[0].size, pair[0].rate, pair[0].loss, pair[0].receivers, pair[0].mode)
+            transfers,
+            lambda pair: (
+                pair[0].size,
+                pair[0].rate,
+                pair[0].loss,
+                pair[0].receivers,
+                pair[0].mode,
+            ),
         ):
             group = list(pairs)
             self.cases.append(_case(group[0][0], [result for _, result in group]))
@@ -227,19 +234,31 @@ class Report:
                 f"Use `{ways}` if packets can travel back: all are done "
                 f"{_range(gains, '.1f')} times sooner than from the carousel alone, with "
                 f"{_range(saved, '.0%')} fewer bytes. Where nothing can travel back, the carousel "
-                "takes that much longer and nothing else."
+                "takes that much longer and nothing else." + self._no_sooner(pairs)
             )
         if max(gains) < HARDLY:
             return (
                 f"Use the carousel alone: with NAKs all are done {_range(gains, '.2f')} times as "
                 "soon, which is not worth a way back."
             )
-        better = [_where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain >= HARDLY]
-        worse = [_where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain < HARDLY]
+        better = [
+            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain >= HARDLY
+        ]
+        worse = [
+            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain < HARDLY
+        ]
         return (
             f"It depends. Use `{ways}` for {'; '.join(better)}: up to {max(gains):.1f} times "
             f"sooner. Use the carousel alone for {'; '.join(worse)}: NAKs gain less than 10% there."
         )
+
+    @staticmethod
+    def _no_sooner(pairs: Sequence[tuple[Case, Case]]) -> str:
+        """Return where half of the receivers gain nothing: repairs for the others delay them."""
+        same = [_where(naks) for plain, naks in pairs if naks.half * HARDLY > plain.half]
+        if not same:
+            return ""
+        return f" Half of the receivers are done no sooner, or later, for {'; '.join(same)}."
 
     def _pairs(self) -> list[tuple[Case, Case]]:
         """Return the cases of a carousel with those of NAKs under the same conditions."""

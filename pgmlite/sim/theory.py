@@ -1,4 +1,4 @@
-"""Closed forms that stand beside what is measured: how good a carousel, repairs, suppression can be.
+"""Closed forms that stand beside what is measured, of carousels, repairs and suppression.
 
 The models behind them are simpler than a network: losses that do not depend on one another, and no
 delays. Lengths are in object lengths: packets that carry symbols, over the symbols of the object.
