@@ -80,7 +80,10 @@ class TestTheory:
     @pytest.mark.parametrize(("receivers", "loss"), [(1, 0.01), (10, 0.05), (30, 0.05)])
     def test_naks_take_hardly_more_than_they_must(self, receivers: int, loss: float) -> None:
         one = one_run(Mode.NAK, size=2_500 * 512, receivers=receivers, loss=Loss(mean=loss))
-        assert 0.97 <= mean_lengths(one) / expected(one)[0] <= 1.15
+        # At the end a single loss takes rounds in which nothing else is asked for.
+        end = 10 * 2 * (one.setting.latencies[0] + 16 * one.packet_time) / one.packet_time
+        needed = expected(one)[0]
+        assert 0.97 * needed <= mean_lengths(one) <= 1.15 * needed + end / one.symbols
 
     def test_losses_that_all_share_are_like_those_of_one(self) -> None:
         loss = Loss(LossKind.SHARED, 0.05)
@@ -253,9 +256,9 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
         yield json.loads(file.read_text())["address"]
     finally:
         for process in reversed(started):
-            process.terminate()
+            process.kill()
         for process in started:
-            process.wait(20)
+            process.wait()
 
 
 def test_the_same_bytes_from_one_process_two_and_a_cluster(tmp_path: Path, scheduler: str) -> None:
