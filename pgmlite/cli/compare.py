@@ -191,9 +191,9 @@ def _write(path: Path, text: str) -> None:
 # Who does the work.
 
 
-def _ignore_interrupts() -> None:
-    """Leave it to the parent to stop: one message, not one a process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_at_interrupts() -> None:
+    """End at once when the terminal says so, without a word: the parent speaks for all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -216,7 +216,7 @@ def _workers(plan: Plan, jobs: int | None, dask: str | None) -> Iterator[Executo
             return
         # Not fork: what other threads hold at that moment would stay locked in the child.
         pool = ProcessPoolExecutor(
-            count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
+            count, multiprocessing.get_context("spawn"), initializer=_end_at_interrupts
         )
         try:
             yield pool
@@ -365,7 +365,7 @@ def _row(case: Case) -> list[str]:
         case.mode,
         f"{case.half:.2f}",
         f"{case.most:.2f}",
-        f"{case.last:.2f} ± {case.last_error:.2f}",
+        f"{case.last:.2f}±{case.last_error:.2f}",
         f"{case.lengths:.3f}",
         "" if case.theory is None else f"{case.theory:.3f}",
         off(case.lengths, case.theory),

@@ -58,6 +58,9 @@ class Mode(StrEnum):
 ANSWERING = frozenset({Mode.NAK, Mode.REPAIRER})
 """Where somebody answers NAKs, so that receivers are no longer independent of one another."""
 
+FEW = 500
+"""Receivers; below it a run costs so little that there may be more of them."""
+
 RECEIVERS_A_RUN = 5_000
 LOSSES_A_RUN = 50
 """Smaller runs keep all processes busy to the end, larger ones waste less on the senders."""
@@ -289,7 +292,8 @@ class Plan:
     """Runs of each combination; 0: as many as steady means need, more of the small ones."""
 
     shared_losses: int = 150
-    """Losses that all receivers share, to count the NAKs for each; 0: leave that out."""
+    """Losses that all receivers share, to count the NAKs for each, and four times as many where
+    receivers are few; 0: leave that out."""
 
     seed: int = 1
 
@@ -332,8 +336,9 @@ class Plan:
                 left -= copies
                 number += 1
         for receivers in self.receivers:
-            for number, first in enumerate(range(0, self.shared_losses, LOSSES_A_RUN)):
-                losses = min(LOSSES_A_RUN, self.shared_losses - first)
+            total = self.shared_losses * (4 if receivers < FEW else 1)
+            for number, first in enumerate(range(0, total, LOSSES_A_RUN)):
+                losses = min(LOSSES_A_RUN, total - first)
                 runs.append(LossShared(receivers, losses, self.seed, number))
         return runs
 
@@ -345,8 +350,8 @@ def _repetitions(receivers: int, mode: Mode) -> int:
     With NAKs it hardly varies among many.
     """
     if mode in ANSWERING:
-        return 10 if receivers < 50 else 4 if receivers < 500 else 1
-    return 100 if receivers < 500 else 15 if receivers < 5_000 else 4
+        return 10 if receivers < 50 else 4 if receivers < FEW else 1
+    return 100 if receivers < FEW else 15 if receivers < 5_000 else 4
 
 
 def _copies(receivers: int, loss: Loss, mode: Mode) -> int:
