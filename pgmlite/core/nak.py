@@ -168,6 +168,13 @@ class _Heard:
     last: int
 
 
+def _is_in(symbols: Symbols, others: Symbols) -> Flags:
+    """Whether each of `symbols` is among `others`; both ascending, the second not empty."""
+    places = np.minimum(np.searchsorted(others, symbols), len(others) - 1)
+    found: Flags = others[places] == symbols
+    return found
+
+
 class NakMachine:
     """Decides what to ask for, and when, for one object."""
 
@@ -303,7 +310,10 @@ class NakMachine:
                     (self._again if block in self._cycles else self._due)[block] = None
 
     def _of_session(self, key: SessionKey) -> Repairer | None:
-        return next((r for r in self._repairers.values() if r.key == key), None)
+        for repairer in self._repairers.values():
+            if repairer.key == key:
+                return repairer
+        return None
 
     def take_ncf(self, now: int, key: SessionKey, symbols: Symbols) -> None:
         """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5)."""
@@ -323,12 +333,13 @@ class NakMachine:
             self._ncf_symbols -= len(self._ncfs.popleft().symbols)
         if not self._block_symbols:
             return
-        for block in np.unique(symbols // self._block_symbols).tolist():
-            cycle = self._cycles.get(block)
-            if cycle is None:
+        for cycle in self._cycles_of(symbols):
+            if cycle.state is State.WAIT_DATA and cycle.confirmed.all():
+                # The usual case in a large group: it changes nothing but how long to wait.
+                cycle.deadline = max(until, cycle.deadline)
                 continue
             was_waiting = cycle.state is State.WAIT_NCF
-            cycle.confirmed |= np.isin(cycle.needs, symbols)
+            cycle.confirmed |= _is_in(cycle.needs, symbols)
             open_needs = ~self._have[cycle.needs]
             if not (open_needs & ~cycle.confirmed).any():
                 if cycle.state is State.BACK_OFF:
@@ -348,10 +359,7 @@ class NakMachine:
         grtt = repairer.grtt if repairer else self._config.unknown_grtt
         if not self._block_symbols:
             return
-        for block in np.unique(symbols // self._block_symbols).tolist():
-            cycle = self._cycles.get(block)
-            if cycle is None:
-                continue
+        for cycle in self._cycles_of(symbols):
             if cycle.asked_at and repairer:
                 sample = now - cycle.asked_at
                 before = repairer.repair_delay or sample
@@ -363,6 +371,13 @@ class NakMachine:
                 self._move(cycle, Event.CONFIRMED)
                 cycle.is_served = True
                 cycle.deadline = now + self._config.repair_quiet * grtt
+
+    def _cycles_of(self, symbols: Symbols) -> list[Cycle]:
+        """Return the cycles of the blocks that `symbols` are of, the first block first."""
+        if not self._cycles:
+            return []
+        blocks = sorted(set((symbols // self._block_symbols).tolist()))
+        return [self._cycles[block] for block in blocks if block in self._cycles]
 
     # Time.
 
@@ -432,7 +447,7 @@ class NakMachine:
             cycle = Cycle(block, 0, needs, np.zeros(len(needs), np.bool_))
             for heard in self._ncfs:
                 if heard.until > now and heard.first < span.stop and heard.last >= first:
-                    cycle.confirmed |= np.isin(needs, heard.symbols)
+                    cycle.confirmed |= _is_in(needs, heard.symbols)
             cycle.deadline = now + self._back_off(repairer, 0)
             self._cycles[block] = cycle
 

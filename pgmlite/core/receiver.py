@@ -138,6 +138,27 @@ def _session(batch: PacketBatch) -> tuple[Source, int, int]:
     return batch.source, int(row["tsi"]), int(row["channel"])
 
 
+def build_nak_packet(
+    now: int, ask: Ask, *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
+) -> SendNak:
+    """Return the NAK that says `ask`.
+
+    Args:
+        sqn: The highest sequence number seen of the session that is asked; 0: none.
+        loss: Share of packets lost, 0 to 1.
+    """
+    repairer = ask.repairer
+    _, tsi, channel = repairer.key
+    row = np.zeros(1, HEADER_DTYPE)
+    row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
+    row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
+    row["oid"], row["size"], row["sqn"] = oid, size, sqn
+    request, _ = build_request(ask.symbols, MAX_CONTROL - HEADER_SIZE - NAK_FIXED_SIZE)
+    echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
+    body = build_nak(repairer.nonce, echo, loss, request)
+    return SendNak(repairer.endpoint, row.tobytes() + body)
+
+
 class Receiver:
     """One receiver of one object. See `pgmlite.core.machine` for how to drive it."""
 
@@ -496,19 +517,17 @@ class Receiver:
             transfer.naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
     def _nak(self, now: int, transfer: _Transfer, ask: Ask) -> SendNak:
-        repairer = ask.repairer
-        _, tsi, channel = repairer.key
-        tracker = self._senders.get(repairer.key)
-        row = np.zeros(1, HEADER_DTYPE)
-        row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
-        row["channel"], row["symbol_size"], row["tsi"] = channel, transfer.symbol_size, tsi
-        row["oid"], row["size"] = transfer.oid, transfer.size
-        row["sqn"] = tracker.highest if tracker else 0
+        tracker = self._senders.get(ask.repairer.key)
         lost, received = self._counted()
-        request, _ = build_request(ask.symbols, MAX_CONTROL - HEADER_SIZE - NAK_FIXED_SIZE)
-        echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
-        body = build_nak(repairer.nonce, echo, lost / max(1, lost + received), request)
-        return SendNak(repairer.endpoint, row.tobytes() + body)
+        return build_nak_packet(
+            now,
+            ask,
+            symbol_size=transfer.symbol_size,
+            oid=transfer.oid,
+            size=transfer.size,
+            sqn=tracker.highest if tracker else 0,
+            loss=lost / max(1, lost + received),
+        )
 
     def _verify_some(self) -> list[Action]:
         transfer = self._transfer

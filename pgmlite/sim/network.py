@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
 import numpy as np
+import numpy.typing as npt
 
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
@@ -29,6 +30,8 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import UsageError
+from pgmlite.sim.group import Arrival, ReceiverGroup, gather
+from pgmlite.sim.loss import LossModel
 from pgmlite.wire.batch import Octets, PacketBatch, Source, read
 from pgmlite.wire.control import digest
 from pgmlite.wire.layout import PacketType
@@ -105,15 +108,45 @@ class Node:
     """When the next tick is scheduled, ns."""
 
 
+@dataclass(slots=True, eq=False)
+class GroupNode:
+    """A group of receivers that are all equally far away, and what waits for them to read it."""
+
+    group: ReceiverGroup
+    names: tuple[str, ...]
+    """(members,): who a member's NAKs come from, and who it is in `Network.nak_log`."""
+
+    latency: int
+    joins: npt.NDArray[np.int64]
+    """(members,): when each starts to listen, ns."""
+
+    read_interval: int
+    """ns; 0: packets are read as they come."""
+
+    mailbox: dict[int, list[Arrival]] = field(default_factory=dict)
+    """Packets by the time at which they are read."""
+
+    ticking: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Audience:
+    """Groups behind one loss model: consecutive receivers, near and far."""
+
+    loss: LossModel
+    nodes: tuple[GroupNode, ...]
+
+
 class Network:
     """Runs machines on one multicast group: whatever one sends, all the others may hear."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._heap: list[tuple[int, int, Node, PacketBatch | None]] = []
+        self._heap: list[tuple[int, int, Node | GroupNode, PacketBatch | None]] = []
         self._serial = count()
         self.now = 0
         self.nodes: list[Node] = []
+        self.audiences: list[Audience] = []
         self.nak_log: list[tuple[int, str, SendNak]] = []
         """Every NAK with the time and the name of who sent it."""
 
@@ -151,32 +184,68 @@ class Network:
         self._push(max(at, self.now), node, None)
         return node
 
+    def add_groups(self, audience: Audience) -> None:
+        """Add groups of receivers; what they hear has no payload (`ReceiverGroup`)."""
+        self.audiences.append(audience)
+
     def stop(self, node: Node) -> None:
         """Take a machine off the network at once, as a crash would."""
         node.has_stopped = True
         self.nodes.remove(node)
 
+    def run_while(self, goes_on: Callable[[], bool], limit: int) -> bool:
+        """Run as long as `goes_on` says so; `False` if that takes longer than to `limit` ns."""
+        while self._heap and self._heap[0][0] <= limit:
+            self._step()
+            if not goes_on():
+                return True
+        return False
+
     def run(self, until: int) -> None:
         """Run to `until` ns, or until nothing is left to do."""
         while self._heap and self._heap[0][0] <= until:
-            self.now, _, node, batch = heapq.heappop(self._heap)
-            if node.has_stopped:
-                continue
-            if batch is not None:
-                if not node.has_started:
-                    continue
-                self._perform(node, node.machine.receive(self.now, batch))
-            elif not node.has_started:
-                node.has_started = True
-                self._perform(node, node.machine.start(self.now))
-            else:
-                node.ticking = None
-                self._perform(node, node.machine.tick(self.now))
-            self._schedule(node)
+            self._step()
         self.now = max(self.now, until)
 
-    def _push(self, at: int, node: Node, batch: PacketBatch | None) -> None:
+    def _step(self) -> None:
+        """Let happen what is next."""
+        self.now, _, node, batch = heapq.heappop(self._heap)
+        if isinstance(node, GroupNode):
+            self._run_group(node)
+            return
+        if node.has_stopped:
+            return
+        if batch is not None:
+            if not node.has_started:
+                return
+            self._perform(node, node.machine.receive(self.now, batch))
+        elif not node.has_started:
+            node.has_started = True
+            self._perform(node, node.machine.start(self.now))
+        else:
+            node.ticking = None
+            self._perform(node, node.machine.tick(self.now))
+        self._schedule(node)
+
+    def _push(self, at: int, node: Node | GroupNode, batch: PacketBatch | None) -> None:
         heapq.heappush(self._heap, (at, next(self._serial), node, batch))
+
+    def _run_group(self, node: GroupNode) -> None:
+        """Let a group read what has come by now, and do what is due."""
+        arrived = node.mailbox.pop(self.now, None)
+        if arrived:
+            for pile in gather(arrived) if node.read_interval else ([one] for one in arrived):
+                node.group.receive(self.now, pile)
+        for member, nak in node.group.tick(self.now):
+            self._unicast(node.names[member], nak, node.latency)
+        deadline = node.group.deadline
+        if node.ticking is not None and node.ticking <= self.now:
+            node.ticking = None
+        if deadline is not None:
+            at = max(deadline, self.now)
+            if node.ticking is None or at < node.ticking:
+                node.ticking = at
+                self._push(at, node, None)
 
     def _schedule(self, node: Node) -> None:
         deadline = node.machine.deadline
@@ -195,7 +264,7 @@ class Network:
                 case Transmit():
                     self._transmit(node, action)
                 case SendNak():
-                    self._unicast(node, action)
+                    self._unicast(node.name, action)
                 case Store():
                     node.store.write(action.offset, action.payload)
                 case Prepare() | Verify() if isinstance(node.machine, Receiver):
@@ -204,19 +273,47 @@ class Network:
                     node.outcome.append((self.now, action))
 
     def _transmit(self, sender: Node, burst: Transmit) -> None:
-        batches = list(packets(burst, sender.data, (sender.name, 0)))
+        if self.audiences:
+            bare = headers(burst, (sender.name, 0))
+            for audience in self.audiences:
+                self._address(audience, bare)
+        if len(self.nodes) == 1:
+            return
+        batches = (
+            list(packets(burst, sender.data, (sender.name, 0))) if not self.audiences else [bare]
+        )
         for node in self.nodes:
             if node is not sender:
                 for batch in batches:
                     self._deliver(node, batch)
 
-    def _unicast(self, node: Node, nak: SendNak) -> None:
+    def _address(self, audience: Audience, batch: PacketBatch) -> None:
+        """Send a batch on its way to groups, to be read when they next read."""
+        kept = ~audience.loss.draw(batch)
+        first = 0
+        for node in audience.nodes:
+            here = kept[first : first + len(node.group)]
+            first += len(node.group)
+            at = self.now + node.latency
+            absent = node.joins > at
+            if absent.any():
+                here = here & ~absent[:, None]
+            if node.read_interval:
+                at = -(-at // node.read_interval) * node.read_interval
+            if at not in node.mailbox:
+                node.mailbox[at] = []
+                self._push(at, node, None)
+            node.mailbox[at].append(Arrival(batch, here))
+
+    def _unicast(self, name: str, nak: SendNak, latency: int | None = None) -> None:
+        """Send a NAK from `name`; `latency` in ns is the target's own unless given."""
         octets = np.frombuffer(nak.packet, np.uint8)
         for target in self.nodes:
             if target.name == nak.endpoint[0]:
-                self.nak_log.append((self.now, node.name, nak))
-                for batch in read(octets, len(octets), (node.name, 0), Counter()):
-                    self._push(self.now + target.link.latency, target, batch)
+                self.nak_log.append((self.now, name, nak))
+                delay = target.link.latency if latency is None else latency
+                for batch in read(octets, len(octets), (name, 0), Counter()):
+                    self._push(self.now + delay, target, batch)
 
     def _deliver(self, node: Node, batch: PacketBatch) -> None:
         link = node.link
@@ -263,3 +360,13 @@ def packets(burst: Transmit, data: bytes, source: Source) -> Iterator[PacketBatc
     if full < len(rows):
         rest = octets[full * width :].reshape(1, -1)
         yield PacketBatch(kind, rows[full:], offsets[full:], rest, source)
+
+
+def headers(burst: Transmit, source: Source) -> PacketBatch:
+    """Return a burst as one batch, without the payload if that is a part of the object."""
+    rows = burst.rows
+    kind = PacketType(int(rows["type"][0]))
+    payload = np.zeros((len(rows), 0), np.uint8)
+    if isinstance(burst.payload, bytes) and len(rows) == 1:
+        payload = np.frombuffer(burst.payload, np.uint8).reshape(1, -1)
+    return PacketBatch(kind, rows, rows["offset"].astype(np.int64), payload, source)

@@ -1,0 +1,406 @@
+"""``compare``: pure carousel against NAK repair, simulated on the product's own machines."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from importlib.resources import files
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+import typer
+
+from pgmlite.cli.output import PLAIN_LINES_EVERY
+from pgmlite.cli.transfer import AsJson
+from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
+from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+    from rich.table import Table
+
+    from pgmlite.sim.plan import Plan
+    from pgmlite.sim.report import Case, Report
+
+COMPARE_EXAMPLES = (
+    "Examples:  pgmlite compare  ·  pgmlite compare --size 64MiB --rate 50M --receivers 30 "
+    "--loss 2% --plot 30.png  ·  pgmlite compare bursts  ·  pgmlite compare plan.toml --csv out.csv"
+)
+
+DASK_PATIENCE = 10
+"""Seconds to wait for a scheduler."""
+
+
+def compare(
+    plan: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PLAN]",
+            help="A TOML file, or one of the plans that come with pgmlite (--list).",
+        ),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Object: bytes, such as 64MiB.")] = None,
+    rate: Annotated[str | None, typer.Option("-r", "--rate", help="Bits a second: 20M.")] = None,
+    receivers: Annotated[str | None, typer.Option(help="How many: 1,10,100.")] = None,
+    loss: Annotated[str | None, typer.Option(help="Share of packets lost: 1%,5%.")] = None,
+    loss_kind: Annotated[
+        str | None, typer.Option(help="independent, shared or bursts; others need a plan.")
+    ] = None,
+    burst: Annotated[float | None, typer.Option(help="Mean packets in a burst of losses.")] = None,
+    modes: Annotated[
+        str | None, typer.Option(help="Of carousel, nak, repairer, senders: carousel,nak.")
+    ] = None,
+    repair_share: Annotated[
+        str | None, typer.Option(help="Share of the rate for repairs: 50%.")
+    ] = None,
+    latency: Annotated[str | None, typer.Option(help="One way, ms: 2, or 1,5,20.")] = None,
+    join: Annotated[str | None, typer.Option(help="together or spread (over a cycle).")] = None,
+    repetitions: Annotated[int | None, typer.Option(help="Runs of each combination.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same results.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Processes; default: one a core.")
+    ] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(metavar="tcp://HOST:PORT", help="Have a Dask cluster do the runs."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table to a file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: FILE.png or FILE.svg.")] = None,
+    as_json: AsJson = False,
+    show_plans: Annotated[
+        bool, typer.Option("--list", help="List the plans that come with pgmlite.")
+    ] = False,
+) -> None:
+    """Compare a pure carousel with NAK repair before you build either.
+
+    Runs the very machines of send, recv and repair on a simulated network: how long until half,
+    95% and all receivers are done, and how much is sent for it. Closed forms stand beside the
+    measurements where there are any. Without a plan: 1 to 1000 receivers at 1% and 5% loss.
+    """
+    # Imported here: other verbs start faster without the simulation.
+    from pgmlite.sim.experiment import perform_all
+    from pgmlite.sim.report import Report
+
+    if show_plans:
+        _list_plans()
+        return
+    changes = {
+        "sizes": [size] if size is not None else None,
+        "rates": [rate] if rate is not None else None,
+        "receivers": _numbers("receivers", receivers, int),
+        "modes": modes.split(",") if modes is not None else None,
+        "loss": _loss(loss, loss_kind, burst),
+        "repair_share": parse_share(repair_share) if repair_share is not None else None,
+        "latency_ms": _numbers("latency", latency, float),
+        "join": join,
+        "repetitions": repetitions,
+        "seed": seed,
+    }
+    chosen = _plan(plan, {key: value for key, value in changes.items() if value is not None})
+    if repetitions is not None and repetitions < 1:
+        raise UsageError(f"repetitions {repetitions}: must be at least 1")
+    if plot:
+        # Before hours are spent on what can't be drawn.
+        from pgmlite.sim.plot import check
+
+        check(plot, len(chosen.sizes) * len(chosen.rates) * len(chosen.losses))
+    started = time.monotonic()
+    with _workers(chosen, jobs, dask) as executor, _Progress(quiet=as_json) as progress:
+        report = Report(chosen, perform_all(chosen, executor, progress.show))
+    if csv:
+        _write(csv, report.csv())
+    if plot:
+        from pgmlite.sim.plot import save
+
+        save(report, plot)
+    if as_json:
+        print(report.json())
+    else:
+        _print(report, time.monotonic() - started)
+
+
+# The plan.
+
+
+def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list[Any] | None:
+    if text is None:
+        return None
+    try:
+        return [kind(one) for one in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{name} {text}: give numbers such as 1,10,100") from None
+
+
+def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, Any] | None:
+    table: dict[str, Any] = {}
+    if loss is not None:
+        table["mean"] = [_signed_share(one) for one in loss.split(",")]
+    if kind is not None:
+        table["kind"] = kind
+    if burst is not None:
+        table["burst"] = burst
+    return table or None
+
+
+def _signed_share(text: str) -> float:
+    try:
+        return parse_share(text)
+    except UsageError:
+        raise UsageError(f"loss {text}: give a share such as 5% or 0.05") from None
+
+
+def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
+    from pgmlite.sim.plan import parse_plan
+
+    if name is None:
+        return parse_plan("", changes)
+    path = Path(name)
+    shipped = files("pgmlite.sim.plans") / f"{name}.toml"
+    if path.suffix != ".toml" and shipped.is_file():
+        return parse_plan(shipped.read_text(), changes)
+    try:
+        return parse_plan(path.read_text(), changes)
+    except OSError as error:
+        raise DiskError(f"plan {name}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise UsageError(f"plan {name}: not a text file") from None
+
+
+def _list_plans() -> None:
+    from pgmlite.sim.plan import parse_plan
+
+    for one in sorted(files("pgmlite.sim.plans").iterdir(), key=lambda one: one.name):
+        if one.name.endswith(".toml"):
+            print(f"{one.name.removesuffix('.toml'):<14} {parse_plan(one.read_text()).title}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise DiskError(f"{path}: {error.strerror}") from error
+
+
+# Who does the work.
+
+
+def _end_at_interrupts() -> None:
+    """End at once when the terminal says so, without a word: the parent speaks for all."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _workers(plan: Plan, jobs: int | None, dask: str | None) -> Iterator[Executor | None]:
+    """Yield who does the runs; None: this process.
+
+    Raises:
+        UsageError: Dask is not installed.
+        NetworkError: There is no scheduler.
+        Interrupted: A signal came.
+    """
+    try:
+        if dask is not None:
+            with _dask_client(dask) as client:
+                yield client.get_executor()
+            return
+        count = min(jobs or len(os.sched_getaffinity(0)), len(plan.runs()))
+        if count == 1:
+            yield None
+            return
+        # Not fork: what other threads hold at that moment would stay locked in the child.
+        pool = ProcessPoolExecutor(
+            count, multiprocessing.get_context("spawn"), initializer=_end_at_interrupts
+        )
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; nothing was kept") from None
+
+
+def _dask_client(address: str) -> Any:
+    try:
+        # Imported here: it costs a second, and only some have it.
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--dask needs Dask: pip install 'pgmlite[cluster]'") from None
+    try:
+        client: Any = Client  # it has no types
+        return client(address, timeout=DASK_PATIENCE, set_as_default=False)
+    except (OSError, TimeoutError) as error:
+        raise NetworkError(f"--dask {address}: no scheduler answers there") from error
+    except ValueError as error:
+        raise UsageError(f"--dask {address}: give tcp://HOST:PORT") from error
+
+
+class _Progress(AbstractContextManager["_Progress"]):
+    """A bar with the time left on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._started = self._last_line = time.monotonic()
+        self._bar: Progress | None = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                Progress,
+                TaskProgressColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("simulating"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TimeRemainingColumn(),
+                TextColumn("left"),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task("", total=1.0)
+
+    def __enter__(self) -> Self:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def show(self, done: float) -> None:
+        """Show that the share `done` of the work is done."""
+        now = time.monotonic()
+        if self._bar:
+            self._bar.update(self._task, completed=done)
+        elif not self._quiet and now - self._last_line >= PLAIN_LINES_EVERY and done < 1:
+            self._last_line = now
+            left = (now - self._started) * (1 - done) / done
+            print(f"simulating: {done:.0%}, {human_time(left)} left", file=sys.stderr, flush=True)
+
+
+# What people see.
+
+
+def _print(report: Report, seconds: float) -> None:
+    # Imported here: it costs a tenth of a second of every start.
+    from rich.console import Console
+
+    plan, setting = report.plan, report.plan.setting
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
+    console.print(
+        f"Symbols of {setting.symbol_size} bytes, repair share {setting.repair_share:.0%}, "
+        f"latency {latencies} ms, receivers join {setting.join}, seed {plan.seed}; "
+        f"{len(plan.runs())} runs in {human_time(seconds)}",
+        highlight=False,
+    )
+    console.print(_table(report))
+    if report.suppression:
+        console.print(_suppression_table(report))
+    if advice := report.advice():
+        console.print(advice, highlight=False, soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    several = len(report.plan.sizes) * len(report.plan.rates) > 1
+    first = report.cases[0]
+    what = "" if several else f": {human_bytes(first.size)} at {human_rate(first.rate)}"
+    table = Table(title=f"{report.plan.title}{what}")
+    if several:
+        table.add_column("object")
+    table.add_column("loss")
+    table.add_column("receivers", justify="right")
+    table.add_column("mode")
+    for heading in (
+        "half done (s)",
+        "95% (s)",
+        "all (s)",
+        "sent (lengths)",
+        "theory",
+        "off",
+        "sent (MB)",
+        "NAKs",
+        "runs",
+    ):
+        table.add_column(heading, justify="right")
+    before: tuple[Any, ...] = ()
+    for case in report.cases:
+        group = (case.size, case.rate, case.loss)
+        if before and group != before:
+            table.add_section()
+        before = group
+        table.add_row(
+            *([f"{human_bytes(case.size)}, {human_rate(case.rate)}"] if several else []),
+            *_row(case),
+        )
+    return table
+
+
+def _row(case: Case) -> list[str]:
+    from pgmlite.sim.report import off
+
+    if not case.repetitions:
+        return [str(case.loss), str(case.receivers), case.mode, "", "", "never", *[""] * 6]
+    return [
+        str(case.loss),
+        str(case.receivers),
+        case.mode,
+        f"{case.half:.2f}",
+        f"{case.most:.2f}",
+        f"{case.last:.2f}±{case.last_error:.2f}",
+        f"{case.lengths:.3f}",
+        "" if case.theory is None else f"{case.theory:.3f}",
+        off(case.lengths, case.theory),
+        f"{case.wire_bytes / 1e6:.1f}",
+        f"{case.naks:.0f}",
+        str(case.repetitions) + (f" ({case.unfinished} never ended)" if case.unfinished else ""),
+    ]
+
+
+def _suppression_table(report: Report) -> Table:
+    from rich.table import Table
+
+    from pgmlite.sim.report import off
+
+    table = Table(title="NAKs for a loss that all receivers share")
+    for heading in (
+        "receivers",
+        "announced as",
+        "losses",
+        "NAKs for each",
+        "theory",
+        "off",
+        "first after (GRTT)",
+        "theory",
+    ):
+        table.add_column(heading, justify="right")
+    for one in report.suppression:
+        table.add_row(
+            str(one.receivers),
+            str(one.gsize),
+            str(one.losses),
+            f"{one.naks:.2f} ± {one.naks_error:.2f}",
+            f"{one.naks_theory:.2f}",
+            off(one.naks, one.naks_theory),
+            f"{one.first:.2f}",
+            f"{one.first_theory:.2f}",
+        )
+    return table

@@ -1,0 +1,343 @@
+"""Many receivers of one object as one machine: their bookkeeping is arrays, their NAKs are real.
+
+What a single `Receiver` keeps for itself is here a row of a matrix: which symbols it has, which
+packets of which session came. Each member has a `NakMachine` of its own, the very one that a
+`Receiver` has, so that what is asked, when and of whom is the product's behaviour. A test runs the
+same packets and losses through single receivers and demands the same NAKs and the same times.
+
+What it leaves out: payloads and digests (a stored symbol is a right one), an object that changes,
+packets of strangers, and packets that overtake others of their session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.machine import SendNak
+from pgmlite.core.nak import Ask, NakMachine, SessionKey
+from pgmlite.core.receiver import TRUSTED_PACKETS, build_nak_packet
+from pgmlite.sim.loss import Flags
+from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.control import Manifest, Spm, parse_spm
+from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.request import Symbols, parse_request
+
+Counts = npt.NDArray[np.int64]
+
+NEVER = 1 << 62
+"""ns; the deadline of a member with nothing to do, and the completion of one that has none."""
+
+
+@dataclass(slots=True)
+class _Session:
+    """What each member has of one session, (members,) each."""
+
+    received: Counts
+    first: Counts
+    """Sequence number of the first packet received, as it would be without wrapping; -1: none."""
+
+    highest: Counts
+    start: int
+    """The first sequence number that anybody saw; the others count on from it."""
+
+    def lost(self) -> Counts:
+        """Return how many packets each member misses below the highest it saw."""
+        lost: Counts = np.where(self.first < 0, 0, self.highest - self.first + 1 - self.received)
+        return lost
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrival:
+    """A batch on its way to a group, and which member gets which of its packets.
+
+    Attributes:
+        kept: (members, packets).
+    """
+
+    batch: PacketBatch
+    kept: Flags
+
+
+READING_ORDER = (
+    PacketType.SPM,
+    PacketType.INDEX,
+    PacketType.NCF,
+    PacketType.ODATA,
+    PacketType.RDATA,
+)
+"""What is read first of packets that waited together: an NCF leaves before its repairs do."""
+
+
+def gather(arrived: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+    """Yield what waited between two reads in piles of one type and session.
+
+    Data is joined into one batch, unless a symbol came twice: it is new only once.
+    """
+    piles: dict[tuple[int, Source, int], list[Arrival]] = {}
+    for one in arrived:
+        rank = READING_ORDER.index(one.batch.kind)
+        key = rank, one.batch.source, int(one.batch.rows["tsi"][0])
+        piles.setdefault(key, []).append(one)
+    for key in sorted(piles, key=lambda key: key[0]):
+        pile = piles[key]
+        kind = READING_ORDER[key[0]]
+        if kind is PacketType.NCF or len(pile) == 1:
+            yield pile
+            continue
+        joined = _join(pile) if kind in DATA_TYPES else None
+        if joined and len(np.unique(joined.batch.offsets)) == len(joined.batch):
+            yield [joined]
+        else:
+            yield from ([one] for one in pile)
+
+
+def _join(pile: Sequence[Arrival]) -> Arrival:
+    """Return batches of data of one type and session as one."""
+    rows = np.concatenate([one.batch.rows for one in pile])
+    offsets = np.concatenate([one.batch.offsets for one in pile])
+    payload = np.zeros((len(rows), 0), np.uint8)
+    batch = replace(pile[0].batch, rows=rows, offsets=offsets, payload=payload)
+    return Arrival(batch, np.concatenate([one.kept for one in pile], axis=1))
+
+
+class ReceiverGroup:
+    """Receivers of one object. `receive` and `tick` return who sends which NAK."""
+
+    def __init__(
+        self, manifest: Manifest, config: ReceiverConfig, *, rngs: Sequence[Random]
+    ) -> None:
+        """
+        Args:
+            manifest: Of the only object on this network; members know it from an SPM on.
+            rngs: One for each member: draws the back-offs before its NAKs.
+        """
+        members = len(rngs)
+        self._manifest = manifest
+        self._config = config
+        self._symbol_size = manifest.symbol_size
+        # Column slices of all members are what packets touch; rows are what NAK machines read.
+        self.have: Flags = np.zeros((members, manifest.symbols), np.bool_)
+        """(members, symbols): whether each one is stored."""
+
+        self._missing: Counts = np.full(members, manifest.symbols, np.int64)
+        self._has_begun: Flags = np.zeros(members, np.bool_)
+        self._has_manifest: Flags = np.zeros(members, np.bool_)
+        self._index: Flags = np.zeros((members, manifest.index_packets), np.bool_)
+        self._sessions: dict[SessionKey, _Session] = {}
+        self.completed: Counts = np.full(members, NEVER, np.int64)
+        """(members,): when each was complete, ns; `NEVER` if it is not."""
+
+        self._is_open: Flags = np.ones(members, np.bool_)
+        self.left = members
+        """Members that are not complete."""
+
+        self._naks = [
+            NakMachine(config.nak, row, rng=rng) for row, rng in zip(self.have, rngs, strict=True)
+        ]
+        self._deadlines: Counts = np.full(members, NEVER, np.int64)
+        self._is_stale: Flags = np.zeros(members, np.bool_)
+        """(members,): what came since may have changed the member's deadline."""
+
+    def __len__(self) -> int:
+        return len(self.have)
+
+    @property
+    def deadline(self) -> int | None:
+        """When the next NAK timer of any member runs out, ns."""
+        self._reschedule()
+        earliest = int(self._deadlines.min())
+        return None if earliest == NEVER else earliest
+
+    @property
+    def naks_sent(self) -> int:
+        """NAKs of all members together."""
+        return sum(machine.counters.naks_sent for machine in self._naks)
+
+    @property
+    def naks_suppressed(self) -> int:
+        """NAKs of all members together that were not sent because another was heard."""
+        return sum(machine.counters.naks_suppressed for machine in self._naks)
+
+    def receive(self, now: int, pile: Sequence[Arrival]) -> None:
+        """Take a batch, or several batches of NCFs of one session."""
+        batch = pile[-1].batch
+        kept = np.concatenate([one.kept for one in pile], axis=1) & self._is_open[:, None]
+        if batch.kind in DATA_TYPES or batch.kind is PacketType.SPM:
+            self._has_begun |= kept.any(axis=1)
+        else:
+            kept &= self._has_begun[:, None]
+        hit = np.flatnonzero(kept.any(axis=1))
+        if not len(hit):
+            return
+        row = batch.rows[-1]
+        key = (batch.source, int(row["tsi"]), int(row["channel"]))
+        sqns = np.concatenate([one.batch.rows["sqn"] for one in pile]).astype(np.int64)
+        session = self._track(key, sqns, kept)
+        if batch.kind in DATA_TYPES:
+            self._receive_data(now, key, session, batch, kept, hit)
+        elif batch.kind is PacketType.SPM:
+            for place in range(len(batch)):
+                self._receive_spm(now, key, batch, place, np.flatnonzero(kept[:, place]))
+        elif batch.kind is PacketType.INDEX:
+            pieces = batch.offsets // self._symbol_size
+            self._index[:, pieces] |= kept & self._has_manifest[:, None]
+        elif batch.kind is PacketType.NCF and self._config.naks:
+            self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
+        self._complete(now, hit)
+        self._is_stale[hit] = True
+
+    def _track(self, key: SessionKey, sqns: Counts, kept: Flags) -> _Session:
+        """Count received and lost packets by session (spec: RCV-9)."""
+        session = self._sessions.get(key)
+        if session is None:
+            members = len(self)
+            session = self._sessions[key] = _Session(
+                np.zeros(members, np.int64),
+                np.full(members, -1, np.int64),
+                np.full(members, -1, np.int64),
+                int(sqns[0]),
+            )
+        places = (sqns - session.start) % (1 << 32)
+        came = kept.any(axis=1)
+        session.received += np.count_nonzero(kept, axis=1)
+        fresh = came & (session.first < 0)
+        if fresh.any():
+            session.first[fresh] = places[kept[fresh].argmax(axis=1)]
+        last = places[len(places) - 1 - kept[:, ::-1].argmax(axis=1)]
+        np.maximum(session.highest, last, out=session.highest, where=came)
+        return session
+
+    def _receive_data(
+        self,
+        now: int,
+        key: SessionKey,
+        session: _Session,
+        batch: PacketBatch,
+        kept: Flags,
+        hit: Counts,
+    ) -> None:
+        symbols = batch.offsets // self._symbol_size
+        first, last = int(symbols[0]), int(symbols[-1])
+        if last - first == len(symbols) - 1:
+            span = self.have[:, first : last + 1]
+            self._missing -= np.count_nonzero(kept & ~span, axis=1)
+            span |= kept
+        else:
+            before = self.have[:, symbols]
+            self._missing -= np.count_nonzero(kept & ~before, axis=1)
+            self.have[:, symbols] = before | kept
+        if not self._config.naks:
+            return
+        if batch.kind is PacketType.RDATA:
+            whole = np.count_nonzero(kept, axis=1) == len(symbols)
+            for member in hit.tolist():
+                mine = symbols if whole[member] else symbols[kept[member]]
+                self._naks[member].take_repair(now, key, mine)
+            return
+        latest = symbols[len(symbols) - 1 - kept[:, ::-1].argmax(axis=1)].tolist()
+        is_trusted = (session.received >= TRUSTED_PACKETS).tolist()
+        for member in hit.tolist():
+            machine = self._naks[member]
+            machine.take_position(now, key, latest[member], is_head=False)
+            if is_trusted[member]:
+                machine.trust(key)
+
+    def _receive_spm(
+        self, now: int, key: SessionKey, batch: PacketBatch, place: int, hit: Counts
+    ) -> None:
+        spm = parse_spm(batch.payload[place].tobytes())
+        if not self._config.naks:
+            self._has_manifest[hit] = True
+            return
+        head = int(batch.offsets[place]) // self._symbol_size
+        endpoint = self._endpoint(key, spm)
+        for member in hit.tolist():
+            machine = self._naks[member]
+            if not self._has_manifest[member]:
+                self._has_manifest[member] = True
+                machine.set_blocks(self._manifest.block_symbols)
+            if spm.repair_share < 100:
+                machine.take_position(now, key, head, is_head=True)
+            if endpoint:
+                is_told = endpoint in self._config.repairers
+                machine.take_repairer(now, endpoint, key, spm, preferred=is_told)
+
+    def _endpoint(self, key: SessionKey, spm: Spm) -> tuple[str, int] | None:
+        """Return where a session takes NAKs, if its members may ask there (spec: NAK-9)."""
+        if not spm.repair_port:
+            return None
+        source = key[0]
+        address = source[0] if isinstance(source, tuple) else str(source)
+        endpoint = (address, spm.repair_port)
+        may_ask = spm.repair_share < 100 or endpoint in self._config.repairers
+        return endpoint if may_ask else None
+
+    def _receive_ncfs(
+        self, now: int, key: SessionKey, ncfs: Sequence[PacketBatch], kept: Flags, hit: Counts
+    ) -> None:
+        """Give each member what the NCFs that it got confirm, those of one read together.
+
+        NCFs of one instant do together what their union does, and most members get them all.
+        """
+        total = self.have.shape[1]
+        parts = [parse_request(body.tobytes(), total) for ncf in ncfs for body in ncf.payload]
+        unions: dict[bytes, Symbols] = {}
+        for member in hit.tolist():
+            row = kept[member]
+            pattern = row.tobytes()
+            symbols = unions.get(pattern)
+            if symbols is None:
+                mine = [part for part, is_kept in zip(parts, row.tolist(), strict=True) if is_kept]
+                symbols = mine[0] if len(mine) == 1 else np.unique(np.concatenate(mine))
+                unions[pattern] = symbols
+            self._naks[member].take_ncf(now, key, symbols)
+
+    def _complete(self, now: int, hit: Counts) -> None:
+        done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]
+        if len(done):
+            done = done[self._index[done].all(axis=1)]
+            self.completed[done] = now
+            self._is_open[done] = False
+            self.left -= len(done)
+
+    def _reschedule(self) -> None:
+        """Ask the members whose deadlines may have changed for them: once for all that came."""
+        if not self._config.naks:
+            return
+        for member in np.flatnonzero(self._is_stale).tolist():
+            deadline = self._naks[member].deadline if self._is_open[member] else None
+            self._deadlines[member] = NEVER if deadline is None else deadline
+        self._is_stale[:] = False
+
+    def tick(self, now: int) -> list[tuple[int, SendNak]]:
+        """Move on the members whose timers ran out; return (member, NAK) for each NAK sent."""
+        self._reschedule()
+        sent = []
+        for member in np.flatnonzero(self._deadlines <= now).tolist():
+            machine = self._naks[member]
+            sent += [(member, self._nak(now, member, ask)) for ask in machine.tick(now)]
+            self._is_stale[member] = True
+        return sent
+
+    def _nak(self, now: int, member: int, ask: Ask) -> SendNak:
+        session = self._sessions.get(ask.repairer.key)
+        sqn = (session.start + int(session.highest[member])) % (1 << 32) if session else 0
+        lost = received = 0
+        for one in self._sessions.values():
+            lost += int(one.lost()[member])
+            received += int(one.received[member])
+        return build_nak_packet(
+            now,
+            ask,
+            symbol_size=self._symbol_size,
+            oid=self._manifest.oid,
+            size=self._manifest.size,
+            sqn=sqn,
+            loss=lost / max(1, lost + received),
+        )

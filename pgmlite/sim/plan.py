@@ -1,0 +1,513 @@
+"""What is compared: a plan, from a TOML file or from options, and the runs that it consists of.
+
+A run says everything that its outcome depends on, so that it may be done by any process anywhere.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from itertools import product
+from typing import Any
+
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
+from pgmlite.core.machine import MS, SECOND
+from pgmlite.errors import UsageError
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.layout import (
+    IPV6_UDP_HEADERS,
+    MAX_BLOCK_SYMBOLS,
+    MAX_PACKET,
+    MIN_SYMBOL_SIZE,
+    SYMBOL_ALIGNMENT,
+)
+
+MAX_RECEIVERS = 100_000
+MAX_CELLS = 2_000_000_000
+"""Receivers times symbols of one run, at most: a byte of memory each."""
+
+MAX_LOSS = 0.9
+"""Beyond it even theory takes hundreds of cycles."""
+
+MAX_REPETITIONS = 10_000
+MAX_SENDERS = 16
+MAX_LATENCY = 10 * SECOND
+
+READ_PACKETS = 16
+"""Packets that a receiver lets wait before it reads, unless the plan says how long."""
+
+
+class Mode(StrEnum):
+    """Who sends, and who answers NAKs."""
+
+    CAROUSEL = "carousel"
+    """One sender, no NAKs."""
+
+    NAK = "nak"
+    """One sender that answers NAKs."""
+
+    REPAIRER = "repairer"
+    """One sender that hears nothing, and a repairer with the same rate beside the receivers."""
+
+    SENDERS = "senders"
+    """Several senders of the same rate at evenly spaced starts, no NAKs."""
+
+
+ANSWERING = frozenset({Mode.NAK, Mode.REPAIRER})
+"""Where somebody answers NAKs, so that receivers are no longer independent of one another."""
+
+FEW = 500
+"""Receivers; below it a run costs so little that there may be more of them."""
+
+RECEIVERS_A_RUN = 5_000
+LOSSES_A_RUN = 50
+"""Smaller runs keep all processes busy to the end, larger ones waste less on the senders."""
+
+
+class LossKind(StrEnum):
+    """How losses depend on one another."""
+
+    INDEPENDENT = "independent"
+    """Each receiver loses each packet by itself."""
+
+    SHARED = "shared"
+    """The first link loses it for all."""
+
+    TREE = "tree"
+    """Links lose it for all behind them, level by level."""
+
+    BURSTS = "bursts"
+    """Each receiver loses several packets in a row (Gilbert-Elliott)."""
+
+    MIXED = "mixed"
+    """Independent; some receivers lose much more than the others."""
+
+
+class Join(StrEnum):
+    """When receivers start to listen."""
+
+    TOGETHER = "together"
+    """With the sender."""
+
+    SPREAD = "spread"
+    """At random times in the first cycle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How packets get lost.
+
+    Raises:
+        UsageError: A value is out of its limits, or the kind has no use for it.
+    """
+
+    kind: LossKind = LossKind.INDEPENDENT
+    mean: float = 0.01
+    """Probability that a receiver loses a packet, 0 to 0.9; of most receivers if they are mixed."""
+
+    burst: float = 1.0
+    """Packets that are lost in a row, on average."""
+
+    levels: tuple[float, ...] = ()
+    """Of a tree: the probability that a link of each level loses a packet, the first link first."""
+
+    bad: float = 0.0
+    """Probability that one of the bad receivers loses a packet."""
+
+    bad_share: float = 0.0
+    """Share of the receivers that are bad."""
+
+    def __post_init__(self) -> None:
+        for name, share in (("loss", self.mean), ("bad", self.bad)):
+            if not 0 <= share <= MAX_LOSS:
+                raise UsageError(f"{name} {share:.4g}: must be 0 to {MAX_LOSS:g}")
+        for share in self.levels:
+            if not 0 <= share <= MAX_LOSS:
+                raise UsageError(f"levels: loss {share:.4g}: must be 0 to {MAX_LOSS:g}")
+        wanted = {
+            "burst": self.kind is LossKind.BURSTS,
+            "levels": self.kind is LossKind.TREE,
+            "bad": self.kind is LossKind.MIXED,
+            "bad_share": self.kind is LossKind.MIXED,
+        }
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name in wanted and not wanted[one.name] and value != one.default:
+                raise UsageError(f"{one.name}: losses of the kind {self.kind} have none")
+        if self.kind is LossKind.TREE and not 2 <= len(self.levels) <= 8:
+            raise UsageError("levels: a tree has 2 to 8, such as [0.01, 0.02, 0.02]")
+        if self.kind is LossKind.BURSTS and not 1 <= self.burst <= 10_000:
+            raise UsageError(f"burst {self.burst:g}: must be 1 to 10000 packets")
+        if self.kind is LossKind.MIXED and not 0 < self.bad_share < 1:
+            raise UsageError(f"bad_share {self.bad_share:g}: must be more than 0, less than 1")
+
+    def shares(self, receivers: int) -> list[float]:
+        """Return (receivers,) the probability with which each one loses a packet."""
+        if self.kind is LossKind.TREE:
+            kept = 1.0
+            for share in self.levels:
+                kept *= 1 - share
+            return [1 - kept] * receivers
+        if self.kind is LossKind.MIXED:
+            bad = (
+                min(receivers - 1, max(1, round(receivers * self.bad_share)))
+                if receivers > 1
+                else 0
+            )
+            return [self.mean] * (receivers - bad) + [self.bad] * bad
+        return [self.mean] * receivers
+
+    def __str__(self) -> str:
+        match self.kind:
+            case LossKind.TREE:
+                return "tree " + " + ".join(f"{share:.3g}" for share in self.levels)
+            case LossKind.BURSTS:
+                return f"{self.mean:.3g}, bursts of {self.burst:g}"
+            case LossKind.MIXED:
+                return f"{self.mean:.3g}, {self.bad_share:.0%} of them {self.bad:.3g}"
+            case LossKind.SHARED:
+                return f"{self.mean:.3g}, shared"
+        return f"{self.mean:.3g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What all runs of a plan have in common."""
+
+    symbol_size: int = 1_404
+    """Bytes; 1404 is what `send` takes on Ethernet."""
+
+    block_symbols: int = DEFAULT_BLOCK_SYMBOLS
+    repair_share: float = 0.9
+    """Share of the sender's rate that repairs may take; `send` takes 0.5 unless told otherwise.
+    The closed form has no carousel that goes on beside the repairs: 0.9 comes near it."""
+
+    latencies: tuple[int, ...] = (2 * MS,)
+    """One way, ns; equal shares of the receivers have each of them."""
+
+    read_interval: int = 0
+    """ns between the times at which a receiver reads what has come; 0: what 16 packets take."""
+
+    join: Join = Join.TOGETHER
+    senders: int = 2
+    """Of the mode with several."""
+
+    def __post_init__(self) -> None:
+        if self.symbol_size % SYMBOL_ALIGNMENT or not (
+            MIN_SYMBOL_SIZE <= self.symbol_size <= MAX_PACKET - HEADER_SIZE
+        ):
+            raise UsageError(
+                f"symbol_size {self.symbol_size}: must be a multiple of {SYMBOL_ALIGNMENT}, "
+                f"{MIN_SYMBOL_SIZE} to {MAX_PACKET - HEADER_SIZE}"
+            )
+        if not 1 <= self.block_symbols <= MAX_BLOCK_SYMBOLS:
+            raise UsageError(
+                f"block_symbols {self.block_symbols}: must be 1 to {MAX_BLOCK_SYMBOLS}"
+            )
+        RepairConfig(share=self.repair_share)
+        if not self.latencies or not all(0 < one <= MAX_LATENCY for one in self.latencies):
+            raise UsageError("latency_ms: must be more than 0, at most 10000")
+        if not 0 <= self.read_interval <= MAX_LATENCY:
+            raise UsageError("read_interval_ms: must be 0 to 10000")
+        if not 2 <= self.senders <= MAX_SENDERS:
+            raise UsageError(f"senders {self.senders}: must be 2 to {MAX_SENDERS}")
+
+    @property
+    def packet_size(self) -> int:
+        """Bytes of a full packet on the wire."""
+        return self.symbol_size + HEADER_SIZE + IPV6_UDP_HEADERS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One transfer. Its outcome depends on nothing else."""
+
+    setting: Setting
+    size: int
+    rate: int
+    receivers: int
+    loss: Loss
+    mode: Mode
+    seed: int
+    repetition: int
+    copies: int = 1
+    """Groups of `receivers` that hear the same senders at once: where nobody answers, and each
+    loses packets by itself, they are as many repetitions."""
+
+    @property
+    def symbols(self) -> int:
+        """Symbols of the object."""
+        return -(-self.size // self.setting.symbol_size)
+
+    @property
+    def packet_time(self) -> int:
+        """How long a full packet takes at the sender's rate, ns."""
+        return self.setting.packet_size * 8 * SECOND // self.rate
+
+    @property
+    def effort(self) -> float:
+        """About how much work it is, in no unit."""
+        if self.mode in ANSWERING:
+            return (self.receivers + 20) * self.symbols * 26.0
+        return (self.receivers * self.copies + 1_200) * self.symbols * 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LossShared:
+    """One run that measures suppression: all receivers lose the same packets."""
+
+    receivers: int
+    losses: int
+    seed: int
+    repetition: int = 0
+
+    @property
+    def effort(self) -> float:
+        """About how much work it is, in no unit."""
+        return (self.receivers + 5) * self.losses * 1_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every combination of sizes, rates, losses, numbers of receivers and modes.
+
+    Raises:
+        UsageError: It can't be done; the message is one line.
+    """
+
+    title: str = "Carousel against NAK repair"
+    sizes: tuple[int, ...] = (3_000 * 1_404,)
+    """Bytes."""
+
+    rates: tuple[int, ...] = (20_000_000,)
+    """bit/s of each sender, IP headers included."""
+
+    receivers: tuple[int, ...] = (1, 10, 100, 1_000)
+    losses: tuple[Loss, ...] = (Loss(mean=0.01), Loss(mean=0.05))
+    modes: tuple[Mode, ...] = (Mode.CAROUSEL, Mode.NAK)
+    setting: Setting = field(default_factory=Setting)
+    repetitions: int = 0
+    """Runs of each combination; 0: as many as steady means need, more of the small ones."""
+
+    shared_losses: int = 150
+    """Losses that all receivers share, to count the NAKs for each, and four times as many where
+    receivers are few; 0: leave that out."""
+
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("sizes", "rates", "receivers", "losses", "modes"):
+            if not getattr(self, name):
+                raise UsageError(f"{name}: name at least one")
+        for number in self.receivers:
+            if not 1 <= number <= MAX_RECEIVERS:
+                raise UsageError(f"receivers {number}: must be 1 to {MAX_RECEIVERS}")
+        for size in self.sizes:
+            if size < 1:
+                raise UsageError(f"size {size}: must be at least 1 byte")
+            symbols = -(-size // self.setting.symbol_size)
+            if symbols * max(self.receivers) > MAX_CELLS:
+                raise UsageError(
+                    f"size {size}: {symbols} symbols for {max(self.receivers)} receivers are too "
+                    "much to simulate; take fewer receivers or larger symbols"
+                )
+        for rate in self.rates:
+            SenderConfig(rate=rate, packet_overhead=IPV6_UDP_HEADERS)
+        if not 0 <= self.repetitions <= MAX_REPETITIONS:
+            raise UsageError(f"repetitions {self.repetitions}: must be 1 to {MAX_REPETITIONS}")
+        if not 0 <= self.shared_losses <= 10_000:
+            raise UsageError(f"shared_losses {self.shared_losses}: must be 0 to 10000")
+
+    def runs(self) -> list[Run | LossShared]:
+        """Return all runs, those of one combination together."""
+        runs: list[Run | LossShared] = []
+        for size, rate, loss, receivers, mode in product(
+            self.sizes, self.rates, self.losses, self.receivers, self.modes
+        ):
+            left = self.repetitions or _repetitions(receivers, mode)
+            number = 0
+            while left:
+                copies = min(left, _copies(receivers, loss, mode))
+                runs.append(
+                    Run(self.setting, size, rate, receivers, loss, mode, self.seed, number, copies)
+                )
+                left -= copies
+                number += 1
+        for receivers in self.receivers:
+            total = self.shared_losses * (4 if receivers < FEW else 1)
+            for number, first in enumerate(range(0, total, LOSSES_A_RUN)):
+                losses = min(LOSSES_A_RUN, total - first)
+                runs.append(LossShared(receivers, losses, self.seed, number))
+        return runs
+
+
+def _repetitions(receivers: int, mode: Mode) -> int:
+    """Return how many runs give a steady mean.
+
+    The last completion of a carousel varies by half a cycle, whatever the number of receivers.
+    With NAKs it hardly varies among many.
+    """
+    if mode in ANSWERING:
+        return 10 if receivers < 50 else 4 if receivers < FEW else 1
+    return 100 if receivers < FEW else 15 if receivers < 5_000 else 4
+
+
+def _copies(receivers: int, loss: Loss, mode: Mode) -> int:
+    """Return how many repetitions one run may do at once."""
+    if mode in ANSWERING or loss.kind in {LossKind.SHARED, LossKind.TREE}:
+        return 1
+    return max(1, RECEIVERS_A_RUN // receivers)
+
+
+# From files and options.
+
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+
+
+def parse_number(name: str, text: str | int) -> int:
+    """Return ``20M``, ``64MiB`` or 1000 as a number of bit/s or bytes.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if isinstance(text, int) and not isinstance(text, bool):
+        return text
+    number = str(text).removesuffix("B")
+    for unit in sorted(UNITS, key=len, reverse=True):
+        if number.endswith(unit):
+            try:
+                return int(float(number.removesuffix(unit)) * UNITS[unit])
+            except (ValueError, OverflowError):
+                break
+    raise UsageError(f"{name} {text!r}: give a number such as 4000000, 20M or 64MiB")
+
+
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(value)
+    if isinstance(value, str | int | float):
+        return (value,)
+    raise UsageError(f"{name}: must be a value or a list of values")
+
+
+def _choice(name: str, kinds: type[StrEnum], value: Any) -> Any:
+    try:
+        return kinds(value)
+    except ValueError:
+        raise UsageError(f"{name} {value!r}: must be one of {', '.join(kinds)}") from None
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{name} {value!r}: must be a number")
+    return float(value)
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} {value!r}: must be a whole number")
+    return value
+
+
+def losses_of(table: Mapping[str, Any]) -> tuple[Loss, ...]:
+    """Return the losses of a ``[loss]`` table: one for each of its means.
+
+    Raises:
+        UsageError: It has an unknown key, or a value that makes no sense.
+    """
+    unknown = set(table) - {"kind", "mean", "burst", "levels", "bad", "bad_share"}
+    if unknown:
+        raise UsageError(f"{min(unknown)!r}: there is no such setting of losses")
+    kind = _choice("loss kind", LossKind, table.get("kind", "independent"))
+    values: dict[str, Any] = {
+        name: _real(name, table[name]) for name in ("burst", "bad", "bad_share") if name in table
+    }
+    if "levels" in table:
+        values["levels"] = tuple(_real("levels", one) for one in _tuple("levels", table["levels"]))
+    if kind is LossKind.TREE:
+        if "mean" in table:
+            raise UsageError("loss.mean: a tree has levels instead")
+        return (Loss(kind, mean=0.0, **values),)
+    means = _tuple("loss.mean", table.get("mean", (0.01, 0.05)))
+    return tuple(Loss(kind, mean=_real("loss", mean), **values) for mean in means)
+
+
+def plan_of(table: Mapping[str, Any]) -> Plan:
+    """Return the plan that the keys of a TOML file describe.
+
+    Raises:
+        UsageError: A key is unknown, or a value makes no sense.
+    """
+    rest = dict(table)
+    values: dict[str, Any] = {}
+    setting: dict[str, Any] = {}
+    if "title" in rest:
+        values["title"] = str(rest.pop("title"))
+    for name in ("sizes", "rates"):
+        if name in rest:
+            values[name] = tuple(parse_number(name, one) for one in _tuple(name, rest.pop(name)))
+    if "receivers" in rest:
+        given = _tuple("receivers", rest.pop("receivers"))
+        values["receivers"] = tuple(_whole("receivers", one) for one in given)
+    if "modes" in rest:
+        given = _tuple("modes", rest.pop("modes"))
+        values["modes"] = tuple(_choice("mode", Mode, one) for one in given)
+    if "loss" in rest:
+        given = rest.pop("loss")
+        tables = given if isinstance(given, list) else [given]
+        if not all(isinstance(one, Mapping) for one in tables):
+            raise UsageError("loss: must be a table, such as [loss], or several, such as [[loss]]")
+        values["losses"] = tuple(loss for one in tables for loss in losses_of(one))
+    for name in ("repetitions", "shared_losses", "seed"):
+        if name in rest:
+            values[name] = _whole(name, rest.pop(name))
+    for name in ("symbol_size", "block_symbols", "senders"):
+        if name in rest:
+            setting[name] = _whole(name, rest.pop(name))
+    if "repair_share" in rest:
+        setting["repair_share"] = _real("repair_share", rest.pop("repair_share"))
+    if "latency_ms" in rest:
+        given = _tuple("latency_ms", rest.pop("latency_ms"))
+        setting["latencies"] = tuple(int(_real("latency_ms", one) * MS) for one in given)
+    if "read_interval_ms" in rest:
+        interval = _real("read_interval_ms", rest.pop("read_interval_ms"))
+        setting["read_interval"] = int(interval * MS)
+    if "join" in rest:
+        setting["join"] = _choice("join", Join, rest.pop("join"))
+    if rest:
+        raise UsageError(f"{min(rest)!r}: there is no such setting in a plan")
+    return Plan(**values, setting=Setting(**setting))
+
+
+def parse_plan(text: str, changes: Mapping[str, Any] | None = None) -> Plan:
+    """Return the plan of a TOML file's text; `changes` are keys that outrank those in it.
+
+    Raises:
+        UsageError: It is no TOML, or no plan.
+    """
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"plan: {error}") from None
+    changes = dict(changes or {})
+    if "loss" in changes and isinstance(table.get("loss"), Mapping):
+        loss = changes["loss"]
+        # Another kind of loss has other values: only the same kind keeps those of the file.
+        same = loss.get("kind", table["loss"].get("kind")) == table["loss"].get("kind")
+        changes["loss"] = {**table["loss"], **loss} if same else loss
+    return plan_of({**table, **changes})
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON has it."""
+    values = asdict(plan)
+    setting = values.pop("setting")
+    return values | {
+        **{name: setting[name] for name in ("symbol_size", "block_symbols", "repair_share")},
+        "latency_ms": [one / MS for one in setting["latencies"]],
+        "read_interval_ms": setting["read_interval"] / MS,
+        "join": setting["join"],
+        "senders": setting["senders"],
+    }

@@ -1,0 +1,1 @@
+"""Plans that come with pgmlite: those behind the figures that its texts quote."""

@@ -1,0 +1,303 @@
+"""What the runs of a plan add up to: numbers beside their closed forms, and what they advise."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from statistics import fmean, stdev
+from typing import Any
+
+from pgmlite.core.machine import SECOND
+from pgmlite.sim import theory
+from pgmlite.sim.experiment import BACKOFF_FACTOR, Outcome, Result, SharedOutcome, announced_gsize
+from pgmlite.sim.plan import Join, Loss, LossKind, LossShared, Mode, Plan, Run, as_json
+
+CURVE = tuple(range(1, 101))
+"""Percent of the receivers that a completion curve has a point for."""
+
+HARDLY = 1.1
+"""Who is not faster by this factor does not count as faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Means over all repetitions of one combination; `error` is the standard error of the mean.
+
+    Attributes:
+        unfinished: Repetitions that would have taken unreasonably long; not in the means.
+        half, most: When half and 95% of the receivers were complete, s.
+        last: When all were, s.
+        lengths: Packets with symbols, repairs included, over the symbols of the object.
+        theory: The same by the closed form; None where there is none.
+        theory_time: When all would be complete if there were nothing but these packets, s.
+        wire_bytes: All packets of all senders and the NAKs, with IP headers.
+        curve: (100,), when 1%, 2% ... of the receivers were complete, s.
+    """
+
+    size: int
+    rate: int
+    loss: Loss
+    receivers: int
+    mode: Mode
+    repetitions: int
+    unfinished: int
+    half: float
+    most: float
+    last: float
+    last_error: float
+    lengths: float
+    lengths_error: float
+    theory: float | None
+    theory_time: float | None
+    wire_bytes: float
+    rdata: float
+    naks: float
+    naks_suppressed: float
+    ncfs: float
+    curve: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Suppression:
+    """NAKs for each loss that all receivers share, and GRTT from the loss to the first of them."""
+
+    receivers: int
+    gsize: int
+    losses: int
+    naks: float
+    naks_error: float
+    naks_theory: float
+    first: float
+    first_theory: float
+
+
+def _error(values: Sequence[float]) -> float:
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+
+
+def _at(times: Sequence[float], percent: int) -> float:
+    """Return when `percent` of the receivers were complete."""
+    return times[-(-len(times) * percent // 100) - 1]
+
+
+def expected(run: Run, receivers: int | None = None) -> tuple[float | None, float | None]:
+    """Return the object lengths and the time in s that the closed form has for a run.
+
+    Args:
+        receivers: Of as many instead.
+    """
+    setting, loss = run.setting, run.loss
+    if loss.kind in {LossKind.TREE, LossKind.BURSTS} or run.mode is Mode.REPAIRER:
+        return None, None
+    if setting.join is not Join.TOGETHER:
+        return None, None
+    # What the first link loses is lost by all: they are like one.
+    number = 1 if loss.kind is LossKind.SHARED else receivers or run.receivers
+    losses = sorted(Counter(loss.shares(number)).items())
+    cycle = run.symbols * run.packet_time / SECOND
+    if run.mode is Mode.NAK:
+        lengths = theory.EM_nofec(losses)
+        return lengths, lengths * cycle
+    senders = setting.senders if run.mode is Mode.SENDERS else 1
+    cycles = theory.carousel_time(run.symbols, losses, senders)
+    return cycles * senders, cycles * cycle
+
+
+def _case(run: Run, results: Sequence[Result]) -> Case:
+    done: list[Outcome] = []
+    unfinished = 0
+    for result in results:
+        if isinstance(result, list):
+            done += result
+        else:
+            unfinished += 1
+    lengths, time = expected(run)
+    lasts = [one.times[-1] for one in done]
+    sent = [one.symbols / run.symbols for one in done]
+
+    def mean(values: Sequence[float]) -> float:
+        return fmean(values) if values else math.nan
+
+    return Case(
+        size=run.size,
+        rate=run.rate,
+        loss=run.loss,
+        receivers=run.receivers,
+        mode=run.mode,
+        repetitions=len(done),
+        unfinished=unfinished,
+        half=mean([_at(one.times, 50) for one in done]),
+        most=mean([_at(one.times, 95) for one in done]),
+        last=mean(lasts),
+        last_error=_error(lasts),
+        lengths=mean(sent),
+        lengths_error=_error(sent),
+        theory=lengths,
+        theory_time=time,
+        wire_bytes=mean([one.wire_bytes for one in done]),
+        rdata=mean([one.rdata for one in done]),
+        naks=mean([one.naks for one in done]),
+        naks_suppressed=mean([one.naks_suppressed for one in done]),
+        ncfs=mean([one.ncfs for one in done]),
+        curve=tuple(mean([_at(one.times, percent) for one in done]) for percent in CURVE),
+    )
+
+
+def _suppression(receivers: int, outcomes: Sequence[SharedOutcome]) -> Suppression:
+    naks = [count for one in outcomes for count in one.naks]
+    first = [time for one in outcomes for time in one.first]
+    gsize = announced_gsize(receivers)
+    shape = theory.backoff_shape(gsize)
+    return Suppression(
+        receivers=receivers,
+        gsize=gsize,
+        losses=len(naks),
+        naks=fmean(naks),
+        naks_error=_error(naks),
+        naks_theory=theory.nb_expected(receivers, shape, BACKOFF_FACTOR, 1),
+        first=fmean(first),
+        first_theory=theory.nb_first(receivers, shape, BACKOFF_FACTOR),
+    )
+
+
+class Report:
+    """All results of a plan."""
+
+    def __init__(self, plan: Plan, results: Sequence[tuple[Run | LossShared, Result]]) -> None:
+        self.plan = plan
+        self.cases: list[Case] = []
+        self.suppression: list[Suppression] = []
+        transfers = [(run, result) for run, result in results if isinstance(run, Run)]
+        for _, pairs in groupby(
+            transfers,
+            lambda pair: (
+                pair[0].size,
+                pair[0].rate,
+                pair[0].loss,
+                pair[0].receivers,
+                pair[0].mode,
+            ),
+        ):
+            group = list(pairs)
+            self.cases.append(_case(group[0][0], [result for _, result in group]))
+        shared = [
+            (run.receivers, result)
+            for run, result in results
+            if isinstance(run, LossShared) and isinstance(result, SharedOutcome)
+        ]
+        for receivers, ones in groupby(shared, lambda pair: pair[0]):
+            self.suppression.append(_suppression(receivers, [one for _, one in ones]))
+
+    # For programs.
+
+    def json(self) -> str:
+        """Return everything as JSON: the same plan gives the same bytes."""
+        values = {
+            "plan": as_json(self.plan),
+            "cases": [asdict(case) for case in self.cases],
+            "suppression": [asdict(one) for one in self.suppression],
+            "advice": self.advice(),
+        }
+        return json.dumps(_rounded(values), indent=1, allow_nan=False)
+
+    def csv(self) -> str:
+        """Return the cases as a table with commas, without their curves."""
+        rows = []
+        for case in self.cases:
+            values = asdict(case) | {"loss": str(case.loss)}
+            del values["curve"]
+            rows.append(_rounded(values))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    # For people.
+
+    def advice(self) -> str:
+        """Return which mode to use for these parameters, and why."""
+        pairs = self._pairs()
+        if not pairs:
+            return ""
+        gains = [plain.last / naks.last for plain, naks in pairs]
+        saved = [1 - naks.wire_bytes / plain.wire_bytes for plain, naks in pairs]
+        ways = "send --repair" if Mode.NAK in self.plan.modes else "repair"
+        if min(gains) >= HARDLY:
+            return (
+                f"Use `{ways}` if packets can travel back: all are done "
+                f"{_range(gains, '.1f')} times sooner than from the carousel alone, with "
+                f"{_range(saved, '.0%')} fewer bytes. Where nothing can travel back, the carousel "
+                "takes that much longer and nothing else." + self._no_sooner(pairs)
+            )
+        if max(gains) < HARDLY:
+            return (
+                f"Use the carousel alone: with NAKs all are done {_range(gains, '.2f')} times as "
+                "soon, which is not worth a way back."
+            )
+        better = [
+            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain >= HARDLY
+        ]
+        worse = [
+            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain < HARDLY
+        ]
+        return (
+            f"It depends. Use `{ways}` for {'; '.join(better)}: up to {max(gains):.1f} times "
+            f"sooner. Use the carousel alone for {'; '.join(worse)}: NAKs gain less than 10% there."
+        )
+
+    @staticmethod
+    def _no_sooner(pairs: Sequence[tuple[Case, Case]]) -> str:
+        """Return where half of the receivers gain nothing: repairs for the others delay them."""
+        same = [_where(naks) for plain, naks in pairs if naks.half * HARDLY > plain.half]
+        if not same:
+            return ""
+        return f" Half of the receivers are done no sooner, or later, for {'; '.join(same)}."
+
+    def _pairs(self) -> list[tuple[Case, Case]]:
+        """Return the cases of a carousel with those of NAKs under the same conditions."""
+        asked = Mode.NAK if Mode.NAK in self.plan.modes else Mode.REPAIRER
+        plain = {_conditions(case): case for case in self.cases if case.mode is Mode.CAROUSEL}
+        return [
+            (plain[_conditions(case)], case)
+            for case in self.cases
+            if case.mode is asked and _conditions(case) in plain
+            if case.repetitions and plain[_conditions(case)].repetitions
+        ]
+
+
+def _conditions(case: Case) -> tuple[int, int, Loss, int]:
+    return case.size, case.rate, case.loss, case.receivers
+
+
+def _where(case: Case) -> str:
+    return f"{case.receivers} receivers at loss {case.loss}"
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    low, high = format(min(values), form), format(max(values), form)
+    return low if low == high else f"{low} to {high}"
+
+
+def _rounded(value: Any) -> Any:
+    """Return `value` with its floats to nine digits, and none that JSON can't have."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return value
+
+
+def off(measured: float, expected_value: float | None) -> str:
+    """Return by how much a measurement differs from theory, for a table."""
+    if expected_value is None or not math.isfinite(measured):
+        return ""
+    return f"{measured / expected_value - 1:+.1%}"

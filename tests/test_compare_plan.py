@@ -1,0 +1,159 @@
+"""Plans: what can be asked for, and what is said of what can't."""
+
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgmlite.core.machine import MS
+from pgmlite.errors import UsageError
+from pgmlite.sim.plan import Join, Loss, LossKind, LossShared, Mode, Plan, Run, parse_plan, plan_of
+
+SHIPPED = sorted(
+    one.name.removesuffix(".toml")
+    for one in files("pgmlite.sim.plans").iterdir()
+    if one.name.endswith(".toml")
+)
+
+
+def test_a_file_says_everything() -> None:
+    plan = parse_plan(
+        """
+        title = "mine"
+        sizes = ["64MiB", 1000]
+        rates = "20M"
+        receivers = [1, 7]
+        modes = ["repairer", "senders"]
+        symbol_size = 512
+        block_symbols = 64
+        repair_share = 0.5
+        latency_ms = [1, 2.5]
+        read_interval_ms = 3
+        join = "spread"
+        senders = 3
+        repetitions = 2
+        shared_losses = 0
+        seed = 9
+        [loss]
+        kind = "bursts"
+        mean = [0.01, 0.02]
+        burst = 20
+        """
+    )
+    assert plan.sizes == (64 << 20, 1000)
+    assert plan.rates == (20_000_000,)
+    assert plan.modes == (Mode.REPAIRER, Mode.SENDERS)
+    assert plan.setting.latencies == (MS, 2_500_000)
+    assert (plan.setting.read_interval, plan.setting.join) == (3 * MS, Join.SPREAD)
+    assert plan.losses == tuple(Loss(LossKind.BURSTS, mean, burst=20) for mean in (0.01, 0.02))
+    runs = [run for run in plan.runs() if isinstance(run, Run)]
+    done = sum(run.copies for run in runs)
+    assert done == 2 * 2 * 2 * 2 * 2  # sizes, receivers, modes, losses, repetitions
+
+
+def test_changes_outrank_the_file() -> None:
+    text = '[loss]\nkind = "bursts"\nmean = 0.5\nburst = 9'
+    (loss,) = parse_plan(text, {"loss": {"mean": [0.1]}}).losses
+    assert loss == Loss(LossKind.BURSTS, 0.1, burst=9)
+    (loss,) = parse_plan(text, {"loss": {"kind": "shared", "mean": [0.1]}}).losses
+    assert loss == Loss(LossKind.SHARED, 0.1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "receivers = [0]",
+        "receivers = []",
+        "receivers = 2.5",
+        "receivers = [1_000_000]",
+        "sizes = [0]",
+        "sizes = [-5]",
+        'sizes = ["64 parsecs"]',
+        'sizes = ["1G"]\nreceivers = [100000]',
+        'modes = ["pigeon"]',
+        "modes = []",
+        'rates = ["1"]',
+        'rates = ["max"]',
+        'join = "never"',
+        "repair_share = 1.0",
+        "latency_ms = 0",
+        "latency_ms = -1",
+        "read_interval_ms = -1",
+        "symbol_size = 3",
+        "block_symbols = 0",
+        "senders = 1",
+        "repetitions = -1",
+        "seed = 1.5",
+        "shared_losses = -1",
+        "wings = 2",
+        "loss = 0.05",
+        "[loss]\nmean = -0.1",
+        "[loss]\nmean = 1.0",
+        "[loss]\nmean = nan",
+        "[loss]\nmean = []",
+        "[loss]\nfeathers = 1",
+        '[loss]\nkind = "cosmic"',
+        "[loss]\nburst = 20",
+        '[loss]\nkind = "bursts"\nburst = 0.5',
+        '[loss]\nkind = "tree"',
+        '[loss]\nkind = "tree"\nlevels = [0.1, 2]',
+        '[loss]\nkind = "tree"\nlevels = [0.1, 0.1]\nmean = 0.1',
+        '[loss]\nkind = "mixed"\nbad = 0.3',
+        '[loss]\nkind = "mixed"\nbad = 3\nbad_share = 0.1',
+        "this is no TOML",
+    ],
+)
+def test_what_is_impossible_is_said_in_one_line(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_plan(text)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+values = st.one_of(
+    st.integers(-2, 10**6), st.floats(), st.text(max_size=5), st.booleans(), st.none()
+)
+KEYS = [
+    "sizes", "rates", "receivers", "modes", "repair_share", "latency_ms", "read_interval_ms",
+    "join", "senders", "repetitions", "shared_losses", "seed", "symbol_size", "block_symbols",
+]  # fmt: skip
+LOSS_KEYS = ["kind", "mean", "burst", "levels", "bad", "bad_share"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(KEYS), values | st.lists(values, max_size=3)),
+    st.dictionaries(st.sampled_from(LOSS_KEYS), values | st.lists(values, max_size=3)),
+)
+def test_junk_is_a_plan_or_refused(table: dict[str, object], loss: dict[str, object]) -> None:
+    try:
+        plan = plan_of({**table, "loss": loss})
+    except UsageError as error:
+        said = str(error)
+    else:
+        said = ""
+        assert all(number >= 1 for number in plan.receivers)
+        assert all(0 <= one.mean <= 0.9 for one in plan.losses)
+    assert len(said.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_plans_that_come_with_pgmlite_are_plans(name: str) -> None:
+    plan = parse_plan((files("pgmlite.sim.plans") / f"{name}.toml").read_text())
+    assert plan.runs()
+    assert plan.title != Plan().title
+
+
+def test_the_default_covers_what_the_table_promises() -> None:
+    runs = Plan().runs()
+    cases = {(r.receivers, r.loss.mean, r.mode) for r in runs if isinstance(r, Run)}
+    assert len(cases) == 4 * 2 * 2
+    assert {r.receivers for r in runs if isinstance(r, LossShared)} == {1, 10, 100, 1_000}
+
+
+@pytest.mark.parametrize("receivers", [1, 2, 10, 101])
+def test_a_mix_has_some_of_both(receivers: int) -> None:
+    shares = Loss(LossKind.MIXED, 0.01, bad=0.3, bad_share=0.1).shares(receivers)
+    assert len(shares) == receivers
+    assert 0.01 in shares
+    assert (0.3 in shares) == (receivers > 1)
+    assert shares.count(0.3) == pytest.approx(receivers * 0.1, abs=1)
