@@ -181,3 +181,12 @@ MANIFEST = Struct(
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",
     Terminated,
 )
+
+ENUMS: dict[tuple[str, str], type[IntEnum]] = {
+    ("header", "type"): PacketType,
+    ("request", "form"): RequestForm,
+    ("manifest", "digest_algorithm"): DigestAlgorithm,
+    ("manifest", "fec_scheme"): FecScheme,
+    ("extension", "kind"): Extension,
+}
+"""The names of a field's values, by struct and field; every dissector shows them."""
