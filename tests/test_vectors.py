@@ -12,21 +12,9 @@ from pgmlite.wire.layout import PacketType
 
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
-REASONS = set(
-    [
-        "short",
-        "magic",
-        "version",
-        "type",
-        "reserved",
-        "symbol_size",
-        "length",
-        "offset",
-        "spm",
-        "manifest",
-    ]
-) | {
-    *("object", "index", "request", "session", "nonce"),
+REASONS = {
+    *("short", "magic", "version", "type", "reserved", "symbol_size", "length", "offset"),
+    *("spm", "manifest", "object", "index", "request", "session", "nonce"),
 }
 """Those of section 3.8 that one packet can show, without limits and budgets."""
 

@@ -87,6 +87,7 @@ STRUCTS: dict[str, Struct] = {
     "manifest": layout.MANIFEST,
     "extension": layout.EXTENSION,
     "request": layout.REQUEST,
+    "range": layout.RANGE,
     "nak": layout.NAK_BODY,
 }
 """Every declared struct by the name of its table in the spec."""

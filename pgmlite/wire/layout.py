@@ -132,6 +132,11 @@ SPM_BODY = Struct(
     Terminated,
 )
 
+RANGE = Struct(
+    "start" / Int32ub * "First symbol, counted from the base.",
+    "length" / Int32ub * "How many symbols.",
+)
+
 REQUEST = Struct(
     "form" / Int8ub * "0: ranges, 1: bitmap.",
     "flags" / Const(0, Int8ub) * "Reserved: 0.",
@@ -141,12 +146,12 @@ REQUEST = Struct(
     / Switch(
         this.form,
         {
-            RequestForm.RANGES: Array(this.count, Struct("start" / Int32ub, "length" / Int32ub)),
+            RequestForm.RANGES: Array(this.count, RANGE),
             RequestForm.BITMAP: Bytes(this.count),
         },
         default=Error,
     )
-    * "Ranges: first symbol minus base, and how many, 32 bits each, ascending, apart. "
+    * "Ranges: see below, ascending, apart. "
     "Bitmap: the highest bit of the first byte stands for the base.",
     Terminated,
 )
