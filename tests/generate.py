@@ -22,6 +22,7 @@ import vectors
 
 from pgmlite.core import nak, receiver
 from pgmlite.wire.derive import fill, fill_tables
+from pgmlite.wire.lua import dissector
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
@@ -65,6 +66,7 @@ def files() -> Iterator[tuple[Path, str]]:
     """Yield each generated file and what belongs into it."""
     page = SPEC / "protocol.md"
     yield page, protocol(page.read_text())
+    yield SPEC / "pgmlite.lua", dissector()
     for name, make in vectors.FILES.items():
         yield SPEC / "vectors" / name, as_json(make())
 
