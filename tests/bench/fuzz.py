@@ -1,0 +1,114 @@
+"""Fuzzing by coverage, for as long as you like: parsers, machines, replay.
+
+    python tests/bench/fuzz.py [SECONDS] [TARGET...]
+
+Uses atheris where it is installed (pip install atheris), else blind mutations of the same seeds.
+Each target runs in a process of its own for its share of the time. Prints inputs, inputs a second
+and the growth of memory; an input that fails stays in the file named last, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from random import Random
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+TARGETS = ("packet", "rows", "receiver", "repairer", "replay")
+LARGEST = {"packet": 2_000, "rows": 4_000, "receiver": 8_000, "repairer": 4_000, "replay": 12_000}
+
+
+def by_coverage(name: str, seconds: float, corpus: str) -> None:
+    """Let atheris look for new paths; never returns."""
+    import atheris
+
+    with atheris.instrument_imports(include=["pgmlite"]):
+        from fuzz_targets import TARGETS as TARGETS_OF
+        from fuzz_targets import seeds
+    for number, seed in enumerate(seeds(name)):
+        (Path(corpus) / str(number)).write_bytes(seed)
+    options = [
+        f"-max_total_time={seconds:.0f}",
+        f"-max_len={LARGEST[name]}",
+        "-print_final_stats=1",
+        "-timeout=900",
+        "-rss_limit_mb=1024",
+    ]
+    atheris.Setup([sys.argv[0], corpus, *options], TARGETS_OF[name])
+    atheris.Fuzz()
+
+
+def blindly(name: str, seconds: float) -> None:
+    """Change seeds at random."""
+    from fuzz_targets import TARGETS as TARGETS_OF
+    from fuzz_targets import seeds
+
+    rng, pool, count = Random(time.time_ns()), seeds(name), 0
+    end, settled = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        data = bytearray(rng.choice(pool))
+        for _ in range(rng.randrange(1, 8)):
+            if data:
+                data[rng.randrange(len(data))] = rng.choice(
+                    (0, 1, 127, 128, 255, rng.randrange(256))
+                )
+        del data[rng.randrange(len(data) + 1) if rng.random() < 0.1 else len(data) :]
+        try:
+            TARGETS_OF[name](bytes(data))
+        except BaseException:
+            Path("crash-input").write_bytes(data)
+            raise
+        count += 1
+        if count == 1_000:
+            settled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"stat::number_of_executed_units: {count}\nstat::peak_rss_mb: {peak >> 10}")
+    print(f"grew by {(peak - settled) >> 10} MB after the first thousand", file=sys.stderr)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the targets one after the other."""
+    seconds = float(arguments[0]) if arguments else 60.0
+    names = arguments[1:] or list(TARGETS)
+    total, failed = 0, False
+    for name in names:
+        with tempfile.TemporaryDirectory() as folder:
+            call = [sys.executable, __file__, "--one", name, str(seconds / len(names)), folder]
+            done = subprocess.run(call, capture_output=True, text=True)
+        said = done.stdout + done.stderr
+        count = int((re.findall(r"number_of_executed_units: *(\d+)", said) or ["0"])[0])
+        peak = (re.findall(r"peak_rss_mb: *(\d+)", said) or ["?"])[0]
+        memory = [int(one) for one in re.findall(r"rss: (\d+)Mb", said)]
+        grown = (
+            f", rss {memory[len(memory) // 2]} MB half-way, {memory[-1]} at the end"
+            if memory
+            else ""
+        )
+        total += count
+        verdict = "no exception" if not done.returncode else "FAILED"
+        print(f"{name}: {count} inputs, {verdict}, peak {peak} MB{grown}", flush=True)
+        if done.returncode:
+            failed = True
+            print(said[-4_000:])
+    how = "atheris" if importlib.util.find_spec("atheris") else "blind mutations"
+    print(f"{total} inputs in all, by {how}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--one"]:
+        name, seconds, folder = sys.argv[2], float(sys.argv[3]), sys.argv[4]
+        if importlib.util.find_spec("atheris") is None:
+            blindly(name, seconds)
+        else:
+            by_coverage(name, seconds, folder)
+    else:
+        sys.exit(main(sys.argv[1:]))
