@@ -7,30 +7,17 @@ from pathlib import Path
 import generate
 import pytest
 from builders import Scripted, encode, play
+from requirements import CLAUSE, cited, untested
 
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.sender import Sender
 from pgmlite.wire.control import Manifest, digest
-from pgmlite.wire.derive import STRUCTS
+from pgmlite.wire.derive import STRUCTS, fields
+from pgmlite.wire.layout import VERSION
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "spec" / "protocol.md"
-
-CLAUSE = r"[A-Z]{2,4}-\d+"
-CITATION = re.compile(rf"spec: ({CLAUSE}(?:(?:, | and | to ){CLAUSE})*)")
-
-
-def cited(text: str) -> set[str]:
-    """Return the ids that `text` cites; ``A-1 to A-3`` cites all three."""
-    found = set()
-    for citation in CITATION.findall(text):
-        for part in re.split(r", | and ", citation):
-            first, _, last = part.partition(" to ")
-            series, number = first.split("-")
-            stop = int(last.split("-")[1]) if last else int(number)
-            found |= {f"{series}-{n}" for n in range(int(number), stop + 1)}
-    return found
 
 
 def test_citations_are_understood() -> None:
@@ -64,6 +51,21 @@ def test_cited_clauses_are_defined(path: Path) -> None:
 def test_clauses_are_defined_once() -> None:
     defined = re.findall(rf"\*\*({CLAUSE})\*\*", SPEC.read_text())
     assert sorted(defined) == sorted(set(defined))
+
+
+def test_every_requirement_has_a_test() -> None:
+    assert untested() == []
+
+
+def test_format_of_version_1_is_fixed() -> None:
+    """Whoever changes a field's place or size changes the version, and this number with it."""
+    # spec: VER-5
+    layout = [
+        (name, field.name, field.offset, field.size)
+        for name, struct in STRUCTS.items()
+        for field in fields(struct)
+    ]
+    assert (VERSION, digest(repr(layout).encode()).hex()[:16]) == (1, "618ae0c9ad7355f5")
 
 
 def octets_of(text: str) -> bytes:
