@@ -21,6 +21,7 @@ if __name__ == "__main__":
 import vectors
 
 from pgmlite.core import nak, receiver
+from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.lua import dissector
 
@@ -45,9 +46,41 @@ def diagram(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
 
 
+def example(name: str) -> str:
+    """Return the worked example of blocks, index and manifest."""
+    of = {"small": vectors.SMALL}[name]
+    manifest, size = of.manifest, of.manifest.block_size
+    rows = ["| block | offset | bytes | symbols | digest |", "|---:|---:|---:|---|---|"]
+    for block in range(manifest.blocks):
+        content = of.data[block * size : (block + 1) * size]
+        first = block * manifest.block_symbols
+        last = min(first + manifest.block_symbols, manifest.symbols) - 1
+        digest_text = f"`{digest(content).hex()}`"
+        rows.append(
+            f"| {block} | {block * size} | {len(content)} | {first} to {last} | {digest_text} |"
+        )
+    pieces = [
+        f"{min(manifest.symbol_size, manifest.index_size - at)} bytes at offset {at}"
+        for at in range(0, manifest.index_size, manifest.symbol_size)
+    ]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"* The index is these {manifest.blocks} digests, {manifest.index_size} bytes. It goes "
+            f"out in {len(pieces)} pieces: {', '.join(pieces)}.",
+            f"* Its digest is `{manifest.index_digest.hex()}`.",
+            f"* The manifest has {len(manifest.raw)} bytes; its digest is "
+            f"`{digest(manifest.raw).hex()}`.",
+            f"* The oid is `{manifest.oid:016x}`.",
+        ]
+    )
+
+
 def protocol(text: str) -> str:
-    """Return ``protocol.md`` with its tables and diagrams filled anew."""
-    return fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    """Return ``protocol.md`` with its tables, diagrams and examples filled anew."""
+    text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    return fill(text, "example", example)
 
 
 def as_json(value: dict[str, Any]) -> str:
