@@ -6,10 +6,13 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from random import Random
 
-from builders import Sample, encode, make_sender, play
+from builders import Sample, encode, play
 
+from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import SECOND, Transmit
+from pgmlite.core.sender import Sender
 
 SOURCE = ("fd01::1", 40_000)
 GROUP = ("ff15::7067:6d", 28_775)
@@ -118,9 +121,22 @@ def pcapng(
     return b"".join(out)
 
 
-def carousel(sample: Sample, **config: object) -> Iterator[tuple[int, bytes]]:
-    """Yield time and packet of a sender that loops `sample`; one cycle unless told otherwise."""
-    sender = make_sender(sample, **({"cycles": 1, "rate": 10_000_000} | config))
+def carousel(
+    sample: Sample, *, repair: bool = False, **config: object
+) -> Iterator[tuple[int, bytes]]:
+    """Yield time and packet of a sender that loops `sample`; one cycle unless told otherwise.
+
+    Args:
+        repair: It says that it takes NAKs.
+    """
+    values = {"cycles": 1, "rate": 10_000_000, "packet_overhead": 48} | config
+    sender = Sender(
+        SenderConfig(**values),
+        sample.manifest,
+        sample.index,
+        repair=RepairConfig(port=28_776) if repair else None,
+        rng=Random("sender"),
+    )
     sender.start(EPOCH)
     for now, action in play(sender, until=1 << 62):
         if isinstance(action, Transmit):

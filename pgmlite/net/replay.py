@@ -21,14 +21,19 @@ from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 
-GATHER = 1 * MS
-"""Packets this close together are given to the machine at once, as a receiver's pause would."""
+GATHER = 5 * MS
+"""Packets this close together are given to the machine at once: the longest pause in which `recv`
+lets packets gather."""
 
-GATHER_UNASKED = 50 * MS
-"""The same while nobody takes NAKs, and nothing depends on when exactly a packet came."""
+GATHER_LOSSLESS = 50 * MS
+"""The same where no timer depends on when exactly a packet came: nobody takes NAKs, or nothing was
+lost so far."""
 
 POLL = 100 * MS
 """Longest wait before signals are looked at again."""
+
+MAX_SOURCES = 64
+"""Sources whose last sqn is remembered."""
 
 SHOWN_RANGES = 4
 """Missing ranges in an error message."""
@@ -156,6 +161,9 @@ class ReplayLoop:
         self._behind: int | None = None
         """ns that our clock is ahead of the capture's."""
 
+        self._sqns: dict[tuple[str, int], int] = {}
+        """Source -> sqn of its last packet."""
+
         self.now = 0
         """Time in the capture, ns."""
 
@@ -209,6 +217,7 @@ class ReplayLoop:
     def _take(self, datagrams: Datagrams) -> Complete | None:
         machine = self._machine
         times, at, count = datagrams.times, 0, len(datagrams)
+        gaps = self._has_gap(datagrams) or bool(self._loss or self._reorder)
         while at < count:
             due = int(times[at])
             if self._realtime:
@@ -217,7 +226,8 @@ class ReplayLoop:
             if done:
                 return done
             # Not beyond the next timer: what it does may depend on what came before it only.
-            limit = due + (GATHER if machine.knows_repairer else GATHER_UNASKED)
+            is_timed = machine.knows_repairer and (gaps or machine.lost)
+            limit = due + (GATHER if is_timed else GATHER_LOSSLESS)
             deadline = machine.deadline
             if deadline is not None:
                 limit = min(limit, max(deadline, due))
@@ -234,6 +244,19 @@ class ReplayLoop:
                         return done
             at = stop
         return None
+
+    def _has_gap(self, datagrams: Datagrams) -> bool:
+        """Whether the sqns do not count up by one, from those before on."""
+        octets = datagrams.octets
+        if octets.shape[1] < HEADER_SIZE:
+            return True
+        sqns = octets[:, :HEADER_SIZE].view(wire.HEADER_DTYPE)[:, 0]["sqn"].astype(np.int64)
+        before = self._sqns.get(datagrams.source)
+        if len(self._sqns) >= MAX_SOURCES:
+            self._sqns.clear()
+        self._sqns[datagrams.source] = int(sqns[-1])
+        steps = np.diff(sqns, prepend=sqns[0] - 1 if before is None else before)
+        return bool((steps % (1 << 32) != 1).any())
 
     def _tick(self, until: int) -> Complete | None:
         """Let the timers run out that end by `until`."""

@@ -23,7 +23,9 @@ from pgmlite.cli import run
 from pgmlite.core.machine import SECOND
 
 
-def write(path: Path, megabytes: int, rate: int, link: str, checksum: str, *, ng: bool) -> None:
+def write(
+    path: Path, megabytes: int, rate: int, link: str, *, checksum: str, ng: bool, repair: bool
+) -> None:
     """Write a capture of about so many megabytes."""
     sample = make_object(megabytes * 950_000, symbol_size=1_404, block_symbols=1_024)
     number, before = LINKS[link]
@@ -33,7 +35,7 @@ def write(path: Path, megabytes: int, rate: int, link: str, checksum: str, *, ng
             file.write(struct.pack("<IIHHIHHB3xI", 1, 28, number, 0, 0, 9, 1, 9, 28))
         else:
             file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262_144, number))
-        for at, one in carousel(sample, rate=rate):
+        for at, one in carousel(sample, rate=rate, repair=repair):
             kind, packet = ip_packet(one, checksum=checksum)
             frame = before(kind) + packet
             size = len(frame)
@@ -52,19 +54,20 @@ def main() -> None:
     rate = int(float(sys.argv[2])) if len(sys.argv) > 2 else 50_000_000
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "c.pcap", Path(folder) / "out"
-        for link, checksum, ng in (
-            ("ethernet", "good", False),
-            ("ethernet", "good", True),
-            ("sll2", "partial", False),
+        for link, checksum, ng, repair in (
+            ("ethernet", "good", False, False),
+            ("ethernet", "good", True, False),
+            ("ethernet", "good", False, True),
+            ("sll2", "partial", False, False),
         ):
-            write(path, megabytes, rate, link, checksum, ng=ng)
+            write(path, megabytes, rate, link, checksum=checksum, ng=ng, repair=repair)
             size = path.stat().st_size
             for _ in range(2):
                 began = time.perf_counter()
                 code = run(["replay", str(path), "-o", str(out)])
                 seconds = time.perf_counter() - began
                 out.unlink()
-                kind = "pcapng" if ng else "pcap"
+                kind = ("pcapng" if ng else "pcap") + (", with repairs" if repair else "")
                 print(
                     f"{kind}, {link}, {rate / 1e6:g} Mbit/s: {size / 1e6:.0f} MB in "
                     f"{seconds:.2f} s, {size / 1e6 / seconds:.0f} MB/s, exit code {code}"
