@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import record_captures
 import tshark
 from generate import ROOT
 from record_captures import LARGEST, readme
@@ -332,6 +333,17 @@ def test_junk_is_flagged_by_tshark_for_our_reasons() -> None:
         flagged[refused] += 1
     assert flagged.keys() >= {"short", "magic", "version", "type", "reserved", "length", "offset"}
     assert flagged.keys() >= {"symbol_size", "spm", "manifest", "request", ""}
+
+
+@pytest.mark.lab
+def test_a_scene_can_be_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_captures, "CAPTURES", tmp_path)
+    record_captures.main(["clean-carousel"])
+    facts = json.loads((tmp_path / "index.json").read_text())["clean-carousel"]
+    for name in ("made", "object", "size", "sha256"):
+        assert facts[name] == INDEX["clean-carousel"][name]
+    out = tmp_path / "out"
+    assert run(["replay", str(tmp_path / "clean-carousel.pcap"), "-o", str(out)]) == 0
 
 
 def test_rates_and_times_of_a_clean_carousel(capsys) -> None:

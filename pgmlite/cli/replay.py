@@ -147,13 +147,15 @@ def replay(
     """
     stop = Stop()
     stop.install()
+    wanted = None if oid is None else parse_oid(oid)
     choice = Choice(
         None if group is None else _address(group),
         port,
+        wanted,
         check_moment("--from", start),
         None if stop_at is None else check_moment("--until", stop_at),
     )
-    config = ReceiverConfig(oid=None if oid is None else parse_oid(oid), naks=not no_nak)
+    config = ReceiverConfig(oid=wanted, naks=not no_nak)
     dropped, late = parse_share(drop), parse_share(reorder)
     capture = Capture(file)
     destination = find_group(capture, choice)

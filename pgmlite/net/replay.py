@@ -76,18 +76,22 @@ class Choice:
     Attributes:
         group: Destination address; None: that of the first valid packet.
         port: Destination port; likewise.
+        oid: Object that this first packet has to be of; None: any.
         start: ns from the first packet of the capture.
         stop: ns from the first packet of the capture; None: to the end.
     """
 
     group: str | None = None
     port: int | None = None
+    oid: int | None = None
     start: int = 0
     stop: int | None = None
 
-    def admits(self, destination: tuple[str, int]) -> bool:
-        """Whether packets to `destination` may count."""
-        return self.group in (None, destination[0]) and self.port in (None, destination[1])
+    def admits(self, destination: tuple[str, int], batch: PacketBatch) -> bool:
+        """Whether `batch` shows that packets to `destination` are those that count."""
+        is_there = self.group in (None, destination[0]) and self.port in (None, destination[1])
+        oids = batch.rows["oid"]
+        return is_there and (self.oid is None or bool((oids == np.uint64(self.oid)).any()))
 
 
 def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
@@ -101,13 +105,13 @@ def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
         for batch in split(datagrams, Counter()):
             if batch.kind is PacketType.NAK:
                 continue  # they go to a repairer, not to a group
-            if choice.admits(datagrams.destination):
+            if choice.admits(datagrams.destination, batch):
                 return datagrams.destination
             if len(others) < SHOWN_RANGES:
                 others[datagrams.destination] = None
     if others:
         names = ", ".join(f"{address} port {port}" for address, port in others)
-        raise ObjectError(f"{capture.path}: no pgmlite packets to that group; there are: {names}")
+        raise ObjectError(f"{capture.path}: no pgmlite packets as asked for; there are: {names}")
     cut = "cut off inside a packet, and " if capture.is_cut else ""
     raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{_why_none(capture)}")
 
