@@ -341,7 +341,7 @@ local function dissect_body(tree, whole)
     tree:add(f["pgmlite.payload"], whole(C.HEADER))
     return nil
   end
-  if is_empty or whole:len() > C.HEADER + C.MAX_CONTROL then return "request" end
+  if is_empty or whole:len() > C.MAX_CONTROL then return "request" end
   local symbol_size = UInt64(whole(6, 2):uint())
   local total = ((whole(24, 8):uint64() + symbol_size - UInt64(1)) / symbol_size):tonumber()
   if kind == TYPE.NCF then

@@ -70,10 +70,10 @@ def reason_of_witness(one: bytes) -> str:
             witness.check(len(body) == witness.SPM_BODY.size + size, "spm")
             witness.Manifest(body[witness.SPM_BODY.size :])
         elif header.type == witness.NAK:
-            witness.check(20 <= len(body) <= 1_232 and body[18:20] == b"\0\0", "request")
+            witness.check(20 <= len(body) <= 1_184 and body[18:20] == b"\0\0", "request")
             witness.parse_request(body[20:], header.symbols)
         elif header.type == witness.NCF:
-            witness.check(len(body) <= 1_232, "request")
+            witness.check(len(body) <= 1_184, "request")
             witness.parse_request(body, header.symbols)
     except witness.Refused as refusal:
         return str(refusal)

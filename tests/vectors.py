@@ -172,6 +172,7 @@ def valid() -> Iterator[tuple[str, bytes]]:
     yield "ncf, bitmap", ncf(SMALL, request([1, 3, 4, 6, 11]), sqn=11)
     yield "ncf, ranges that touch", ncf(SMALL, raw_request(0, 2, pair(0, 2) + pair(2, 3), 2))
     yield "ncf, bitmap with zeros at the end", ncf(SMALL, raw_request(1, 14, b"\xc0\x00", 2))
+    yield "ncf of 1232 bytes", ncf(SMALL, _padded(1_232 - 48))
     yield "nak, two ranges", nak(MANY, [5, 6, 7, 300], sqn=8)
     yield "nak, bitmap", nak(MANY, [100, 102, 103, 105, 110], sqn=8)
     yield "nak, a whole object", nak(SMALL, list(range(16)))
@@ -260,6 +261,11 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     )
 
 
+def _padded(size: int) -> bytes:
+    """Return a request for symbol 0, a bitmap of `size` bytes with its fixed part."""
+    return raw_request(1, 0, b"\x80" + bytes(size - 9), size - 8)
+
+
 def bad_requests() -> Iterator[tuple[str, bytes]]:
     """Yield a name and a request that is wrong for an object of 16 symbols."""
     yield "nothing", b""
@@ -278,7 +284,6 @@ def bad_requests() -> Iterator[tuple[str, bytes]]:
     yield "bitmap without bits", raw_request(1, 0, b"\0\0", 2)
     yield "bitmap without bytes", raw_request(1, 0, b"", 0)
     yield "bitmap past the object", raw_request(1, 9, b"\x01", 1)
-    yield "longer than 1232 bytes", raw_request(1, 0, b"\x80" + bytes(1_232), 1_233)
 
 
 def invalid() -> Iterator[dict[str, Any]]:
@@ -294,6 +299,7 @@ def invalid() -> Iterator[dict[str, Any]]:
     yield later("nak at a receiver", nak(SMALL, [1]), "type")
     for name, body in bad_requests():
         yield later(f"ncf: {name}", ncf(SMALL, body), "request")
+    yield later("ncf of 1233 bytes", ncf(SMALL, _padded(1_233 - 48)), "request")
     other = sample(1_000, 64, 4, "other.bin")
     yield later("another object", other.odata([0], tsi=TSI)[0], "object")
     yield later("another size", packet(4, bytes(64), **header(SMALL, size=1_064)), "object")
@@ -327,6 +333,7 @@ def _at_repairer() -> Iterator[dict[str, Any]]:
     yield case("nak cut behind the nonce", good[:60], "request")
     yield case("nak with its reserved word", _replaced(good, 48 + 18, b"\0\1"), "request")
     fixed = good[: 48 + 20]
+    yield case("nak of 1233 bytes", fixed + _padded(1_233 - 68), "request")
     for name, body in bad_requests():
         yield case(f"nak: {name}", fixed + body, "request")
 

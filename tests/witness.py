@@ -127,7 +127,7 @@ def check_nak(data, tsi, oid, size, nonces):
     check(header.tsi == tsi, "session")
     check((header.oid, header.size) == (oid, size), "object")
     check(body[:8] in [nonce.to_bytes(8) for nonce in nonces], "nonce")
-    check(20 <= len(body) <= 1_232 and body[18:20] == b"\0\0", "request")
+    check(20 <= len(body) <= 1_184 and body[18:20] == b"\0\0", "request")
     return parse_request(body[20:], header.symbols)
 
 
@@ -162,7 +162,7 @@ class Receiver:
             elif header.type == INDEX:
                 self._index(header.offset, body)
             else:
-                check(len(body) <= 1_232, "request")
+                check(len(packet) <= 1_232, "request")
                 parse_request(body, header.symbols)  # valid or not: we never ask
             self._verify()
         except Refused as reason:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from construct import ConstructError
 
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.layout import MAX_CONTROL, NAK_BODY, REQUEST, RequestForm
+from pgmlite.wire.layout import HEADER, MAX_CONTROL, NAK_BODY, REQUEST, RequestForm
 
 Symbols = npt.NDArray[np.int64]
 
@@ -22,6 +22,9 @@ NAK_FIXED_SIZE = 20
 """Bytes of a NAK between the header and the request."""
 
 RANGE_SIZE = 8
+
+MAX_BODY = MAX_CONTROL - HEADER.sizeof()
+"""Bytes of a NAK or an NCF behind the header, at most (spec: REQ-1)."""
 
 MAX_REQUESTED = 65_536
 """Symbols one request may name: a range of eight bytes must not cost a whole object."""
@@ -96,7 +99,7 @@ def _check_length(body: bytes) -> None:
     Raises:
         RefusedPacket: `body` is longer than any that is sent; parsing it would take its time.
     """
-    if len(body) > MAX_CONTROL:
+    if len(body) > MAX_BODY:
         raise RefusedPacket("request", f"{len(body)} bytes")
 
 
