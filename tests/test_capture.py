@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter
 from pathlib import Path
@@ -190,6 +191,9 @@ def test_what_is_no_capture(tmp_path: Path) -> None:
         Capture(tmp_path / "none")
     with pytest.raises(DiskError, match="directory"):
         Capture(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(DiskError, match="no regular file"):
+        Capture(tmp_path / "fifo")
 
 
 @pytest.mark.parametrize("form", [pcap, pcapng])

@@ -130,6 +130,9 @@ class Capture:
 
     def _open(self) -> BinaryIO:
         try:
+            if self.path.is_fifo() or self.path.is_char_device():
+                # A capture is read twice: once to find the session.
+                raise DiskError(f"{self.path}: is no regular file; save the capture first")
             return self.path.open("rb")
         except OSError as error:
             raise DiskError(f"{self.path}: {error.strerror}") from error
