@@ -189,18 +189,25 @@ class Lab(contextlib.ExitStack):
     Addresses on each eth0: S fd01::1 and 10.9.0.1, Ri fd01::1i and 10.9.0.1i.
     """
 
-    def __init__(self, receivers: int = 3, mode: str = "wire", snooping: bool = False) -> None:
+    def __init__(
+        self,
+        receivers: int = 3,
+        mode: str = "wire",
+        snooping: bool = False,
+        prefix: str = "pl",
+    ) -> None:
         """
         Args:
             mode: "wire": datagrams are cut to the MTU before they cross a link, as on Ethernet,
                 and receivers may aggregate; "offload": bursts pass whole.
             snooping: The switch is an MLD and IGMP querier and sends groups to members only.
+            prefix: How the names of its namespaces begin.
         """
         super().__init__()
         self.receivers = [f"R{number}" for number in range(1, receivers + 1)]
         self._wire = mode == "wire"
         self._snooping = snooping
-        self._prefix = f"pl{os.getpid()}-{next(_numbers)}-"
+        self._prefix = f"{prefix}{os.getpid()}-{next(_numbers)}-"
 
     def __enter__(self) -> Self:
         try:

@@ -106,6 +106,7 @@ def test_symbol_sizes(tmp_path, symbol, options):
 
 def test_who_joins_late_gets_the_manifest_of_small_symbols_too(tmp_path):
     # At this rate bursts are segmented, and an SPM is longer than a segment.
+    # spec: PKT-9
     source, place = make_file(tmp_path / "source", 50_000), endpoint()
     with sending(source, place, "--symbol-size", 64) as sender:
         sender.event("progress")
@@ -374,6 +375,7 @@ def test_no_stderr_at_all(tmp_path):
 
 
 def test_two_senders_of_one_file_add_up(tmp_path):
+    # spec: SND-8
     source, place = make_file(tmp_path / "source", BLOCK), endpoint()
     with receiving(tmp_path / "copy", place) as receiver:
         with sending(source, place, rate="4M") as sender:

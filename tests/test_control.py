@@ -57,6 +57,7 @@ class TestManifest:
         assert 0 <= short < manifest.symbol_size
 
     def test_unknown_extensions_are_part_of_the_object_identifier(self) -> None:
+        # spec: MAN-2, MAN-4
         raw = extended((2, b"two"), (0x7FFF, b""))
         parsed = parse_manifest(raw)
         assert parsed.raw == raw
@@ -65,6 +66,7 @@ class TestManifest:
 
     @pytest.mark.parametrize("kind", [0x8000, 0xFFFF])
     def test_unknown_critical_extension_is_refused(self, kind: int) -> None:
+        # spec: VER-4
         with pytest.raises(ObjectError, match="critical"):
             parse_manifest(extended((2, b""), (kind, b"must")))
 
@@ -94,17 +96,20 @@ class TestManifest:
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_refusals_say_what_is_wrong_in_one_line(self, raw: bytes, message: str) -> None:
+        # spec: MAN-3
         with pytest.raises(ObjectError, match=message) as caught:
             parse_manifest(raw)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize("length", range(len(RAW)))
     def test_truncation_is_refused(self, length: int) -> None:
+        # spec: MAN-1
         with pytest.raises(ObjectError):
             parse_manifest(RAW[:length])
 
     @pytest.mark.parametrize("trailing", [b"\0", b"\0\1\0", b"\0\1\0\2x", b"\0\1\0\0\0"])
     def test_trailing_bytes_that_are_no_extension_are_refused(self, trailing: bytes) -> None:
+        # spec: MAN-1
         with pytest.raises(ObjectError):
             parse_manifest(RAW + trailing)
 
@@ -143,6 +148,7 @@ class TestManifest:
 
     @given(st.text(alphabet=st.characters(), max_size=400))
     def test_any_file_name_gives_a_manifest_that_parses(self, file_name: str) -> None:
+        # spec: MAN-5
         manifest = Manifest(64, 1, 0, bytes(32), object_name(file_name))
         assert parse_manifest(manifest.raw) == manifest
 
@@ -163,6 +169,7 @@ class TestSpm:
 
     @given(st.data())
     def test_every_other_length_is_refused(self, data: st.DataObject) -> None:
+        # spec: MAN-6
         body = spm_body(RAW)
         cut_at = data.draw(st.integers(0, len(body) - 1))
         for broken in (body[:cut_at], body + bytes(1 + cut_at)):

@@ -94,6 +94,7 @@ def test_a_cycle_is_the_file(send_loop, sample, config):
 
 
 def test_a_link_that_is_down_is_warned_of_once(send_loop):
+    # spec: SND-10
     sock = FakeSenderSocket(*[errno.ENETUNREACH] * 3)
     loop = send_loop(sock, cycles=5, max_burst=8, unpaced_bursts=1)
     loop.run()
@@ -233,6 +234,7 @@ def test_receiving_is_stopped_by_a_signal(receive_loop):
 
 
 def test_silence_makes_it_join_anew_and_says_once_why_not(receive_loop, monkeypatch):
+    # spec: NET-7
     monkeypatch.setattr(driver, "REJOIN_AFTER", 20 * MS)
     loop = receive_loop()
     loop._stop = Until(lambda: len(loop._socket.rejoins) > 4)

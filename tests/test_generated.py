@@ -4,32 +4,22 @@ import re
 from itertools import islice
 from pathlib import Path
 
+import generate
 import pytest
-from builders import Scripted, encode, play
+import vectors
+from builders import Scripted, encode, packet, play
+from requirements import CLAUSE, cited, untested
 
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.sender import Sender
-from pgmlite.wire.control import Manifest, digest
-from pgmlite.wire.derive import STRUCTS, fill_tables
+from pgmlite.wire.control import Manifest, Spm, digest
+from pgmlite.wire.derive import STRUCTS, fields
+from pgmlite.wire.layout import VERSION, PacketType
+from pgmlite.wire.request import build_nak
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "spec" / "protocol.md"
-
-CLAUSE = r"[A-Z]{2,4}-\d+"
-CITATION = re.compile(rf"spec: ({CLAUSE}(?:(?:, | and | to ){CLAUSE})*)")
-
-
-def cited(text: str) -> set[str]:
-    """Return the ids that `text` cites; ``A-1 to A-3`` cites all three."""
-    found = set()
-    for citation in CITATION.findall(text):
-        for part in re.split(r", | and ", citation):
-            first, _, last = part.partition(" to ")
-            series, number = first.split("-")
-            stop = int(last.split("-")[1]) if last else int(number)
-            found |= {f"{series}-{n}" for n in range(int(number), stop + 1)}
-    return found
 
 
 def test_citations_are_understood() -> None:
@@ -39,9 +29,11 @@ def test_citations_are_understood() -> None:
     }
 
 
-def test_tables_are_those_of_the_declaration() -> None:
-    text = SPEC.read_text()
-    assert fill_tables(text) == text
+@pytest.mark.parametrize(
+    ("path", "text"), [pytest.param(*made, id=made[0].name) for made in generate.files()]
+)
+def test_what_is_generated_is_up_to_date(path: Path, text: str) -> None:
+    assert path.read_text() == text, "run: python tests/generate.py"
 
 
 @pytest.mark.parametrize("name", STRUCTS)
@@ -61,6 +53,21 @@ def test_cited_clauses_are_defined(path: Path) -> None:
 def test_clauses_are_defined_once() -> None:
     defined = re.findall(rf"\*\*({CLAUSE})\*\*", SPEC.read_text())
     assert sorted(defined) == sorted(set(defined))
+
+
+def test_every_requirement_has_a_test() -> None:
+    assert untested() == []
+
+
+def test_format_of_version_1_is_fixed() -> None:
+    """Whoever changes a field's place or size changes the version, and this number with it."""
+    # spec: VER-5
+    layout = [
+        (name, field.name, field.offset, field.size)
+        for name, struct in STRUCTS.items()
+        for field in fields(struct)
+    ]
+    assert (VERSION, digest(repr(layout).encode()).hex()[:16]) == (1, "618ae0c9ad7355f5")
 
 
 def octets_of(text: str) -> bytes:
@@ -86,3 +93,31 @@ def test_worked_example_is_what_a_sender_sends() -> None:
     assert f"`{manifest.oid:016x}`" in rest
     empty = Manifest(1_404, 1_024, 0, digest(b""), "empty")
     assert f"`{empty.oid:016x}`" in rest
+
+
+def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
+    # spec: REQ-1, PKT-12
+    _, _, rest = SPEC.read_text().partition("### 3.6 NAKs")
+    example = octets_of(rest.partition("\n### 3.7")[0])
+    manifest = vectors.sample(3_000, 1_404, 1_024, "example.bin").manifest
+    header = {"symbol_size": 1_404, "tsi": vectors.TSI, "oid": manifest.oid, "size": 3_000}
+    spm = Spm(SECOND, 0, 0, 0, b"", **vectors.REPAIR_FIELDS).build()
+    asked = vectors.request([1])
+    nak = build_nak(vectors.NONCE, 1_010_000_000, 0.2, asked)
+    assert example == b"".join(
+        [
+            vectors.request([5, 6, 7, 300]),
+            vectors.request([100, 102, 103, 105, 110]),
+            spm[24:38],
+            packet(PacketType.NAK, nak, **header, sqn=2),
+            packet(PacketType.NCF, asked, **header, sqn=3),
+        ]
+    )
+
+
+def test_example_of_two_blocks() -> None:
+    # spec: OBJ-1, OBJ-3, MAN-2
+    text = SPEC.read_text()
+    of = vectors.sample(3_000, 1_404, 2, "example.bin")
+    assert (of.manifest.blocks, len(of.index)) == (2, 64)
+    assert f"`{of.manifest.index_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text

@@ -105,6 +105,7 @@ def hostile_packets(sample: Sample) -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("when", ["first", "later"])
 def test_no_single_packet_does_harm(tmp_path, sample, place, stranger, when):
     """All of them, before the receiver knows its object and when it does."""
+    # spec: PKT-5
     hostile = hostile_packets(sample)
     if when == "first":
         # Nobody can know yet which object is the right one: whoever is announced first wins.

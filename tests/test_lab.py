@@ -274,6 +274,7 @@ def test_receiver_notices_that_the_sender_has_another_file(tmp_path: Path) -> No
 
 
 def test_receiver_leaves_the_group_as_soon_as_it_is_done(tmp_path: Path) -> None:
+    # spec: RCV-7
     source = random_file(tmp_path / "source", 8)
     look = "{ ip maddr show dev eth0; ss -uanH; }"
     after = tmp_path / "after"

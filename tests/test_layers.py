@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "sim": {"core", "wire", "errors"},
     "cli": {"net", "sim", "core", "wire", "errors", ""},
     "__main__": {"cli"},
+    "scapy": {"wire", "errors"},
     "": set(),
 }
 """Ring -> the other rings that it may import; "" is the package's own ``__init__``."""

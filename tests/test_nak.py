@@ -35,6 +35,7 @@ OTHER = (("R", 0), 2, 0)
 
 class TestLoss:
     def test_a_gap_is_a_loss_after_three_later_packets(self) -> None:
+        # spec: NAK-1
         machine = Asking()
         machine.hear(range(42), lost=[39])
         assert machine.machine.deadline is None
@@ -102,6 +103,7 @@ class TestLoss:
         assert set(asked) == {3_997, 3_999}
 
     def test_what_went_by_before_we_joined_was_not_lost(self) -> None:
+        # spec: NAK-2
         machine = Asking()
         machine.hear(range(2_013, 2_060), lost=[2_030])
         assert machine.asked() == [2_030]
@@ -201,6 +203,7 @@ class TestCycle:
         assert max(waits) > 0.9
 
     def test_what_is_lost_later_is_asked_for_later(self) -> None:
+        # spec: NAK-3
         machine = Asking(100, block=50, carousel_margin=0.0)
         machine.hear(range(53), lost=[25], step=1)
         machine.settle()
@@ -235,6 +238,7 @@ class TestCycle:
         assert set(machine.asked(20 * GRTT)) == {22, 35}
 
     def test_every_way_of_the_table_is_gone_and_no_other(self) -> None:
+        # spec: NAK-3
         gone: set[tuple[State, Event]] = set()
 
         class Recording(NakMachine):
@@ -267,6 +271,7 @@ class TestCycle:
 
 class TestSuppression:
     def test_an_ncf_that_covers_all_silences(self) -> None:
+        # spec: NAK-5
         machine = Asking()
         machine.hear(range(64), lost=[25, 30])
         machine.settle()
@@ -340,6 +345,7 @@ class TestRetries:
         return asks
 
     def test_nobody_answers_and_life_returns(self) -> None:
+        # spec: NAK-10
         machine = Asking(20_000)
         machine.hear(range(64), lost=[25])
         asks = self.follow(machine, 64, 2_000)
@@ -359,6 +365,7 @@ class TestRetries:
         assert 2_055 in asked
 
     def test_data_that_never_come_end_the_cycle_and_kill_nobody(self) -> None:
+        # spec: NAK-13
         machine = Asking()
         machine.hear(range(64), lost=[25])
         asked = 0
@@ -373,6 +380,7 @@ class TestRetries:
         assert machine.machine.counters.naks_sent > asked, "the repairer counts as dead"
 
     def test_what_is_further_back_in_the_queue_is_waited_for(self) -> None:
+        # spec: NAK-13
         machine = Asking()
         machine.hear(range(64), lost=[25])
         machine.next_ask(LONGEST)
@@ -384,6 +392,7 @@ class TestRetries:
 
     @pytest.mark.parametrize("silent", [100 * MS, SECOND])
     def test_nothing_is_asked_while_nothing_is_heard(self, silent: int) -> None:
+        # spec: NAK-8
         machine = Asking()
         machine.hear(range(64), lost=[25])
         machine.now += silent
@@ -402,6 +411,7 @@ class TestRetries:
 class TestCarouselFirst:
     def test_what_comes_round_sooner_is_not_asked_for(self) -> None:
         # A cycle of 36 ms, and the first repair is expected after 33 ms and half of that.
+        # spec: NAK-7
         rng = Random(2)
         machine = Asking(120)
         for _ in range(10):
@@ -452,6 +462,7 @@ class TestCarouselFirst:
     def test_who_lost_most_of_a_block_keeps_quiet(
         self, block: int, lost: int, is_asked: bool
     ) -> None:
+        # spec: NAK-6
         machine = Asking(block=block)
         machine.hear(range(2 * block + 5), lost=range(block, block + lost))
         assert machine.asked() == (list(range(block, block + lost)) if is_asked else [])
@@ -459,6 +470,7 @@ class TestCarouselFirst:
 
 class TestPacket:
     def test_what_a_nak_says(self) -> None:
+        # spec: PKT-12, NAK-12
         receiver = Listening(SAMPLE)
         receiver.spm(nonce=5, timestamp=1_000)
         receiver.hear(range(50))
@@ -492,6 +504,7 @@ class TestPacket:
         assert asked == spread[: len(asked)]
 
     def test_no_nak_means_silence_and_repairs_are_used(self) -> None:
+        # spec: RCV-14
         receiver = Listening(SAMPLE, naks=False)
         receiver.spm()
         receiver.hear(range(200), lost=range(30, 200, 25))
@@ -521,6 +534,7 @@ class TestWhomToAsk:
 
     @pytest.mark.parametrize("share", [5, 50, 99, 100, 255])
     def test_nobody_on_the_word_of_an_spm(self, share: int) -> None:
+        # spec: NAK-9
         receiver = Listening(SAMPLE)
         for first in range(0, 700, 70):
             receiver.spm(repair_port=0)
@@ -557,6 +571,7 @@ class TestWhomToAsk:
         assert self.lose(receiver, 0) == []
 
     def test_who_we_were_told_of_comes_before_the_sender(self) -> None:
+        # spec: NAK-11
         receiver = Listening(SAMPLE, repairers=frozenset({("R", 9)}))
         receiver.spm()
         assert self.lose(receiver, 0) == ["S"] * len(receiver.naks)

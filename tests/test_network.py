@@ -272,6 +272,7 @@ class TestComingAndGoing:
         assert network.now == 100 * CYCLE
 
     def test_an_empty_object_arrives(self) -> None:
+        # spec: OBJ-4
         empty, network = make_object(0), Network(11)
         node = add_receiver(network)
         network.add("sender", make_sender(empty))

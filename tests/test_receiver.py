@@ -39,6 +39,7 @@ def announced(sample: Sample = ONE, **config: int) -> Drive:
 
 class TestTaking:
     def test_data_is_stored_before_the_manifest_comes(self) -> None:
+        # spec: RCV-1
         drive = Drive()
         prepare, store = drive.give(ONE.odata([3, 4, 5]))
         assert prepare == Prepare(ONE.manifest.size, 64)
@@ -100,6 +101,7 @@ class TestTaking:
     @pytest.mark.parametrize("order", ["sio", "soi", "osi", "isoi", "iosi", "oisi"])
     def test_completes_as_soon_as_all_three_are_there(self, order: str) -> None:
         # The index can't be placed before the manifest is there: it has to come again.
+        # spec: RCV-12
         parts = {"s": [ONE.spm()], "i": ONE.index_pieces(), "o": ONE.all_odata()}
         drive = Drive()
         for letter in order:
@@ -121,6 +123,7 @@ class TestTaking:
         assert drive.machine.counters.duplicates == 2
 
     def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
+        # spec: RCV-12
         empty = make_object(0)
         drive = Drive(disk=b"left over")
         assert kinds(drive.give([empty.spm()])) == [Prepare, Adopted, Complete]
@@ -130,6 +133,7 @@ class TestTaking:
         assert drive.give([ONE.spm(sqn=8), ONE.spm(sqn=9)]) == []
 
     def test_few_blocks_are_verified_at_a_time(self) -> None:
+        # spec: RCV-11
         drive = Drive(resume_blocks=2)
         drive.give([ONE.spm(), *ONE.all_odata(), *ONE.index_pieces()[:-1]])
         machine = drive.machine
@@ -145,6 +149,7 @@ class TestTaking:
 
 class TestVerifying:
     def test_a_damaged_block_is_fetched_again(self) -> None:
+        # spec: RCV-6
         drive = announced()
         forged = ONE.odata([10])[0][:-1] + b"!"
         drive.give([forged])
@@ -159,6 +164,7 @@ class TestVerifying:
         assert Counter(kinds(drive.seen))[Damaged] == 1
 
     def test_stored_bytes_are_never_replaced(self) -> None:
+        # spec: RCV-10
         drive = announced()
         drive.give(ONE.odata(range(8)))
         forged = [one[:-1] + b"!" for one in ONE.odata(range(8))]
@@ -168,6 +174,7 @@ class TestVerifying:
         assert drive.store.data == ONE.data
 
     def test_an_index_that_does_not_verify_is_collected_anew(self) -> None:
+        # spec: IDX-1
         drive = Drive()
         first, *others = ONE.index_pieces()
         drive.give([ONE.spm(), *ONE.all_odata(), first[:-1] + b"!", *others])
@@ -177,6 +184,7 @@ class TestVerifying:
         assert drive.is_complete
 
     def test_pieces_that_fit_no_place_are_left_aside(self) -> None:
+        # spec: IDX-2
         drive = Drive()
         short = packet(PacketType.INDEX, b"x", **ONE.fields)
         beyond = packet(PacketType.INDEX, bytes(64), **(ONE.fields | {"offset": 64 << 40}))
@@ -218,6 +226,7 @@ class TestRefusing:
         assert drive.machine.state is state
 
     def test_another_manifest_for_the_oid_in_hand(self) -> None:
+        # spec: RCV-3
         drive = announced()
         body = spm_body(OTHER.manifest.raw)
         assert drive.give([packet(PacketType.SPM, body, **ONE.fields), ONE.spm(size=64)]) == []
@@ -225,6 +234,7 @@ class TestRefusing:
         assert drive.machine.manifest == ONE.manifest
 
     def test_packets_of_other_objects(self) -> None:
+        # spec: RCV-5
         drive = announced()
         foreign = [*OTHER.all_odata()[:-1], *OTHER.index_pieces()[:1], OTHER.spm()]
         assert drive.give([*foreign, *ONE.odata([0], size=10_000)]) == []
@@ -251,6 +261,7 @@ class TestRefusing:
         ],
     )
     def test_too_large_objects(self, limits: dict[str, int], size: int, block_symbols: int) -> None:
+        # spec: RCV-2
         manifest = Manifest(64, block_symbols, size, bytes(32), "huge")
         fields = {"symbol_size": 64, "size": size, "oid": manifest.oid}
         drive = Drive(**limits)
@@ -300,6 +311,7 @@ class TestSwitching:
         assert drive.is_complete
 
     def test_another_object_waits_for_silence(self) -> None:
+        # spec: RCV-4
         drive = announced()
         drive.give(ONE.odata([0]), now=10 * SECOND)
         assert drive.give([OTHER.spm()], now=15 * SECOND - 1) == []
@@ -347,6 +359,7 @@ class TestResuming:
 
     @pytest.mark.parametrize("held", [1, 511, 512, 513, 2_559])
     def test_a_part_is_used_by_whole_blocks(self, held: int) -> None:
+        # spec: RCV-8
         drive = Drive(disk=ONE.data[:held])
         drive.give([ONE.spm(), *ONE.index_pieces()])
         assert drive.machine.progress == (held // 512 * 8, 43)
@@ -362,6 +375,7 @@ class TestResuming:
 
 class TestCounting:
     def test_loss_is_counted_by_source_session_and_channel(self) -> None:
+        # spec: RCV-9
         drive = announced()
         for source, tsi, channel in [("a", 1, 0), ("b", 1, 0), ("a", 2, 0), ("a", 1, 1)]:
             fields = {"tsi": tsi, "channel": channel}
@@ -378,6 +392,7 @@ class TestCounting:
         assert drive.machine.lost == 2 * 2
 
     def test_strangers_cannot_grow_the_table_of_senders(self) -> None:
+        # spec: RCV-13
         drive = announced(max_senders=5)
         for number in range(100):
             drive.give(ONE.odata([0], sqn=1), source=f"sender {number}")

@@ -182,12 +182,14 @@ class TestComingAndGoing:
     CYCLE = 3_000 * PACKET_TIME * 10
 
     def test_a_repairer_of_its_own_repairs(self) -> None:
+        # spec: REP-8
         group, receivers, (repairer,) = self.with_repairers(1)
         end = group.run_until_complete(receivers, limit=5 * self.CYCLE)
         assert end < 1.3 * self.CYCLE
         assert repairer.machine.repairs.counters.rdata >= 0.9 * 3_000 * (em_nofec(0.03, 4) - 1)
 
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
+        # spec: NAK-14
         group, receivers, (repairer,) = self.with_repairers(1)
         group.network.run(self.CYCLE // 2)
         assert repairer.machine.repairs.counters.rdata > 0

@@ -46,6 +46,7 @@ def alone(**config: Any) -> Answering:
 
 class TestAnswer:
     def test_an_ncf_at_once_and_the_repairs_next(self) -> None:
+        # spec: REP-3
         sender = Answering(SAMPLE)
         sender.run(20 * MS)
         before = sender.last_sqn
@@ -62,6 +63,7 @@ class TestAnswer:
         assert (counters.naks_received, counters.ncfs_sent, counters.rdata) == (1, 1, 3)
 
     def test_each_symbol_once_whoever_asks(self) -> None:
+        # spec: REP-4
         sender = Answering(SAMPLE)
         sender.run(20 * MS)
         confirmed = []
@@ -73,6 +75,7 @@ class TestAnswer:
         assert symbols_sent(sent, RDATA, SAMPLE) == [1_000, 1_001, 1_002]
 
     def test_first_come_first_served(self) -> None:
+        # spec: REP-10
         sender = alone()
         sender.ask(range(2_000, 2_100))
         sender.ask(range(1_000, 1_100))
@@ -104,6 +107,7 @@ class TestRefusals:
         ],
     )
     def test_header_and_nonce(self, reason: str, fields: dict[str, int]) -> None:
+        # spec: REP-2
         sender = Answering(SAMPLE)
         self.refuse(sender, sender.ask(2_000, **fields), reason)
 
@@ -130,6 +134,7 @@ class TestRefusals:
         assert sender.queue.counters.naks_received == 0
 
     def test_a_nonce_is_good_for_three_lifetimes_and_stale_then(self) -> None:
+        # spec: REP-6
         sender = alone()
         first = sender.nonce
         for life in range(5):
@@ -140,6 +145,7 @@ class TestRefusals:
         assert len({spm.nonce for spm in sender.spms}) == 5
 
     def test_budget_of_one_source(self) -> None:
+        # spec: REP-9
         sender = alone()
         limit = int(DEFAULT.source_naks_per_second)
         for number in range(limit + 50):
@@ -175,6 +181,7 @@ class TestRefusals:
         assert sender.queue.waiting == 1_100
 
     def test_a_full_queue_confirms_no_more_than_it_takes(self) -> None:
+        # spec: REP-9
         sender = alone(max_waiting=100)
         (ncf,) = sender.ask(range(1_000, 1_250))
         assert symbols_sent([ncf], NCF, SAMPLE) == list(range(1_000, 1_100))
@@ -197,6 +204,7 @@ class TestNotQueued:
     def test_what_was_sent_after_all_that_the_asker_saw(
         self, kind: PacketType, first_sqn: int
     ) -> None:
+        # spec: REP-4
         sender = Answering(SAMPLE, rng=Scripted(sqn=first_sqn))
         sender.run(10 * MS)
         sender.ask(range(2_000, 2_040))
@@ -215,6 +223,7 @@ class TestNotQueued:
         assert self.queued(sender, 2_000, sqn=(sender.last_sqn + 500) % (1 << 32)) == [2_000]
 
     def test_what_was_repaired_within_one_round_trip(self) -> None:
+        # spec: REP-4
         sender = alone()
         assert self.queued(sender, 2_000) == [2_000]
         sender.run(5 * MS)
@@ -227,6 +236,7 @@ class TestNotQueued:
 
     @pytest.mark.parametrize("kind", [RDATA, NCF])
     def test_what_another_repairer_repairs(self, kind: PacketType) -> None:
+        # spec: REP-7
         sender = alone()
         heard = {RDATA: rdata_packets, NCF: lambda *a, **k: [ncf_packet(*a, **k)]}[kind]
         sender.give(*heard(SAMPLE, [2_000, 2_001], **OTHER))
@@ -259,6 +269,7 @@ class TestNotQueued:
 
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
     def test_what_the_carousel_sends_before_the_queue_is_through(self, share: float) -> None:
+        # spec: REP-5
         sender = Answering(SAMPLE, repair=RepairConfig(port=9, share=share))
         sender.run(50 * MS)
         head = symbols_sent([sender.sent[-1][1]], ODATA, SAMPLE)[-1] + 1
@@ -284,6 +295,7 @@ class TestNotQueued:
 class TestShares:
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
     def test_the_carousel_keeps_its_part_in_every_window(self, share: float) -> None:
+        # spec: REP-5
         repair = RepairConfig(port=9, share=share, grtt_min=1, grtt_start=1)
         sender = Answering(SAMPLE, repair=repair, spm_min=SECOND)
         rng, kinds = Random(1), []
@@ -307,6 +319,7 @@ class TestShares:
 
     @pytest.mark.parametrize("carousel", [True, False])
     def test_ncfs_keep_to_their_share_and_are_joined(self, carousel: bool) -> None:
+        # spec: REP-3
         sender = Answering(SAMPLE, carousel=carousel, spm_min=SECOND)
         sender.run(10 * MS)
         start, wanted, ncfs = sender.now, [], []
@@ -359,6 +372,7 @@ class TestGroup:
         assert sender.queue.grtt == 5 * MS
 
     def test_up_at_once_and_down_slowly(self) -> None:
+        # spec: REP-6
         sender = alone()
         sender.run(SECOND)
         self.answer(sender, 5 * MS)
@@ -424,6 +438,7 @@ class TestGroup:
         assert sender.spms[-1].gsize == quantise_gsize(300)
 
     def test_what_spms_say(self) -> None:
+        # spec: REP-6
         repair = RepairConfig(port=77, share=0.3, backoff_factor=4)
         for carousel, share in ((True, 30), (False, 100)):
             spm = Answering(SAMPLE, repair=repair, carousel=carousel).spms[0]
@@ -448,6 +463,7 @@ class TestEnding:
         assert ended == pytest.approx(self.CYCLE, rel=0.02)
 
     def test_answers_for_a_while_after_the_last_cycle_and_after_every_repair(self) -> None:
+        # spec: SND-9
         sender = Answering(SAMPLE, rate=self.RATE, cycles=1, spm_min=100 * MS, spm_max=100 * MS)
         end = int(1.05 * self.CYCLE)
         sender.run(end)
@@ -475,6 +491,7 @@ class TestEnding:
 
 class TestWhatItHears:
     def test_a_sender_with_a_carousel_goes_its_own_way(self) -> None:
+        # spec: REP-1
         sender = Answering(SAMPLE)
         sender.run(50 * MS)
         sender.give(*SAMPLE.odata(range(3_000, 3_010), **OTHER), source=("b", 1))
@@ -505,6 +522,7 @@ class TestWhatItHears:
 
 class TestBounds:
     def test_ten_thousand_sources(self) -> None:
+        # spec: REP-9
         sender = alone(naks_per_second=1e9)
         nak = nak_packet(SAMPLE, [2_000], nonce=sender.nonce, tsi=sender.machine.tsi)
         for number in range(10_000):

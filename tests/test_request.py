@@ -137,6 +137,7 @@ class TestBuilding:
     @example(symbols_of(0, 63), 16)
     @example(symbols_of(0, LARGEST - 1), 24)
     def test_names_as_many_as_fit_lowest_first(self, symbols: np.ndarray, limit: int) -> None:
+        # spec: REQ-1
         body, count = build_request(symbols, limit)
         assert len(body) <= limit
         assert parse_request(body, LARGEST).tolist() == symbols[:count].tolist()
@@ -187,6 +188,7 @@ class TestHostileRequests:
     @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
     @pytest.mark.parametrize("extra", [1, 8, 500])
     def test_trailing_bytes(self, body: bytes, extra: int) -> None:
+        # spec: PKT-1
         self.refuse(body + bytes(extra))
 
     @pytest.mark.parametrize("form", [2, 3, 128, 255])
@@ -196,6 +198,7 @@ class TestHostileRequests:
 
     @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
     def test_reserved_flags(self, body: bytes) -> None:
+        # spec: REQ-4
         for bit in range(8):
             self.refuse(body[:1] + bytes([1 << bit]) + body[2:])
 
@@ -224,6 +227,7 @@ class TestHostileRequests:
         ],
     )
     def test_contents(self, body: bytes) -> None:
+        # spec: REQ-2
         self.refuse(body)
 
     def test_bits_past_the_object_may_be_zero(self) -> None:
@@ -249,6 +253,7 @@ class TestHostileRequests:
         ],
     )
     def test_too_many_symbols_cost_no_memory(self, body: bytes) -> None:
+        # spec: REQ-3
         tracemalloc.start()
         try:
             self.refuse(body, LARGEST)
@@ -395,6 +400,7 @@ class TestBackOff:
     @pytest.mark.parametrize("gsize", [10, 50, 10_000, 5 * 10**8])
     def test_distribution(self, gsize: int) -> None:
         # F(t) = (e^(Lt/T) - 1) / (e^L - 1), RFC 5401 section 3.2.2
+        # spec: NAK-4
         shape = math.log(gsize) + 1
         rng, count = Random(5), 20_000
         drawn = sorted(draw_backoff(rng, self.LONGEST, gsize) for _ in range(count))

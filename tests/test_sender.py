@@ -41,6 +41,7 @@ def symbols(sender: Sender, **limits: Any) -> list[int]:
 
 class TestPackets:
     def test_every_header_names_session_and_object(self) -> None:
+        # spec: PKT-7
         sample = make_object(10_000)
         sender = make_sender(sample, rng=Scripted(sqn=5), cycles=2)
         packets = [one for _, _, burst in bursts(sender) for one in encode(burst, sample.data)]
@@ -73,11 +74,13 @@ class TestPackets:
 
     @given(st.integers(0, (1 << 32) - 1) | st.integers((1 << 32) - 300, (1 << 32) - 1))
     def test_sqn_counts_every_packet_and_wraps(self, first: int) -> None:
+        # spec: PKT-6
         sender = make_sender(make_object(20_000), rng=Scripted(sqn=first), rate=50_000_000)
         sqns = [n for _, _, b in bursts(sender, packets=700) for n in b.rows["sqn"].tolist()]
         assert sqns == [(first + n) % (1 << 32) for n in range(len(sqns))]
 
     def test_spm_says_what_the_session_does(self) -> None:
+        # spec: PKT-8, PKT-10, PKT-11
         sample = make_object(64 * 2_000)
         sender = make_sender(sample, rate=2_000_000, start=64 * 100)
         head = 100
@@ -98,6 +101,7 @@ class TestPackets:
         assert parse_spm(bytes(burst.payload)).rate == 0
 
     def test_another_start_is_another_session(self) -> None:
+        # spec: SND-1
         sample = make_object(100)
         assert make_sender(sample).tsi == make_sender(sample).tsi
         assert make_sender(sample, rng=Scripted(tsi=1)).tsi == 1
@@ -114,6 +118,7 @@ class TestOrder:
     def test_every_symbol_once_a_cycle_from_any_start(
         self, size: int, start: int, burst: int, cycles: int, rate: int | None
     ) -> None:
+        # spec: SND-6
         start %= size
         sample = make_object(size)
         sender = make_sender(sample, start=start, max_burst=burst, cycles=cycles, rate=rate)
@@ -136,6 +141,7 @@ class TestOrder:
                 assert length % 64 == 0 or offset + length == size
 
     def test_starts_with_spm_and_index(self) -> None:
+        # spec: SND-5
         kinds = [kind for _, kind, _ in islice(bursts(make_sender(make_object(5_000))), 3)]
         assert kinds == [SPM, INDEX, ODATA]
 
@@ -156,6 +162,7 @@ class TestSpm:
     @pytest.mark.parametrize("rate", [MIN_RATE, 64_000, 1_000_000, 100_000_000, None])
     @pytest.mark.parametrize("size", [0, 50_000])
     def test_comes_at_least_every_second(self, rate: int | None, size: int) -> None:
+        # spec: SND-5
         sample = make_object(size, symbol_size=1_404, name="n" * 255)
         sender = make_sender(sample, rate=rate)
         times, longest = [], 0
@@ -198,6 +205,7 @@ class TestIndex:
         ]
 
     def test_takes_a_hundredth_where_a_cycle_is_long(self) -> None:
+        # spec: SND-4
         sample = make_object(64 * 20_000, block_symbols=100)
         kinds = Counter(kind for kind, _ in self.kinds(sample, 20_000_000, 5))
         assert kinds[INDEX] / kinds[ODATA] == pytest.approx(0.01, rel=0.02)
@@ -217,6 +225,7 @@ class TestIndex:
 
     @pytest.mark.parametrize("block_symbols", [1, 8])
     def test_comes_once_an_spm_where_a_cycle_is_short(self, block_symbols: int) -> None:
+        # spec: SND-4
         sample = make_object(64 * 100, block_symbols=block_symbols)
         passes: list[list[int]] = []
         for kind, offset in self.kinds(sample, 10_000_000, 2):
@@ -232,6 +241,7 @@ class TestIndex:
 class TestEnd:
     @pytest.mark.parametrize("size", [0, 1, 5_000])
     def test_after_its_cycles(self, size: int) -> None:
+        # spec: SND-9
         sender = make_sender(make_object(size), cycles=2)
         sender.start(0)
         actions = [action for _, action in play(sender)]
@@ -274,6 +284,7 @@ class TestContract:
         assert sender.counters.packets < 50 * 44
 
     def test_nothing_it_hears_changes_anything(self) -> None:
+        # spec: SND-2
         sample = make_object(5_000)
         deaf, hearing = (make_sender(sample, cycles=1) for _ in range(2))
         noise = batches([sample.spm(), *sample.all_odata()])
@@ -285,6 +296,7 @@ class TestContract:
 
     @given(st.integers(MIN_RATE, 10**9), st.integers(1, 5_000))
     def test_rate_is_kept(self, rate: int, size: int) -> None:
+        # spec: SND-3
         sample = make_object(size)
         sender = make_sender(sample, rate=rate)
         bits = np.array(

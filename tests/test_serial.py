@@ -89,6 +89,7 @@ class TestArithmetic:
         ],
     )
     def test_distance(self, sqn: int, other: int, ahead: int) -> None:
+        # spec: PKT-6
         assert distance(sqn, other) == ahead
 
     @given(SQNS, st.integers(-HALF, HALF - 1))
@@ -145,6 +146,7 @@ class TestSequenceTracker:
 
     @pytest.mark.parametrize(("behind", "is_late"), [(WINDOW - 1, True), (WINDOW, False)])
     def test_the_window_ends(self, behind: int, is_late: bool) -> None:
+        # spec: RCV-9
         tracker = SequenceTracker(0)
         tracker.update(sqns([0]))
         tracker.update(sqns([2 * WINDOW]))

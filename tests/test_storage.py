@@ -57,6 +57,7 @@ def octets(data: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 512, 513, 8 * 512, 8 * 512 + 7])
 def test_describe_equals_a_plain_computation(tmp_path, size):
+    # spec: OBJ-1, OBJ-3
     expected = make_object(size, symbol_size=64, block_symbols=8, name="source")
     path = tmp_path / "source"
     path.write_bytes(expected.data)
@@ -140,6 +141,7 @@ def test_unreadable_source(open_folder):
 
 
 def test_a_source_that_changes_while_it_is_sent(tmp_path):
+    # spec: SND-7
     source = make_file(tmp_path / "source", BLOCK)
     with sending(source, endpoint(), rate="1M") as sender:
         sender.event("start")
@@ -278,6 +280,7 @@ def test_prepare_forgets_what_lies_past_the_end(tmp_path):
 
 
 def test_nothing_is_published_before_its_time(tmp_path):
+    # spec: RCV-7
     output = tmp_path / "out"
     output.write_text("before")
     part = PartFile(output)
@@ -308,6 +311,7 @@ def test_a_privilege_is_not_passed_on(tmp_path):
 
 
 def test_one_receiver_an_output(tmp_path, monkeypatch, capsys):
+    # spec: RCV-15
     output = tmp_path / "out"
     with receiving(output, endpoint()) as receiver:
         receiver.event("start")
@@ -402,6 +406,7 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
 
 @pytest.mark.lab
 def test_disk_too_small_from_the_start(tmp_path):
+    # spec: RCV-15
     source, place = make_file(tmp_path / "source", 3 * BLOCK), endpoint()
     with disk(tmp_path / "disk", "size=2m") as folder, sending(source, place):
         output = folder / "out"

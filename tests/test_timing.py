@@ -35,6 +35,7 @@ def test_rate_holds_in_every_window_and_at_every_instant(
     rate: int, packet: int, limit: int, seed: int
 ) -> None:
     # All in bits times SECOND, so that nothing is rounded here.
+    # spec: SND-3
     pacer = Pacer(rate, 0)
     at_once = max(8 * packet * SECOND, rate * MS)
     depth = max(8 * packet * SECOND, rate * MS // 2) + rate * MS // 2

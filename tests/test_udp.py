@@ -126,6 +126,7 @@ def test_interface_without_the_family(tmp_path, monkeypatch, capsys, verb, group
     [([], "no interface is up"), (["a0", "b0"], "choose with -i from a0, b0")],
 )
 def test_interface_that_can_not_be_guessed(monkeypatch, names, expected):
+    # spec: NET-1
     stats = SimpleNamespace(isup=True, flags="up,broadcast,running,multicast", mtu=1_500)
     loop = SimpleNamespace(isup=True, flags="up,loopback,running,multicast", mtu=65_536)
     down = SimpleNamespace(isup=False, flags="broadcast,multicast", mtu=1_500)
@@ -153,6 +154,7 @@ def test_a_port_that_somebody_else_owns(tmp_path, monkeypatch, capsys, place):
 
 
 def test_several_receivers_share_a_group(place, sender):
+    # spec: NET-5
     first, second = ReceiverSocket(place.channel), ReceiverSocket(place.channel)
     packets = make_packets(3)
     sender.send(make_pieces(packets), STRIDE)
@@ -162,6 +164,7 @@ def test_several_receivers_share_a_group(place, sender):
 
 
 def test_groups_on_one_port_do_not_mix(place):
+    # spec: NET-5
     other = Endpoint(endpoint().group, place.port)
     ends = [(SenderSocket(p.channel, hops=1), ReceiverSocket(p.channel)) for p in (place, other)]
     for number, (sender, _) in enumerate(ends):
@@ -249,6 +252,7 @@ def test_rejoin_is_tried_again_if_the_new_interface_was_not_ready(monkeypatch, p
 
 
 def test_kernel_drops_are_counted(place, receiver):
+    # spec: NET-6
     receiver._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     with raw_sender(place) as sock:
         for _ in range(200):
@@ -295,6 +299,7 @@ def test_stride_and_drops_come_from_the_control_data(receiver):
 @pytest.mark.parametrize("segmentation", [True, False])
 @pytest.mark.parametrize(("count", "last"), [(1, STRIDE), (5, STRIDE), (5, 60), (64, 49)])
 def test_packets_arrive_as_they_were_given(place, sender, receiver, segmentation, count, last):
+    # spec: NET-8
     if segmentation and not sender.has_segmentation:
         pytest.skip("the kernel has no UDP_SEGMENT")
     sender.has_segmentation = segmentation
@@ -358,6 +363,7 @@ def test_other_errors_are_passed_on(sender):
 
 
 def test_a_sender_hears_nothing(place, sender):
+    # spec: NET-4
     port = sender._sock.getsockname()[1]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.sendto(b"hello", ("127.0.0.1", port))
@@ -368,11 +374,13 @@ def test_a_sender_hears_nothing(place, sender):
 
 
 def test_hops(sender):
+    # spec: NET-2
     assert sender._sock.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
 
 
 def test_packets_are_never_fragmented(sender):
     # Past what UDP can carry: an error at once, not a fragment and not silence.
+    # spec: NET-3
     with pytest.raises(OSError, match="too long"):
         sender.send([bytes(HEADER_BYTES), bytes(65_536)], 65_584)
     mode = sender._sock.getsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER)

@@ -152,6 +152,7 @@ class TestChooseSymbolSize:
         interface_mtu: int,
         result: int,
     ) -> None:
+        # spec: OBJ-2
         size = choose_symbol_size(symbol_size, mtu, hops=hops, interface_mtu=interface_mtu)
         assert size == result
 

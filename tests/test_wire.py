@@ -142,6 +142,7 @@ class TestRead:
         ],
     )
     def test_refuses(self, reason: str, data: bytes) -> None:
+        # spec: PKT-2, PKT-3
         assert read(data, len(data)) == ([], Counter({reason: 1}))
 
     @pytest.mark.parametrize("reason", REFUSED)
@@ -151,6 +152,7 @@ class TestRead:
             assert list(refused) == [reason]
 
     def test_an_offset_whose_end_overflows_is_refused(self) -> None:
+        # spec: PKT-4
         data = packet(PacketType.ODATA, SYMBOL, **GOOD, offset=(1 << 63) - 64)
         assert read(data, len(data)) == ([], Counter({"offset": 1}))
 
@@ -185,6 +187,7 @@ class TestRead:
 
     @given(st.binary(max_size=400), st.integers(1, 450))
     def test_arbitrary_bytes_are_counted_not_raised(self, data: bytes, stride: int) -> None:
+        # spec: PKT-5
         found, refused = read(data, stride)
         assert sum(map(len, found)) + sum(refused.values()) == -(-len(data) // stride)
 
@@ -212,6 +215,7 @@ class TestRead:
     def test_what_is_accepted_keeps_the_rules(
         self, headers: list[dict[str, int]], width: int, missing: int
     ) -> None:
+        # spec: PKT-4
         stride = HEADER_SIZE + width
         data = b"".join(
             packet(PacketType.ODATA, bytes(width), **(GOOD | header)) for header in headers

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from pgmlite.cli import compare, demo, info, repair, transfer
+from pgmlite.cli import compare, demo, info, repair, replay, transfer
 from pgmlite.errors import EXIT_INTERNAL, EXIT_OK, PgmliteError
 
 EPILOG = (
@@ -29,6 +29,7 @@ app.command("send", epilog=transfer.SEND_EXAMPLES)(transfer.send)
 app.command("recv", epilog=transfer.RECV_EXAMPLES)(transfer.recv)
 app.command("repair", epilog=repair.REPAIR_EXAMPLES)(repair.repair)
 app.command("compare", epilog=compare.COMPARE_EXAMPLES)(compare.compare)
+app.command("replay", epilog=replay.REPLAY_EXAMPLES)(replay.replay)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)
 

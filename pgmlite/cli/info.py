@@ -14,16 +14,15 @@ import typer
 
 from pgmlite.cli.output import oid_text
 from pgmlite.cli.values import human_bytes, human_rate
+from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
-from pgmlite.errors import DiskError, ObjectError, RefusedPacket, UsageError
+from pgmlite.errors import DiskError, ObjectError, RefusedPacket
+from pgmlite.net.capture import Capture, is_capture
+from pgmlite.net.replay import split
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import MANIFEST_MAGIC, Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_MANIFEST, PacketType
-
-PCAP_MAGICS = frozenset(
-    bytes.fromhex(magic) for magic in ("a1b2c3d4", "d4c3b2a1", "a1b23c4d", "4d3cb2a1", "0a0d0d0a")
-)
-"""First bytes of pcap (both orders, microseconds and nanoseconds) and of pcapng."""
+from pgmlite.wire.request import parse_nak
 
 MAX_SESSIONS = 1_000
 """Sessions shown of one capture; a capture may hold junk without end."""
@@ -55,6 +54,7 @@ class Session:
             "bytes": self.bytes,
             "packets": dict(self.packets),
             "lost": self.tracker.lost if self.tracker else 0,
+            "duplicates": self.tracker.duplicates if self.tracker else 0,
             "rate": self.rate,
             "measured_rate": int(self.bytes * 8 / seconds) if seconds else 0,
             "objects": [
@@ -64,14 +64,37 @@ class Session:
         }
 
 
+@dataclass(slots=True)
+class Asking:
+    """NAKs that asked one session at one endpoint."""
+
+    tsi: int
+    to: str
+    naks: int = 0
+    symbols: int = 0
+    """Symbols asked for, as often as they were."""
+
+    receivers: set[tuple[str, int]] = field(default_factory=set)
+    """Addresses and ports that asked."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "tsi": oid_text(self.tsi),
+            "to": self.to,
+            "naks": self.naks,
+            "receivers": len(self.receivers),
+            "symbols": self.symbols,
+        }
+
+
 def info(
     file: Annotated[Path, typer.Argument(metavar="CAPTURE|MANIFEST", help="The file to look at.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is in a capture (pcap, pcapng) or in a manifest.
 
-    A capture is what `tcpdump -w` or Wireshark wrote; reading one needs the extra `captures`:
-    pip install 'pgmlite[captures]'.
+    A capture is what `tcpdump -w` or Wireshark wrote.
     """
     try:
         with file.open("rb") as opened:
@@ -82,18 +105,38 @@ def info(
         facts = _manifest_dict(parse_manifest(head))
         print(json.dumps(facts) if as_json else _manifest_text(facts))
         return
-    if head[:4] not in PCAP_MAGICS:
+    if not is_capture(head):
         raise ObjectError(f"{file}: neither a capture (pcap, pcapng) nor a manifest")
     refused: Counter[str] = Counter()
-    sessions = [session.as_dict() for session in _sessions(file, refused)]
+    capture = Capture(file)
+    found, asked = _look(capture, refused)
     if as_json:
-        print(json.dumps({"sessions": sessions, "refused": dict(refused)}))
+        print(
+            json.dumps(
+                {
+                    "packets": capture.packets,
+                    "sessions": [session.as_dict() for session in found],
+                    "repairs": [asking.as_dict() for asking in asked],
+                    "refused": dict(refused),
+                    "skipped": dict(capture.skipped),
+                    "is_cut": capture.is_cut,
+                }
+            )
+        )
         return
-    for session in sessions:
-        print(_session_text(session))
-    if refused:
-        print("refused: " + ", ".join(f"{count} {reason}" for reason, count in refused.items()))
-    if not sessions:
+    for session in found:
+        print(_session_text(session.as_dict()))
+    for asking in asked:
+        print(
+            f"repairs of session {oid_text(asking.tsi)}: {asking.naks} NAKs from "
+            f"{len(asking.receivers)} receivers to {asking.to}, for {asking.symbols} symbols"
+        )
+    for name, counts in (("refused", refused), ("skipped", capture.skipped)):
+        if counts:
+            print(f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items()))
+    if capture.is_cut:
+        print(f"{file} is cut off inside a packet")
+    if not found and not asked:
         raise ObjectError(f"{file}: no pgmlite packets")
 
 
@@ -123,7 +166,8 @@ def _session_text(session: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in session["packets"].items())
     lines = [
         f"session {session['tsi']}: {session['source']} to {session['group']}",
-        f"  {kinds}, {session['lost']} lost, {human_bytes(session['bytes'])} in "
+        f"  {kinds}, {session['lost']} lost, "
+        f"{session['duplicates']} repeated, {human_bytes(session['bytes'])} in "
         f"{session['seconds']:.3f} s ({human_rate(session['measured_rate'])}; "
         f"announced {human_rate(session['rate'])})",
         *(f"  {_manifest_text(facts)}" for facts in session["objects"]),
@@ -131,79 +175,92 @@ def _session_text(session: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _sessions(file: Path, refused: Counter[str]) -> list[Session]:
-    """Return the sessions of a capture in the order they began."""
+def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[Asking]]:
+    """Return the sessions of a capture and who asked for repairs, in the order they began."""
     found: dict[tuple[str, str, int], Session] = {}
-    for seconds, source, group, payload in _datagrams(file):
-        octets = np.frombuffer(payload, np.uint8)
+    asked: dict[tuple[int, str], Asking] = {}
+    for datagrams in capture.datagrams():
         reasons: Counter[str] = Counter()
-        for batch in wire.read(octets, len(payload), source, reasons) if payload else ():
-            tsi = int(batch.rows["tsi"][0])
-            key = (source, group, tsi)
-            if key not in found and len(found) >= MAX_SESSIONS:
-                refused["sessions"] += 1
-                continue
-            session = found.setdefault(key, Session(source, group, tsi, seconds))
-            _take(session, seconds, batch, refused)
+        source = datagrams.source[0]
+        target = _endpoint_text(datagrams.destination)
+        first, last = (int(datagrams.times[place]) / SECOND for place in (0, -1))
+        for batch in split(datagrams, reasons):
+            for one in _by_session(batch):
+                tsi = int(one.rows["tsi"][0])
+                if len(found) + len(asked) >= MAX_SESSIONS:
+                    known = (source, target, tsi) in found or (tsi, target) in asked
+                    if not known:
+                        refused["sessions"] += len(one)
+                        continue
+                if one.kind is PacketType.NAK:
+                    asking = asked.setdefault((tsi, target), Asking(tsi, target))
+                    _take_naks(asking, datagrams.source, one, refused)
+                    continue
+                session = found.setdefault(
+                    (source, target, tsi), Session(source, target, tsi, first)
+                )
+                session.last = last
+                _take(session, one, refused)
         # Other traffic on the network is none of our business; what bears our magic is.
         for reason, count in reasons.items():
             if reason not in {"magic", "short"}:
                 refused[reason] += count
-    return list(found.values())
+    return list(found.values()), list(asked.values())
 
 
-def _take(session: Session, seconds: float, batch: wire.PacketBatch, refused: Counter[str]) -> None:
-    row = batch.rows[0]
-    session.last = seconds
-    session.bytes += batch.payload.size + batch.rows.itemsize
-    session.packets[batch.kind.name] += 1
+def _endpoint_text(endpoint: tuple[str, int]) -> str:
+    address, port = endpoint
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _by_session(batch: wire.PacketBatch) -> Iterator[wire.PacketBatch]:
+    tsis = batch.rows["tsi"]
+    if bool((tsis == tsis[0]).all()):
+        yield batch
+        return
+    for tsi in np.unique(tsis):
+        yield batch.select(tsis == tsi)
+
+
+def _take_naks(
+    asking: Asking, source: tuple[str, int], batch: wire.PacketBatch, refused: Counter[str]
+) -> None:
+    for row, payload in zip(batch.rows, batch.payload, strict=True):
+        total = -(-int(row["size"]) // int(row["symbol_size"]))
+        try:
+            symbols = parse_nak(payload.tobytes(), total).symbols
+        except RefusedPacket as refusal:
+            refused[refusal.reason] += 1
+            continue
+        asking.naks += 1
+        asking.symbols += len(symbols)
+        if len(asking.receivers) < MAX_SESSIONS:
+            asking.receivers.add(source)
+
+
+def _take(session: Session, batch: wire.PacketBatch, refused: Counter[str]) -> None:
+    session.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
+    session.packets[batch.kind.name] += len(batch)
     sqns = batch.rows["sqn"].astype(np.uint32)
     if session.tracker is None:
         session.tracker = SequenceTracker(int(sqns[0]))
     session.tracker.update(sqns)
-    oid = int(row["oid"])
-    session.objects.setdefault(oid, None)
+    for oid in np.unique(batch.rows["oid"]).tolist():
+        if len(session.objects) < MAX_SESSIONS:
+            session.objects.setdefault(oid, None)
     if batch.kind is not PacketType.SPM:
         return
-    try:
-        spm = parse_spm(batch.payload.tobytes())
-        manifest = parse_manifest(spm.manifest)
-    except RefusedPacket as refusal:
-        refused[refusal.reason] += 1
-    except ObjectError:
-        refused["manifest"] += 1
-    else:
-        session.rate = spm.rate
-        if manifest.oid == oid:
-            session.objects[oid] = manifest
-        else:
+    for row, payload in zip(batch.rows, batch.payload, strict=True):
+        try:
+            spm = parse_spm(payload.tobytes())
+            manifest = parse_manifest(spm.manifest)
+        except RefusedPacket as refusal:
+            refused[refusal.reason] += 1
+        except ObjectError:
             refused["manifest"] += 1
-
-
-def _datagrams(file: Path) -> Iterator[tuple[float, str, str, bytes]]:
-    """Yield (time in s, source, group, payload) of the UDP datagrams.
-
-    Raises:
-        UsageError: scapy is not installed.
-        ObjectError: The capture is damaged.
-    """
-    try:
-        from scapy.error import Scapy_Exception
-        from scapy.layers.inet import IP, UDP
-        from scapy.layers.inet6 import IPv6
-        from scapy.utils import PcapReader
-    except ImportError:
-        raise UsageError("captures need scapy: pip install 'pgmlite[captures]'") from None
-    try:
-        with PcapReader(str(file)) as reader:
-            for packet in reader:
-                datagram = packet.getlayer(UDP)
-                network = packet.getlayer(IPv6) or packet.getlayer(IP)
-                if datagram is None or network is None:
-                    continue
-                group = f"[{network.dst}]" if ":" in network.dst else network.dst
-                length = max(0, (datagram.len or 0) - 8)
-                payload = bytes(datagram.payload)[:length]
-                yield float(packet.time), network.src, f"{group}:{datagram.dport}", payload
-    except (Scapy_Exception, EOFError) as error:
-        raise ObjectError(f"{file}: {error}") from error
+        else:
+            session.rate = spm.rate
+            if manifest.oid == int(row["oid"]):
+                session.objects[manifest.oid] = manifest
+            else:
+                refused["manifest"] += 1

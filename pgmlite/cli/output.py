@@ -175,7 +175,11 @@ class SendReport:
 class ReceiveReport:
     """The listener of a receiver."""
 
-    def __init__(self, output: Output, machine: Receiver, socket: ReceiverSocket) -> None:
+    def __init__(self, output: Output, machine: Receiver, socket: ReceiverSocket | None) -> None:
+        """
+        Args:
+            socket: Where the packets come from; None: not from a network.
+        """
         self._output = output
         self._machine = machine
         self._socket = socket
@@ -183,6 +187,7 @@ class ReceiveReport:
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
         counters = self._machine.counters
+        drops = {"kernel_drops": self._socket.kernel_drops} if self._socket else {}
         return {
             "seconds": round(self._output.seconds, 3),
             "cycles": round(self._machine.cycles, 4),
@@ -196,7 +201,7 @@ class ReceiveReport:
             "duplicates": counters.duplicates,
             "damaged": counters.damaged,
             "refused": dict(sorted(counters.refused.items())),
-            "kernel_drops": self._socket.kernel_drops,
+            **drops,
         }
 
     def adopted(self, action: Adopted) -> None:
@@ -216,6 +221,8 @@ class ReceiveReport:
             symbols=action.symbols,
             seconds=round(self._output.seconds, 3),
         )
+        if self._socket is None:
+            return
         granted = self._socket.granted
         wanted = rate * BUFFER_MS // 8000
         if granted < wanted:

@@ -136,6 +136,17 @@ def check_seconds(option: str, seconds: float | None) -> int | None:
     return int(seconds * SECOND)
 
 
+def check_moment(option: str, seconds: float) -> int:
+    """Return a time since a beginning in ns.
+
+    Raises:
+        UsageError: It lies before the beginning, or too far off.
+    """
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise UsageError(f"{option} {seconds:g}: must be 0 s to {MAX_SECONDS:g}")
+    return int(seconds * SECOND)
+
+
 def choose_symbol_size(
     symbol_size: int | None, mtu: int | None, *, hops: int, interface_mtu: int
 ) -> int:

@@ -382,6 +382,11 @@ class NakMachine:
     # Time.
 
     @property
+    def knows_repairer(self) -> bool:
+        """Whether an SPM named somebody who takes NAKs."""
+        return bool(self._repairers)
+
+    @property
     def deadline(self) -> int | None:
         """When `tick` has something to do, ns."""
         if self._is_stale:

@@ -199,6 +199,24 @@ class Receiver:
         return (transfer.symbols.stored, transfer.symbols.symbols) if transfer else (0, 0)
 
     @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The (start, stop) byte ranges of the object that are not stored."""
+        transfer = self._transfer
+        if transfer is None:
+            return []
+        size = transfer.symbol_size
+        gone = np.flatnonzero(~transfer.symbols.have)
+        return [
+            (int(gone[start]) * size, min((int(gone[stop - 1]) + 1) * size, transfer.size))
+            for start, stop in (runs(gone) if len(gone) else ())
+        ]
+
+    @property
+    def knows_repairer(self) -> bool:
+        """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
+        return bool(self._transfer and self._transfer.naks.knows_repairer)
+
+    @property
     def naks(self) -> nak.Counters:
         """What was asked for of the object being received."""
         return self._transfer.naks.counters if self._transfer else nak.Counters()

@@ -109,6 +109,30 @@ def _sleep(nanoseconds: int) -> None:
         time.sleep(min(nanoseconds, POLL) / SECOND)
 
 
+def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener) -> list[Action]:
+    """Do what a receiver says of disks and people; return what follows from it.
+
+    Raises:
+        DiskError: The disk refuses.
+    """
+    match action:
+        case Store():
+            part.write(action.offset, action.payload, has_gaps=action.has_gaps)
+        case Verify():
+            ok = part.matches(action.offset, action.length, action.digest)
+            return machine.verified(action.block, ok=ok)
+        case Prepare():
+            machine.resume(part.prepare(action.size))
+        case Adopted():
+            part.begin(action.manifest.size, action.manifest.block_size)
+            listener.adopted(action)
+        case Superseded():
+            listener.superseded(action)
+        case Damaged():
+            listener.damaged(action)
+    return []
+
+
 @dataclass(slots=True)
 class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
@@ -361,23 +385,8 @@ class ReceiveLoop:
             follow_up: list[Action] = []
             for action in todo:
                 match action:
-                    case Store():
-                        self._part.write(action.offset, action.payload, has_gaps=action.has_gaps)
-                    case Verify():
-                        ok = self._part.matches(action.offset, action.length, action.digest)
-                        follow_up += self._machine.verified(action.block, ok=ok)
                     case SendNak():
                         self._send_nak(action)
-                    case Prepare():
-                        self._buffer.expect(action.symbol_size)
-                        self._machine.resume(self._part.prepare(action.size))
-                    case Adopted():
-                        self._part.begin(action.manifest.size, action.manifest.block_size)
-                        self._listener.adopted(action)
-                    case Superseded():
-                        self._listener.superseded(action)
-                    case Damaged():
-                        self._listener.damaged(action)
                     case Complete():
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()
@@ -385,6 +394,10 @@ class ReceiveLoop:
                             self._nak_socket.close()
                         self._part.publish(action.manifest.size)
                         return action
+                    case _:
+                        if isinstance(action, Prepare):
+                            self._buffer.expect(action.symbol_size)
+                        follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
         return None
 

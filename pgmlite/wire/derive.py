@@ -1,8 +1,8 @@
-"""From the construct declaration to numpy types and Markdown tables (spec section 3)."""
+"""From the construct declaration to numpy types, Markdown tables and JSON (spec section 3)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,32 @@ STRUCTS: dict[str, Struct] = {
     "manifest": layout.MANIFEST,
     "extension": layout.EXTENSION,
     "request": layout.REQUEST,
+    "range": layout.RANGE,
     "nak": layout.NAK_BODY,
 }
 """Every declared struct by the name of its table in the spec."""
+
+
+def fill(text: str, kind: str, render: Callable[[str], str]) -> str:
+    """Return `text` with each ``<!-- kind: NAME -->`` ... ``<!-- end -->`` filled anew.
+
+    Args:
+        render: Gives what stands between the marks, from NAME.
+
+    Raises:
+        ValueError: A mark has no end.
+    """
+    out, rest = [], text
+    while True:
+        before, mark, rest = rest.partition(f"<!-- {kind}: ")
+        out.append(before)
+        if not mark:
+            return "".join(out)
+        name, _, rest = rest.partition(" -->")
+        _, end, rest = rest.partition("<!-- end -->")
+        if not end:
+            raise ValueError(f"{kind} {name}: no end mark")
+        out.append(f"<!-- {kind}: {name} -->\n{render(name)}\n<!-- end -->")
 
 
 def fill_tables(text: str) -> str:
@@ -99,14 +122,31 @@ def fill_tables(text: str) -> str:
         KeyError: A name is not in STRUCTS.
         ValueError: A table has no end.
     """
-    out, rest = [], text
-    while True:
-        before, mark, rest = rest.partition("<!-- table: ")
-        out.append(before)
-        if not mark:
-            return "".join(out)
-        name, _, rest = rest.partition(" -->")
-        _, end, rest = rest.partition("<!-- end -->")
-        if not end:
-            raise ValueError(f"table {name}: no end mark")
-        out.append(f"<!-- table: {name} -->\n{markdown_table(STRUCTS[name])}\n<!-- end -->")
+    return fill(text, "table", lambda name: markdown_table(STRUCTS[name]))
+
+
+def values(struct: Any, parsed: Any) -> dict[str, Any]:
+    """Return the fields of a parsed struct as JSON shows them.
+
+    64-bit numbers are 16 hexadecimal digits, since not every JSON reader keeps them whole; bytes
+    are hexadecimal too. Nested structs become objects, lists of structs lists of objects.
+    """
+    found: dict[str, Any] = {}
+    for field in fields(struct):
+        value = parsed[field.name]
+        if isinstance(value, bytes):
+            found[field.name] = value.hex()
+        elif isinstance(value, list):
+            found[field.name] = [
+                {
+                    name: part.hex() if isinstance(part, bytes) else part
+                    for name, part in item.items()
+                    if not name.startswith("_")
+                }
+                for item in value
+            ]
+        elif field.size == 8:
+            found[field.name] = f"{value:016x}"
+        else:
+            found[field.name] = value
+    return found

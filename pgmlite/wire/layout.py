@@ -155,7 +155,7 @@ REQUEST = Struct(
         },
         default=Error,
     )
-    * "Ranges: first symbol minus base, and how many, 32 bits each, ascending, apart. "
+    * "Ranges: see below, ascending, apart. "
     "Bitmap: the highest bit of the first byte stands for the base.",
     Terminated,
 )
@@ -194,3 +194,12 @@ MANIFEST = Struct(
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",
     Terminated,
 )
+
+ENUMS: dict[tuple[str, str], type[IntEnum]] = {
+    ("header", "type"): PacketType,
+    ("request", "form"): RequestForm,
+    ("manifest", "digest_algorithm"): DigestAlgorithm,
+    ("manifest", "fec_scheme"): FecScheme,
+    ("extension", "kind"): Extension,
+}
+"""The names of a field's values, by struct and field; every dissector shows them."""

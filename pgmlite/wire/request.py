@@ -12,7 +12,14 @@ import numpy.typing as npt
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.derive import numpy_dtype
-from pgmlite.wire.layout import MAX_CONTROL, NAK_HEAD, RANGE, REQUEST_HEAD, RequestForm
+from pgmlite.wire.layout import (
+    HEADER,
+    MAX_CONTROL,
+    NAK_HEAD,
+    RANGE,
+    REQUEST_HEAD,
+    RequestForm,
+)
 
 Symbols = npt.NDArray[np.int64]
 
@@ -26,6 +33,9 @@ NAK_FIXED_SIZE = NAK_HEAD_DTYPE.itemsize
 """Bytes of a NAK between the header and the request."""
 
 RANGE_SIZE = RANGE_DTYPE.itemsize
+
+MAX_BODY = MAX_CONTROL - HEADER.sizeof()
+"""Bytes of a NAK or an NCF behind the header, at most (spec: REQ-1)."""
 
 MAX_REQUESTED = 65_536
 """Symbols one request may name: a range of eight bytes must not cost a whole object."""
@@ -75,7 +85,7 @@ def _check_length(body: bytes) -> None:
     Raises:
         RefusedPacket: `body` is longer than any that is sent; parsing it would take its time.
     """
-    if len(body) > MAX_CONTROL:
+    if len(body) > MAX_BODY:
         raise RefusedPacket("request", f"{len(body)} bytes")
 
 

@@ -1,0 +1,194 @@
+"""``replay``: a capture instead of a network."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+
+from pgmlite.cli.output import Output, ReceiveReport, oid_text
+from pgmlite.cli.transfer import AsJson
+from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_share
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.impair import Loss, Reorder
+from pgmlite.core.machine import SendNak
+from pgmlite.core.ranges import runs
+from pgmlite.core.receiver import Receiver
+from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.capture import Capture
+from pgmlite.net.driver import Stop
+from pgmlite.net.replay import Choice, ReplayLoop, find_group
+from pgmlite.net.storage import PartFile
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.layout import HEADER
+from pgmlite.wire.request import parse_nak
+
+REPLAY_EXAMPLES = (
+    "Examples:  pgmlite replay site.pcap -o firmware.bin  ·  "
+    "pgmlite replay site.pcapng -o fw.bin --port 4000 --drop 5% --seed 7 --json"
+)
+
+
+class ReplayReport(ReceiveReport):
+    """The listener of a replay."""
+
+    def __init__(self, output: Output, machine: Receiver, capture: Capture) -> None:
+        super().__init__(output, machine, None)
+        self._capture = capture
+
+    def counters(self) -> dict[str, Any]:
+        """Counters as in ``--json``."""
+        return {**super().counters(), "skipped": dict(sorted(self._capture.skipped.items()))}
+
+    def nak(self, seconds: float, nak: SendNak) -> None:
+        """Show a NAK that the receiver would send."""
+        header = HEADER.parse(nak.packet)
+        total = -(-header.size // header.symbol_size)
+        symbols = parse_nak(nak.packet[HEADER_SIZE:], total).symbols
+        ranges = [[int(symbols[start]), int(symbols[stop - 1])] for start, stop in runs(symbols)]
+        named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in ranges)
+        address, port = nak.endpoint
+        self._output.event(
+            "nak",
+            f"at {seconds:.6f} s would send a NAK to {address} port {port}: symbols {named}",
+            at=round(seconds, 9),
+            endpoint=[address, port],
+            symbols=ranges,
+            packet=nak.packet.hex(),
+        )
+
+    def complete(self, manifest: Manifest, path: str) -> None:
+        """Say that the object was verified and published."""
+        counters = self.counters()
+        self._output.event(
+            "complete",
+            f"complete: {path}, {human_bytes(manifest.size)} verified after "
+            f"{counters['packets']} packets, {counters['cycles']:.2f} cycles, "
+            f"{counters['lost']} packets lost",
+            oid=oid_text(manifest.oid),
+            path=path,
+            size=manifest.size,
+            index_digest=manifest.index_digest.hex(),
+            **counters,
+        )
+
+    def incomplete(self, error: PgmliteError) -> None:
+        """Tell programs what is missing; people read the error itself."""
+        self._output.event(
+            "failed",
+            "",
+            error=str(error),
+            exit_code=error.exit_code,
+            missing=[list(one) for one in self._machine.missing],
+            **self.counters(),
+        )
+
+
+def _address(text: str) -> str:
+    """Return an address as captures name it.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return str(ipaddress.ip_address(text.removeprefix("[").removesuffix("]")))
+    except ValueError:
+        raise UsageError(f"--group {text}: give an address") from None
+
+
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
+    output_path: Annotated[
+        Path, typer.Option("-o", "--output", metavar="PATH", help="The file to write.")
+    ],
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "-g", "--group", metavar="ADDR", help="Destination of the packets; default: the first."
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("-p", "--port", min=1, max=65_535, help="Their UDP port.")
+    ] = None,
+    oid: Annotated[
+        str | None,
+        typer.Option("--object", metavar="ID", help="Take this object only; `info` names them."),
+    ] = None,
+    start: Annotated[
+        float,
+        typer.Option("--from", metavar="SECONDS", help="Begin so long after the first packet."),
+    ] = 0.0,
+    stop_at: Annotated[
+        float | None,
+        typer.Option("--until", metavar="SECONDS", help="End so long after the first packet."),
+    ] = None,
+    drop: Annotated[str, typer.Option(metavar="SHARE", help="Lose packets, such as 5%.")] = "0%",
+    reorder: Annotated[
+        str,
+        typer.Option(metavar="SHARE", help="Let so many packets come up to 8 places too late."),
+    ] = "0%",
+    seed: Annotated[
+        int, typer.Option(help="Seed of --drop, --reorder and the waits before NAKs.")
+    ] = 0,
+    realtime: Annotated[
+        bool, typer.Option("--realtime", help="Take the time that the capture took.")
+    ] = False,
+    no_nak: Annotated[bool, typer.Option("--no-nak", help="Never ask for repairs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Receive a file into PATH from a capture, as `recv` does from a network.
+
+    Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
+    listed. What came is kept in PATH.part: the replay of another capture goes on from there.
+    """
+    stop = Stop()
+    stop.install()
+    wanted = None if oid is None else parse_oid(oid)
+    choice = Choice(
+        None if group is None else _address(group),
+        port,
+        wanted,
+        check_moment("--from", start),
+        None if stop_at is None else check_moment("--until", stop_at),
+    )
+    config = ReceiverConfig(oid=wanted, naks=not no_nak)
+    dropped, late = parse_share(drop), parse_share(reorder)
+    capture = Capture(file)
+    destination = find_group(capture, choice)
+    machine = Receiver(config, rng=Random(f"{seed}/back-off"))
+    part = PartFile(output_path)
+    try:
+        with Output(as_json=as_json) as output:
+            report = ReplayReport(output, machine, capture)
+            output.event(
+                "start",
+                "",
+                capture=str(file),
+                group=destination[0],
+                port=destination[1],
+                output=str(output_path),
+            )
+            loop = ReplayLoop(
+                machine,
+                capture,
+                part,
+                report,
+                stop,
+                choice=choice,
+                group=destination,
+                loss=Loss(dropped, Random(seed)) if dropped else None,
+                reorder=Reorder(late, Random(f"{seed}/reorder")) if late else None,
+                realtime=realtime,
+            )
+            try:
+                manifest = loop.run().manifest
+            except PgmliteError as error:
+                report.incomplete(error)
+                raise
+            report.complete(manifest, str(output_path))
+    finally:
+        part.close()

@@ -1,0 +1,316 @@
+"""Replay: a capture in place of the socket, and its clock in place of ours."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pgmlite.core.impair import Loss, Reorder
+from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
+from pgmlite.core.receiver import Receiver
+from pgmlite.errors import ObjectError, TimedOut
+from pgmlite.net.capture import Capture, Datagrams
+from pgmlite.net.driver import Listener, Stop, attend
+from pgmlite.net.storage import PartFile
+from pgmlite.wire import batch as wire
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
+from pgmlite.wire.layout import DATA_TYPES, PacketType
+
+GATHER = 5 * MS
+"""Packets this close together are given to the machine at once: the longest pause in which `recv`
+lets packets gather."""
+
+GATHER_LOSSLESS = 50 * MS
+"""The same where no timer depends on when exactly a packet came: nobody takes NAKs, or nothing was
+lost so far."""
+
+POLL = 100 * MS
+"""Longest wait before signals are looked at again."""
+
+MAX_SOURCES = 64
+"""Sources whose last sqn is remembered."""
+
+SHOWN_RANGES = 4
+"""Missing ranges in an error message."""
+
+
+def split(datagrams: Datagrams, refused: Counter[str]) -> list[PacketBatch]:
+    """Return the valid packets of datagrams of one length; count the others.
+
+    A capture on a machine that lets its system cut or join packets has many of them in one
+    datagram.
+    """
+    octets = datagrams.octets
+    count, width = octets.shape
+    if width < HEADER_SIZE:
+        refused["short"] += count
+        return []
+    rows = octets[:, :HEADER_SIZE].view(wire.HEADER_DTYPE)[:, 0]
+    stride = HEADER_SIZE + int(rows["symbol_size"][0])
+    if width > stride and _is_joined(octets[0], stride):
+        found = []
+        for one in octets:
+            found += wire.read(np.ascontiguousarray(one), stride, datagrams.source, refused)
+        return found
+    return wire.read_rows(rows, octets[:, HEADER_SIZE:], datagrams.source, refused)
+
+
+def _is_joined(octets: wire.Octets, stride: int) -> bool:
+    """Whether every `stride` bytes another packet begins that is like the first."""
+    if int(octets[3]) not in DATA_TYPES | {PacketType.INDEX}:
+        return False
+    starts = range(stride, len(octets), stride)
+    first = octets[:8].tobytes()
+    return all(octets[at : at + 8].tobytes() == first for at in starts)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which packets of a capture count.
+
+    Attributes:
+        group: Destination address; None: that of the first valid packet.
+        port: Destination port; likewise.
+        oid: Object that this first packet has to be of; None: any.
+        start: ns from the first packet of the capture.
+        stop: ns from the first packet of the capture; None: to the end.
+    """
+
+    group: str | None = None
+    port: int | None = None
+    oid: int | None = None
+    start: int = 0
+    stop: int | None = None
+
+    def admits(self, destination: tuple[str, int], batch: PacketBatch) -> bool:
+        """Whether `batch` shows that packets to `destination` are those that count."""
+        is_there = self.group in (None, destination[0]) and self.port in (None, destination[1])
+        oids = batch.rows["oid"]
+        return is_there and (self.oid is None or bool((oids == np.uint64(self.oid)).any()))
+
+
+def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
+    """Return where the first packet of a session goes that `choice` admits.
+
+    Raises:
+        ObjectError: There is none.
+    """
+    others: dict[tuple[str, int], None] = {}
+    for datagrams in capture.datagrams():
+        for batch in split(datagrams, Counter()):
+            if batch.kind is PacketType.NAK:
+                continue  # they go to a repairer, not to a group
+            if choice.admits(datagrams.destination, batch):
+                return datagrams.destination
+            if len(others) < SHOWN_RANGES:
+                others[datagrams.destination] = None
+    if others:
+        names = ", ".join(f"{address} port {port}" for address, port in others)
+        raise ObjectError(f"{capture.path}: no pgmlite packets as asked for; there are: {names}")
+    cut = "cut off inside a packet, and " if capture.is_cut else ""
+    raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{_why_none(capture)}")
+
+
+def _why_none(capture: Capture) -> str:
+    if not capture.skipped:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(capture.skipped.items()))
+    return f" (skipped: {reasons})"
+
+
+class ReplayListener(Listener, Protocol):
+    """What a replay tells the user."""
+
+    def nak(self, seconds: float, nak: SendNak) -> None:
+        """The receiver would send this NAK, so long after the first packet of the capture."""
+
+
+class ReplayLoop:
+    """Drives a `Receiver` by a capture, under its clock."""
+
+    def __init__(
+        self,
+        machine: Receiver,
+        capture: Capture,
+        part: PartFile,
+        listener: ReplayListener,
+        stop: Stop,
+        *,
+        choice: Choice,
+        group: tuple[str, int],
+        loss: Loss | None = None,
+        reorder: Reorder | None = None,
+        realtime: bool = False,
+    ) -> None:
+        """
+        Args:
+            group: Address and port that `find_group` gave.
+            realtime: Take the time that the capture took.
+        """
+        self._machine = machine
+        self._capture = capture
+        self._part = part
+        self._listener = listener
+        self._stop = stop
+        self._choice = choice
+        self._group = group
+        self._loss = loss
+        self._reorder = reorder
+        self._realtime = realtime
+        self._behind: int | None = None
+        """ns that our clock is ahead of the capture's."""
+
+        self._sqns: dict[tuple[str, int], int] = {}
+        """Source -> sqn of its last packet."""
+
+        self.now = 0
+        """Time in the capture, ns."""
+
+    def run(self) -> Complete:
+        """
+        Raises:
+            Interrupted: A signal came.
+            TimedOut: The capture ended before the object was complete.
+            DiskError: The disk refuses.
+            ObjectError: The capture is damaged.
+        """
+        machine = self._machine
+        done: Complete | None = None
+        for datagrams in self._chosen():
+            self._stop.check()
+            done = self._take(datagrams)
+            if done:
+                return done
+        for batch in self._reorder.flush() if self._reorder else ():
+            done = done or self._perform(machine.receive(self.now, batch))
+        done = done or self._tick(self.now)
+        if done:
+            return done
+        raise TimedOut(self._why())
+
+    def _chosen(self) -> Iterator[Datagrams]:
+        """Yield the datagrams that count."""
+        capture, choice = self._capture, self._choice
+        for datagrams in capture.datagrams():
+            if datagrams.destination != self._group:
+                continue
+            first = (capture.first or 0) + choice.start
+            last = None if choice.stop is None else (capture.first or 0) + choice.stop
+            times = datagrams.times
+            if last is not None and int(times[0]) >= last:
+                return
+            if int(times[0]) >= first and (last is None or int(times[-1]) < last):
+                yield datagrams
+                continue
+            inside = times >= first
+            if last is not None:
+                inside &= times < last
+            if inside.any():
+                yield Datagrams(
+                    times[inside],
+                    datagrams.source,
+                    datagrams.destination,
+                    datagrams.octets[inside],
+                )
+
+    def _take(self, datagrams: Datagrams) -> Complete | None:
+        machine = self._machine
+        times, at, count = datagrams.times, 0, len(datagrams)
+        gaps = self._has_gap(datagrams) or bool(self._loss or self._reorder)
+        while at < count:
+            due = int(times[at])
+            if self._realtime:
+                self._wait(due)
+            done = self._tick(due)
+            if done:
+                return done
+            # Not beyond the next timer: what it does may depend on what came before it only.
+            is_timed = machine.knows_repairer and (gaps or machine.lost)
+            limit = due + (GATHER if is_timed else GATHER_LOSSLESS)
+            deadline = machine.deadline
+            if deadline is not None:
+                limit = min(limit, max(deadline, due))
+            stop = int(times.searchsorted(limit, "right"))
+            self.now = int(times[stop - 1])
+            some = Datagrams(
+                times[at:stop], datagrams.source, datagrams.destination, datagrams.octets[at:stop]
+            )
+            for batch in split(some, machine.counters.refused):
+                kept = self._loss.apply(batch) if self._loss else batch
+                for one in self._reorder.apply(kept) if self._reorder else (kept,):
+                    done = self._perform(machine.receive(self.now, one))
+                    if done:
+                        return done
+            at = stop
+        return None
+
+    def _has_gap(self, datagrams: Datagrams) -> bool:
+        """Whether the sqns do not count up by one, from those before on."""
+        octets = datagrams.octets
+        if octets.shape[1] < HEADER_SIZE:
+            return True
+        sqns = octets[:, :HEADER_SIZE].view(wire.HEADER_DTYPE)[:, 0]["sqn"].astype(np.int64)
+        before = self._sqns.get(datagrams.source)
+        if len(self._sqns) >= MAX_SOURCES:
+            self._sqns.clear()
+        self._sqns[datagrams.source] = int(sqns[-1])
+        steps = np.diff(sqns, prepend=sqns[0] - 1 if before is None else before)
+        return bool((steps % (1 << 32) != 1).any())
+
+    def _tick(self, until: int) -> Complete | None:
+        """Let the timers run out that end by `until`."""
+        machine = self._machine
+        while (deadline := machine.deadline) is not None and deadline <= until:
+            self.now = max(self.now, deadline)
+            done = self._perform(machine.tick(self.now))
+            if done:
+                return done
+        return None
+
+    def _perform(self, actions: list[Action]) -> Complete | None:
+        """Do what the machine says; return `Complete` once the object is published."""
+        todo = actions
+        while todo:
+            follow_up: list[Action] = []
+            for action in todo:
+                if isinstance(action, SendNak):
+                    self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
+                elif isinstance(action, Complete):
+                    self._part.publish(action.manifest.size)
+                    return action
+                else:
+                    follow_up += attend(action, self._machine, self._part, self._listener)
+            todo = follow_up
+        return None
+
+    def _wait(self, due: int) -> None:
+        """Sleep until the capture's time `due` has come."""
+        if self._behind is None:
+            self._behind = time.monotonic_ns() - due
+        while (left := due + self._behind - time.monotonic_ns()) > 0:
+            self._stop.check()
+            time.sleep(min(left, POLL) / SECOND)
+
+    def _why(self) -> str:
+        """Say what was missing at the end of the capture."""
+        machine, path = self._machine, self._capture.path
+        end = "cut off inside a packet" if self._capture.is_cut else "the capture ends"
+        if not machine.counters.packets:
+            return f"{path}: {end}, and no valid packet was in the chosen part"
+        stored, symbols = machine.progress
+        if stored < symbols:
+            ranges = machine.missing
+            shown = ", ".join(f"{start}-{stop - 1}" for start, stop in ranges[:SHOWN_RANGES])
+            more = len(ranges) - SHOWN_RANGES
+            rest = f" and {more} more ranges" if more > 0 else ""
+            return (
+                f"{path}: {end}, {symbols - stored} of {symbols} symbols are missing: "
+                f"bytes {shown}{rest}"
+            )
+        what = "index" if machine.manifest else "manifest"
+        return f"{path}: {end}, the {what} is missing"

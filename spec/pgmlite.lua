@@ -1,0 +1,421 @@
+-- Wireshark dissector of the pgmlite protocol, version 1 (protocol.md).
+-- Generated from the declaration of the format by tests/generate.py: do not edit.
+--
+--   wireshark -X lua_script:pgmlite.lua        or copy it to the personal plugin folder
+--
+-- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
+-- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
+-- the manifest, and all that depends on what a receiver or a repairer knows.
+
+local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
+
+local f = {}
+f["pgmlite.magic"] = ProtoField.uint16("pgmlite.magic", "magic", base.HEX, nil, nil, "0x7067, the letters `pg`.")
+f["pgmlite.version"] = ProtoField.uint8("pgmlite.version", "version", base.DEC, nil, nil, "Version of this format: 1.")
+f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}, nil, "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.")
+f["pgmlite.channel"] = ProtoField.uint8("pgmlite.channel", "channel", base.DEC, nil, nil, "Channel of the session, counted from 0; sequence numbers are per channel.")
+f["pgmlite.flags"] = ProtoField.uint8("pgmlite.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
+f["pgmlite.symbol_size"] = ProtoField.uint16("pgmlite.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.")
+f["pgmlite.tsi"] = ProtoField.uint64("pgmlite.tsi", "tsi", base.HEX, nil, nil, "Transport session identifier: random, new at every start of a sender.")
+f["pgmlite.oid"] = ProtoField.uint64("pgmlite.oid", "oid", base.HEX, nil, nil, "Object identifier: first 8 bytes of the manifest's digest.")
+f["pgmlite.size"] = ProtoField.uint64("pgmlite.size", "size", base.DEC, nil, nil, "Bytes in the object.")
+f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. SPM: byte offset of the next ODATA in the carousel. NAK, NCF: 0.")
+f["pgmlite.sqn"] = ProtoField.uint32("pgmlite.sqn", "sqn", base.DEC, nil, nil, "Sequence number: +1 for every packet of (tsi, channel), random start. NAK: the highest one seen of the session that is asked.")
+f["pgmlite.reserved"] = ProtoField.uint32("pgmlite.reserved", "reserved", base.DEC, nil, nil, "Reserved for the encoding symbol ID of FEC: 0.")
+f["pgmlite.spm.timestamp"] = ProtoField.uint64("pgmlite.spm.timestamp", "timestamp", base.DEC, nil, nil, "Sender's monotonic clock in nanoseconds.")
+f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, nil, nil, "Rate of the session in bit/s, IP headers included; 0: not limited.")
+f["pgmlite.spm.cycle"] = ProtoField.uint32("pgmlite.spm.cycle", "cycle", base.DEC, nil, nil, "Whole carousel cycles sent since the sender's start.")
+f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
+f["pgmlite.spm.nonce"] = ProtoField.uint64("pgmlite.spm.nonce", "nonce", base.HEX, nil, nil, "Random, new every few seconds; a NAK shows that its sender heard it.")
+f["pgmlite.spm.grtt"] = ProtoField.uint8("pgmlite.spm.grtt", "grtt", base.DEC, nil, nil, "Group round-trip time, quantised as in RFC 5401 section 3.7.4.")
+f["pgmlite.spm.gsize"] = ProtoField.uint8("pgmlite.spm.gsize", "gsize", base.DEC, nil, nil, "Group size: 4 bits as in RFC 5740 section 4.2.1.")
+f["pgmlite.spm.backoff_factor"] = ProtoField.uint8("pgmlite.spm.backoff_factor", "backoff_factor", base.DEC, nil, nil, "K: receivers wait up to K times the GRTT before a NAK.")
+f["pgmlite.spm.repair_share"] = ProtoField.uint8("pgmlite.spm.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take; 100: a repairer only.")
+f["pgmlite.spm.repair_port"] = ProtoField.uint16("pgmlite.spm.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; 0: none.")
+f["pgmlite.spm.manifest_size"] = ProtoField.uint16("pgmlite.spm.manifest_size", "manifest_size", base.DEC, nil, nil, "Bytes of the manifest that follows, at most 1024.")
+f["pgmlite.spm.manifest"] = ProtoField.bytes("pgmlite.spm.manifest", "manifest", base.NONE, "The manifest.")
+f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
+f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 1.")
+f["pgmlite.manifest.digest_algorithm"] = ProtoField.uint8("pgmlite.manifest.digest_algorithm", "digest_algorithm", base.DEC, {[1] = "BLAKE3_256"}, nil, "1: BLAKE3 with 256-bit output, for every digest here.")
+f["pgmlite.manifest.fec_scheme"] = ProtoField.uint8("pgmlite.manifest.fec_scheme", "fec_scheme", base.DEC, {[0] = "NONE"}, nil, "0: no FEC.")
+f["pgmlite.manifest.reserved"] = ProtoField.uint8("pgmlite.manifest.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
+f["pgmlite.manifest.symbol_size"] = ProtoField.uint16("pgmlite.manifest.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol; equal to the header's.")
+f["pgmlite.manifest.block_symbols"] = ProtoField.uint16("pgmlite.manifest.block_symbols", "block_symbols", base.DEC, nil, nil, "Source symbols in a block (the last may be shorter), 1 to 4096.")
+f["pgmlite.manifest.size"] = ProtoField.uint64("pgmlite.manifest.size", "size", base.DEC, nil, nil, "Bytes in the object; equal to the header's.")
+f["pgmlite.manifest.index_digest"] = ProtoField.bytes("pgmlite.manifest.index_digest", "index_digest", base.NONE, "Digest of the index: it names the content.")
+f["pgmlite.manifest.name"] = ProtoField.string("pgmlite.manifest.name", "name", base.UNICODE, "File name: 1 to 255 bytes of UTF-8, length first.")
+f["pgmlite.manifest.extensions"] = ProtoField.bytes("pgmlite.manifest.extensions", "extensions", base.NONE, "Extensions, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).")
+f["pgmlite.extension.kind"] = ProtoField.uint16("pgmlite.extension.kind", "kind", base.HEX, {[1] = "REPAIRER"}, nil, "Kind of extension; 0x8000 and above: refuse the manifest if unknown.")
+f["pgmlite.extension.value"] = ProtoField.bytes("pgmlite.extension.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
+f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP"}, nil, "0: ranges, 1: bitmap.")
+f["pgmlite.request.flags"] = ProtoField.uint8("pgmlite.request.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
+f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges: how many. Bitmap: how many bytes.")
+f["pgmlite.request.base"] = ProtoField.uint32("pgmlite.request.base", "base", base.DEC, nil, nil, "Number of the symbol from which the items count.")
+f["pgmlite.request.items"] = ProtoField.bytes("pgmlite.request.items", "items", base.NONE, "Ranges: see below, ascending, apart. Bitmap: the highest bit of the first byte stands for the base.")
+f["pgmlite.range.start"] = ProtoField.uint32("pgmlite.range.start", "start", base.DEC, nil, nil, "First symbol minus base.")
+f["pgmlite.range.length"] = ProtoField.uint32("pgmlite.range.length", "length", base.DEC, nil, nil, "How many symbols.")
+f["pgmlite.nak.nonce"] = ProtoField.uint64("pgmlite.nak.nonce", "nonce", base.HEX, nil, nil, "The latest nonce heard from the session that is asked.")
+f["pgmlite.nak.timestamp"] = ProtoField.uint64("pgmlite.nak.timestamp", "timestamp", base.DEC, nil, nil, "Timestamp of its latest SPM plus the time since then, ns.")
+f["pgmlite.nak.loss"] = ProtoField.uint16("pgmlite.nak.loss", "loss", base.DEC, nil, nil, "Share of packets lost, in 1/65535.")
+f["pgmlite.nak.reserved"] = ProtoField.uint16("pgmlite.nak.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
+f["pgmlite.nak.request"] = ProtoField.bytes("pgmlite.nak.request", "request", base.NONE, "The symbols asked for.")
+f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a piece of the index.")
+f["pgmlite.refused"] = ProtoField.string("pgmlite.refused", "refused", base.UNICODE, "Why a receiver refuses the packet (section 3.8).")
+f["pgmlite.nak.first"] = ProtoField.uint64("pgmlite.nak.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is asked for.")
+f["pgmlite.nak.last"] = ProtoField.uint64("pgmlite.nak.last", "last symbol", base.DEC, nil, nil, "Last symbol of a stretch that is asked for.")
+f["pgmlite.ncf.first"] = ProtoField.uint64("pgmlite.ncf.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is confirmed.")
+f["pgmlite.ncf.last"] = ProtoField.uint64("pgmlite.ncf.last", "last symbol", base.DEC, nil, nil, "Last symbol of a stretch that is confirmed.")
+f["pgmlite.request.symbols"] = ProtoField.uint32("pgmlite.request.symbols", "symbols", base.DEC, nil, nil, "How many symbols the request names.")
+f["pgmlite.spm.grtt_time"] = ProtoField.double("pgmlite.spm.grtt_time", "GRTT in s")
+f["pgmlite.spm.group_size"] = ProtoField.uint32("pgmlite.spm.group_size", "group size", base.DEC, nil, nil, "What gsize stands for.")
+f["pgmlite.extension.address"] = ProtoField.ipv6("pgmlite.extension.address", "address")
+f["pgmlite.extension.port"] = ProtoField.uint16("pgmlite.extension.port", "port", base.DEC, nil, nil, "UDP port of a repairer.")
+pgmlite.fields = f
+
+local malformed = ProtoExpert.new(
+  "pgmlite.malformed", "Refused", expert.group.MALFORMED, expert.severity.ERROR)
+pgmlite.experts = {malformed}
+
+local TYPE = {SPM = 0, ODATA = 4, RDATA = 5, INDEX = 7, NAK = 8, NCF = 10}
+local NAME = {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}
+local C = {
+  MAGIC = 28775,
+  VERSION = 1,
+  HEADER = 48,
+  SPM = 40,
+  NAK = 20,
+  REQUEST = 8,
+  RANGE = 8,
+  MAX_CONTROL = 1232,
+  MAX_REQUESTED = 65536,
+  MAX_MANIFEST = 1024,
+  MAX_BLOCK_SYMBOLS = 4096,
+  MIN_SYMBOL_SIZE = 64,
+  MAX_SYMBOL_SIZE = 65456,
+  SYMBOL_ALIGNMENT = 4,
+  MANIFEST = 52,
+  MANIFEST_MAGIC = 1346849869,
+  CRITICAL = 32768,
+  REPAIRER = 1,
+  ENDPOINT = 18,
+  RANGES = 0,
+  BITMAP = 1,
+}
+
+local places = {}
+places.header = {
+  {f["pgmlite.magic"], 0, 2},
+  {f["pgmlite.version"], 2, 1},
+  {f["pgmlite.type"], 3, 1},
+  {f["pgmlite.channel"], 4, 1},
+  {f["pgmlite.flags"], 5, 1},
+  {f["pgmlite.symbol_size"], 6, 2},
+  {f["pgmlite.tsi"], 8, 8},
+  {f["pgmlite.oid"], 16, 8},
+  {f["pgmlite.size"], 24, 8},
+  {f["pgmlite.offset"], 32, 8},
+  {f["pgmlite.sqn"], 40, 4},
+  {f["pgmlite.reserved"], 44, 4},
+}
+places.spm = {
+  {f["pgmlite.spm.timestamp"], 0, 8},
+  {f["pgmlite.spm.rate"], 8, 8},
+  {f["pgmlite.spm.cycle"], 16, 4},
+  {f["pgmlite.spm.spm_interval"], 20, 4},
+  {f["pgmlite.spm.nonce"], 24, 8},
+  {f["pgmlite.spm.grtt"], 32, 1},
+  {f["pgmlite.spm.gsize"], 33, 1},
+  {f["pgmlite.spm.backoff_factor"], 34, 1},
+  {f["pgmlite.spm.repair_share"], 35, 1},
+  {f["pgmlite.spm.repair_port"], 36, 2},
+  {f["pgmlite.spm.manifest_size"], 38, 2},
+}
+places.manifest = {
+  {f["pgmlite.manifest.magic"], 0, 4},
+  {f["pgmlite.manifest.version"], 4, 1},
+  {f["pgmlite.manifest.digest_algorithm"], 5, 1},
+  {f["pgmlite.manifest.fec_scheme"], 6, 1},
+  {f["pgmlite.manifest.reserved"], 7, 1},
+  {f["pgmlite.manifest.symbol_size"], 8, 2},
+  {f["pgmlite.manifest.block_symbols"], 10, 2},
+  {f["pgmlite.manifest.size"], 12, 8},
+  {f["pgmlite.manifest.index_digest"], 20, 32},
+}
+places.extension = {
+  {f["pgmlite.extension.kind"], 0, 2},
+}
+places.request = {
+  {f["pgmlite.request.form"], 0, 1},
+  {f["pgmlite.request.flags"], 1, 1},
+  {f["pgmlite.request.count"], 2, 2},
+  {f["pgmlite.request.base"], 4, 4},
+}
+places.range = {
+  {f["pgmlite.range.start"], 0, 4},
+  {f["pgmlite.range.length"], 4, 4},
+}
+places.nak = {
+  {f["pgmlite.nak.nonce"], 0, 8},
+  {f["pgmlite.nak.timestamp"], 8, 8},
+  {f["pgmlite.nak.loss"], 16, 2},
+  {f["pgmlite.nak.reserved"], 18, 2},
+}
+
+-- Shows the fields of a struct that lie within the bytes from `at` on.
+local function show(tree, struct, tvb, at)
+  for _, place in ipairs(places[struct]) do
+    if at + place[2] + place[3] <= tvb:len() then
+      tree:add(place[1], tvb(at + place[2], place[3]))
+    end
+  end
+end
+
+local function is_symbol_size(value)
+  return value >= C.MIN_SYMBOL_SIZE and value <= C.MAX_SYMBOL_SIZE
+    and value % C.SYMBOL_ALIGNMENT == 0
+end
+
+-- Whether bytes are UTF-8 without control characters.
+local function is_printable(text)
+  local at = 1
+  while at <= #text do
+    local one = text:byte(at)
+    if one < 0x20 or one == 0x7f then return false end
+    local more = one < 0x80 and 0 or one >= 0xc2 and one < 0xe0 and 1
+      or one >= 0xe0 and one < 0xf0 and 2 or one >= 0xf0 and one < 0xf5 and 3
+    if not more then return false end
+    for place = at + 1, at + more do
+      local next = text:byte(place)
+      if not next or next < 0x80 or next > 0xbf then return false end
+    end
+    if one == 0xc2 and text:byte(at + 1) < 0xa0 then return false end
+    at = at + more + 1
+  end
+  return true
+end
+
+-- The header: returns why it is refused, or nil. `whole` are the bytes of one packet.
+local function check_header(whole)
+  if whole:len() < C.HEADER then return "short" end
+  if whole(0, 2):uint() ~= C.MAGIC then return "magic" end
+  if whole(2, 1):uint() ~= C.VERSION then return "version" end
+  local kind = whole(3, 1):uint()
+  if not NAME[kind] then return "type" end
+  if whole(5, 1):uint() ~= 0 then return "reserved" end
+  local symbol_size = whole(6, 2):uint()
+  if not is_symbol_size(symbol_size) then return "symbol_size" end
+  local width = whole:len() - C.HEADER
+  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA or kind == TYPE.INDEX
+  if carries and (width < 1 or width > symbol_size) then return "length" end
+  if whole(44, 4):uint() ~= 0 then return "reserved" end
+  if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
+  if not carries then return nil end
+  local size, offset = whole(24, 8):uint64(), whole(32, 8):uint64()
+  if offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
+  if kind ~= TYPE.INDEX then
+    if offset > size then return "offset" end
+    local room = size - offset
+    if width == symbol_size then
+      if room < UInt64(width) then return "offset" end
+    elseif room ~= UInt64(width) then
+      return "offset"
+    end
+  end
+  return nil
+end
+
+local function dissect_extensions(tree, tvb, at)
+  while at < tvb:len() do
+    if at + 4 > tvb:len() then return "manifest" end
+    local length = tvb(at + 2, 2):uint()
+    if at + 4 + length > tvb:len() then return "manifest" end
+    local one = tree:add(pgmlite, tvb(at, 4 + length), "extension")
+    show(one, "extension", tvb, at)
+    local kind = tvb(at, 2):uint()
+    if length > 0 then one:add(f["pgmlite.extension.value"], tvb(at + 4, length)) end
+    if kind >= C.CRITICAL then return "manifest" end
+    if kind == C.REPAIRER then
+      if length ~= C.ENDPOINT or tvb(at + 20, 2):uint() == 0 then return "manifest" end
+      one:add(f["pgmlite.extension.address"], tvb(at + 4, 16))
+      one:add(f["pgmlite.extension.port"], tvb(at + 20, 2))
+    end
+    at = at + 4 + length
+  end
+  return nil
+end
+
+-- The manifest; `header` are the bytes of the packet's header.
+local function dissect_manifest(parent, tvb, header)
+  local tree = parent:add(pgmlite, tvb(), "manifest")
+  show(tree, "manifest", tvb, 0)
+  if tvb:len() > C.MAX_MANIFEST or tvb:len() < C.MANIFEST + 1 then return "manifest" end
+  local name = C.MANIFEST + 1
+  local length = tvb(name - 1, 1):uint()
+  if name + length > tvb:len() or length == 0 then return "manifest" end
+  tree:add(f["pgmlite.manifest.name"], tvb(name, length))
+  local reason = dissect_extensions(tree, tvb, name + length)
+  if reason then return reason end
+  if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= 1 or tvb(5, 1):uint() ~= 1
+    or tvb(6, 1):uint() ~= 0 or tvb(7, 1):uint() ~= 0 then
+    return "manifest"
+  end
+  local symbols = tvb(10, 2):uint()
+  if symbols < 1 or symbols > C.MAX_BLOCK_SYMBOLS then return "manifest" end
+  if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(12, 8):uint64() ~= header(24, 8):uint64() then
+    return "manifest"
+  end
+  if not is_printable(tvb(name, length):raw()) then return "manifest" end
+  return nil
+end
+
+local function dissect_spm(parent, tvb, header)
+  local tree = parent:add(pgmlite, tvb(), "SPM")
+  show(tree, "spm", tvb, 0)
+  if tvb:len() < C.SPM then return "spm" end
+  local grtt = tvb(32, 1):uint()
+  local seconds = grtt <= 31 and (grtt + 1) * 1e-6 or 1000 / math.exp((255 - grtt) / 13)
+  tree:add(f["pgmlite.spm.grtt_time"], tvb(32, 1), seconds):set_generated()
+  local gsize = tvb(33, 1):uint() % 16
+  local size = (gsize >= 8 and 5 or 1) * 10 ^ (gsize % 8 + 1)
+  tree:add(f["pgmlite.spm.group_size"], tvb(33, 1), size):set_generated()
+  if tvb:len() ~= C.SPM + tvb(38, 2):uint() then return "spm" end
+  if tvb:len() == C.SPM then return "manifest" end
+  return dissect_manifest(tree, tvb(C.SPM):tvb(), header)
+end
+
+-- A request; `what` is "nak" or "ncf". Shows every stretch of symbols that it names.
+local function dissect_request(tree, tvb, what, total)
+  show(tree, "request", tvb, 0)
+  if tvb:len() < C.REQUEST or tvb(1, 1):uint() ~= 0 then return "request" end
+  local form, count, base = tvb(0, 1):uint(), tvb(2, 2):uint(), tvb(4, 4):uint()
+  local named, past, stretches = 0, 0, {}
+  if form == C.RANGES then
+    if tvb:len() ~= C.REQUEST + count * C.RANGE then return "request" end
+    for place = 0, count - 1 do
+      local at = C.REQUEST + place * C.RANGE
+      local one = tree:add(pgmlite, tvb(at, C.RANGE), "range")
+      show(one, "range", tvb, at)
+      local start, length = tvb(at, 4):uint(), tvb(at + 4, 4):uint()
+      if length == 0 or start < past then return "request" end
+      past = start + length
+      named = named + length
+      stretches[#stretches + 1] = {base + start, base + past - 1, tvb(at, C.RANGE), one}
+    end
+  elseif form == C.BITMAP then
+    if tvb:len() ~= C.REQUEST + count then return "request" end
+    local items = count > 0 and tree:add(f["pgmlite.request.items"], tvb(C.REQUEST, count))
+    local first, opened
+    for place = 0, count * 8 do
+      local at = C.REQUEST + math.floor(place / 8)
+      local is_set = place < count * 8 and tvb(at, 1):bitfield(place % 8, 1) == 1
+      if is_set then
+        named = named + 1
+        past = place + 1
+        if not first then first, opened = place, at end
+      elseif first then
+        local bytes = math.floor((place - 1) / 8) + C.REQUEST - opened + 1
+        stretches[#stretches + 1] = {base + first, base + place - 1, tvb(opened, bytes), items}
+        first = nil
+      end
+    end
+  else
+    return "request"
+  end
+  if named == 0 or named > C.MAX_REQUESTED or base + past > total then return "request" end
+  for _, one in ipairs(stretches) do
+    one[4]:add(f["pgmlite." .. what .. ".first"], one[3], UInt64(one[1])):set_generated()
+    one[4]:add(f["pgmlite." .. what .. ".last"], one[3], UInt64(one[2])):set_generated()
+  end
+  tree:add(f["pgmlite.request.symbols"], tvb(), named):set_generated()
+  return nil
+end
+
+-- What follows the header: returns why the packet is refused, or nil.
+local function dissect_body(tree, whole)
+  local kind = whole(3, 1):uint()
+  local is_empty = whole:len() == C.HEADER
+  if kind == TYPE.SPM then
+    return is_empty and "spm" or dissect_spm(tree, whole(C.HEADER):tvb(), whole)
+  end
+  if kind ~= TYPE.NAK and kind ~= TYPE.NCF then
+    tree:add(f["pgmlite.payload"], whole(C.HEADER))
+    return nil
+  end
+  if is_empty or whole:len() > C.MAX_CONTROL then return "request" end
+  local symbol_size = UInt64(whole(6, 2):uint())
+  local total = ((whole(24, 8):uint64() + symbol_size - UInt64(1)) / symbol_size):tonumber()
+  if kind == TYPE.NCF then
+    local part = tree:add(pgmlite, whole(C.HEADER), "request")
+    return dissect_request(part, whole(C.HEADER):tvb(), "ncf", total)
+  end
+  local part = tree:add(pgmlite, whole(C.HEADER), "NAK")
+  show(part, "nak", whole(C.HEADER):tvb(), 0)
+  if whole:len() <= C.HEADER + C.NAK or whole(C.HEADER + 18, 2):uint() ~= 0 then
+    return "request"
+  end
+  local asked = part:add(pgmlite, whole(C.HEADER + C.NAK), "request")
+  return dissect_request(asked, whole(C.HEADER + C.NAK):tvb(), "nak", total)
+end
+
+local function dissect_packet(whole, pinfo, root)
+  local tree = root:add(pgmlite, whole())
+  if whole:len() >= C.HEADER then show(tree, "header", whole, 0) end
+  local reason = check_header(whole) or dissect_body(tree, whole)
+  local name = whole:len() >= 4 and NAME[whole(3, 1):uint()]
+  local summary = "refused"
+  if name and whole:len() >= C.HEADER then
+    summary = string.format(
+      "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
+  end
+  if reason then
+    tree:add(f["pgmlite.refused"], whole(), reason):set_generated()
+    tree:add_proto_expert_info(malformed, "Refused: " .. reason)
+    summary = summary .. " [refused: " .. reason .. "]"
+  end
+  tree:append_text(": " .. summary)
+  return summary
+end
+
+-- Bytes from packet to packet. A capture made where the system cuts or joins packets shows many
+-- of one length in one datagram; each begins like the first.
+local function stride_of(tvb)
+  local length = tvb:len()
+  if length < C.HEADER then return length end
+  local kind = tvb(3, 1):uint()
+  if kind ~= TYPE.ODATA and kind ~= TYPE.RDATA and kind ~= TYPE.INDEX then return length end
+  local stride = C.HEADER + tvb(6, 2):uint()
+  for at = stride, length - 1, stride do
+    if at + C.HEADER > length or tvb(at, 8):uint64() ~= tvb(0, 8):uint64() then return length end
+  end
+  return stride
+end
+
+function pgmlite.dissector(tvb, pinfo, root)
+  pinfo.cols.protocol = "pgmlite"
+  if tvb:len() == 0 then return 0 end
+  local stride = stride_of(tvb)
+  local summary
+  for at = 0, tvb:len() - 1, stride do
+    local part = tvb(at, math.min(stride, tvb:len() - at)):tvb()
+    local one = dissect_packet(part, pinfo, root)
+    summary = summary or one
+  end
+  pinfo.cols.info = summary
+  return tvb:len()
+end
+
+-- Sessions and repairers on other ports are recognised by their first bytes.
+local function recognise(tvb, pinfo, root)
+  if tvb:len() < C.HEADER or tvb(0, 2):uint() ~= C.MAGIC or tvb(2, 1):uint() ~= C.VERSION
+    or not NAME[tvb(3, 1):uint()] or tvb(5, 1):uint() ~= 0
+    or not is_symbol_size(tvb(6, 2):uint()) then
+    return false
+  end
+  pgmlite.dissector(tvb, pinfo, root)
+  return true
+end
+
+pgmlite:register_heuristic("udp", recognise)
+local ports = DissectorTable.get("udp.port")
+ports:add(28775, pgmlite)
+ports:add(28776, pgmlite)

@@ -1,0 +1,111 @@
+"""Write what is generated from the code: vectors, tables, diagrams, the Wireshark dissector.
+
+    python tests/generate.py
+
+after a change to the declaration of the format, to a transition table or to a vector. The tests
+`test_generated` and `test_vectors` fail until it has been run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import vectors
+
+from pgmlite.core import nak, receiver
+from pgmlite.wire.control import digest
+from pgmlite.wire.derive import fill, fill_tables
+from pgmlite.wire.lua import dissector
+
+ROOT = Path(__file__).resolve().parent.parent
+SPEC = ROOT / "spec"
+
+MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
+    "receiver": receiver.TRANSITIONS,
+    "nak-cycle": nak.TRANSITIONS,
+}
+"""Transition tables by the name of their diagram in the spec."""
+
+
+def diagram(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
+    """Return a transition table as a Mermaid state diagram; the first state is the start."""
+    start = next(iter(type(next(iter(transitions))[0])))
+    states = type(start)
+    left = {state for state, _ in transitions}
+    arrows = [f"    [*] --> {start.name}"]
+    arrows += [f"    {a.name} --> {b.name}: {event.name}" for (a, event), b in transitions.items()]
+    arrows += [f"    {state.name} --> [*]" for state in states if state not in left]
+    return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
+
+
+def example(name: str) -> str:
+    """Return the worked example of blocks, index and manifest."""
+    of = {"small": vectors.SMALL}[name]
+    manifest, size = of.manifest, of.manifest.block_size
+    rows = ["| block | offset | bytes | symbols | digest |", "|---:|---:|---:|---|---|"]
+    for block in range(manifest.blocks):
+        content = of.data[block * size : (block + 1) * size]
+        first = block * manifest.block_symbols
+        last = min(first + manifest.block_symbols, manifest.symbols) - 1
+        digest_text = f"`{digest(content).hex()}`"
+        rows.append(
+            f"| {block} | {block * size} | {len(content)} | {first} to {last} | {digest_text} |"
+        )
+    pieces = [
+        f"{min(manifest.symbol_size, manifest.index_size - at)} bytes at offset {at}"
+        for at in range(0, manifest.index_size, manifest.symbol_size)
+    ]
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"* The index is these {manifest.blocks} digests, {manifest.index_size} bytes. It goes "
+            f"out in {len(pieces)} pieces: {', '.join(pieces)}.",
+            f"* Its digest is `{manifest.index_digest.hex()}`.",
+            f"* The manifest has {len(manifest.raw)} bytes; its digest is "
+            f"`{digest(manifest.raw).hex()}`.",
+            f"* The oid is `{manifest.oid:016x}`.",
+        ]
+    )
+
+
+def protocol(text: str) -> str:
+    """Return ``protocol.md`` with its tables, diagrams and examples filled anew."""
+    text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    return fill(text, "example", example)
+
+
+def as_json(value: dict[str, Any]) -> str:
+    """Return JSON with one element of a list a line."""
+    parts = []
+    for key, part in value.items():
+        if isinstance(part, list):
+            items = ",\n".join("  " + json.dumps(item) for item in part)
+            parts.append(f"{json.dumps(key)}: [\n{items}\n]")
+        else:
+            parts.append(f"{json.dumps(key)}: {json.dumps(part)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def files() -> Iterator[tuple[Path, str]]:
+    """Yield each generated file and what belongs into it."""
+    page = SPEC / "protocol.md"
+    yield page, protocol(page.read_text())
+    yield SPEC / "pgmlite.lua", dissector()
+    for name, make in vectors.FILES.items():
+        yield SPEC / "vectors" / name, as_json(make())
+
+
+if __name__ == "__main__":
+    for path, text in files():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        print(path.relative_to(ROOT), len(text))

@@ -1,0 +1,367 @@
+"""Records ``captures/`` anew: real transfers in a network of namespaces, seen by tcpdump.
+
+    python tests/record_captures.py [NAME...]
+
+Needs root and what `lab.missing` looks for. Times, losses and random numbers differ each time; the
+objects do not. Writes ``captures/NAME.pcap``, ``index.json`` and the table of ``README.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
+
+HERE = Path(__file__).resolve().parent
+CAPTURES = HERE.parent / "captures"
+LARGEST = 300_000
+"""Bytes of a capture, at most."""
+
+ATTEMPTS = 6
+SMALLEST_RATE = "600k"
+
+
+class Unlucky(Exception):
+    """The run did not show what it should, such as a loss; another will."""
+
+
+@dataclass
+class Scene:
+    """One run: a lab, an object, and the captures made in it."""
+
+    lab: Lab
+    folder: Path
+    captures: dict[str, Path] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def make(self, name: str, size: int) -> Path:
+        """Write the object: bytes that depend on its name alone."""
+        path = self.folder / name
+        data = Random(name).randbytes(size)
+        path.write_bytes(data)
+        self.facts |= {"object": name, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
+        return path
+
+    @contextlib.contextmanager
+    def tcpdump(self, name: str, node: str, interface: str = "eth0") -> Iterator[None]:
+        """Capture on a node while the context lasts."""
+        path = self.folder / f"{name}.pcap"
+        command = ["tcpdump", "-n", "-U", "-s0", "-B8192", "--immediate-mode", "-w", str(path)]
+        # Neighbour discovery, group membership and ARP are not what is shown.
+        command += ["-Z", "root", "-i", interface, "not icmp6 and not arp and not igmp"]
+        command += ["and not ip6 proto 0"]
+        with tempfile.TemporaryFile() as said:
+            process = subprocess.Popen(
+                self.lab.inside(node, *command), stdout=subprocess.DEVNULL, stderr=said
+            )
+
+            def messages() -> str:
+                said.seek(0)
+                return said.read().decode()
+
+            try:
+                until(lambda: "listening on" in messages(), f"tcpdump listens: {messages()}")
+                yield
+                time.sleep(0.1)
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                process.wait(PATIENCE)
+            if "\n0 packets dropped by kernel" not in messages():
+                raise Unlucky("the system dropped packets")
+        self.captures[name] = path
+
+    def send(self, node: str, file: Path, *options: str, **how: str) -> Process:
+        """Start a sender and wait until it sends."""
+        process = self.lab.send(node, file, *options, **({"rate": SMALLEST_RATE} | how))
+        process.event("start")
+        return process
+
+    def check(self, receiver: Process, name: str = "complete") -> dict[str, Any]:
+        """Wait for a receiver to be done; keep what it reported."""
+        ended = receiver.result()
+        kept = ("seconds", "cycles", "packets", "odata", "rdata", "lost", "duplicates", "damaged")
+        kept += ("naks_sent", "naks_suppressed", "refused")
+        self.facts[name] = {key: ended[key] for key in kept}
+        return ended
+
+
+def clean_carousel(scene: Scene) -> None:
+    """One sender, no loss. The receiver and the capture are there before the first packet."""
+    file = scene.make("clean.bin", 100_000)
+    with scene.tcpdump("clean-carousel", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", file, "--symbol-size", "1024")
+        ended = scene.check(receiver)
+    if ended["lost"]:
+        raise Unlucky("lost packets")
+
+
+def clean_carousel_ipv4(scene: Scene) -> None:
+    """The same over IPv4."""
+    file = scene.make("clean-ipv4.bin", 100_000)
+    with scene.tcpdump("clean-carousel-ipv4", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out", group=GROUPS[4])
+        scene.send("S", file, "--symbol-size", "1024", group=GROUPS[4])
+        scene.check(receiver)
+
+
+def offload(scene: Scene) -> None:
+    """The sender's own view, `tcpdump -i any`: Linux cooked frames (SLL2), bursts that the system
+    cuts into packets only later (UDP_SEGMENT), and UDP checksums that nobody has computed yet."""
+    file = scene.make("offload.bin", 100_000)
+    with scene.tcpdump("offload-sender-side", "S", "any"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        sender = scene.send("S", file, "--symbol-size", "1024", "--cycles", "1", rate="100M")
+        scene.check(receiver)
+        sender.result()
+
+
+def late_join(scene: Scene) -> None:
+    """Capture and receiver begin in the middle of a cycle, and end when all is there."""
+    file = scene.make("late.bin", 100_000)
+    scene.send("S", file, "--symbol-size", "1024")
+    time.sleep(0.9)
+    with scene.tcpdump("late-join", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.check(receiver)
+
+
+def loss_carousel(scene: Scene) -> None:
+    """5% of the packets towards the receiver are dropped by the switch (nftables). No repairs:
+    what is missing comes with later cycles."""
+    file = scene.make("loss.bin", 50_000)
+    scene.lab.loss(0.05)
+    with scene.tcpdump("loss-carousel", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", file, "--symbol-size", "512")
+        ended = scene.check(receiver)
+    if ended["lost"] < 5 or ended["cycles"] < 1.1:
+        raise Unlucky("too few losses")
+
+
+def loss_repair(scene: Scene) -> None:
+    """5% of the packets towards the receiver are dropped by the switch (nftables); the sender takes
+    NAKs. One run seen from both sides: NAKs, NCFs and repairs (RDATA)."""
+    file = scene.make("repair.bin", 66_000)
+    scene.lab.loss(0.05)
+    with (
+        scene.tcpdump("loss-repair-sender-side", "S"),
+        scene.tcpdump("loss-repair-receiver-side", "R1"),
+    ):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", file, "--symbol-size", "64", "--repair", rate="800k")
+        ended = scene.check(receiver)
+    if ended["naks_sent"] < 2 or ended["rdata"] < 20 or ended["cycles"] > 1.3:
+        raise Unlucky("too few NAKs")
+
+
+def two_senders(scene: Scene) -> None:
+    """Two senders of one object, the second half a cycle ahead. Their packets add up."""
+    file = scene.make("two.bin", 100_000)
+    with scene.tcpdump("two-senders", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", file, "--symbol-size", "1024")
+        scene.send("R2", file, "--symbol-size", "1024", "--start", "50%")
+        ended = scene.check(receiver)
+    if ended["cycles"] > 1.5:
+        raise Unlucky("the second sender was late")
+
+
+def disorder(scene: Scene) -> None:
+    """A relay between switch and receiver (tests/relay.py, frames through AF_PACKET sockets) lets
+    10% of the packets come up to 6 places late, and 5% twice."""
+    file = scene.make("disorder.bin", 100_000)
+    scene.lab.ip(
+        "SW",
+        "link add relay0 type veth peer name relay1",
+        "link set vR1 nomaster",
+        "link set relay0 master br0 up",
+        "link set relay1 up promisc on",
+        "link set vR1 promisc on",
+    )
+    relay = scene.lab.spawn("SW", sys.executable, str(HERE / "relay.py"), "relay1", "vR1")
+    relay.event("start")
+    with scene.tcpdump("reordering-and-duplicates", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", file, "--symbol-size", "1024")
+        ended = scene.check(receiver)
+    if ended["duplicates"] < 2:
+        raise Unlucky("too few duplicates")
+
+
+def repairer(scene: Scene) -> None:
+    """A sender that takes no NAKs, a stand-alone repairer on another node with a copy of the file,
+    and two receivers that were told of it. 5% of the packets towards each receiver are dropped by
+    the switch (nftables). Seen by the first receiver."""
+    file = scene.make("repairer.bin", 60_000)
+    scene.lab.loss(0.05, ["R1", "R3"])
+    where = ("-g", GROUPS[6], "-p", str(PORT), "-i", "eth0", "-r", "500k")
+    told = ("--repairer", "[fd01::12]:28776")
+    early = scene.send("S", file, "--symbol-size", "64", rate="1M")
+    helper = scene.lab.spawn(
+        "R2", *PGMLITE, "repair", "--json", str(file), *where, "--listen", ":28776"
+    )
+    helper.event("start")
+    early.stop()
+    with scene.tcpdump("stand-alone-repairer", "R1"):
+        receivers = [scene.lab.recv(node, scene.folder / node, *told) for node in ("R1", "R3")]
+        scene.send("S", file, "--symbol-size", "64", rate="1M")
+        ended = scene.check(receivers[0])
+    if not ended["rdata"] or not ended["naks_sent"] or ended["cycles"] > 1.4:
+        raise Unlucky("no repairs")
+
+
+def hostile(scene: Scene) -> None:
+    """A stranger on the network sends junk to the group (tests/stranger.py): all invalid vectors,
+    random bytes, cut and changed packets, fragments, and one symbol with wrong bytes under a right
+    header, which spoils a block until the carousel brings it again."""
+    file = scene.make("hostile.bin", 40_000)
+    with scene.tcpdump("hostile-junk", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        where = (GROUPS[6], str(PORT), "eth0", "250")
+        stranger = scene.lab.spawn("R2", sys.executable, str(HERE / "stranger.py"), *where)
+        stranger.event("start")
+        scene.send("S", file, "--symbol-size", "512", rate="400k")
+        ended = scene.check(receiver)
+    if not ended["damaged"] or ended["refused"].get("request", 0) < 10:
+        raise Unlucky("the junk came too late")
+
+
+def restart(scene: Scene) -> None:
+    """The sender is killed in the middle of its first cycle and started again a second later, with
+    a new tsi, new sequence numbers and another source port."""
+    file = scene.make("restart.bin", 100_000)
+    with scene.tcpdump("sender-restart", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        sender = scene.send("S", file, "--symbol-size", "1024")
+        time.sleep(0.8)
+        sender.stop()
+        time.sleep(1.0)
+        scene.send("S", file, "--symbol-size", "1024")
+        scene.check(receiver)
+
+
+SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
+    "clean-carousel": (clean_carousel, 1),
+    "clean-carousel-ipv4": (clean_carousel_ipv4, 1),
+    "late-join": (late_join, 1),
+    "loss-carousel": (loss_carousel, 1),
+    "loss-repair": (loss_repair, 1),
+    "two-senders": (two_senders, 2),
+    "reordering-and-duplicates": (disorder, 1),
+    "stand-alone-repairer": (repairer, 3),
+    "hostile-junk": (hostile, 2),
+    "sender-restart": (restart, 1),
+    "offload-sender-side": (offload, 1),
+}
+"""Scene -> how it is played, and how many receivers its lab has."""
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """Return what ``pgmlite info`` says of a capture, as far as the index keeps it."""
+    done = subprocess.run(
+        [*PGMLITE, "info", "--json", str(path)], capture_output=True, text=True, check=True
+    )
+    facts = json.loads(done.stdout)
+    types: dict[str, int] = {}
+    for session in facts["sessions"]:
+        for kind, count in session["packets"].items():
+            types[kind] = types.get(kind, 0) + count
+    if naks := sum(asked["naks"] for asked in facts["repairs"]):
+        types["NAK"] = naks
+    return {"frames": facts["packets"], "packets": dict(sorted(types.items()))}
+
+
+def play(name: str) -> dict[str, dict[str, Any]]:
+    """Play a scene until it shows what it should; return its entries of the index."""
+    act, receivers = SCENES[name]
+    for _ in range(ATTEMPTS):
+        mode = "offload" if act is offload else "wire"
+        with tempfile.TemporaryDirectory() as folder:
+            with Lab(receivers, mode, prefix="cap-") as lab:
+                scene = Scene(lab, Path(folder))
+                if act is not offload:
+                    # Else checksums would be left to cards that are none.
+                    for node in ("S", *lab.receivers):
+                        lab.sh(node, "ethtool -K eth0 tx off")
+                try:
+                    act(scene)
+                except Unlucky as why:
+                    print(f"{name}: {why}, again", flush=True)
+                    continue
+            sizes = [path.stat().st_size for path in scene.captures.values()]
+            if max(sizes) > LARGEST:
+                print(f"{name}: {max(sizes)} bytes, again", flush=True)
+                continue
+            made = " ".join((act.__doc__ or "").split())
+            entries = {}
+            for capture, path in scene.captures.items():
+                data = path.read_bytes()
+                (CAPTURES / f"{capture}.pcap").write_bytes(data)
+                entries[capture] = {
+                    "made": made,
+                    **scene.facts,
+                    "capture_sha256": hashlib.sha256(data).hexdigest(),
+                    **summary(path),
+                }
+                print(f"{capture}: {len(data)} bytes, {entries[capture]['packets']}", flush=True)
+            return entries
+    raise SystemExit(f"{name}: not in {ATTEMPTS} attempts")
+
+
+def readme(index: dict[str, dict[str, Any]]) -> str:
+    """Return ``README.md``: the index for people."""
+    lines = [
+        "# Captures",
+        "",
+        "Real transfers, recorded by tcpdump in networks of namespaces on one machine, as root:",
+        "`python tests/record_captures.py`. Group `ff15::7067:1` (IPv4: 239.70.67.1), port 28775.",
+        "`pgmlite replay captures/NAME.pcap -o OUT` gives the object again. Its SHA-256, and what",
+        "the receiver in the recording reported (`complete`), are in `index.json`. The objects are",
+        "random bytes made from their names. Unless said otherwise the frames are Ethernet, UDP",
+        "checksums are complete, and the capture is that of the receiver's interface.",
+        "",
+        "| capture | shows | packets |",
+        "|---|---|---|",
+    ]
+    for name, facts in index.items():
+        packets = ", ".join(f"{count} {kind}" for kind, count in facts["packets"].items())
+        lines.append(f"| `{name}.pcap` | {facts['made']} | {packets} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(names: list[str]) -> None:
+    """Record the scenes `names`, or all."""
+    if why := missing():
+        raise SystemExit(why)
+    CAPTURES.mkdir(exist_ok=True)
+    path = CAPTURES / "index.json"
+    index = json.loads(path.read_text()) if path.exists() else {}
+    for name in names or SCENES:
+        index |= play(name)
+        # In the order in which the scenes are told above.
+        order = [key for scene in SCENES for key in index if key.startswith(scene)]
+        index = {key: index[key] for key in dict.fromkeys(order)}
+        path.write_text(json.dumps(index, indent=1) + "\n")
+        (CAPTURES / "README.md").write_text(readme(index))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

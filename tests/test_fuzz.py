@@ -1,0 +1,128 @@
+"""Fuzzing to a plan: packets, captures and machines, broken in ways that get past first checks."""
+
+from __future__ import annotations
+
+from random import Random
+
+import fuzz_targets
+import pcaps
+import pytest
+from fuzz_targets import TARGETS, joined, seeds
+from hypothesis import given
+from hypothesis import strategies as st
+from vectors import SMALL, valid
+
+from pgmlite.wire.derive import fields
+from pgmlite.wire.layout import HEADER, MANIFEST, NAK_BODY, REQUEST, SPM_BODY
+
+VALID = [one for _, one in valid()]
+
+# Where fields begin, in packets of some kind: a change there means more than one in a symbol.
+PLACES = sorted(
+    at + field.offset
+    for struct, at in ((HEADER, 0), (SPM_BODY, 48), (MANIFEST, 88), (NAK_BODY, 48), (REQUEST, 48))
+    for field in fields(struct)
+    if field.offset is not None
+)
+EXTREME = st.sampled_from([0, 1, 2, 63, 64, 65, 127, 128, 254, 255])
+
+
+@st.composite
+def broken(draw: st.DrawFn) -> bytes:
+    """Draw a packet that is nearly valid."""
+    one = bytearray(draw(st.sampled_from(VALID)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.sampled_from(PLACES)) + draw(st.integers(0, 7))
+        if at < len(one):
+            one[at] = draw(EXTREME)
+    match draw(st.integers(0, 9)):
+        case 0:
+            return bytes(one[: draw(st.integers(0, len(one)))])
+        case 1:
+            return bytes(one) + draw(st.binary(max_size=40))
+    return bytes(one)
+
+
+@given(broken())
+def test_packets_are_judged_as_the_witness_judges_them(one: bytes) -> None:
+    fuzz_targets.packet(one)
+
+
+@given(st.binary(max_size=200))
+def test_bytes_of_any_kind(data: bytes) -> None:
+    for target in TARGETS.values():
+        target(data)
+
+
+@given(st.lists(broken(), max_size=6), st.integers(0, 199))
+def test_rows_of_any_length(some: list[bytes], stride: int) -> None:
+    fuzz_targets.rows(stride.to_bytes(2) + b"".join(some))
+
+
+CONTROLLED = st.lists(st.tuples(st.integers(0, 255), broken()), max_size=20)
+CYCLE = [one for _, one in pcaps.carousel(SMALL)]
+
+
+@given(CONTROLLED, st.booleans())
+def test_receiver_and_repairer(parts: list[tuple[int, bytes]], in_cycle: bool) -> None:
+    if in_cycle:
+        parts = [(0, one) for one in CYCLE[:9]] + parts + [(0, one) for one in CYCLE[9:]]
+    data = joined(iter(parts))
+    fuzz_targets.receiver(data)
+    fuzz_targets.repairer(data)
+
+
+@st.composite
+def captures(draw: st.DrawFn) -> bytes:
+    """Draw a capture with packets, frames and records that are broken here and there."""
+    link = draw(st.sampled_from(sorted(pcaps.LINKS)))
+    some = draw(st.lists(broken(), max_size=4))
+    payloads = CYCLE[: draw(st.integers(0, len(CYCLE)))] + some + CYCLE[3:]
+    frames = []
+    for number, payload in enumerate(payloads):
+        one = bytearray(pcaps.frame(payload, link))
+        if draw(st.integers(0, 15)) == 0:
+            one[draw(st.integers(0, min(len(one), 80) - 1))] = draw(EXTREME)
+        if draw(st.integers(0, 30)) == 0:
+            one = one[: draw(st.integers(0, len(one)))]
+        frames.append((pcaps.EPOCH + number * draw(st.sampled_from([0, 10**6])), bytes(one)))
+    form = draw(st.sampled_from([pcaps.pcap, pcaps.pcapng]))
+    whole = bytearray(form(frames, link, order=draw(st.sampled_from("<>"))))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
+        whole[draw(st.integers(0, len(whole) - 1))] = draw(EXTREME)
+    if draw(st.integers(0, 4)) == 0:
+        return bytes(whole[: draw(st.integers(0, len(whole)))])
+    return bytes(whole)
+
+
+@given(captures())
+def test_replay_of_any_capture(data: bytes) -> None:
+    fuzz_targets.replay(data)
+
+
+@given(st.one_of(broken(), st.binary(max_size=300)))
+def test_scapy_loses_nothing(one: bytes) -> None:
+    pytest.importorskip("scapy.all")
+    from pgmlite.scapy import Pgmlite
+
+    layer = Pgmlite(one) if one else None
+    assert one == (bytes(layer) if layer is not None else b"")
+    if layer is not None:
+        layer.show(dump=True)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds(name: str) -> None:
+    for seed in seeds(name):
+        TARGETS[name](seed)
+
+
+def test_mutations_without_a_plan() -> None:
+    rng = Random(5)
+    for name, target in TARGETS.items():
+        for seed in seeds(name):
+            data = bytearray(seed)
+            for _ in range(3):
+                if data:
+                    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                target(bytes(data))

@@ -1,0 +1,104 @@
+"""The numbers of section 9 of the specification are those of the code."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from requirements import SPEC
+
+from pgmlite.cli.transfer import DEFAULT_PORT
+from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
+from pgmlite.core.config import (
+    DEFAULT_BLOCK_SYMBOLS,
+    MAX_RATE,
+    MIN_RATE,
+    NakConfig,
+    ReceiverConfig,
+    RepairConfig,
+    SenderConfig,
+)
+from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.receiver import TRUSTED_PACKETS
+from pgmlite.core.repairer import SentLog
+from pgmlite.core.serial import SequenceTracker
+from pgmlite.core.timing import BURST_TIME
+from pgmlite.net import driver
+from pgmlite.wire import layout
+from pgmlite.wire.request import MAX_REQUESTED
+
+SENDER = SenderConfig(rate=None, packet_overhead=48)
+RECEIVER, NAK, REPAIR = ReceiverConfig(), NakConfig(), RepairConfig()
+
+VALUES: dict[str, list[float]] = {
+    "rate, limits": [MIN_RATE, MAX_RATE],
+    "burst, and the lateness that is made up for": [BURST_TIME / MS],
+    "bursts in one step where the rate is not limited": [SENDER.unpaced_bursts],
+    "interval of SPMs": [SENDER.spm_min / MS, SENDER.spm_max / MS],
+    "symbols in a block": [DEFAULT_BLOCK_SYMBOLS, 1, layout.MAX_BLOCK_SYMBOLS],
+    "symbol size, limits": [layout.MIN_SYMBOL_SIZE, layout.MAX_SYMBOL_SIZE, 4],
+    "largest UDP payload": [layout.MAX_PACKET],
+    "manifest, and the name in it, at most": [layout.MAX_MANIFEST, 255],
+    "sessions with loss statistics": [RECEIVER.max_senders],
+    "window for late packets": [SequenceTracker.WINDOW],
+    "silence before another object is taken": [RECEIVER.switch_after / SECOND],
+    "silence before the group is joined anew": [driver.REJOIN_AFTER / SECOND],
+    "blocks verified in one step": [RECEIVER.resume_blocks],
+    "pause in which packets gather": [driver.SHORTEST_NAP / MS, driver.LONGEST_NAP / MS],
+    "MTU on one link, at most; beyond it": [ETHERNET_MTU, IPV6_MINIMUM_MTU],
+    "MTU that an operator sets, at least": [MIN_MTU],
+    "port for NAKs, default": [1, DEFAULT_PORT + 1],
+    "NAK or NCF, at most": [layout.MAX_CONTROL],
+    "symbols that one request names, at most": [MAX_REQUESTED],
+    "packets that may overtake": [NAK.reorder_packets],
+    "back-off, longest: K": [REPAIR.backoff_factor, 16],
+    "wait for an NCF": [NAK.ncf_wait],
+    "quiet after which repairs count as lost again": [NAK.repair_quiet],
+    "retries without an NCF, and without all data": [NAK.ncf_retries, NAK.data_retries],
+    "margin before the carousel": [NAK.carousel_margin],
+    "silence in which nothing is asked": [NAK.silence / SECOND],
+    "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],
+    "dead repairer is left alone": [1, NAK.shortest_death / SECOND],
+    "carousel's speed is measured over, at least": [NAK.measure_time / MS],
+    "GRTT of a session without an SPM": [NAK.unknown_grtt / MS],
+    "packets before a session's own address is asked": [TRUSTED_PACKETS],
+    "blocks asked for at a time": [NAK.max_cycles],
+    "NCFs remembered, and symbols in them": [NAK.max_ncfs, NAK.max_ncf_symbols],
+    "repairers kept, and carousels followed": [NAK.max_repairers, NAK.max_positions],
+    "share of repairs": [REPAIR.share * 100, 5, 90],
+    "share of NCFs, and what of it may leave at once": [REPAIR.ncf_share * 100, 50],
+    "GRTT at first; smallest; longest believed": [
+        REPAIR.grtt_start / MS,
+        REPAIR.grtt_min / MS,
+        REPAIR.grtt_max / SECOND,
+    ],
+    "GRTT may fall, group size change, every": [REPAIR.probe_time / SECOND],
+    "group size at first and at least": [REPAIR.gsize_start],
+    "overlapping NAKs before it doubles": [REPAIR.overlaps_wanted],
+    "change of the nonce, and how many are good": [REPAIR.nonce_life / SECOND, 3],
+    "NAKs looked at, of all and of one source": [
+        REPAIR.naks_per_second,
+        REPAIR.source_naks_per_second,
+    ],
+    "symbols queued for one source": [REPAIR.source_symbols_per_second],
+    "sources with an account": [REPAIR.max_sources],
+    "packets remembered for what is in flight": [SentLog.LONGEST],
+    "hold-off": [1, REPAIR.max_held],
+    "reads of NAKs between two bursts": [driver.READS_AT_ONCE],
+    "lingering after the last cycle": [REPAIR.linger / SECOND, REPAIR.linger_grtt],
+}
+
+
+def rows() -> dict[str, str]:
+    """Return the values of section 9 by what they are of."""
+    _, _, rest = SPEC.read_text().partition("## 9 Timers, limits and defaults")
+    found = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", rest.partition("\n## ")[0], re.MULTILINE)
+    return dict(found)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_limit(name: str) -> None:
+    # A space stands between thousands.
+    text = re.sub(r"(?<=\d) (?=\d{3}\b)", "", rows()[name].replace("\N{NO-BREAK SPACE}", " "))
+    numbers = [float(one) for one in re.findall(r"\d+(?:\.\d+)?", text)]
+    assert numbers == VALUES[name]

@@ -1,0 +1,138 @@
+"""The conformance witness: what a stranger built from the specification does what ours does."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import witness
+from generate import ROOT, SPEC
+from loopback import endpoint, make_file, sending
+
+INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
+VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
+OBJECT = json.loads((SPEC / "vectors" / "object.json").read_text())
+TIMING = json.loads((SPEC / "vectors" / "timing.json").read_text())
+CAPTURES = ROOT / "captures"
+INDEX = json.loads((CAPTURES / "index.json").read_text())
+
+
+def test_it_is_small_and_knows_nothing_of_ours() -> None:
+    path = Path(witness.__file__)
+    text = path.read_text()
+    assert len(text.splitlines()) < 300
+    names = {
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+        )
+    }
+    assert names <= {*sys.stdlib_module_names, "blake3"}
+
+
+@pytest.mark.parametrize("case", INVALID, ids=[case["name"] for case in INVALID])
+def test_it_refuses_invalid_packets_for_the_stated_reason(case: dict) -> None:
+    one = bytes.fromhex(case["hex"])
+    if case["at"] == "repairer":
+        first = OBJECT["objects"][0]
+        nonces = [int(nonce, 16) for nonce in case["nonces"]]
+        with pytest.raises(witness.Refused, match=f"^{case['reason']}$"):
+            witness.check_nak(
+                one, int(case["tsi"], 16), int(first["oid"], 16), first["size"], nonces
+            )
+        return
+    receiver = witness.Receiver()
+    for before in case["before"]:
+        receiver.feed(bytes.fromhex(before))
+    assert receiver.refused == {}
+    receiver.feed(one)
+    assert receiver.refused == {case["reason"]: 1}
+
+
+@pytest.mark.parametrize("case", VALID, ids=[case["name"] for case in VALID])
+def test_it_takes_valid_packets(case: dict) -> None:
+    one = bytes.fromhex(case["hex"])
+    header = witness.Header(one)
+    expected = case["header"]
+    for name in ("type", "channel", "symbol_size", "sqn"):
+        assert getattr(header, name) == expected[name]
+    for name in ("tsi", "oid", "size", "offset"):
+        assert getattr(header, name) == int(expected[name], 16)
+    if case["header"]["type"] == witness.NAK:
+        symbols = witness.check_nak(
+            one, header.tsi, header.oid, header.size, [int(case["nak"]["nonce"], 16)]
+        )
+        assert symbols == [s for a, b in case["symbols"] for s in range(a, b + 1)]
+        return
+    receiver = witness.Receiver()
+    receiver.feed(one)
+    assert receiver.refused == {}
+    if case["header"]["type"] == witness.NCF:
+        symbols = witness.parse_request(one[48:], header.symbols)
+        assert symbols == [s for a, b in case["symbols"] for s in range(a, b + 1)]
+
+
+def test_it_receives_the_cycle_of_the_vectors() -> None:
+    receiver = witness.Receiver()
+    for one in OBJECT["cycle"]:
+        receiver.feed(bytes.fromhex(one["hex"]), one["at"] / 1e9)
+    assert receiver.data == bytes.fromhex(OBJECT["data"])
+    assert receiver.refused == {}
+
+
+@pytest.mark.parametrize("name", INDEX)
+def test_it_receives_every_capture(name: str) -> None:
+    receiver = witness.replay(CAPTURES / f"{name}.pcap")
+    assert receiver.data is not None
+    assert hashlib.sha256(receiver.data).hexdigest() == INDEX[name]["sha256"]
+
+
+def test_it_receives_a_live_carousel(tmp_path: Path) -> None:
+    place = endpoint()
+    source = make_file(tmp_path / "source", 1_500_000)
+    with sending(source, place, "-r", "20M"):
+        done = subprocess.run(
+            [
+                sys.executable,
+                witness.__file__,
+                place.group,
+                str(place.port),
+                "lo",
+                tmp_path / "out",
+            ],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+
+
+def test_formulas_of_the_specification_give_the_vectors() -> None:
+    """The formulas as they stand in NAK-4 and REP-6, against what the code draws."""
+    # spec: NAK-4, REP-6
+    import math
+
+    for case in TIMING["backoff"]:
+        shape = math.log(case["gsize"]) + 1
+        drawn = case["longest"] / shape * math.log(1 + case["u"] * (math.exp(shape) - 1))
+        assert abs(drawn - case["ns"]) <= 1
+    for q, ns in enumerate(TIMING["grtt_of"]):
+        seconds = (q + 1) * 1e-6 if q <= 31 else 1_000 / math.exp((255 - q) / 13)
+        assert abs(seconds * 1e9 - ns) <= max(1, ns * 1e-12)
+    for ns, q in TIMING["grtt_quantise"]:
+        g = min(max(ns, 1_000), 10**12)
+        exact = g / 1_000 - 1 if g < 33_000 else 255 - 13 * math.log(1e12 / g)
+        assert abs(q - exact) < 1 + 1e-9
+        assert q >= exact - 1e-9
+    for bits, size in enumerate(TIMING["gsize_of"]):
+        assert size == (5 if bits & 8 else 1) * 10 ** ((bits & 7) + 1)
