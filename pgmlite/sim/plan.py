@@ -292,7 +292,7 @@ class Plan:
     """Runs of each combination; 0: as many as steady means need, more of the small ones."""
 
     shared_losses: int = 150
-    """Losses that all receivers share, to count the NAKs for each, and four times as many where
+    """Losses that all receivers share, to count the NAKs for each, and three times as many where
     receivers are few; 0: leave that out."""
 
     seed: int = 1
@@ -336,7 +336,7 @@ class Plan:
                 left -= copies
                 number += 1
         for receivers in self.receivers:
-            total = self.shared_losses * (4 if receivers < FEW else 1)
+            total = self.shared_losses * (3 if receivers < FEW else 1)
             for number, first in enumerate(range(0, total, LOSSES_A_RUN)):
                 losses = min(LOSSES_A_RUN, total - first)
                 runs.append(LossShared(receivers, losses, self.seed, number))
@@ -351,7 +351,7 @@ def _repetitions(receivers: int, mode: Mode) -> int:
     """
     if mode in ANSWERING:
         return 10 if receivers < 50 else 4 if receivers < FEW else 1
-    return 100 if receivers < FEW else 15 if receivers < 5_000 else 4
+    return 100 if receivers < 50 else 60 if receivers < FEW else 15 if receivers < 5_000 else 4
 
 
 def _copies(receivers: int, loss: Loss, mode: Mode) -> int:

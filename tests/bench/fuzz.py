@@ -41,6 +41,7 @@ def by_coverage(name: str, seconds: float, corpus: str) -> None:
         f"-max_len={LARGEST[name]}",
         "-print_final_stats=1",
         "-timeout=900",
+        "-report_slow_units=900",
         "-rss_limit_mb=1024",
     ]
     atheris.Setup([sys.argv[0], corpus, *options], TARGETS_OF[name])
