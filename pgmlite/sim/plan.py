@@ -350,7 +350,7 @@ def _repetitions(receivers: int, mode: Mode) -> int:
     With NAKs it hardly varies among many.
     """
     if mode in ANSWERING:
-        return 10 if receivers < 50 else 4 if receivers < FEW else 1
+        return 10 if receivers < 50 else 2 if receivers < FEW else 1
     return 100 if receivers < 50 else 60 if receivers < FEW else 15 if receivers < 5_000 else 4
 
 
