@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pgmlite.core import serial
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
-from pgmlite.core.timing import gsize_of, quantise_grtt, quantise_gsize
+from pgmlite.core.timing import quantise_grtt, quantise_gsize
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch, Source
 from pgmlite.wire.control import Manifest
@@ -54,6 +54,9 @@ def _address(source: Source) -> Source:
 
 
 NONCE_SIZE = 8
+
+MOST_SILENT = 10
+"""Receivers that the group counts for each source that ever sent a NAK, at most."""
 
 
 class SentLog:
@@ -138,11 +141,11 @@ class RepairQueue:
             if self._grtt_peak:
                 self._grtt = max(self._grtt * 9 // 10, self._grtt_peak)
             self._grtt_peak, self._grtt_at = 0, now
+            # NAKs of independent losses overlap as well: those who asked say how far it may go.
             base = max(len(self._sources), self._config.gsize_start)
-            if self._overlaps > self._config.overlaps_wanted:
-                self._gsize = min(self._gsize * 2, gsize_of(0xF))
-            else:
-                self._gsize = max(base, self._gsize * 0.9)
+            grows = self._overlaps > self._config.overlaps_wanted
+            grown = self._gsize * (2 if grows else 0.9)
+            self._gsize = min(max(grown, base), MOST_SILENT * base)
             self._overlaps = 0
         return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
 
