@@ -1,6 +1,7 @@
 """Senders and receivers together, under a virtual clock."""
 
 from hashlib import sha256
+from itertools import pairwise
 from random import Random
 
 import numpy as np
@@ -278,3 +279,34 @@ class TestComingAndGoing:
         network.add("sender", make_sender(empty))
         network.run(SECOND)
         assert completed(node, empty) == node.link.latency
+
+
+class Hurried:
+    """Is due in a second, and sooner with every packet: it counts its ticks."""
+
+    def __init__(self) -> None:
+        self.deadline: int | None = SECOND
+        self.ticks: list[int] = []
+
+    def start(self, now: int) -> list[Action]:
+        return []
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        assert self.deadline is not None
+        self.deadline -= MS
+        return []
+
+    def tick(self, now: int) -> list[Action]:
+        self.ticks.append(now)
+        self.deadline = now + SECOND
+        return []
+
+
+def test_a_deadline_that_moved_leaves_no_ticks_behind() -> None:
+    network = Network(1)
+    machine = Hurried()
+    network.add("hurried", machine)
+    add_sender(network, cycles=1)
+    network.run(20 * SECOND)
+    assert 20 <= len(machine.ticks) <= 21
+    assert all(later - tick == SECOND for tick, later in pairwise(machine.ticks[5:]))

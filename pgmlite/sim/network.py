@@ -222,6 +222,8 @@ class Network:
         elif not node.has_started:
             node.has_started = True
             self._perform(node, node.machine.start(self.now))
+        elif node.ticking != self.now:
+            return  # an earlier tick took this one's place
         else:
             node.ticking = None
             self._perform(node, node.machine.tick(self.now))
