@@ -130,8 +130,8 @@ def test_a_repairer_that_starts_late_is_used(tmp_path: Path) -> None:
 def test_two_repairers_do_not_repeat_each_other(tmp_path: Path) -> None:
     source = random_file(tmp_path / "source", 16)
     with Lab(receivers=5) as lab:
-        # What all lose, some ask the one for and some the other; the rest only the first is told.
-        lab.loss(0.03, ["R1"])
+        # What all lose, some ask the one for and some the other; the rest only one of them is told.
+        lab.loss(0.03, ["R1", "R2"])
         lab.drop("iifname vS meta l4proto udp numgen random mod 100 < 3", shared=True)
         repairers = [lab.repair(node, source) for node in ("R4", "R5")]
         receivers = {
