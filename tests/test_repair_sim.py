@@ -1,6 +1,5 @@
 """Groups that ask for what they lost, under a virtual clock, beside theory."""
 
-import math
 from collections import Counter, defaultdict
 from functools import cache
 from hashlib import sha256
@@ -9,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 import pytest
-from bench.suppression import Unheeding, backoff_shape, nb_expected, nb_first, suppress
+from bench.suppression import Unheeding, suppress
 from builders import Sample, make_object
 from nak_builders import Group, Unlucky, completion, kind_of, symbols_sent
 
@@ -17,6 +16,7 @@ from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.sender import Sender
 from pgmlite.sim.network import Node
+from pgmlite.sim.theory import EM_nofec, backoff_shape, nb_expected, nb_first
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import PacketType
 
@@ -34,14 +34,6 @@ QUICK = RepairConfig(port=9, share=0.9, grtt_start=GRTT)
 def sample(symbols: int) -> Sample:
     """Return an object of so many symbols."""
     return make_object(symbols * SYMBOL, symbol_size=SYMBOL, block_symbols=1_024)
-
-
-def em_nofec(loss: float, receivers: int) -> float:
-    """Return the mean transmissions of a packet until all have it, without FEC.
-
-    Nonnenmacher, Biersack, Towsley: after m of them one receiver still misses it with loss^m.
-    """
-    return math.fsum(1 - (1 - loss**m) ** receivers for m in range(100))
 
 
 class Logged(Sender):
@@ -80,7 +72,7 @@ class TestEfficiency:
         sender = group.add_sender(repair=REPAIR, rate=RATE, latency=LATENCY)
         nodes = group.add_receivers(receivers, loss=loss, latency=LATENCY)
         group.run_until_complete(nodes, limit=5 * SECOND)
-        needed = em_nofec(loss, receivers)
+        needed = EM_nofec([(loss, receivers)])
         end = 10 * GRTT / PACKET_TIME / 10_000
         assert needed * 0.97 <= sent(sender) / 10_000 <= 1.15 * needed + end
 
@@ -186,7 +178,7 @@ class TestComingAndGoing:
         group, receivers, (repairer,) = self.with_repairers(1)
         end = group.run_until_complete(receivers, limit=5 * self.CYCLE)
         assert end < 1.3 * self.CYCLE
-        assert repairer.machine.repairs.counters.rdata >= 0.9 * 3_000 * (em_nofec(0.03, 4) - 1)
+        assert repairer.machine.repairs.counters.rdata >= 0.9 * 3_000 * (EM_nofec([(0.03, 4)]) - 1)
 
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
         # spec: NAK-14

@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pgmlite.cli.output import PLAIN_LINES_EVERY
+from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
 from pgmlite.cli.transfer import AsJson
 from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
 from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
@@ -244,7 +243,7 @@ def _dask_client(address: str) -> Any:
         raise UsageError(f"--dask {address}: give tcp://HOST:PORT") from error
 
 
-class _Progress(AbstractContextManager["_Progress"]):
+class _Progress(Barred):
     """A bar with the time left on a terminal, a line now and then elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -271,20 +270,6 @@ class _Progress(AbstractContextManager["_Progress"]):
                 transient=True,
             )
             self._task = self._bar.add_task("", total=1.0)
-
-    def __enter__(self) -> Self:
-        if self._bar:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._bar:
-            self._bar.stop()
 
     def show(self, done: float) -> None:
         """Show that the share `done` of the work is done."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -32,17 +31,10 @@ def oid_text(oid: int) -> str:
     return f"{oid:016x}"
 
 
-class Output(AbstractContextManager["Output"]):
-    """Prints events; used as a context so that a progress bar never outlives an error."""
+class Barred:
+    """Has a progress bar, perhaps; used as a context so that it never outlives an error."""
 
-    def __init__(self, *, as_json: bool) -> None:
-        self._json = as_json
-        self._started = time.monotonic()
-        self._bar: Progress | None = None
-        self._last_line = self._started
-        if not as_json and sys.stderr.isatty():
-            self._bar = _progress_bar()
-            self._task = self._bar.add_task("", total=None)
+    _bar: Progress | None = None
 
     def __enter__(self) -> Self:
         if self._bar:
@@ -57,6 +49,19 @@ class Output(AbstractContextManager["Output"]):
     ) -> None:
         if self._bar:
             self._bar.stop()
+
+
+class Output(Barred):
+    """Prints events."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._json = as_json
+        self._started = time.monotonic()
+        self._bar: Progress | None = None
+        self._last_line = self._started
+        if not as_json and sys.stderr.isatty():
+            self._bar = _progress_bar()
+            self._task = self._bar.add_task("", total=None)
 
     @property
     def seconds(self) -> float:

@@ -34,10 +34,17 @@ from pgmlite.core.nak import Ask, NakMachine
 from pgmlite.core.ranges import runs
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch, Source
+from pgmlite.wire.batch import HEADER_DTYPE, Octets, PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
-from pgmlite.wire.layout import DATA_TYPES, MAGIC, MAX_CONTROL, VERSION, PacketType
-from pgmlite.wire.request import NAK_FIXED_SIZE, Symbols, build_nak, build_request, parse_request
+from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
+from pgmlite.wire.request import (
+    MAX_BODY,
+    NAK_FIXED_SIZE,
+    Symbols,
+    build_nak,
+    build_request,
+    parse_request,
+)
 
 MOST_GAPS = 1.5
 """Rows written, gaps included, for each one that came."""
@@ -153,7 +160,7 @@ def build_nak_packet(
     row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
     row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
     row["oid"], row["size"], row["sqn"] = oid, size, sqn
-    request, _ = build_request(ask.symbols, MAX_CONTROL - HEADER_SIZE - NAK_FIXED_SIZE)
+    request, _ = build_request(ask.symbols, MAX_BODY - NAK_FIXED_SIZE)
     echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
     body = build_nak(repairer.nonce, echo, loss, request)
     return SendNak(repairer.endpoint, row.tobytes() + body)

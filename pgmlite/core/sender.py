@@ -27,8 +27,8 @@ from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
-from pgmlite.wire.layout import MAGIC, MAX_CONTROL, VERSION, PacketType
-from pgmlite.wire.request import Symbols, parse_request
+from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.request import MAX_BODY, Symbols, parse_request
 
 SPM_SHARE = 100
 """SPMs take at most one part in this many of the rate, as far as their longest interval allows."""
@@ -197,7 +197,7 @@ class Sender:
         if self.repairs is None or not self._unconfirmed or now < self._ncf_due:
             return []
         actions: list[Action] = []
-        for body in ncf_bodies(self._unconfirmed, MAX_CONTROL - HEADER_SIZE):
+        for body in ncf_bodies(self._unconfirmed, MAX_BODY):
             burst = Transmit(self._rows(PacketType.NCF, 0, 1), body)
             wire_bytes = self._account(now, burst)
             if self._config.rate:

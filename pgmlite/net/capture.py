@@ -7,6 +7,7 @@ only a file that can't be understood at all is an error.
 from __future__ import annotations
 
 import struct
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -161,7 +162,7 @@ class Capture:
                 raise ObjectError(f"{self.path}: neither a pcap nor a pcapng capture")
 
 
-class _Reader:
+class _Reader(ABC):
     """Cuts a file into records; the formats differ in `_records`."""
 
     def __init__(self, capture: Capture, head: bytes) -> None:
@@ -170,13 +171,13 @@ class _Reader:
         self._at = 0
         """Byte of the file at which the rest begins, for messages."""
 
+    @abstractmethod
     def _records(self, data: bytes, found: _Records) -> int:
         """Add the records that are whole in `data` to `found`; return the bytes they take.
 
         Raises:
             ObjectError: The file is damaged.
         """
-        raise NotImplementedError
 
     def _damaged(self, at: int, what: str) -> ObjectError:
         return ObjectError(f"{self._capture.path}: damaged at byte {self._at + at}: {what}")

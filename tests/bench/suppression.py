@@ -27,34 +27,12 @@ from nak_builders import GRTT, Group, Unlucky
 from pgmlite.core.config import NakConfig, RepairConfig
 from pgmlite.core.machine import MS, Action
 from pgmlite.sim.network import MemoryStore
+from pgmlite.sim.theory import backoff_shape, nb_expected, nb_first
 from pgmlite.wire.batch import HEADER_SIZE, Octets, PacketBatch
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import parse_request
 
 BACKOFF_FACTOR = 6
-
-
-def backoff_shape(gsize: int) -> float:
-    """Return the L of RFC 5401 section 3.2.2."""
-    return math.log(gsize) + 1
-
-
-def nb_expected(receivers: int, shape: float, longest: float, delay: float) -> float:
-    """Return the mean number of NAKs for one loss of all `receivers`.
-
-    Each draws a back-off up to `longest`; what one sends is known to all after `delay`.
-    """
-    early = math.exp(shape * delay / longest)
-    alone = receivers * (early - 1) / math.expm1(shape)
-    return alone + early * (1 - ((1 - 1 / early) / -math.expm1(-shape)) ** receivers)
-
-
-def nb_first(receivers: int, shape: float, longest: float) -> float:
-    """Return the mean time to the first NAK for one loss of all `receivers`."""
-    steps = 20_000
-    times = (np.arange(steps) + 0.5) / steps
-    silent = (1 - np.expm1(shape * times) / math.expm1(shape)) ** receivers
-    return float(silent.mean()) * longest
 
 
 class Unheeding(Unlucky):
