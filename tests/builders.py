@@ -26,7 +26,7 @@ from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer
 from pgmlite.wire import batch as wire
-from pgmlite.wire.batch import HEADER_DTYPE, Octets, PacketBatch
+from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, digest
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, PacketType
 
@@ -252,9 +252,9 @@ class Disk(MemoryStore):
         starts = sorted(page * self.PAGE for page in self._pages)
         return [(start, min(start + self.PAGE, end)) for start in starts if start < end]
 
-    def write(self, offset: int, payload: Octets) -> None:
-        """Write (n, width) bytes at `offset`."""
-        self._put(offset, payload.tobytes())
+    def write(self, offset: int, run: memoryview) -> None:
+        """Write bytes at `offset`."""
+        self._put(offset, bytes(run))
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -326,8 +326,9 @@ class Drive:
                 case Verify():
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
-                    assert 0 <= action.offset <= self._room - action.payload.size
-                    self.store.write(action.offset, action.payload)
+                    for offset, run in action.pieces():
+                        assert 0 <= offset <= self._room - len(run)
+                        self.store.write(offset, run)
         self.seen += done
         return done
 

@@ -136,7 +136,8 @@ def receiver(data: bytes) -> None:
                 case Prepare():
                     machine.resume(store.prepare(action.size))
                 case Store():
-                    store.write(action.offset, action.payload)
+                    for offset, run in action.pieces():
+                        store.write(offset, run)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
                     todo += machine.verified(action.block, ok=ok)
@@ -186,8 +187,8 @@ class _Memory:
     def begin(self, size: int, block_size: int) -> None:
         pass
 
-    def write(self, offset: int, payload: wire.Octets, *, has_gaps: bool) -> None:
-        self.store.write(offset, payload)
+    def write(self, offset: int, run: memoryview) -> None:
+        self.store.write(offset, run)
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         return self.store.matches(offset, length, expected)

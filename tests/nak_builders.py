@@ -271,7 +271,8 @@ class Listening:
                 case Prepare() | Verify():
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
-                    self.store.write(action.offset, action.payload)
+                    for offset, run in action.pieces():
+                        self.store.write(offset, run)
                 case SendNak():
                     self.naks.append((self.now, action))
                 case Complete():

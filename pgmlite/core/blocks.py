@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,6 +12,7 @@ from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
 Symbols = npt.NDArray[np.int64]
+Places = npt.NDArray[np.intp] | slice
 
 
 class SymbolMap:
@@ -45,41 +48,34 @@ class SymbolMap:
             self._missing[-1] -= np.count_nonzero(self.have[whole * block_symbols :])
         return [int(block) for block in np.flatnonzero(self._missing == 0)]
 
-    def add(self, symbols: Symbols) -> tuple[npt.NDArray[np.intp] | slice, list[int]]:
+    def add(self, symbols: Symbols) -> tuple[Places, list[int]]:
         """Mark `symbols`, (n,) of any order, as stored.
 
         Returns:
-            The places in `symbols` that are new (a slice if all are, in one ascending run), and
-            the blocks that became whole.
+            The places in `symbols` that are new, in ascending order of symbols (a slice if that
+            is all of them), and the blocks that became whole.
         """
-        first, last = int(symbols[0]), int(symbols[-1])
-        count = len(symbols)
-        if last - first == count - 1 and (count == 1 or bool((np.diff(symbols) == 1).all())):
-            span = self.have[first : last + 1]
-            if not span.any():
-                span[:] = True
-                return slice(0, count), self._count(first, last, count)
+        held = self.have[symbols]
+        if held.all():
+            return np.zeros(0, np.intp), []
+        if not held.any() and bool((symbols[1:] > symbols[:-1]).all()):
+            return slice(0, len(symbols)), self._mark(symbols)
         _, places = np.unique(symbols, return_index=True)
-        places = places[~self.have[symbols[places]]]
-        fresh = symbols[places]
+        places = places[~held[places]]
+        return places, self._mark(symbols[places])
+
+    def _mark(self, fresh: Symbols) -> list[int]:
+        """Mark `fresh`, (n,) ascending, none of them stored; return the blocks made whole."""
         self.have[fresh] = True
         self.stored += len(fresh)
-        if not self._block_symbols or not len(fresh):
-            return places, []
-        blocks, counts = np.unique(fresh // self._block_symbols, return_counts=True)
-        self._missing[blocks] -= counts.astype(np.int32)
-        return places, [int(block) for block in blocks[self._missing[blocks] == 0]]
-
-    def _count(self, first: int, last: int, count: int) -> list[int]:
-        """Account for the new run `first` to `last`; return the blocks it made whole."""
-        self.stored += count
         if not self._block_symbols:
             return []
+        blocks = fresh // self._block_symbols
+        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(fresh)]
         whole = []
-        for block in range(first // self._block_symbols, last // self._block_symbols + 1):
-            start = block * self._block_symbols
-            within = min(last + 1, start + self._block_symbols) - max(first, start)
-            self._missing[block] -= within
+        for start, stop in pairwise(edges):
+            block = int(blocks[start])
+            self._missing[block] -= stop - start
             if not self._missing[block]:
                 whole.append(block)
         return whole

@@ -7,9 +7,11 @@ do nothing. ``now`` is integer nanoseconds of a clock that never goes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
@@ -89,15 +91,21 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write `payload`, (n, width) bytes, as one run at `offset` of the object.
+    """Write rows of `payload`, (n, width) bytes, to their places in the object.
 
-    The view is only good until the driver reads the next packets. With `has_gaps` some rows are
-    zeros in the place of symbols that are still missing: one write instead of many.
+    Each run (offset, start, stop) says that rows `start` to `stop` belong at byte `offset`. The
+    view is only good until the driver reads the next packets.
     """
 
-    offset: int
+    runs: Sequence[tuple[int, int, int]]
     payload: Octets
-    has_gaps: bool = False
+
+    def pieces(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield each run as its byte offset and its bytes."""
+        width = self.payload.shape[1]
+        octets = np.ascontiguousarray(self.payload).reshape(-1).data
+        for offset, start, stop in self.runs:
+            yield offset, octets[start * width : stop * width]
 
 
 @dataclass(frozen=True, slots=True)

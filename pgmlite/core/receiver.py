@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core import nak
-from pgmlite.core.blocks import IndexAssembly, SymbolMap
+from pgmlite.core.blocks import IndexAssembly, Places, SymbolMap
 from pgmlite.core.config import NakConfig, ReceiverConfig
 from pgmlite.core.machine import (
     Action,
@@ -45,9 +45,6 @@ from pgmlite.wire.request import (
     build_request,
     parse_request,
 )
-
-MOST_GAPS = 1.5
-"""Rows written, gaps included, for each one that came."""
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
@@ -109,9 +106,6 @@ class _Transfer:
         self.symbols = SymbolMap(size, symbol_size)
         self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
-        self.is_resumed = False
-        """An earlier run left bytes that are not known to be there yet: do not write over them."""
-
         self.manifest: Manifest | None = None
         self.index: IndexAssembly | None = None
         self.pending: deque[int] = deque()
@@ -298,7 +292,6 @@ class Receiver:
         """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
         if self._transfer:
             self._transfer.extents = extents
-            self._transfer.is_resumed = bool(extents)
             self._transfer.queue_extents()
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -483,29 +476,26 @@ class Receiver:
             self.counters.rdata += len(batch)
             transfer.naks.take_repair(now, _session(batch), symbols)
         transfer.pending.extend(whole)
-        if isinstance(places, slice):
-            return [Store(int(batch.offsets[0]), batch.payload)]
-        self.counters.duplicates += len(batch) - len(places)
-        if not len(places):
-            return []
-        return self._store(transfer, symbols[places], batch.payload[places])
+        self.counters.duplicates += len(batch) - len(symbols[places])
+        return self._store(transfer, symbols, places, batch.payload)
 
     @staticmethod
-    def _store(transfer: _Transfer, symbols: Symbols, payload: Octets) -> list[Action]:
-        """Return what writes (n,) ascending symbols and their payload."""
-        size, first, count = transfer.symbol_size, int(symbols[0]), len(symbols)
-        span = int(symbols[-1]) - first + 1
-        is_whole = payload.shape[1] == size and not transfer.is_resumed
-        if count < span <= count * MOST_GAPS and is_whole:
-            # What lies between was just lost, unless it came before: then it must stay.
-            held = int(np.count_nonzero(transfer.symbols.have[first : first + span]))
-            if held == count:
-                filled = np.zeros((span, size), np.uint8)
-                filled[symbols - first] = payload
-                return [Store(first * size, filled, has_gaps=True)]
-        return [
-            Store(int(symbols[start]) * size, payload[start:stop]) for start, stop in runs(symbols)
-        ]
+    def _store(
+        transfer: _Transfer, symbols: Symbols, places: Places, payload: Octets
+    ) -> list[Action]:
+        """Return what writes those of (n,) symbols and their payload that are at `places`."""
+        fresh = symbols[places]
+        if not len(fresh):
+            return []
+        breaks = np.diff(fresh) != 1
+        if not isinstance(places, slice):
+            breaks |= np.diff(places) != 1
+        starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
+        rows = starts if isinstance(places, slice) else places[starts]
+        lengths = np.diff(starts, append=len(fresh))
+        offsets = fresh[starts] * transfer.symbol_size
+        runs = zip(offsets.tolist(), rows.tolist(), (rows + lengths).tolist(), strict=True)
+        return [Store(list(runs), payload)]
 
     def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
         index = transfer.index

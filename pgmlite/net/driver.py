@@ -117,7 +117,8 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
     """
     match action:
         case Store():
-            part.write(action.offset, action.payload, has_gaps=action.has_gaps)
+            for offset, run in action.pieces():
+                part.write(offset, run)
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.block, ok=ok)

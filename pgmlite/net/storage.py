@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-import numpy as np
 from blake3 import blake3
 
 from pgmlite.errors import DiskError
-from pgmlite.wire.batch import Octets
 from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
+
+HASHED_AT_ONCE = 128 << 10
+"""Bytes of a block that are read back and hashed in one step."""
 
 Progress = Callable[[int, int], None]
 """Called with bytes done and bytes in all."""
@@ -174,15 +175,6 @@ class BlockStream:
                 self._start = self._next = -1  # a hole, or bytes behind us replaced
             offset, run = offset + len(part), run[len(part) :]
 
-    def forget(self, offset: int, length: int) -> None:
-        """Know nothing more of the blocks in which these bytes lie."""
-        if self._block_size:
-            first = offset - offset % self._block_size
-            for start in range(first, offset + length, self._block_size):
-                self._digests.pop(start, None)
-                if start == self._start:
-                    self._start = self._next = -1
-
     def _keep(self, length: int) -> None:
         if length == self._block_size:
             while len(self._digests) >= self.KEPT:
@@ -214,7 +206,7 @@ class PartFile:
         if not output.name:
             raise DiskError(f"output {output}: is a folder; name the file to write")
         self.path = output.with_name(output.name + ".part")
-        self._buffer = np.zeros(0, np.uint8)
+        self._buffer = memoryview(bytearray(HASHED_AT_ONCE))
         self._stream = BlockStream()
         self._announced = False
         self._fd = -1
@@ -290,20 +282,13 @@ class PartFile:
                 f"output {self.output}: the object has {size} bytes, the disk has {free} free"
             )
 
-    def write(self, offset: int, payload: Octets, *, has_gaps: bool = False) -> None:
-        """Write (n, width) bytes as one run at byte `offset`.
-
-        Args:
-            has_gaps: Not all of it is of the object.
+    def write(self, offset: int, run: memoryview) -> None:
+        """Write bytes at byte `offset`.
 
         Raises:
             DiskError: The disk is full or broken; what is there stays.
         """
-        run = np.ascontiguousarray(payload).reshape(-1).data
-        if has_gaps:
-            self._stream.forget(offset, len(run))
-        else:
-            self._stream.update(offset, run)
+        self._stream.update(offset, run)
         try:
             while run:
                 done = os.pwrite(self._fd, run, offset)
@@ -321,14 +306,15 @@ class PartFile:
         """
         if streamed := self._stream.pop(offset, length):
             return streamed == expected
-        if len(self._buffer) < length:
-            self._buffer = np.empty(length, np.uint8)
-        block = self._buffer[:length].data
+        hasher = blake3()
         try:
-            done = os.preadv(self._fd, [block], offset)
+            # Small pieces: they are hashed while they are still in the processor's cache.
+            while length and (done := os.preadv(self._fd, [self._buffer[:length]], offset)):
+                hasher.update(self._buffer[:done])
+                offset, length = offset + done, length - done
         except OSError as error:
             raise self._error(error) from error
-        return done == length and digest(block) == expected
+        return not length and hasher.digest() == expected
 
     def publish(self, size: int) -> None:
         """Put the verified bytes in the output's place, at once and for good (spec: RCV-7).

@@ -32,7 +32,7 @@ from pgmlite.core.receiver import Receiver
 from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
-from pgmlite.wire.batch import Octets, PacketBatch, Source, read
+from pgmlite.wire.batch import PacketBatch, Source, read
 from pgmlite.wire.control import digest
 from pgmlite.wire.layout import PacketType
 
@@ -79,9 +79,9 @@ class MemoryStore:
         self.data.extend(bytes(max(0, size - held)))
         return [(0, held)] if held else []
 
-    def write(self, offset: int, payload: Octets) -> None:
-        """Write (n, width) bytes at `offset`."""
-        self.data[offset : offset + payload.size] = payload.tobytes()
+    def write(self, offset: int, run: memoryview) -> None:
+        """Write bytes at `offset`."""
+        self.data[offset : offset + len(run)] = run
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -268,7 +268,8 @@ class Network:
                 case SendNak():
                     self._unicast(node.name, action)
                 case Store():
-                    node.store.write(action.offset, action.payload)
+                    for offset, run in action.pieces():
+                        node.store.write(offset, run)
                 case Prepare() | Verify() if isinstance(node.machine, Receiver):
                     todo = answer(node.machine, node.store, action) + todo
                 case _:

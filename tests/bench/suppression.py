@@ -28,7 +28,7 @@ from pgmlite.core.config import NakConfig, RepairConfig
 from pgmlite.core.machine import MS, Action
 from pgmlite.sim.network import MemoryStore
 from pgmlite.sim.theory import backoff_shape, nb_expected, nb_first
-from pgmlite.wire.batch import HEADER_SIZE, Octets, PacketBatch
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import parse_request
 
@@ -50,7 +50,7 @@ class Nowhere(MemoryStore):
     def prepare(self, size: int) -> list[tuple[int, int]]:
         return []
 
-    def write(self, offset: int, payload: Octets) -> None:
+    def write(self, offset: int, run: memoryview) -> None:
         return
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
