@@ -29,9 +29,9 @@ class ObjectRange:
     offset: int
     length: int
 
-    def ranges(self) -> Iterator[ObjectRange]:
-        """Yield itself: the only stretch of bytes."""
-        yield self
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of the only stretch of bytes."""
+        yield self.offset, self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,11 @@ class ObjectSymbols:
         short = (int(self.symbols[-1]) + 1) * self.symbol_size - self.size
         return len(self.symbols) * self.symbol_size - max(0, short)
 
-    def ranges(self) -> Iterator[ObjectRange]:
-        """Yield the stretches of bytes, in order."""
+    def extents(self) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of the stretches of bytes, in order."""
         for start, stop in runs(self.symbols):
             offset = int(self.symbols[start]) * self.symbol_size
-            length = (stop - start) * self.symbol_size
-            yield ObjectRange(offset, min(length, self.size - offset))
+            yield offset, min((stop - start) * self.symbol_size, self.size - offset)
 
 
 @dataclass(frozen=True, slots=True)

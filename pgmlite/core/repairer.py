@@ -296,17 +296,22 @@ class RepairQueue:
             self._held_symbols -= len(symbols)
 
     def take_out(self, now: int, limit: int) -> Symbols:
-        """Return up to `limit` symbols to send now, or an empty array."""
-        if not self._pending:
+        """Return up to `limit` symbols to send now, ascending, or an empty array."""
+        taken: list[Symbols] = []
+        while self._pending and limit > 0:
+            first = self._pending.popleft()
+            if len(first) > limit:
+                self._pending.appendleft(first[limit:])
+                first = first[:limit]
+            limit -= len(first)
+            taken.append(first)
+        if not taken:
             return np.zeros(0, np.int64)
-        first: Symbols = self._pending.popleft()
-        if len(first) > limit:
-            self._pending.appendleft(first[limit:])
-            first = first[:limit]
-        self._waiting -= len(first)
-        self._queued[first] = False
+        symbols: Symbols = np.sort(np.concatenate(taken))
+        self._waiting -= len(symbols)
+        self._queued[symbols] = False
         self._release(now)
-        free: Symbols = first[self._held[first] == 0]
+        free: Symbols = symbols[self._held[symbols] == 0]
         if len(free):
             self._hold(now, free)
             self.counters.rdata += len(free)

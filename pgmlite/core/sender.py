@@ -332,7 +332,7 @@ class Sender:
         limit = self._burst_size()
         if self._sends_odata:
             limit = min(limit, int(self._repair_credit))
-        symbols = np.sort(self.repairs.take_out(now, limit))
+        symbols = self.repairs.take_out(now, limit)
         if not len(symbols):
             return None
         self._repair_credit -= len(symbols)

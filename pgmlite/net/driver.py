@@ -219,10 +219,7 @@ class SendLoop:
                 return
             self.buffer.payload[:length] = payload
         else:
-            at = 0
-            for piece in payload.ranges():
-                self.source.read_into(self.buffer.payload[at : at + piece.length], piece.offset)
-                at += piece.length
+            self.source.gather(self.buffer.payload, payload.extents())
         self.buffer.write_headers(burst.rows)
         count = len(burst.rows)
         for start in range(0, count, self.call_packets):

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -22,6 +22,12 @@ from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
+
+READ_THROUGH = 32 << 10
+"""Bytes between two stretches that cost less to read and forget than a second call."""
+
+PIECES_AT_ONCE = 1_024
+"""Buffers that one call fills (IOV_MAX)."""
 
 HASHED_AT_ONCE = 128 << 10
 """Bytes of a block that are read back and hashed in one step."""
@@ -55,6 +61,7 @@ class SourceFile:
             raise DiskError(f"source {path}: is {kind}; give a file")
         self.size = status.st_size
         self._identity = self._identify(status)
+        self._between = memoryview(bytearray(READ_THROUGH))
         if self.size > MAX_OBJECT_SIZE:
             raise DiskError(f"source {path}: too large")
 
@@ -77,13 +84,38 @@ class SourceFile:
         Raises:
             DiskError: The file can't be read or is shorter than it was.
         """
+        self._read([buffer], offset, len(buffer))
+
+    def _read(self, pieces: list[memoryview], offset: int, length: int) -> None:
         try:
-            done = os.preadv(self._fd, [buffer], offset)
+            done = os.preadv(self._fd, pieces, offset)
         except OSError as error:
             raise DiskError(f"source {self.path}: {_reason(error)}") from error
-        if done != len(buffer):
+        if done != length:
             self.check()
             raise DiskError(f"source {self.path}: short read at byte {offset + done}")
+
+    def gather(self, buffer: memoryview, extents: Iterable[tuple[int, int]]) -> None:
+        """Fill `buffer` with the bytes of (offset, length) extents in ascending order.
+
+        Raises:
+            DiskError: The file can't be read or is shorter than it was.
+        """
+        pieces: list[memoryview] = []
+        start = end = at = 0
+        for offset, length in extents:
+            gap = offset - end
+            if pieces and (gap > len(self._between) or len(pieces) + 2 > PIECES_AT_ONCE):
+                self._read(pieces, start, end - start)
+                pieces = []
+            if not pieces:
+                start = offset
+            elif gap:
+                pieces.append(self._between[:gap])
+            pieces.append(buffer[at : at + length])
+            at, end = at + length, offset + length
+        if pieces:
+            self._read(pieces, start, end - start)
 
     def describe(
         self,

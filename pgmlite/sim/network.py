@@ -350,7 +350,7 @@ def packets(burst: Transmit, data: bytes, source: Source) -> Iterator[PacketBatc
     if isinstance(payload, ObjectRange):
         payload = data[payload.offset : payload.offset + payload.length]
     elif isinstance(payload, ObjectSymbols):
-        payload = b"".join(data[r.offset : r.offset + r.length] for r in payload.ranges())
+        payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))
     offsets = rows["offset"].astype(np.int64)
