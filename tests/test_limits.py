@@ -23,7 +23,7 @@ from pgmlite.core.receiver import TRUSTED_PACKETS
 from pgmlite.core.repairer import SentLog
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import BURST_TIME
-from pgmlite.net import driver
+from pgmlite.net import driver, udp
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
 
@@ -72,7 +72,8 @@ VALUES: dict[str, list[float]] = {
         REPAIR.grtt_min / MS,
         REPAIR.grtt_max / SECOND,
     ],
-    "GRTT may fall, group size change, every": [REPAIR.probe_time / SECOND],
+    "GRTT may fall every": [REPAIR.probe_time / MS, REPAIR.probe_grtt],
+    "group size changes every": [REPAIR.gsize_time / SECOND],
     "group size at first and at least": [REPAIR.gsize_start],
     "overlapping NAKs before it doubles": [REPAIR.overlaps_wanted],
     "change of the nonce, and how many are good": [REPAIR.nonce_life / SECOND, 3],
@@ -84,6 +85,12 @@ VALUES: dict[str, list[float]] = {
     "sources with an account": [REPAIR.max_sources],
     "packets remembered for what is in flight": [SentLog.LONGEST],
     "hold-off": [1, REPAIR.max_held],
+    "socket buffer asked for": [
+        1,
+        udp.RECEIVE_BUFFER_SHARE,
+        udp.MAX_RECEIVE_BUFFER >> 20,
+        udp.SEND_BUFFER >> 20,
+    ],
     "reads of NAKs between two bursts": [driver.READS_AT_ONCE],
     "lingering after the last cycle": [REPAIR.linger / SECOND, REPAIR.linger_grtt],
 }

@@ -146,9 +146,9 @@ class TestOrder:
         assert kinds == [SPM, INDEX, ODATA]
 
     def test_without_a_rate_bursts_are_joined(self) -> None:
-        sender = make_sender(make_object(64 * 5_000), rate=None, max_burst=44, unpaced_bursts=16)
+        sender = make_sender(make_object(64 * 5_000), rate=None, max_burst=44, unpaced_bursts=8)
         sizes = [len(burst.rows) for _, _, burst in bursts(sender, packets=2_000)]
-        assert max(sizes) == 44 * 16 == SenderConfig(rate=None, packet_overhead=48).transmit_limit
+        assert max(sizes) == 44 * 8 == SenderConfig(rate=None, packet_overhead=48).transmit_limit
 
     def test_counters_count_what_goes_out(self) -> None:
         sample = make_object(5_000)

@@ -293,6 +293,22 @@ class TestReceiveBuffer:
         assert found == wanted
         assert refused == also_refused
 
+    def test_an_ncf_stands_first_and_cuts_nothing(self) -> None:
+        data = make_object(64 * 20).all_odata()
+        ncf = packet(PacketType.NCF, bytes(24), **GOOD)
+        kinds = [Read(b"".join(data[:9]), 112, "a"), Read(ncf, len(ncf), "a")]
+        found, _ = self.take([*kinds, Read(b"".join(data[9:]), 112, "a")])
+        assert found == [(one, "a") for one in (ncf, *data)]
+
+    @pytest.mark.parametrize("turns", [2, wire.MOST_TURNS, 3 * wire.MOST_TURNS])
+    def test_types_that_alternate_are_taken_apart(self, turns: int) -> None:
+        kinds = [PacketType.ODATA, PacketType.RDATA] * (turns // 2)
+        some = [packet(kind, bytes([n]) * 64, sqn=n, **GOOD) for n, kind in enumerate(kinds)]
+        found, refused = self.take([Read(b"".join(some), 112, "a")])
+        assert {one for one, _ in found} == set(some)
+        assert ([one for one, _ in found] == some) == (turns < wire.MOST_TURNS)
+        assert not refused
+
     @pytest.mark.parametrize("symbol_size", [64, 1_000])
     def test_keeps_the_order_of_packets_of_one_length(self, symbol_size: int) -> None:
         sample = make_object(900 * symbol_size, symbol_size=symbol_size)

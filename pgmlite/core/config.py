@@ -33,7 +33,7 @@ class SenderConfig:
     max_burst: int = 44
     """Packets that leave at once, at most: what one system call takes."""
 
-    unpaced_bursts: int = 16
+    unpaced_bursts: int = 8
     """Bursts in one Transmit where the rate is not limited: large batches cost less."""
 
     carousel: bool = True
@@ -105,14 +105,20 @@ class RepairConfig:
     grtt_max: int = 2 * SECOND
     """Longer round trips are not believed."""
 
-    probe_time: int = 1 * SECOND
-    """How often the GRTT may fall, and the group size change."""
+    probe_time: int = 250 * MS
+    """How often the GRTT may fall."""
+
+    probe_grtt: int = 10
+    """The same in GRTT; the longer one counts."""
+
+    gsize_time: int = 1 * SECOND
+    """How often the group size may change."""
 
     gsize_start: int = 10
     """Receivers expected at first, and at least."""
 
     overlaps_wanted: int = 16
-    """NAKs for what is queued already, in one probe time, before the group counts as larger."""
+    """NAKs for what is queued already, in one such time, before the group counts as larger."""
 
     linger: int = 1 * SECOND
     """A sender with a limit of cycles answers NAKs for as long after the last, and again after
@@ -162,7 +168,7 @@ class NakConfig:
     ncf_wait: int = 2
     """GRTT to wait for the NCF after a NAK."""
 
-    repair_quiet: int = 2
+    repair_quiet: int = 1
     """GRTT without another repair of a block before what is missing of it counts as lost anew."""
 
     ncf_retries: int = 4

@@ -121,6 +121,7 @@ class RepairQueue:
         self._grtt_peak = 0
         self._grtt_at = 0
         self._gsize = float(config.gsize_start)
+        self._gsize_at = 0
         self._overlaps = 0
         self.counters = Counters()
         self.refused: Counter[str] = Counter()
@@ -136,17 +137,21 @@ class RepairQueue:
 
     def group(self, now: int) -> tuple[int, int]:
         """Return (GRTT, group size), quantised; call once an SPM (spec: REP-6)."""
-        if self._grtt_measured and now - self._grtt_at >= self._config.probe_time:
+        if not self._grtt_measured:
+            return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
+        probe_time = max(self._config.probe_time, self._config.probe_grtt * self._grtt)
+        if now - self._grtt_at >= probe_time:
             # RFC 5401 section 3.7.1: up at once, down by a tenth; no answer changes nothing.
             if self._grtt_peak:
                 self._grtt = max(self._grtt * 9 // 10, self._grtt_peak)
             self._grtt_peak, self._grtt_at = 0, now
+        if now - self._gsize_at >= self._config.gsize_time:
             # NAKs of independent losses overlap as well: those who asked say how far it may go.
             base = max(len(self._sources), self._config.gsize_start)
             grows = self._overlaps > self._config.overlaps_wanted
             grown = self._gsize * (2 if grows else 0.9)
             self._gsize = min(max(grown, base), MOST_SILENT * base)
-            self._overlaps = 0
+            self._overlaps, self._gsize_at = 0, now
         return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
 
     @property
@@ -161,7 +166,8 @@ class RepairQueue:
         self._grtt_peak = max(self._grtt_peak, rtt)
         if not self._grtt_measured:
             # The start value was a guess: the first answer is better.
-            self._grtt, self._grtt_measured, self._grtt_at = rtt, True, now
+            self._grtt, self._grtt_measured = rtt, True
+            self._grtt_at = self._gsize_at = now
         self._grtt = max(self._grtt, rtt)
 
     # NAKs.

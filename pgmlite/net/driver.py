@@ -48,10 +48,10 @@ REPORT_EVERY = 1 * SECOND
 EXPECTED_SYMBOL_SIZE = 1_404
 """Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
 
-READS_AT_ONCE = 2
+READS_AT_ONCE = 8
 """Reads of NAKs before the next look at the time: more would make a burst late."""
 
-LISTEN_LATE = 2 * MS
+LISTEN_LATE = 8 * MS
 """A sender that is behind its rate listens no more often: a flood of NAKs must not cost the
 carousel its share."""
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,10 @@ HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
 
 HEADER_SIZE = HEADER_DTYPE.itemsize
+
+MOST_TURNS = 16
+"""Changes between types in one read up to which each stretch is a batch, in place; beyond it the
+packets of each type are brought together."""
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
@@ -111,6 +116,12 @@ def read_rows(
     if len(rows) == 1 or bool((keys == first).all()):
         return _check(int(first), rows, payload, source, refused)
     batches = []
+    edges = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)]
+    if len(edges) <= MOST_TURNS:
+        for start, stop in pairwise(edges):
+            part = slice(start, stop)
+            batches += _check(int(keys[start]), rows[part], payload[part], source, refused)
+        return batches
     for key in np.unique(keys):
         mask = keys == key
         batches += _check(int(key), rows[mask], payload[mask], source, refused)
@@ -233,12 +244,8 @@ class ReceiveBuffer:
         if stride != self.stride or tail or count > self._read_rows:
             self._stretches.append(_Odd(self._join(length), stride, source))
             return
-        before = self._stretches[-1] if self._stretches else None
         start, self._used = self._used, self._used + count
-        if isinstance(before, _Stretch) and before.source == source:
-            self._stretches[-1] = _Stretch(before.start, self._used, source)
-        else:
-            self._stretches.append(_Stretch(start, self._used, source))
+        self._stretches.append(_Stretch(start, self._used, source))
 
     def _join(self, length: int) -> Octets:
         """Return a copy of the last `length` bytes read, in one piece."""
@@ -251,15 +258,28 @@ class ReceiveBuffer:
         return joined[:length]
 
     def batches(self, refused: Counter[str]) -> list[PacketBatch]:
-        """Return what came, in order, and begin anew; views, good until the next read."""
-        batches = []
+        """Return what came, in order, and begin anew; views, good until the next read.
+
+        NCFs stand first: they speak of repairs that follow, and must not cut what they came
+        between into small batches.
+        """
+        ahead: list[PacketBatch] = []
+        parts: list[_Stretch | PacketBatch] = []
         for part in self._stretches:
-            if isinstance(part, _Stretch):
-                rows = self._rows[part.start : part.stop]
-                payload = self._payload[part.start : part.stop]
-                batches += read_rows(rows, payload, part.source, refused)
+            if isinstance(part, _Odd):
+                for batch in read(part.octets, part.stride, part.source, refused):
+                    (ahead if batch.kind is PacketType.NCF else parts).append(batch)
+            elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
+                parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
             else:
-                batches += read(part.octets, part.stride, part.source, refused)
+                parts.append(part)
+        batches = ahead
+        for one in parts:
+            if isinstance(one, _Stretch):
+                span = slice(one.start, one.stop)
+                batches += read_rows(self._rows[span], self._payload[span], one.source, refused)
+            else:
+                batches.append(one)
         self._used = 0
         self._stretches = []
         return batches
