@@ -7,7 +7,7 @@ import re
 import pytest
 from requirements import SPEC
 
-from pgmlite.cli.transfer import DEFAULT_PORT
+from pgmlite.cli.options import DEFAULT_PORT
 from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.core.config import (
     DEFAULT_BLOCK_SYMBOLS,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
+from importlib import import_module
 from pathlib import Path
 
-import typer
+import click
 
-from pgmlite.cli import compare, demo, info, repair, replay, transfer
+from pgmlite import __version__
 from pgmlite.errors import EXIT_INTERNAL, EXIT_OK, PgmliteError
 
 EPILOG = (
@@ -17,39 +17,37 @@ EPILOG = (
     "4 verification, 5 timed out (what came is kept), 6 interrupted, 7 disk, 8 hook failed."
 )
 
-app = typer.Typer(
-    help="Push one file to any number of machines over IP multicast.",
+VERBS = ("send", "recv", "repair", "compare", "replay", "info", "demo")
+"""Each is a command in the module of its name."""
+
+
+class Verbs(click.Group):
+    """Imports a verb when it is used: the time to start counts as time to send."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs, as the help shows them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb's command; None if there is no such verb."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(
+    cls=Verbs,
     epilog=EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",  # joins the lines of a paragraph
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "max_content_width": 100,
+    },
 )
-app.command("send", epilog=transfer.SEND_EXAMPLES)(transfer.send)
-app.command("recv", epilog=transfer.RECV_EXAMPLES)(transfer.recv)
-app.command("repair", epilog=repair.REPAIR_EXAMPLES)(repair.repair)
-app.command("compare", epilog=compare.COMPARE_EXAMPLES)(compare.compare)
-app.command("replay", epilog=replay.REPLAY_EXAMPLES)(replay.replay)
-app.command("info")(info.info)
-app.command("demo")(demo.demo)
-
-
-def _version(value: bool) -> None:
-    if value:
-        from pgmlite import __version__
-
-        print(f"pgmlite {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version.", callback=_version, is_eager=True
-    ),
-) -> None:
-    """Options of every verb."""
+@click.version_option(__version__, message="pgmlite %(version)s", help="Print the version.")
+def app() -> None:
+    """Push one file to any number of machines over IP multicast."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -70,6 +68,8 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_INTERNAL
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
+        import traceback
+
         traceback.print_exc()
         print("pgmlite: internal error; please report the lines above", file=sys.stderr)
         return EXIT_INTERNAL

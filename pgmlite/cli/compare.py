@@ -13,12 +13,13 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
 
+from pgmlite.cli import options
+from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
-from pgmlite.cli.transfer import AsJson
 from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
 from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 
@@ -29,60 +30,73 @@ if TYPE_CHECKING:
     from pgmlite.sim.plan import Plan
     from pgmlite.sim.report import Case, Report
 
-COMPARE_EXAMPLES = (
-    "Examples:  pgmlite compare  ·  pgmlite compare --size 64MiB --rate 50M --receivers 30 "
-    "--loss 2% --plot 30.png  ·  pgmlite compare bursts  ·  pgmlite compare plan.toml --csv out.csv"
-)
+EXAMPLES = """\b
+Examples:
+  pgmlite compare
+  pgmlite compare --size 64MiB --rate 50M --receivers 30 --loss 2% --plot 30.png
+  pgmlite compare bursts
+  pgmlite compare plan.toml --csv out.csv
+"""
 
 DASK_PATIENCE = 10
 """Seconds to wait for a scheduler."""
 
 
+@click.command(epilog=EXAMPLES, short_help="Compare a carousel with NAK repair, simulated.")
+@click.argument("plan", metavar="[PLAN]", required=False)
+@option("--size", metavar="BYTES", help="Object: bytes, such as 64MiB.")
+@option("-r", "--rate", metavar="RATE", help="Bits a second: 20M.")
+@option("--receivers", metavar="N,N", help="How many: 1,10,100.")
+@option("--loss", metavar="SHARE", help="Share of packets lost: 1%,5%.")
+@option("--loss-kind", metavar="KIND", help="independent, shared or bursts; others need a plan.")
+@option("--burst", type=float, metavar="N", help="Mean packets in a burst of losses.")
+@option("--modes", metavar="MODES", help="Of carousel, nak, repairer, senders: carousel,nak.")
+@option("--repair-share", metavar="SHARE", help="Share of the rate for repairs: 50%.")
+@option("--latency", metavar="MS", help="One way, ms: 2, or 1,5,20.")
+@option("--join", metavar="HOW", help="together or spread (over a cycle).")
+@option("--repetitions", type=int, metavar="N", help="Runs of each combination.")
+@option("--seed", type=int, metavar="N", help="Same seed, same results.")
+@option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes; default: one a core.",
+)
+@option("--dask", metavar="tcp://HOST:PORT", help="Have a Dask cluster do the runs.")
+@option("--csv", type=PATH, metavar="FILE", help="Write the table to a file.")
+@option("--plot", type=PATH, metavar="FILE", help="Draw it: FILE.png or FILE.svg.")
+@options.as_json
+@option("--list", "show_plans", is_flag=True, help="List the plans that come with pgmlite.")
 def compare(
-    plan: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PLAN]",
-            help="A TOML file, or one of the plans that come with pgmlite (--list).",
-        ),
-    ] = None,
-    size: Annotated[str | None, typer.Option(help="Object: bytes, such as 64MiB.")] = None,
-    rate: Annotated[str | None, typer.Option("-r", "--rate", help="Bits a second: 20M.")] = None,
-    receivers: Annotated[str | None, typer.Option(help="How many: 1,10,100.")] = None,
-    loss: Annotated[str | None, typer.Option(help="Share of packets lost: 1%,5%.")] = None,
-    loss_kind: Annotated[
-        str | None, typer.Option(help="independent, shared or bursts; others need a plan.")
-    ] = None,
-    burst: Annotated[float | None, typer.Option(help="Mean packets in a burst of losses.")] = None,
-    modes: Annotated[
-        str | None, typer.Option(help="Of carousel, nak, repairer, senders: carousel,nak.")
-    ] = None,
-    repair_share: Annotated[
-        str | None, typer.Option(help="Share of the rate for repairs: 50%.")
-    ] = None,
-    latency: Annotated[str | None, typer.Option(help="One way, ms: 2, or 1,5,20.")] = None,
-    join: Annotated[str | None, typer.Option(help="together or spread (over a cycle).")] = None,
-    repetitions: Annotated[int | None, typer.Option(help="Runs of each combination.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same results.")] = None,
-    jobs: Annotated[
-        int | None, typer.Option("-j", "--jobs", min=1, help="Processes; default: one a core.")
-    ] = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(metavar="tcp://HOST:PORT", help="Have a Dask cluster do the runs."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the table to a file.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw it: FILE.png or FILE.svg.")] = None,
-    as_json: AsJson = False,
-    show_plans: Annotated[
-        bool, typer.Option("--list", help="List the plans that come with pgmlite.")
-    ] = False,
+    plan: str | None,
+    size: str | None,
+    rate: str | None,
+    receivers: str | None,
+    loss: str | None,
+    loss_kind: str | None,
+    burst: float | None,
+    modes: str | None,
+    repair_share: str | None,
+    latency: str | None,
+    join: str | None,
+    repetitions: int | None,
+    seed: int | None,
+    jobs: int | None,
+    dask: str | None,
+    csv: Path | None,
+    plot: Path | None,
+    as_json: bool,
+    show_plans: bool,
 ) -> None:
     """Compare a pure carousel with NAK repair before you build either.
 
     Runs the very machines of send, recv and repair on a simulated network: how long until half,
     95% and all receivers are done, and how much is sent for it. Closed forms stand beside the
-    measurements where there are any. Without a plan: 1 to 1000 receivers at 1% and 5% loss.
+    measurements where there are any.
+
+    PLAN is a TOML file, or one of the plans that come with pgmlite (--list). Without one: 1 to
+    1000 receivers at 1% and 5% loss.
     """
     # Imported here: other verbs start faster without the simulation.
     from pgmlite.sim.experiment import perform_all

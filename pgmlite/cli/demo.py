@@ -13,10 +13,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from pgmlite.cli.options import option
 from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_rate, parse_share
 from pgmlite.errors import NetworkError, ObjectError, TimedOut, UsageError
 from pgmlite.net.driver import Stop
@@ -87,11 +88,17 @@ class Copy(Program):
         return "listening" if self.last("start") else "not joined yet"
 
 
-def demo(
-    size: Annotated[int, typer.Option(min=1, max=1024, help="Size of the file in MiB.")] = 16,
-    rate: Annotated[str, typer.Option("-r", "--rate", help="Rate of the sender.")] = "80M",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-) -> None:
+@click.command(short_help="Show all of it on this machine, in seconds.")
+@option(
+    "--size",
+    type=click.IntRange(1, 1024),
+    default=16,
+    metavar="MIB",
+    help="Size of the file in MiB.",
+)
+@option("-r", "--rate", default="80M", metavar="RATE", help="Rate of the sender.")
+@option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def demo(size: int, rate: str, as_json: bool) -> None:
     """Send a file to three receivers on this machine, without and with repairs; compare the copies.
 
     Real processes, real sockets, real multicast over the loopback interface; the receivers lose

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
+import click
 import numpy as np
-import typer
 
+from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import oid_text
 from pgmlite.cli.values import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
@@ -88,10 +89,10 @@ class Asking:
         }
 
 
-def info(
-    file: Annotated[Path, typer.Argument(metavar="CAPTURE|MANIFEST", help="The file to look at.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@click.command(short_help="Say what is in a capture or in a manifest.")
+@click.argument("file", metavar="CAPTURE|MANIFEST", type=PATH)
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(file: Path, as_json: bool) -> None:
     """Say what is in a capture (pcap, pcapng) or in a manifest.
 
     A capture is what `tcpdump -w` or Wireshark wrote.

@@ -6,23 +6,12 @@ import select
 from collections import Counter
 from pathlib import Path
 from random import SystemRandom
-from typing import Annotated
 
-import typer
+import click
 
+from pgmlite.cli import options
 from pgmlite.cli.output import Output, SendReport, oid_text
-from pgmlite.cli.transfer import (
-    DEFAULT_GROUP,
-    DEFAULT_PORT,
-    AsJson,
-    Group,
-    Hops,
-    Interface,
-    Listen,
-    Port,
-    Rate,
-    open_ear,
-)
+from pgmlite.cli.send import open_ear
 from pgmlite.cli.values import human_bytes, human_rate, parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.sender import Sender
@@ -34,21 +23,32 @@ from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_PACKET, PacketType
 
-REPAIR_EXAMPLES = (
-    "Example:  pgmlite repair firmware.bin -i eth0 -r 20M --listen :28776  ·  then, at the "
-    "receivers:  pgmlite recv -o firmware.bin -i eth0 --repairer [fd01::2]:28776"
-)
+EXAMPLES = """\b
+Examples:
+  pgmlite repair firmware.bin -i eth0 -r 20M --listen :28776
+then, at the receivers:
+  pgmlite recv -o firmware.bin -i eth0 --repairer [fd01::2]:28776
+"""
 
 
+@click.command(epilog=EXAMPLES, short_help="Answer NAKs from a copy of FILE.")
+@options.file
+@options.group
+@options.port
+@options.interface
+@options.rate
+@options.hops
+@options.listen
+@options.as_json
 def repair(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A copy of the file being sent.")],
-    group: Group = DEFAULT_GROUP,
-    port: Port = DEFAULT_PORT,
-    interface: Interface = None,
-    rate: Rate = "10M",
-    hops: Hops = 1,
-    listen: Listen = None,
-    as_json: AsJson = False,
+    file: Path,
+    group: str,
+    port: int,
+    interface: str | None,
+    rate: str,
+    hops: int,
+    listen: str | None,
+    as_json: bool,
 ) -> None:
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ipaddress
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
+from pgmlite.cli import options
+from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.transfer import AsJson
 from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_share
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.impair import Loss, Reorder
@@ -27,10 +28,11 @@ from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import HEADER
 from pgmlite.wire.request import parse_nak
 
-REPLAY_EXAMPLES = (
-    "Examples:  pgmlite replay site.pcap -o firmware.bin  ·  "
-    "pgmlite replay site.pcapng -o fw.bin --port 4000 --drop 5% --seed 7 --json"
-)
+EXAMPLES = """\b
+Examples:
+  pgmlite replay site.pcap -o firmware.bin
+  pgmlite replay site.pcapng -o fw.bin --port 4000 --drop 5% --seed 7 --json
+"""
 
 
 class ReplayReport(ReceiveReport):
@@ -100,47 +102,54 @@ def _address(text: str) -> str:
         raise UsageError(f"--group {text}: give an address") from None
 
 
+@click.command(epilog=EXAMPLES, short_help="Receive a file into PATH from a capture.")
+@click.argument("file", metavar="CAPTURE", type=PATH)
+@options.output_path
+@option("-g", "--group", metavar="ADDR", help="Destination of the packets; default: the first.")
+@option("-p", "--port", type=click.IntRange(1, 65_535), metavar="PORT", help="Their UDP port.")
+@option("--object", "oid", metavar="ID", help="Take this object only; `info` names them.")
+@option(
+    "--from",
+    "start",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="Begin so long after the first packet.",
+)
+@option(
+    "--until",
+    "stop_at",
+    type=float,
+    metavar="SECONDS",
+    help="End so long after the first packet.",
+)
+@option("--drop", default="0%", metavar="SHARE", help="Lose packets, such as 5%.")
+@option(
+    "--reorder",
+    default="0%",
+    metavar="SHARE",
+    help="Let so many packets come up to 8 places too late.",
+)
+@option("--seed", type=int, default=0, help="Seed of --drop, --reorder and the waits before NAKs.")
+@option("--realtime", is_flag=True, help="Take the time that the capture took.")
+@option("--no-nak", is_flag=True, help="Never ask for repairs.")
+@options.as_json
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="CAPTURE", help="A pcap or pcapng file.")],
-    output_path: Annotated[
-        Path, typer.Option("-o", "--output", metavar="PATH", help="The file to write.")
-    ],
-    group: Annotated[
-        str | None,
-        typer.Option(
-            "-g", "--group", metavar="ADDR", help="Destination of the packets; default: the first."
-        ),
-    ] = None,
-    port: Annotated[
-        int | None, typer.Option("-p", "--port", min=1, max=65_535, help="Their UDP port.")
-    ] = None,
-    oid: Annotated[
-        str | None,
-        typer.Option("--object", metavar="ID", help="Take this object only; `info` names them."),
-    ] = None,
-    start: Annotated[
-        float,
-        typer.Option("--from", metavar="SECONDS", help="Begin so long after the first packet."),
-    ] = 0.0,
-    stop_at: Annotated[
-        float | None,
-        typer.Option("--until", metavar="SECONDS", help="End so long after the first packet."),
-    ] = None,
-    drop: Annotated[str, typer.Option(metavar="SHARE", help="Lose packets, such as 5%.")] = "0%",
-    reorder: Annotated[
-        str,
-        typer.Option(metavar="SHARE", help="Let so many packets come up to 8 places too late."),
-    ] = "0%",
-    seed: Annotated[
-        int, typer.Option(help="Seed of --drop, --reorder and the waits before NAKs.")
-    ] = 0,
-    realtime: Annotated[
-        bool, typer.Option("--realtime", help="Take the time that the capture took.")
-    ] = False,
-    no_nak: Annotated[bool, typer.Option("--no-nak", help="Never ask for repairs.")] = False,
-    as_json: AsJson = False,
+    file: Path,
+    output_path: Path,
+    group: str | None,
+    port: int | None,
+    oid: str | None,
+    start: float,
+    stop_at: float | None,
+    drop: str,
+    reorder: str,
+    seed: int,
+    realtime: bool,
+    no_nak: bool,
+    as_json: bool,
 ) -> None:
-    """Receive a file into PATH from a capture, as `recv` does from a network.
+    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` does from a network.
 
     Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
     listed. What came is kept in PATH.part: the replay of another capture goes on from there.

@@ -23,7 +23,7 @@ from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
 
-READ_THROUGH = 32 << 10
+READ_THROUGH = 8 << 10
 """Bytes between two stretches that cost less to read and forget than a second call."""
 
 PIECES_AT_ONCE = 1_024

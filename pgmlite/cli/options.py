@@ -1,0 +1,74 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+DEFAULT_GROUP = "ff15::7067:6d"
+DEFAULT_PORT = 28_775
+
+PATH = click.Path(path_type=Path)
+
+option = partial(click.option, show_envvar=True)
+
+file = click.argument("file", metavar="FILE", type=PATH)
+group = option(
+    "-g",
+    "--group",
+    default=DEFAULT_GROUP,
+    metavar="ADDR[%IF]",
+    envvar="PGMLITE_GROUP",
+    help="Multicast group.",
+)
+port = option(
+    "-p",
+    "--port",
+    type=int,
+    default=DEFAULT_PORT,
+    metavar="PORT",
+    envvar="PGMLITE_PORT",
+    help="UDP port.",
+)
+interface = option(
+    "-i",
+    "--interface",
+    metavar="IF",
+    envvar="PGMLITE_INTERFACE",
+    help="Network interface by name; may be left out where only one can be meant.",
+)
+rate = option(
+    "-r",
+    "--rate",
+    default="10M",
+    metavar="RATE|max",
+    envvar="PGMLITE_RATE",
+    help="Bits a second on the wire with IP headers: 500k, 10M, 2.5G; max: no limit.",
+)
+hops = option(
+    "--hops",
+    type=click.IntRange(1, 255),
+    metavar="N",
+    default=1,
+    envvar="PGMLITE_HOPS",
+    help="Routers that may forward, plus 1.",
+)
+listen = option(
+    "--listen",
+    metavar="[ADDR]:PORT",
+    help="Where NAKs are taken; default: the interface, at the port after --port.",
+)
+output_path = option(
+    "-o",
+    "--output",
+    "output_path",
+    type=PATH,
+    required=True,
+    metavar="PATH",
+    help="The file to write.",
+)
+as_json = option(
+    "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
+)
