@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.values import human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
-from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError
 from pgmlite.net.udp import ReceiverSocket
 from pgmlite.wire.control import Manifest
 
 if TYPE_CHECKING:
+    # Imported when needed: a sender starts sooner without them.
     from rich.progress import Progress
+
+    from pgmlite.core.receiver import Receiver
 
 PLAIN_LINES_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
@@ -30,12 +30,14 @@ from pgmlite.core.machine import (
     Transmit,
     Verify,
 )
-from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net.storage import PartFile, SourceFile
 from pgmlite.net.udp import PASSING, NakSocket, ReceiverSocket, SenderSocket
 from pgmlite.wire import batch as wire
+
+if TYPE_CHECKING:
+    from pgmlite.core.receiver import Receiver  # a sender starts sooner without it
 
 POLL = 100 * MS
 """Longest wait before signals and time limits are looked at again."""
