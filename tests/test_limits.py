@@ -53,6 +53,7 @@ VALUES: dict[str, list[float]] = {
     "packets that may overtake": [NAK.reorder_packets],
     "back-off, longest: K": [REPAIR.backoff_factor, 16],
     "wait for an NCF": [NAK.ncf_wait],
+    "back-offs that end together, within": [NAK.ask_ahead],
     "quiet after which repairs count as lost again": [NAK.repair_quiet],
     "retries without an NCF, and without all data": [NAK.ncf_retries, NAK.data_retries],
     "margin before the carousel": [NAK.carousel_margin],

@@ -1,6 +1,7 @@
 """What receivers ask for, when and whom, and what keeps them quiet."""
 
 from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -26,6 +27,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.nak import TRANSITIONS, Event, NakMachine, State
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.layout import MAX_CONTROL, PacketType
+from pgmlite.wire.request import NAK_ROOM, request_size
 
 SAMPLE = make_object(64 * 2_000, block_symbols=20)
 LONGEST = 6 * GRTT
@@ -190,6 +192,40 @@ class TestCycle:
         assert self.state(machine) is State.WAIT_DATA
         assert machine.asked(3 * GRTT) == []
         assert machine.asked() == [30]
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_what_is_due_soon_goes_along(self, seed: int) -> None:
+        # spec: NAK-15
+        machine = Asking(seed=seed)
+        machine.hear(range(210), lost=range(5, 200, 20), step=1)
+        machine.settle()
+        due = {c.block: c.deadline for c in machine.machine._cycles.values()}
+        first = min(due.values())
+        along = [block for block, at in sorted(due.items()) if at <= first + GRTT]
+        ask = machine.next_ask(LONGEST)
+        assert machine.now == first
+        assert ask.symbols.tolist() == [20 * block + 5 for block in along]
+        states = {c.block: c.state for c in machine.machine._cycles.values()}
+        assert [b for b, state in sorted(states.items()) if state is State.WAIT_NCF] == along
+        assert machine.machine.counters.naks_sent == 1
+
+    def test_a_block_is_asked_for_in_one_nak(self) -> None:
+        # spec: NAK-15
+        machine = Asking(40_010)
+        lost = [20 * block + n for block in range(0, 2_000, 16) for n in range(0, 20, 2)]
+        machine.hear(range(40_010), lost=lost, step=1)
+        machine.settle()
+        for cycle in machine.machine._cycles.values():
+            cycle.deadline = machine.now + MS
+        machine.now += MS
+        asks = machine.settle()
+        assert [symbol for ask in asks for symbol in ask.symbols.tolist()] == lost
+        assert 1 < len(asks) < 50
+        for ask in asks:
+            assert request_size(ask.symbols) <= NAK_ROOM
+            assert len(ask.symbols) % 10 == 0
+        for one, other in pairwise(asks):
+            assert request_size(np.concatenate((one.symbols, other.symbols[:10]))) > NAK_ROOM
 
     def test_the_back_off_fills_its_range(self) -> None:
         waits = []
@@ -641,7 +677,8 @@ class TestBounds:
         for first in range(20, 500, 70):
             receiver.spm()
             receiver.hear(range(first, first + 70), lost=[first + 30])
-        assert {nak.endpoint for nak in receiver.wait(LONGEST)} == {("S", 9)}
+        receiver.wait(LONGEST)
+        assert {nak.endpoint for _, nak in receiver.naks} == {("S", 9)}
 
     def test_strangers_do_not_keep_out_whom_we_were_told_of(self) -> None:
         receiver = self.flooded(40, repairers=frozenset({("R", 9)}))

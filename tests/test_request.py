@@ -33,6 +33,7 @@ from pgmlite.wire.request import (
     build_request,
     parse_nak,
     parse_request,
+    request_size,
 )
 
 FIXED = 8
@@ -156,6 +157,14 @@ class TestBuilding:
             named_so_far += parse_request(body, LARGEST).tolist()
             rest = rest[count:]
         assert named_so_far == symbols.tolist()
+
+    @given(wanted_symbols(), st.integers(16, REQUEST_LIMIT))
+    def test_the_size_says_whether_all_fits(self, symbols: np.ndarray, limit: int) -> None:
+        body, count = build_request(symbols, limit)
+        size = request_size(symbols)
+        assert (count == len(symbols)) == (size <= limit)
+        if count == len(symbols):
+            assert size == len(body)
 
     def test_one_request_never_names_more_than_a_parser_takes(self) -> None:
         body, count = build_request(np.arange(MAX_REQUESTED + 5), REQUEST_LIMIT)

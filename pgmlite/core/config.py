@@ -168,6 +168,9 @@ class NakConfig:
     ncf_wait: int = 2
     """GRTT to wait for the NCF after a NAK."""
 
+    ask_ahead: int = 1
+    """GRTT: blocks whose back-off ends this soon are asked for with one that is asked for now."""
+
     repair_quiet: int = 1
     """GRTT without another repair of a block before what is missing of it counts as lost anew."""
 

@@ -25,7 +25,7 @@ from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import draw_backoff, grtt_of, gsize_of
 from pgmlite.wire.control import Spm
-from pgmlite.wire.request import MAX_REQUESTED, Symbols
+from pgmlite.wire.request import MAX_REQUESTED, NAK_ROOM, Symbols, request_size
 
 GRTT_LIMIT = 2 * SECOND
 """ns; a forged SPM must not put a receiver to sleep."""
@@ -173,6 +173,19 @@ def _is_in(symbols: Symbols, others: Symbols) -> Flags:
     places = np.minimum(np.searchsorted(others, symbols), len(others) - 1)
     found: Flags = others[places] == symbols
     return found
+
+
+def _joined(asks: list[Ask]) -> list[Ask]:
+    """Return the fewest NAKs that say `asks`, all of one repairer, without splitting one."""
+    joined: list[Ask] = []
+    for ask in sorted(asks, key=lambda ask: int(ask.symbols[0])):
+        if joined:
+            together = np.concatenate((joined[-1].symbols, ask.symbols))
+            if len(together) <= MAX_REQUESTED and request_size(together) <= NAK_ROOM:
+                joined[-1] = Ask(ask.repairer, together)
+                continue
+        joined.append(ask)
+    return joined
 
 
 class NakMachine:
@@ -418,11 +431,19 @@ class NakMachine:
         for cycle in list(self._cycles.values()):
             if cycle.deadline <= now:
                 asks += self._expire(now, cycle, repairer)
-            if cycle.state is State.DONE:
-                self._cycles.pop(cycle.block, None)
-                if cycle.block in self._again:
-                    del self._again[cycle.block]
-                    self._due[cycle.block] = None
+        if asks:
+            # spec: NAK-15
+            soon = now + self._config.ask_ahead * repairer.grtt
+            for cycle in self._cycles.values():
+                if cycle.state is State.BACK_OFF and now < cycle.deadline <= soon:
+                    asks += self._expire(now, cycle, repairer)
+        for cycle in [one for one in self._cycles.values() if one.state is State.DONE]:
+            del self._cycles[cycle.block]
+            if cycle.block in self._again:
+                del self._again[cycle.block]
+                self._due[cycle.block] = None
+        asks = _joined(asks)
+        self.counters.naks_sent += len(asks)
         return asks
 
     def _choose(self, now: int) -> Repairer | None:
@@ -519,7 +540,6 @@ class NakMachine:
         self._move(cycle, Event.TIMER)
         cycle.asked_at = now
         cycle.deadline = now + self._config.ncf_wait * repairer.grtt
-        self.counters.naks_sent += 1
         return [Ask(repairer, symbols[:MAX_REQUESTED])]
 
     def _soon(self, now: int, symbols: Symbols, repairer: Repairer) -> Flags:

@@ -38,8 +38,7 @@ from pgmlite.wire.batch import HEADER_DTYPE, Octets, PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import (
-    MAX_BODY,
-    NAK_FIXED_SIZE,
+    NAK_ROOM,
     Symbols,
     build_nak,
     build_request,
@@ -154,7 +153,7 @@ def build_nak_packet(
     row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
     row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
     row["oid"], row["size"], row["sqn"] = oid, size, sqn
-    request, _ = build_request(ask.symbols, MAX_BODY - NAK_FIXED_SIZE)
+    request, _ = build_request(ask.symbols, NAK_ROOM)
     echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
     body = build_nak(repairer.nonce, echo, loss, request)
     return SendNak(repairer.endpoint, row.tobytes() + body)

@@ -37,8 +37,18 @@ RANGE_SIZE = RANGE_DTYPE.itemsize
 MAX_BODY = MAX_CONTROL - HEADER.sizeof()
 """Bytes of a NAK or an NCF behind the header, at most (spec: REQ-1)."""
 
+NAK_ROOM = MAX_BODY - NAK_FIXED_SIZE
+"""Bytes of the request in a NAK, at most."""
+
 MAX_REQUESTED = 65_536
 """Symbols one request may name: a range of eight bytes must not cost a whole object."""
+
+
+def request_size(symbols: Symbols) -> int:
+    """Return the bytes of the shorter request that names all of `symbols`, (n,) ascending."""
+    ranges = 1 + int(np.count_nonzero(symbols[1:] != symbols[:-1] + 1))
+    span = int(symbols[-1]) - int(symbols[0]) + 1
+    return FIXED_SIZE + min(ranges * RANGE_SIZE, (span + 7) // 8)
 
 
 def build_request(symbols: Symbols, limit: int) -> tuple[bytes, int]:
