@@ -85,6 +85,13 @@ class TestTheory:
         needed = expected(one)[0]
         assert 0.97 * needed <= mean_lengths(one) <= 1.15 * needed + end / one.symbols
 
+    def test_repairs_of_few_slow_blocks_are_not_given_up(self) -> None:
+        # Of the plan that runs by default: repairs of three blocks alternate, slowly.
+        changes = {"receivers": [10], "loss": {"mean": [0.05]}, "modes": ["nak"]}
+        plan = replace(parse_plan("", changes), shared_losses=0)
+        (case,) = Report(plan, perform_all(plan, None, lambda _: None)).cases
+        assert case.lengths == pytest.approx(case.theory, rel=0.1)
+
     def test_losses_that_all_share_are_like_those_of_one(self) -> None:
         loss = Loss(LossKind.SHARED, 0.05)
         for mode in (Mode.CAROUSEL, Mode.NAK):

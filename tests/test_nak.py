@@ -176,7 +176,7 @@ class TestCycle:
         machine.now += GRTT
         machine.repair(25)
         assert self.state(machine) is State.WAIT_DATA
-        assert machine.machine.deadline == machine.now + GRTT
+        assert machine.machine.deadline == machine.now + 2 * GRTT
         machine.repair(30)
         assert machine.asked() == []
         assert self.state(machine) is None
@@ -423,7 +423,7 @@ class TestRetries:
         machine.confirm(25)
         for symbol in range(2_000, 2_100):
             machine.repair(symbol)
-            assert machine.asked(GRTT // 2) == []
+            assert machine.asked(GRTT) == []
             machine.spm()
 
     @pytest.mark.parametrize("silent", [100 * MS, SECOND])
