@@ -343,6 +343,17 @@ def test_help_names_the_verbs_and_the_exit_codes():
         assert word in text
 
 
+def test_a_sender_does_not_wait_for_what_others_need():
+    code = "import sys, pgmlite.cli.send; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert "pgmlite.core.sender" in loaded
+    for module in ("rich", "matplotlib", "dask", "pgmlite.core.receiver", "pgmlite.net.capture"):
+        assert module not in loaded
+    assert not [name for name in loaded if name.startswith("pgmlite.sim")]
+
+
 def test_a_reader_that_goes_away(tmp_path):
     source = make_file(tmp_path / "source", 1)
     with subprocess.Popen(

@@ -346,12 +346,3 @@ def test_a_missing_extra_is_named(
         assert run(["compare", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert extra in line
-
-
-def test_other_verbs_do_not_wait_for_what_only_this_one_needs() -> None:
-    code = "import sys, pgmlite.cli; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
-    for module in ("matplotlib", "distributed", "dask", "pgmlite.sim.experiment"):
-        assert module not in loaded

@@ -649,7 +649,7 @@ class TestBounds:
             receiver.give([ncf], source=(f"stranger {number}", 1))
         machine = receiver.machine._transfer.naks
         assert len(machine._repairers) <= config.max_repairers
-        assert len(machine._positions) <= config.max_positions
+        assert len(machine._carousels) <= config.max_positions
         assert machine._ncf_symbols <= config.max_ncf_symbols
         assert len(machine._cycles) <= config.max_cycles
         assert receiver.naks == []

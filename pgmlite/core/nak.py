@@ -13,7 +13,6 @@ what is missing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -22,17 +21,20 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import NakConfig
-from pgmlite.core.machine import SECOND
-from pgmlite.core.timing import draw_backoff, grtt_of, gsize_of
+from pgmlite.core.machine import SendNak
+from pgmlite.core.sessions import Carousels, Flags, Repairer, Repairers, SessionKey
+from pgmlite.core.timing import draw_backoff
+from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
-from pgmlite.wire.request import MAX_REQUESTED, NAK_ROOM, Symbols, request_size
-
-GRTT_LIMIT = 2 * SECOND
-"""ns; a forged SPM must not put a receiver to sleep."""
-
-Flags = npt.NDArray[np.bool_]
-SessionKey = tuple[Hashable, int, int]
-"""(source, tsi, channel)."""
+from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.request import (
+    MAX_REQUESTED,
+    NAK_ROOM,
+    Symbols,
+    build_nak,
+    build_request,
+    request_size,
+)
 
 
 class State(Enum):
@@ -87,60 +89,6 @@ class Cycle:
     data_retries: int = 0
 
 
-@dataclass(slots=True)
-class Position:
-    """How far the carousel of one session is, as this receiver saw it go by."""
-
-    passed: int
-    """Symbol up to which everything has come or is lost."""
-
-    heard: int
-    measured_at: int
-    since_measured: int = 0
-    spm_head: int = -1
-    """What the latest SPM said comes next."""
-
-    symbol_time: float = 0.0
-    """ns from symbol to symbol, smoothed; 0: not known yet."""
-
-
-@dataclass(slots=True)
-class Repairer:
-    """A session that takes NAKs, from its latest SPM."""
-
-    endpoint: tuple[str, int]
-    key: SessionKey
-    preferred: bool
-    """We were told of it, by the manifest or by our own configuration."""
-
-    trusted: bool = False
-    """It sent data of the object, or we were told of it."""
-
-    nonce: int = 0
-    timestamp: int = 0
-    heard: int = 0
-    grtt: int = 0
-    gsize: int = 10
-    backoff_factor: int = 6
-    dead_until: int = 0
-    repair_delay: float = 0.0
-    """ns from a NAK to its repair, smoothed; 0: none came yet."""
-
-    def learn(self, now: int, spm: Spm) -> None:
-        """Take what an SPM says."""
-        self.nonce, self.timestamp, self.heard = spm.nonce, spm.timestamp, now
-        self.grtt = min(grtt_of(spm.grtt), GRTT_LIMIT)
-        self.gsize = gsize_of(spm.gsize & 0xF)
-        self.backoff_factor = min(max(spm.backoff_factor, 1), 15)
-
-    @property
-    def expected_delay(self) -> int:
-        """Time from the decision to ask to the repair, ns."""
-        if self.repair_delay:
-            return int(self.repair_delay) + self.backoff_factor * self.grtt // 2
-        return (self.backoff_factor // 2 + 2) * self.grtt
-
-
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Send a NAK for `symbols` to `repairer`."""
@@ -188,6 +136,27 @@ def _joined(asks: list[Ask]) -> list[Ask]:
     return joined
 
 
+def build_nak_packet(
+    now: int, ask: Ask, *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
+) -> SendNak:
+    """Return the NAK that says `ask`.
+
+    Args:
+        sqn: The highest sequence number seen of the session that is asked; 0: none.
+        loss: Share of packets lost, 0 to 1.
+    """
+    repairer = ask.repairer
+    _, tsi, channel = repairer.key
+    row = np.zeros(1, HEADER_DTYPE)
+    row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
+    row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
+    row["oid"], row["size"], row["sqn"] = oid, size, sqn
+    request, _ = build_request(ask.symbols, NAK_ROOM)
+    echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
+    body = build_nak(repairer.nonce, echo, loss, request)
+    return SendNak(repairer.endpoint, row.tobytes() + body)
+
+
 class NakMachine:
     """Decides what to ask for, and when, for one object."""
 
@@ -201,8 +170,8 @@ class NakMachine:
         self._have = have
         self._lost: Flags = np.zeros(len(have), np.bool_)
         self._block_symbols = 0
-        self._positions: dict[SessionKey, Position] = {}
-        self._repairers: dict[tuple[str, int], Repairer] = {}
+        self._carousels = Carousels(config, len(have))
+        self._repairers = Repairers(config)
         self._due: dict[int, None] = {}
         self._again: dict[int, None] = {}
         """Blocks that ended once more during their cycle, which does not ask for the new losses."""
@@ -224,8 +193,8 @@ class NakMachine:
         if len(self._have):
             missing = np.add.reduceat(self._lost & ~self._have, self._starts(), dtype=np.int64)
             self._due.update(dict.fromkeys(np.flatnonzero(missing).tolist()))
-            for position in self._positions.values():
-                block, rest = divmod(position.passed + 1, block_symbols)
+            for passed in self._carousels.passed:
+                block, rest = divmod(passed + 1, block_symbols)
                 if rest:
                     self._due.pop(block, None)  # it is due when it ends
 
@@ -237,23 +206,12 @@ class NakMachine:
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
         self._is_stale = True
-        repairer = self._repairers.get(endpoint)
-        if repairer is None or repairer.key != key:
-            if repairer is None and len(self._repairers) >= self._config.max_repairers:
-                others = [r for r in self._repairers.values() if not r.preferred]
-                if not others:
-                    return
-                gone = min(others, key=lambda r: (r.trusted, r.heard))
-                del self._repairers[gone.endpoint]
-            repairer = self._repairers[endpoint] = Repairer(endpoint, key, preferred)
-        repairer.trusted |= preferred
-        repairer.learn(now, spm)
+        self._repairers.take(now, endpoint, key, spm, preferred=preferred)
 
     def trust(self, key: SessionKey) -> None:
         """Allow to ask the session at its own address: it sends data of the object."""
         self._is_stale = True
-        for repairer in self._repairers.values():
-            repairer.trusted |= repairer.key == key
+        self._repairers.trust(key)
 
     def take_position(self, now: int, key: SessionKey, symbol: int, *, is_head: bool) -> None:
         """Note that the carousel of a session is at `symbol`; lose what it jumped over.
@@ -261,51 +219,8 @@ class NakMachine:
         Args:
             is_head: `symbol` comes next, as an SPM says; else it just came.
         """
-        total = len(self._have)
-        if not total:
-            return
-        last = (symbol - 1) % total if is_head else symbol
-        position = self._positions.pop(key, None)
-        if position is not None:
-            self._positions[key] = position  # the one silent for longest stands first
-        else:
-            while len(self._positions) >= self._config.max_positions:
-                self._positions.pop(next(iter(self._positions)))
-            # spec: NAK-2: what went by before we joined was not lost.
-            self._positions[key] = Position(last, now, now)
-            return
-        gone = (last - position.passed) % total
-        # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
-        stands = is_head and position.spm_head == symbol
-        if is_head:
-            position.spm_head = symbol
-        if not stands:
-            position.heard = now
-            gone -= self._config.reorder_packets
-        if gone <= 0:
-            return
-        if gone > total // 2 and total > 2 * self._config.reorder_packets:
-            # Backwards, or more than half the object in one gap: as if we had just joined.
-            position.passed = last
-            return
-        position.since_measured += gone
-        elapsed = now - position.measured_at
-        if elapsed >= self._config.measure_time:
-            sample = elapsed / position.since_measured
-            before = position.symbol_time or sample
-            position.symbol_time = before + (sample - before) / 4
-            position.measured_at, position.since_measured = now, 0
-        first = position.passed + 1
-        position.passed = (position.passed + gone) % total
-        if first + gone <= total:
-            self._pass(first, first + gone)
-        else:
-            first %= total
-            if first + gone <= total:
-                self._pass(first, first + gone)
-            else:
-                self._pass(first, total)
-                self._pass(0, first + gone - total)
+        for start, stop in self._carousels.follow(now, key, symbol, is_head=is_head):
+            self._pass(start, stop)
 
     def _pass(self, start: int, stop: int) -> None:
         """Lose what is missing of symbols `start` to `stop`; make blocks due that ended."""
@@ -322,17 +237,11 @@ class NakMachine:
                 if (self._lost[whole] & ~self._have[whole]).any():
                     (self._again if block in self._cycles else self._due)[block] = None
 
-    def _of_session(self, key: SessionKey) -> Repairer | None:
-        for repairer in self._repairers.values():
-            if repairer.key == key:
-                return repairer
-        return None
-
     def take_ncf(self, now: int, key: SessionKey, symbols: Symbols) -> None:
         """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5)."""
         self._is_stale = True
         self.counters.ncfs_received += 1
-        repairer = self._of_session(key)
+        repairer = self._repairers.of_session(key)
         grtt = repairer.grtt if repairer else self._config.unknown_grtt
         factor = repairer.backoff_factor if repairer else 6
         until = now + (factor + 2) * grtt
@@ -368,7 +277,7 @@ class NakMachine:
         """Take note of RDATA, (n,) symbols, as they arrive."""
         self._is_stale = True
         self._last_repair = now
-        repairer = self._of_session(key)
+        repairer = self._repairers.of_session(key)
         grtt = repairer.grtt if repairer else self._config.unknown_grtt
         if not self._block_symbols:
             return
@@ -411,7 +320,7 @@ class NakMachine:
             return None
         due = [cycle.deadline for cycle in self._cycles.values()]
         is_open = len(self._cycles) < self._config.max_cycles
-        if self._due and is_open and any(r.trusted for r in self._repairers.values()):
+        if self._due and is_open and self._repairers.has_trusted:
             due.append(0)
         return min(due, default=None)
 
@@ -419,10 +328,10 @@ class NakMachine:
         """Start the cycles that are due and move on those whose timer ran out."""
         self._is_stale = True
         asks: list[Ask] = []
-        repairer = self._choose(now)
+        repairer = self._repairers.choose(now)
         if repairer is None:
             # Nobody to ask: the carousel makes blocks due again when it passes them.
-            if not any(r.dead_until <= now and not r.trusted for r in self._repairers.values()):
+            if not self._repairers.has_untrusted(now):
                 self._due.clear()
             self._cycles.clear()
             self._again.clear()
@@ -445,17 +354,6 @@ class NakMachine:
         asks = _joined(asks)
         self.counters.naks_sent += len(asks)
         return asks
-
-    def _choose(self, now: int) -> Repairer | None:
-        """Return the repairer to ask: those we were told of first, then the latest heard."""
-        alive = [
-            repairer
-            for repairer in self._repairers.values()
-            if repairer.trusted
-            and repairer.dead_until <= now
-            and now - repairer.heard < self._config.spm_patience
-        ]
-        return max(alive, key=lambda r: (r.preferred, r.heard), default=None)
 
     def _start_due(self, now: int, repairer: Repairer) -> None:
         while self._due and len(self._cycles) < self._config.max_cycles:
@@ -520,7 +418,7 @@ class NakMachine:
         return []
 
     def _ask(self, now: int, cycle: Cycle, repairer: Repairer, missing: Flags) -> list[Ask]:
-        position = self._positions.get(repairer.key)
+        position = self._carousels.get(repairer.key)
         heard = max(repairer.heard, position.heard if position else 0)
         gap = 3 * int(position.symbol_time) if position else 0
         if now - heard > max(2 * repairer.grtt, self._config.silence, gap):
@@ -533,7 +431,8 @@ class NakMachine:
             cycle.deadline = now + (repairer.backoff_factor + 2) * repairer.grtt
             self.counters.naks_suppressed += 1
             return []
-        symbols = symbols[~self._soon(now, symbols, repairer)]
+        limit = repairer.expected_delay * self._config.carousel_margin
+        symbols = symbols[~self._carousels.soon(now, symbols, limit)]
         if not len(symbols):
             self._move(cycle, Event.SATISFIED)
             return []
@@ -542,21 +441,7 @@ class NakMachine:
         cycle.deadline = now + self._config.ncf_wait * repairer.grtt
         return [Ask(repairer, symbols[:MAX_REQUESTED])]
 
-    def _soon(self, now: int, symbols: Symbols, repairer: Repairer) -> Flags:
-        """Whether the carousel of any session brings each symbol before a repair would."""
-        # spec: NAK-7
-        soon = np.zeros(len(symbols), np.bool_)
-        total = len(self._have)
-        limit = repairer.expected_delay * self._config.carousel_margin
-        for position in self._positions.values():
-            if position.symbol_time and now - position.heard < self._config.silence:
-                ahead = (symbols - position.passed - 1) % total + 1
-                soon |= ahead * position.symbol_time <= limit
-        return soon
-
     def _bury(self, now: int, repairer: Repairer) -> None:
         """Leave a repairer alone that does not answer, for about a cycle (spec: NAK-10)."""
-        cycle_time = max(
-            (p.symbol_time * len(self._have) for p in self._positions.values()), default=0.0
-        )
-        repairer.dead_until = now + max(int(cycle_time), self._config.shortest_death)
+        cycle_time = int(self._carousels.cycle_time)
+        repairer.dead_until = now + max(cycle_time, self._config.shortest_death)

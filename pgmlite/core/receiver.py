@@ -30,18 +30,15 @@ from pgmlite.core.machine import (
     Superseded,
     Verify,
 )
-from pgmlite.core.nak import Ask, NakMachine
+from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.ranges import runs
-from pgmlite.core.serial import SequenceTracker
+from pgmlite.core.sessions import Senders, session_of
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import HEADER_DTYPE, Octets, PacketBatch, Source
+from pgmlite.wire.batch import Octets, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
-from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
+from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import (
-    NAK_ROOM,
     Symbols,
-    build_nak,
-    build_request,
     parse_request,
 )
 
@@ -99,9 +96,6 @@ class _Transfer:
         self.symbol_size = symbol_size
         self.heard = now
         self.odata_bytes = 0
-        self.evicted = (0, 0)
-        """Packets lost and received of senders that made room for others."""
-
         self.symbols = SymbolMap(size, symbol_size)
         self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
@@ -132,33 +126,6 @@ class _Transfer:
         self.extents = []
 
 
-def _session(batch: PacketBatch) -> tuple[Source, int, int]:
-    """Return (source, tsi, channel) of a batch's last packet."""
-    row = batch.rows[-1]
-    return batch.source, int(row["tsi"]), int(row["channel"])
-
-
-def build_nak_packet(
-    now: int, ask: Ask, *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
-) -> SendNak:
-    """Return the NAK that says `ask`.
-
-    Args:
-        sqn: The highest sequence number seen of the session that is asked; 0: none.
-        loss: Share of packets lost, 0 to 1.
-    """
-    repairer = ask.repairer
-    _, tsi, channel = repairer.key
-    row = np.zeros(1, HEADER_DTYPE)
-    row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
-    row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
-    row["oid"], row["size"], row["sqn"] = oid, size, sqn
-    request, _ = build_request(ask.symbols, NAK_ROOM)
-    echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
-    body = build_nak(repairer.nonce, echo, loss, request)
-    return SendNak(repairer.endpoint, row.tobytes() + body)
-
-
 class Receiver:
     """One receiver of one object. See `pgmlite.core.machine` for how to drive it."""
 
@@ -170,8 +137,7 @@ class Receiver:
         self._config = config
         self._rng = rng
         self._transfer: _Transfer | None = None
-        self._senders: dict[tuple[Source, int, int], SequenceTracker] = {}
-        self._lost_before = 0
+        self._senders = Senders(config.max_senders)
         self.state = State.LISTENING
         self.counters = Counters()
 
@@ -224,22 +190,15 @@ class Receiver:
     @property
     def lost(self) -> int:
         """Packets missing by their sequence numbers, over all senders and objects so far."""
-        return self._lost_before + self._counted()[0]
-
-    def _counted(self) -> tuple[int, int]:
-        """Return packets lost and received of the object being received."""
-        lost, received = self._transfer.evicted if self._transfer else (0, 0)
-        trackers = [tracker for tracker in self._senders.values() if tracker.is_plausible]
-        return lost + sum(t.lost for t in trackers), received + sum(t.received for t in trackers)
+        return self._senders.lost
 
     @property
     def cycles(self) -> float:
         """Object lengths that went by, lost ones included."""
         transfer = self._transfer
-        lost, received = self._counted()
         if not transfer or not transfer.size:
             return 0.0
-        return transfer.odata_bytes / transfer.size * (1 + lost / max(1, received))
+        return transfer.odata_bytes / transfer.size / (1 - self._senders.loss)
 
     # The machine's contract.
 
@@ -267,7 +226,7 @@ class Receiver:
         if not len(mine):
             return actions
         transfer.heard = now
-        self._track(mine)
+        self._senders.count(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
         elif mine.kind is PacketType.INDEX:
@@ -368,7 +327,7 @@ class Receiver:
             if (known.raw, known.size, known.symbol_size) != (spm.manifest, size, symbol_size):
                 raise RefusedPacket("manifest", "it contradicts the one in hand")
             transfer.heard = now
-            self._track(batch)
+            self._senders.count(batch)
             self._take_spm(now, transfer, batch, spm)
             return []
         # spec: RCV-3
@@ -391,19 +350,19 @@ class Receiver:
                 if now - transfer.heard < self._config.switch_after:
                     raise RefusedPacket("object")
                 actions.append(Superseded(transfer.oid, oid))
-            self._forget_senders()
+            self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
             # The unannounced packets that were taken first had a forged header.
-            self._forget_senders()
+            self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
         self._enter(Event.MANIFEST)
         actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
-        self._track(batch)
+        self._senders.count(batch)
         self._take_spm(now, transfer, batch, spm)
         return actions + self._complete_if_whole(transfer)
 
@@ -422,58 +381,20 @@ class Receiver:
         self.counters.refused["object"] += len(batch) - int(np.count_nonzero(mine))
         return batch.select(mine)
 
-    def _track(self, batch: PacketBatch) -> None:
-        """Count received and lost packets by (source, tsi, channel) (spec: RCV-9)."""
-        rows = batch.rows
-        channel = int(rows["channel"][0])
-        sqns = rows["sqn"].astype(np.uint32)
-        tsis = rows["tsi"]
-        first = tsis[0]
-        if len(batch) == 1 or bool((tsis == first).all()):
-            self._tracker(batch.source, int(first), channel, sqns).update(sqns)
-            return
-        for tsi in np.unique(tsis):
-            some = sqns[tsis == tsi]
-            self._tracker(batch.source, int(tsi), channel, some).update(some)
-
-    def _tracker(
-        self, source: Source, tsi: int, channel: int, sqns: npt.NDArray[np.uint32]
-    ) -> SequenceTracker:
-        key = (source, tsi, channel)
-        tracker = self._senders.pop(key, None)
-        if tracker is None:
-            while len(self._senders) >= self._config.max_senders:
-                # Strangers can invent senders without end: the longest silent one goes.
-                self._evict(next(iter(self._senders)))
-            tracker = SequenceTracker(int(sqns[0]))
-        self._senders[key] = tracker
-        return tracker
-
-    def _evict(self, key: tuple[Source, int, int]) -> None:
-        tracker = self._senders.pop(key)
-        if self._transfer and tracker.is_plausible:
-            lost, received = self._transfer.evicted
-            self._transfer.evicted = (lost + tracker.lost, received + tracker.received)
-
-    def _forget_senders(self) -> None:
-        """Start to count anew, for another object."""
-        self._lost_before = self.lost
-        self._senders.clear()
-
     def _receive_data(self, now: int, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
         symbols = batch.offsets // transfer.symbol_size
         places, whole = transfer.symbols.add(symbols)
         if batch.kind is PacketType.ODATA:
             self.counters.odata += len(batch)
             transfer.odata_bytes += batch.payload.size
-            key = _session(batch)
+            key = session_of(batch)
             transfer.naks.take_position(now, key, int(symbols[-1]), is_head=False)
             tracker = self._senders.get(key)
             if tracker and tracker.received >= TRUSTED_PACKETS:
                 transfer.naks.trust(key)
         else:
             self.counters.rdata += len(batch)
-            transfer.naks.take_repair(now, _session(batch), symbols)
+            transfer.naks.take_repair(now, session_of(batch), symbols)
         transfer.pending.extend(whole)
         self.counters.duplicates += len(batch) - len(symbols[places])
         return self._store(transfer, symbols, places, batch.payload)
@@ -510,11 +431,11 @@ class Receiver:
             except RefusedPacket as refusal:
                 self.counters.refused[refusal.reason] += 1
             else:
-                transfer.naks.take_ncf(now, _session(batch), symbols)
+                transfer.naks.take_ncf(now, session_of(batch), symbols)
 
     def _take_spm(self, now: int, transfer: _Transfer, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
-        key = _session(batch)
+        key = session_of(batch)
         is_carousel = spm.repair_share < 100
         if is_carousel:
             head = int(batch.offsets[-1]) // transfer.symbol_size
@@ -532,7 +453,6 @@ class Receiver:
 
     def _nak(self, now: int, transfer: _Transfer, ask: Ask) -> SendNak:
         tracker = self._senders.get(ask.repairer.key)
-        lost, received = self._counted()
         return build_nak_packet(
             now,
             ask,
@@ -540,7 +460,7 @@ class Receiver:
             oid=transfer.oid,
             size=transfer.size,
             sqn=tracker.highest if tracker else 0,
-            loss=lost / max(1, lost + received),
+            loss=self._senders.loss,
         )
 
     def _verify_some(self) -> list[Action]:

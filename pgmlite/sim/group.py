@@ -20,8 +20,9 @@ import numpy.typing as npt
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
-from pgmlite.core.nak import Ask, NakMachine, SessionKey
-from pgmlite.core.receiver import TRUSTED_PACKETS, build_nak_packet
+from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receiver import TRUSTED_PACKETS
+from pgmlite.core.sessions import SessionKey
 from pgmlite.sim.loss import Flags
 from pgmlite.wire.batch import PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, parse_spm
