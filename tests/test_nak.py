@@ -176,7 +176,7 @@ class TestCycle:
         machine.now += GRTT
         machine.repair(25)
         assert self.state(machine) is State.WAIT_DATA
-        assert machine.machine.deadline == machine.now + 2 * GRTT
+        assert machine.machine.deadline == machine.now + 3 * GRTT
         machine.repair(30)
         assert machine.asked() == []
         assert self.state(machine) is None

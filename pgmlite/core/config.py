@@ -171,7 +171,7 @@ class NakConfig:
     ask_ahead: int = 1
     """GRTT: blocks whose back-off ends this soon are asked for with one that is asked for now."""
 
-    repair_quiet: int = 2
+    repair_quiet: int = 3
     """GRTT without another repair of a block before what is missing of it counts as lost anew."""
 
     ncf_retries: int = 4
