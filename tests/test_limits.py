@@ -55,7 +55,7 @@ VALUES: dict[str, list[float]] = {
     "wait for an NCF": [NAK.ncf_wait],
     "back-offs that end together, within": [NAK.ask_ahead],
     "quiet after which repairs count as lost again": [NAK.repair_quiet],
-    "retries without an NCF, and without all data": [NAK.ncf_retries, NAK.data_retries],
+    "retries without an NCF, and without any data": [NAK.ncf_retries, NAK.data_retries],
     "margin before the carousel": [NAK.carousel_margin],
     "silence in which nothing is asked": [NAK.silence / SECOND],
     "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],

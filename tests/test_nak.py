@@ -415,6 +415,19 @@ class TestRetries:
         assert asked == 6
         assert machine.machine.counters.naks_sent > asked, "the repairer counts as dead"
 
+    def test_who_gets_something_asks_on(self) -> None:
+        # spec: NAK-13
+        machine = Asking(20_000)
+        machine.hear(range(64), lost=range(20, 40, 2))
+        for left in range(10, 0, -1):
+            machine.spm()
+            ask = machine.next_ask(8 * GRTT + LONGEST)
+            assert len(ask.symbols) == left
+            machine.confirm(ask.symbols.tolist())
+            machine.repair(int(ask.symbols[0]))
+        machine.asked()
+        assert not machine.machine._cycles
+
     def test_what_is_further_back_in_the_queue_is_waited_for(self) -> None:
         # spec: NAK-13
         machine = Asking()

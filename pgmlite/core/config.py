@@ -178,7 +178,7 @@ class NakConfig:
     """NAKs of one cycle that may stay without an NCF before the repairer counts as dead."""
 
     data_retries: int = 5
-    """Confirmed requests of one cycle that may stay without all their data."""
+    """Confirmed requests of one cycle, one after another, that may bring nothing."""
 
     most_lost: float = 0.5
     """Share of a block that may be asked for; who lost more waits for the carousel."""

@@ -400,7 +400,7 @@ class NakMachine:
             ):
                 cycle.deadline = patience
                 return []
-            cycle.data_retries += 1
+            cycle.data_retries = cycle.data_retries + 1 if missing.all() else 0
             exhausted = cycle.data_retries > self._config.data_retries
         else:
             cycle.ncf_retries += 1
