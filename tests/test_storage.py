@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from loopback import BLOCK, Cli, endpoint, make_file, receive, receiving, run, s
 
 from pgmlite.core.machine import Store
 from pgmlite.errors import DiskError
-from pgmlite.net.storage import BlockStream, PartFile, SourceFile
+from pgmlite.net.storage import READ_THROUGH, BlockStream, PartFile, SourceFile
 
 GIB = 1 << 30
 NOBODY = 65_534
@@ -49,6 +50,14 @@ def open_folder():
 
 
 # Sources.
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory):
+    data = Random(1).randbytes(60_000)
+    path = tmp_path_factory.mktemp("gathered") / "source"
+    path.write_bytes(data)
+    return SourceFile(path), data
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 512, 513, 8 * 512, 8 * 512 + 7])
@@ -148,6 +157,20 @@ def test_a_source_that_changes_while_it_is_sent(tmp_path):
     assert str(source) in ended.error
     assert "changed" in ended.error
     assert ended.last["event"] == "stopped"
+
+
+@given(edges=st.sets(st.integers(0, 60_000), min_size=2, max_size=40), step=st.integers(0, 3))
+@example(edges=set(range(0, 6_000, 2)), step=0)  # more pieces than one call takes
+@example(edges={0, 1, 1 + READ_THROUGH, 2 + READ_THROUGH, 30_000, 30_001}, step=0)
+def test_gathering_reads_what_plain_reading_reads(gathered, edges, step):
+    source, data = gathered
+    marks = sorted(edges)
+    extents = [(a, b - a) for a, b in zip(marks[::2], marks[1::2], strict=False)]
+    extents = extents[:: step + 1]
+    wanted = b"".join(data[offset : offset + length] for offset, length in extents)
+    buffer = bytearray(len(wanted) + 7)
+    source.gather(memoryview(buffer), iter(extents))
+    assert buffer == wanted + bytes(7)
 
 
 # Blocks hashed while they are written.
