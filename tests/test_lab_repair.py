@@ -186,10 +186,8 @@ def test_what_all_lost_few_ask_for(tmp_path: Path, suppresses: bool) -> None:
         f"suppression {suppresses}: {naks} NAKs sent, {heard} received, for {bursts:.0f} bursts: "
         f"{naks / bursts:.2f} each; {silent / (silent + naks):.0%} suppressed"
     )
-    if suppresses:
-        assert naks <= 5 * bursts
-    else:
-        assert naks >= 5 * bursts
+    # Seen: 1.2 to 1.5 with suppression, 4.5 to 5.6 without.
+    assert (naks <= 3 * bursts) == suppresses
 
 
 FORGER = """
