@@ -165,7 +165,7 @@ AT_ONCE = (
 
 @pytest.mark.parametrize("suppresses", [True, False])
 def test_what_all_lost_few_ask_for(tmp_path: Path, suppresses: bool) -> None:
-    source = random_file(tmp_path / "source", 32)
+    source = random_file(tmp_path / "source", 16)
     bursts = -(-source.stat().st_size // 1_404) / 1_024
     with Lab(receivers=9) as lab:
         lab.drop("iifname vS meta l4proto udp numgen inc mod 1024 < 8", shared=True)

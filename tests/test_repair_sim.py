@@ -204,7 +204,7 @@ class TestComingAndGoing:
         lost[np.random.default_rng(4).choice(3_000, 300, replace=False)] = True
         for name in ("A", "B"):
             group.add_receivers(
-                5,
+                2,
                 latency=LATENCY,
                 make=lambda config, rng: Unlucky(config, rng, lost),
                 repairers=frozenset({(name, 9)}),
