@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.batch import Octets, Offsets
+from pgmlite.wire.batch import Octets, Offsets, stretches
 from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -71,9 +69,8 @@ class SymbolMap:
         if not self._block_symbols:
             return []
         blocks = fresh // self._block_symbols
-        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(fresh)]
         whole = []
-        for start, stop in pairwise(edges):
+        for start, stop in stretches(np.diff(blocks) != 0):
             block = int(blocks[start])
             self._missing[block] -= stop - start
             if not self._missing[block]:

@@ -169,7 +169,7 @@ class NakConfig:
     """GRTT to wait for the NCF after a NAK."""
 
     ask_ahead: int = 1
-    """GRTT: blocks whose back-off ends this soon are asked for with one that is asked for now."""
+    """GRTT: a NAK that leaves takes along the blocks whose back-off ends this soon."""
 
     repair_quiet: int = 3
     """GRTT without another repair of a block before what is missing of it counts as lost anew."""

@@ -8,7 +8,7 @@ length is the attacker's choice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -27,13 +27,18 @@ HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 HEADER_SIZE = HEADER_DTYPE.itemsize
 
 MOST_TURNS = 16
-"""Changes between types in one read up to which each stretch is a batch, in place; beyond it the
-packets of each type are brought together."""
+"""Stretches of one type in one read from which on the packets of each type are brought together;
+if there are fewer, each is a batch in place."""
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 Source = Hashable
+
+
+def stretches(changes: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) of the stretches that (n - 1,) `changes` cut n things into."""
+    return pairwise([0, *(np.flatnonzero(changes) + 1).tolist(), len(changes) + 1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +121,9 @@ def read_rows(
     if len(rows) == 1 or bool((keys == first).all()):
         return _check(int(first), rows, payload, source, refused)
     batches = []
-    edges = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)]
-    if len(edges) <= MOST_TURNS:
-        for start, stop in pairwise(edges):
+    parts = list(stretches(keys[1:] != keys[:-1]))
+    if len(parts) < MOST_TURNS:
+        for start, stop in parts:
             part = slice(start, stop)
             batches += _check(int(keys[start]), rows[part], payload[part], source, refused)
         return batches
