@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -252,9 +253,14 @@ class Disk(MemoryStore):
         starts = sorted(page * self.PAGE for page in self._pages)
         return [(start, min(start + self.PAGE, end)) for start in starts if start < end]
 
-    def write(self, offset: int, run: memoryview) -> None:
-        """Write bytes at `offset`."""
-        self._put(offset, bytes(run))
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write the bytes of `runs`, and what is worth nothing between them."""
+        self.size = max(self.size, runs[-1][0] + len(runs[-1][1]))
+        for (offset, run), (after, _) in pairwise(runs):
+            end = offset + len(run)
+            self._put(end, b"\xa5" * (after - end))
+        for offset, run in runs:
+            self._put(offset, bytes(run))
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -326,9 +332,9 @@ class Drive:
                 case Verify():
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
-                    for offset, run in action.pieces():
-                        assert 0 <= offset <= self._room - len(run)
-                        self.store.write(offset, run)
+                    for runs in action.pieces():
+                        assert all(0 <= at <= self._room - len(run) for at, run in runs)
+                        self.store.write(runs)
         self.seen += done
         return done
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -136,8 +136,8 @@ def receiver(data: bytes) -> None:
                 case Prepare():
                     machine.resume(store.prepare(action.size))
                 case Store():
-                    for offset, run in action.pieces():
-                        store.write(offset, run)
+                    for runs in action.pieces():
+                        store.write(runs)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
                     todo += machine.verified(action.block, ok=ok)
@@ -187,8 +187,8 @@ class _Memory:
     def begin(self, size: int, block_size: int) -> None:
         pass
 
-    def write(self, offset: int, run: memoryview) -> None:
-        self.store.write(offset, run)
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        self.store.write(runs)
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         return self.store.matches(offset, length, expected)

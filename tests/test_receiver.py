@@ -15,7 +15,7 @@ from pgmlite.core.machine import (
     Superseded,
     Verify,
 )
-from pgmlite.core.receiver import State
+from pgmlite.core.receiver import FILL_SYMBOLS, State
 from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
 
@@ -27,6 +27,11 @@ LAST = ONE.manifest.symbols - 1
 
 def kinds(actions: list) -> list[type]:
     return [type(action) for action in actions]
+
+
+def placed(store: Store) -> list[list[tuple[int, int]]]:
+    """Return what a `Store` writes together: (offset, bytes)."""
+    return [[(offset, len(run)) for offset, run in runs] for runs in store.pieces()]
 
 
 def announced(sample: Sample = ONE, **config: int) -> Drive:
@@ -43,7 +48,7 @@ class TestTaking:
         drive = Drive()
         prepare, store = drive.give(ONE.odata([3, 4, 5]))
         assert prepare == Prepare(ONE.manifest.size, 64)
-        assert [(at, bytes(run)) for at, run in store.pieces()] == [(192, ONE.data[192:384])]
+        assert list(store.pieces()) == [[(192, ONE.data[192:384])]]
         assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
         (adopted,) = drive.give([ONE.spm()])
@@ -57,7 +62,7 @@ class TestTaking:
         drive = announced()
         drive.give(ONE.odata([10]))
         (store,) = drive.give(ONE.odata([8, 9, 10, 11, 12]))
-        assert [(at, len(run)) for at, run in store.pieces()] == [(512, 128), (704, 128)]
+        assert placed(store) == [[(512, 128)], [(704, 128)]]
         drive.give(ONE.all_odata())
         assert drive.is_complete
         assert drive.store.data == ONE.data
@@ -103,8 +108,23 @@ class TestTaking:
     def test_runs_are_stored_in_one_piece(self) -> None:
         drive = announced()
         (store,) = drive.give(ONE.odata([9, 1, 2, 3, 9, 2, 7]))
-        assert [(at, len(run)) for at, run in store.pieces()] == [(64, 192), (448, 64), (576, 64)]
+        assert placed(store) == [[(64, 192), (448, 64), (576, 64)]]
         assert drive.machine.counters.duplicates == 2
+
+    def test_runs_stand_together_only_where_nothing_is_stored_between_them(self) -> None:
+        drive = announced()
+        drive.give(ONE.odata([6]))
+        (store,) = drive.give(ONE.odata([1, 3, 5, 7]))
+        assert placed(store) == [[(64, 64), (192, 64), (320, 64)], [(448, 64)]]
+        (store,) = drive.give(ONE.odata([10, 10 + FILL_SYMBOLS + 1, 10 + FILL_SYMBOLS + 11]))
+        assert [len(runs) for runs in placed(store)] == [2, 1]
+
+    def test_a_gap_that_an_earlier_run_may_have_filled_is_not_written_over(self) -> None:
+        # spec: RCV-8
+        drive = Drive(disk=ONE.data)
+        drive.give([ONE.spm()])
+        (store,) = drive.give(ONE.odata([16, 18, 19]))
+        assert placed(store) == [[(1_024, 64)], [(1_152, 128)]]
 
     def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
         # spec: RCV-12

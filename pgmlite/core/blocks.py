@@ -77,6 +77,15 @@ class SymbolMap:
                 whole.append(block)
         return whole
 
+    def are_missing(self, starts: Symbols, stops: Symbols, most: int) -> npt.NDArray[np.bool_]:
+        """Return of (n,) ranges whether they have at most `most` symbols, none of them stored."""
+        steps = np.arange(most)
+        lengths = stops - starts
+        inside = steps < lengths[:, None]
+        places = np.minimum(starts[:, None] + steps, self.symbols - 1)
+        free: npt.NDArray[np.bool_] = ~(self.have[places] & inside).any(axis=1)
+        return free & (lengths <= most) & (lengths >= 0)
+
     def is_whole(self, block: int) -> bool:
         """Whether every symbol of `block` is stored; only once the blocks are known."""
         return not self._missing[block]

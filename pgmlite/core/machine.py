@@ -92,19 +92,23 @@ class Prepare:
 class Store:
     """Write rows of `payload`, (n, width) bytes, to their places in the object.
 
-    Each run (offset, start, stop) says that rows `start` to `stop` belong at byte `offset`. The
-    view is only good until the driver reads the next packets.
+    Each run (offset, start, stop) says that rows `start` to `stop` belong at byte `offset`. Runs
+    stand together, ascending, where nothing is stored in the short gaps between them: whoever
+    writes them may write over these as well. The view is only good until the driver reads the
+    next packets.
     """
 
-    runs: Sequence[tuple[int, int, int]]
+    runs: Sequence[Sequence[tuple[int, int, int]]]
     payload: Octets
 
-    def pieces(self) -> Iterator[tuple[int, memoryview]]:
-        """Yield each run as its byte offset and its bytes."""
+    def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
+        """Yield runs that stand together, each as its byte offset and its bytes."""
         width = self.payload.shape[1]
         octets = np.ascontiguousarray(self.payload).reshape(-1).data
-        for offset, start, stop in self.runs:
-            yield offset, octets[start * width : stop * width]
+        for together in self.runs:
+            yield [
+                (offset, octets[start * width : stop * width]) for offset, start, stop in together
+            ]
 
 
 @dataclass(frozen=True, slots=True)

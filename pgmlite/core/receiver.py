@@ -32,9 +32,9 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.ranges import runs
-from pgmlite.core.sessions import Senders, session_of
+from pgmlite.core.sessions import Senders, repaired_by, session_of
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import Octets, PacketBatch
+from pgmlite.wire.batch import Octets, PacketBatch, stretches
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import (
@@ -44,6 +44,12 @@ from pgmlite.wire.request import (
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
+
+FILL_BYTES = 8 << 10
+"""A gap of this many bytes costs less to write over than a second call."""
+
+FILL_SYMBOLS = 8
+"""Symbols that are looked at in a gap, at most."""
 
 
 class State(Enum):
@@ -99,6 +105,9 @@ class _Transfer:
         self.symbols = SymbolMap(size, symbol_size)
         self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
+        self.is_resuming = False
+        """An earlier run left bytes that have not been verified yet."""
+
         self.manifest: Manifest | None = None
         self.index: IndexAssembly | None = None
         self.pending: deque[int] = deque()
@@ -124,6 +133,13 @@ class _Transfer:
             after = -(-min(stop, self.size) // self.manifest.block_size)
             self.pending.extend(range(first, after))
         self.extents = []
+
+    def may_fill(self, starts: Symbols, stops: Symbols) -> npt.NDArray[np.bool_]:
+        """Return of (n,) gaps between runs whether it is better and safe to write over them."""
+        if self.is_resuming:
+            return np.zeros(len(starts), np.bool_)
+        most = min(FILL_BYTES // self.symbol_size, FILL_SYMBOLS)
+        return self.symbols.are_missing(starts, stops, most)
 
 
 class Receiver:
@@ -233,6 +249,7 @@ class Receiver:
             self._receive_index(transfer, mine)
         elif mine.kind is PacketType.NCF:
             self._receive_ncfs(now, transfer, mine)
+        transfer.naks.take_sqn(now, session_of(mine), int(mine.rows["sqn"][-1]))
         return actions + self._verify_some()
 
     def tick(self, now: int) -> list[Action]:
@@ -250,6 +267,7 @@ class Receiver:
         """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
         if self._transfer:
             self._transfer.extents = extents
+            self._transfer.is_resuming = bool(extents)
             self._transfer.queue_extents()
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -407,15 +425,18 @@ class Receiver:
         fresh = symbols[places]
         if not len(fresh):
             return []
-        breaks = np.diff(fresh) != 1
+        breaks = fresh[1:] - fresh[:-1] != 1
         if not isinstance(places, slice):
-            breaks |= np.diff(places) != 1
+            breaks |= places[1:] - places[:-1] != 1
         starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
+        stops = np.append(starts[1:], len(fresh))
         rows = starts if isinstance(places, slice) else places[starts]
-        lengths = np.diff(starts, append=len(fresh))
         offsets = fresh[starts] * transfer.symbol_size
-        runs = zip(offsets.tolist(), rows.tolist(), (rows + lengths).tolist(), strict=True)
-        return [Store(list(runs), payload)]
+        runs = list(
+            zip(offsets.tolist(), rows.tolist(), (rows + stops - starts).tolist(), strict=True)
+        )
+        apart = ~transfer.may_fill(fresh[stops[:-1] - 1] + 1, fresh[starts[1:]])
+        return [Store([runs[start:stop] for start, stop in stretches(apart)], payload)]
 
     def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
         index = transfer.index
@@ -425,13 +446,13 @@ class Receiver:
             self.counters.refused["index"] += 1
 
     def _receive_ncfs(self, now: int, transfer: _Transfer, batch: PacketBatch) -> None:
-        for body in batch.payload:
+        for body, last in zip(batch.payload, repaired_by(batch), strict=True):
             try:
                 symbols = parse_request(body.tobytes(), transfer.symbols.symbols)
             except RefusedPacket as refusal:
                 self.counters.refused[refusal.reason] += 1
             else:
-                transfer.naks.take_ncf(now, session_of(batch), symbols)
+                transfer.naks.take_ncf(now, session_of(batch), symbols, last)
 
     def _take_spm(self, now: int, transfer: _Transfer, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
@@ -477,6 +498,7 @@ class Receiver:
                 offset = block * manifest.block_size
                 length = min(manifest.block_size, manifest.size - offset)
                 actions.append(Verify(block, offset, length, transfer.index.block_digest(block)))
+        transfer.is_resuming &= bool(transfer.pending)
         return actions
 
     def _complete_if_whole(self, transfer: _Transfer) -> list[Action]:

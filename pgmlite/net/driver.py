@@ -57,10 +57,10 @@ LISTEN_LATE = 8 * MS
 """A sender that is behind its rate listens no more often: a flood of NAKs must not cost the
 carousel its share."""
 
-BATCH_BYTES = 512 << 10
+BATCH_BYTES = 1 << 20
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
 
-LONGEST_NAP = 5 * MS
+LONGEST_NAP = 10 * MS
 SHORTEST_NAP = MS // 5
 
 
@@ -119,8 +119,8 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
     """
     match action:
         case Store():
-            for offset, run in action.pieces():
-                part.write(offset, run)
+            for runs in action.pieces():
+                part.write(runs)
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.block, ok=ok)
@@ -346,6 +346,16 @@ class ReceiveLoop:
         if SHORTEST_NAP <= wait <= LONGEST_NAP:
             time.sleep(wait / SECOND)
 
+    def _batch_worth(self) -> int:
+        """Return the bytes that are worth a nap: no more than are missing, if repairs bring them.
+
+        The last repairs are asked for one after another: a nap makes every one of them late.
+        """
+        if not self._machine.knows_repairer:
+            return self._batch_bytes
+        stored, symbols = self._machine.progress
+        return min(self._batch_bytes, (symbols - stored) * self._buffer.stride)
+
     def _read(self) -> Complete | None:
         """Read what is there, up to a buffer, and give it to the machine in few batches."""
         count = 0
@@ -369,7 +379,7 @@ class ReceiveLoop:
         now = time.monotonic_ns()
         if count:
             self._heard = now
-            self._gathered_at = now + (now - self._read_at) * self._batch_bytes // count
+            self._gathered_at = now + (now - self._read_at) * self._batch_worth() // count
             self._read_at = now
         for batch in buffer.batches(self._refused):
             kept = self._loss.apply(batch) if self._loss else batch

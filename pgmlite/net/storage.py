@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -314,17 +314,31 @@ class PartFile:
                 f"output {self.output}: the object has {size} bytes, the disk has {free} free"
             )
 
-    def write(self, offset: int, run: memoryview) -> None:
-        """Write bytes at byte `offset`.
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write ascending (offset, bytes) runs in one go, and zeros over the gaps between them.
 
         Raises:
             DiskError: The disk is full or broken; what is there stays.
         """
-        self._stream.update(offset, run)
+        pieces: list[memoryview] = []
+        start = end = runs[0][0]
+        for offset, run in runs:
+            self._stream.update(offset, run)
+            if len(pieces) + 2 > PIECES_AT_ONCE:
+                self._write(pieces, start, end - start)
+                pieces, start, end = [], offset, offset
+            if gap := offset - end:
+                pieces.append(memoryview(bytes(gap)))
+            pieces.append(run)
+            end = offset + len(run)
+        self._write(pieces, start, end - start)
+
+    def _write(self, pieces: list[memoryview], offset: int, length: int) -> None:
         try:
-            while run:
-                done = os.pwrite(self._fd, run, offset)
-                run, offset = run[done:], offset + done
+            done = os.pwritev(self._fd, pieces, offset)
+            while done < length:
+                rest = b"".join(pieces)[done:]  # a disk that is nearly full says how full it is
+                done += os.pwrite(self._fd, rest, offset + done)
         except OSError as error:
             if error.errno == errno.EFBIG and not self._announced:
                 return  # a stranger's offset; were it not, the block will not verify

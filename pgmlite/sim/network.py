@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -79,9 +79,10 @@ class MemoryStore:
         self.data.extend(bytes(max(0, size - held)))
         return [(0, held)] if held else []
 
-    def write(self, offset: int, run: memoryview) -> None:
-        """Write bytes at `offset`."""
-        self.data[offset : offset + len(run)] = run
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write the bytes of (offset, bytes) `runs`."""
+        for offset, run in runs:
+            self.data[offset : offset + len(run)] = run
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -268,8 +269,8 @@ class Network:
                 case SendNak():
                     self._unicast(node.name, action)
                 case Store():
-                    for offset, run in action.pieces():
-                        node.store.write(offset, run)
+                    for runs in action.pieces():
+                        node.store.write(runs)
                 case Prepare() | Verify() if isinstance(node.machine, Receiver):
                     todo = answer(node.machine, node.store, action) + todo
                 case _:
