@@ -123,6 +123,7 @@ class Asking:
         self.machine = machine(NakConfig(**config), self.have, rng=Random(seed))
         self.machine.set_blocks(block)
         self.now = 1
+        self.sqn = 0
         self.spm()
 
     def spm(self, *, head: int | None = None, **fields: Any) -> None:
@@ -142,13 +143,18 @@ class Asking:
         gone = set(lost)
         for symbol in carousel:
             self.now += step
+            self.sqn += 1
             if symbol not in gone:
                 self.have[symbol] = True
+                self.machine.take_sqn(self.now, key, self.sqn)
                 self.machine.take_position(self.now, key, symbol, is_head=False)
 
-    def confirm(self, *numbers: int | Iterable[int], key: Any = KEY) -> None:
-        """Hear an NCF."""
-        self.machine.take_ncf(self.now, key, symbols_of(*numbers))
+    def confirm(
+        self, *numbers: int | Iterable[int], key: Any = KEY, ahead: int | None = None
+    ) -> None:
+        """Hear an NCF whose repairs all leave within `ahead` packets."""
+        last = None if ahead is None else self.sqn + ahead
+        self.machine.take_ncf(self.now, key, symbols_of(*numbers), last)
 
     def repair(self, *numbers: int | Iterable[int], key: Any = KEY) -> None:
         """Get RDATA."""
@@ -271,8 +277,8 @@ class Listening:
                 case Prepare() | Verify():
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
-                    for offset, run in action.pieces():
-                        self.store.write(offset, run)
+                    for runs in action.pieces():
+                        self.store.write(runs)
                 case SendNak():
                     self.naks.append((self.now, action))
                 case Complete():

@@ -22,7 +22,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receiver import TRUSTED_PACKETS
 from pgmlite.core.repairer import SentLog
 from pgmlite.core.serial import SequenceTracker
-from pgmlite.core.timing import BURST_TIME
+from pgmlite.core.timing import BURST_TIME, MOST_BACKOFF
 from pgmlite.net import driver, udp
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
@@ -51,17 +51,16 @@ VALUES: dict[str, list[float]] = {
     "NAK or NCF, at most": [layout.MAX_CONTROL],
     "symbols that one request names, at most": [MAX_REQUESTED],
     "packets that may overtake": [NAK.reorder_packets],
-    "back-off, longest: K": [REPAIR.backoff_factor, 16],
+    "back-off, longest: K, at most": [MOST_BACKOFF, 16],
     "wait for an NCF": [NAK.ncf_wait],
     "back-offs that end together, within": [NAK.ask_ahead],
-    "quiet after which repairs count as lost again": [NAK.repair_quiet],
     "retries without an NCF, and without any data": [NAK.ncf_retries, NAK.data_retries],
     "margin before the carousel": [NAK.carousel_margin],
     "silence in which nothing is asked": [NAK.silence / SECOND],
     "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],
     "dead repairer is left alone": [1, NAK.shortest_death / SECOND],
     "carousel's speed is measured over, at least": [NAK.measure_time / MS],
-    "GRTT of a session without an SPM": [NAK.unknown_grtt / MS],
+    "what an NCF of a session without an SPM suppresses for": [NAK.unknown_patience / MS],
     "packets before a session's own address is asked": [TRUSTED_PACKETS],
     "blocks asked for at a time": [NAK.max_cycles],
     "NCFs remembered, and symbols in them": [NAK.max_ncfs, NAK.max_ncf_symbols],

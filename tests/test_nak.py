@@ -173,10 +173,11 @@ class TestCycle:
         machine.confirm(25, 30)
         assert self.state(machine) is State.WAIT_DATA
         assert machine.machine.deadline == machine.now + 8 * GRTT
+        deadline = machine.machine.deadline
         machine.now += GRTT
         machine.repair(25)
         assert self.state(machine) is State.WAIT_DATA
-        assert machine.machine.deadline == machine.now + 3 * GRTT
+        assert machine.machine.deadline == deadline
         machine.repair(30)
         assert machine.asked() == []
         assert self.state(machine) is None
@@ -190,7 +191,7 @@ class TestCycle:
         machine.next_ask(LONGEST)
         machine.repair(25)
         assert self.state(machine) is State.WAIT_DATA
-        assert machine.asked(3 * GRTT) == []
+        assert machine.asked(8 * GRTT) == []
         assert machine.asked() == [30]
 
     @pytest.mark.parametrize("seed", range(10))
@@ -428,16 +429,53 @@ class TestRetries:
         machine.asked()
         assert not machine.machine._cycles
 
+    def test_what_was_promised_and_did_not_come_is_asked_for_again(self) -> None:
+        # spec: NAK-16
+        machine = Asking()
+        machine.hear(range(64), lost=[25, 30])
+        machine.next_ask(LONGEST)
+        machine.confirm(25, 30, ahead=10)
+        machine.repair(25)
+        machine.hear(range(64, 64 + 12), step=1)
+        assert machine.settle() == []
+        assert TestCycle.state(machine) is State.WAIT_DATA
+        machine.hear([64 + 12], step=1)
+        assert machine.settle() == []
+        assert TestCycle.state(machine) is State.BACK_OFF
+        assert machine.asked(LONGEST) == [30]
+
     def test_what_is_further_back_in_the_queue_is_waited_for(self) -> None:
-        # spec: NAK-13
+        # spec: NAK-16
         machine = Asking()
         machine.hear(range(64), lost=[25])
         machine.next_ask(LONGEST)
-        machine.confirm(25)
-        for symbol in range(2_000, 2_100):
-            machine.repair(symbol)
-            assert machine.asked(GRTT) == []
-            machine.spm()
+        machine.confirm(25, ahead=200)
+        assert machine.follow(range(64, 64 + 202), step=GRTT) == []
+        assert TestCycle.state(machine) is State.WAIT_DATA
+        machine.spm()
+        assert [symbols for _, symbols in machine.follow(range(266, 280), step=GRTT)] == [[25]]
+
+    def test_a_promise_of_another_session_is_its_own(self) -> None:
+        machine = Asking()
+        machine.hear(range(64), lost=[25])
+        machine.next_ask(LONGEST)
+        machine.spm(key=OTHER, endpoint=("R", 9))
+        machine.confirm(25, ahead=10, key=OTHER)
+        machine.hear(range(64, 100), step=1)
+        machine.settle()
+        assert TestCycle.state(machine) is State.WAIT_DATA
+        # Nothing comes of that session: it may be gone, and its queue with it.
+        assert machine.asked(8 * GRTT - 1) == []
+        assert machine.asked(LONGEST + 1) == [25]
+
+    def test_who_falls_silent_keeps_no_promise(self) -> None:
+        machine = Asking()
+        machine.hear(range(64), lost=[25])
+        machine.next_ask(LONGEST)
+        machine.confirm(25, ahead=1_000)
+        machine.hear(range(64, 100))
+        assert machine.asked(8 * GRTT - 1) == []
+        assert machine.asked(LONGEST + 1) == [25]
 
     @pytest.mark.parametrize("silent", [100 * MS, SECOND])
     def test_nothing_is_asked_while_nothing_is_heard(self, silent: int) -> None:
@@ -741,6 +779,7 @@ def events(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     fields = st.fixed_dictionaries(
         {"offset": st.integers(0, (1 << 63) - 1), "sqn": st.integers(0, (1 << 32) - 1)}
     )
+    ahead = st.sampled_from([0, 1, 10, 100, (1 << 31) - 1, (1 << 63) - 1])
     carousel = st.tuples(
         st.just("hear"),
         st.integers(1, 60),
@@ -749,7 +788,7 @@ def events(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     )
     rest = st.one_of(
         st.tuples(st.just("spm"), facts),
-        st.tuples(st.just("ncf"), some, who),
+        st.tuples(st.just("ncf"), some, who, ahead),
         st.tuples(st.just("repair"), some, who),
         st.tuples(
             st.just("wait"), st.sampled_from([0, 1, MS, GRTT, 100 * MS, SECOND, 11 * SECOND])
@@ -785,8 +824,9 @@ class TestWhateverHappens:
                 case "spm":
                     receiver.spm(header={"offset": 64 * head}, **values[0])
                 case "ncf":
-                    symbols, who = values
-                    receiver.give([ncf_packet(self.OBJECT, symbols)], source=(who, 5_000))
+                    symbols, who, ahead = values
+                    ncf = ncf_packet(self.OBJECT, symbols, offset=ahead, sqn=receiver.sqn)
+                    receiver.give([ncf], source=(who, 5_000))
                 case "repair":
                     symbols, who = values
                     for packet in rdata_packets(self.OBJECT, symbols):

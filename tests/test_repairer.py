@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import Scripted, batches, make_object, packet
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nak_builders import (
     Answering,
@@ -20,6 +20,7 @@ from nak_builders import (
     symbols_sent,
 )
 
+from pgmlite.core import serial
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Finished, Transmit
 from pgmlite.core.sender import Sender
@@ -54,7 +55,7 @@ class TestAnswer:
         assert kind_of(ncf) is NCF
         assert symbols_sent([ncf], NCF, SAMPLE) == [2_000, 2_001, 3_000]
         row = ncf.rows[0]
-        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 0}
+        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1}
         assert {name: int(row[name]) for name in expected} == expected
         sent = sender.run(sender.now + 20 * MS)
         assert symbols_sent(sent, RDATA, SAMPLE) == [2_000, 2_001, 3_000]
@@ -311,6 +312,36 @@ class TestShares:
         # Repairs that did not use their share when there were none may do so later, up to 88.
         for window in (200, 1_000, 3_000):
             assert (sums[window:] - sums[:-window]).max() <= window * share + 88
+
+    @settings(max_examples=30)
+    @given(
+        st.sampled_from([0.05, 0.5, 0.9]),
+        st.sampled_from([5_000_000, 200_000_000]),
+        st.booleans(),
+        st.lists(st.tuples(st.integers(0, 40 * MS), st.integers(1, 300)), max_size=6),
+    )
+    def test_what_is_confirmed_is_sent_by_the_sqn_that_the_ncf_says(
+        self, share: float, rate: int, carousel: bool, asks: list[tuple[int, int]]
+    ) -> None:
+        # spec: REP-11
+        repair = RepairConfig(port=9, share=share)
+        sender = Answering(SAMPLE, repair=repair, rate=rate, carousel=carousel)
+        for number, (pause, count) in enumerate(asks):
+            sender.run(sender.now + pause)
+            sender.ask(range(500 + 400 * number, 500 + 400 * number + count))
+        while sender.queue.waiting:
+            sender.run(sender.now + 10 * MS)
+        promised: dict[int, int] = {}
+        for _, burst in sender.sent:
+            first = int(burst.rows["sqn"][0])
+            if kind_of(burst) is NCF:
+                last = first + int(burst.rows["offset"][0])
+                for symbol in symbols_sent([burst], NCF, SAMPLE):
+                    promised.setdefault(symbol, last)
+            elif kind_of(burst) is RDATA:
+                for place, symbol in enumerate(symbols_sent([burst], RDATA, SAMPLE)):
+                    assert serial.distance(first + place, promised.pop(symbol)) >= 0
+        assert len(promised) <= sender.machine.counters.odata, "what the carousel brought sooner"
 
     def test_without_repairs_all_is_carousel(self) -> None:
         sender = Answering(SAMPLE)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.core.timing import Pacer
+from pgmlite.core.timing import MOST_BACKOFF, Pacer, backoff_factor, gsize_of
+from pgmlite.sim.theory import backoff_shape, nb_expected
 
 JITTER = 400_000
 """ns; how late a machine wakes up, less than what the pacer makes up for."""
@@ -94,3 +95,13 @@ def test_without_a_rate_there_is_no_wait() -> None:
     assert pacer.due == 5
     pacer.sent(9, 1 << 40)
     assert pacer.due == 9
+
+
+@pytest.mark.parametrize("gsize", sorted(gsize_of(bits) for bits in range(7)))
+def test_small_groups_wait_less_and_ask_no_more(gsize: int) -> None:
+    # spec: REP-6
+    factor = backoff_factor(gsize)
+    assert factor <= MOST_BACKOFF
+    asked = nb_expected(gsize, backoff_shape(gsize), factor, 1)
+    assert asked < 5 or factor == MOST_BACKOFF
+    assert nb_expected(gsize, backoff_shape(gsize), factor - 1, 1) > 5

@@ -78,7 +78,7 @@ REPAIR_FIELDS = {
     "nonce": NONCE,
     "grtt": quantise_grtt(20 * MS),
     "gsize": 0,
-    "backoff_factor": 6,
+    "backoff_factor": 3,
     "repair_share": 50,
     "repair_port": 28_776,
 }

@@ -93,8 +93,8 @@ class RepairConfig:
     share: float = 0.5
     """Share of the rate that repairs may take ahead of the carousel."""
 
-    backoff_factor: int = 6
-    """K of RFC 5401: 6 for NAKs that go to the sender alone."""
+    backoff_factor: int | None = None
+    """K of RFC 5401; None: by the size of the group."""
 
     grtt_start: int = 20 * MS
     """GRTT until the first NAK measures it."""
@@ -171,9 +171,6 @@ class NakConfig:
     ask_ahead: int = 1
     """GRTT: a NAK that leaves takes along the blocks whose back-off ends this soon."""
 
-    repair_quiet: int = 3
-    """GRTT without another repair of a block before what is missing of it counts as lost anew."""
-
     ncf_retries: int = 4
     """NAKs of one cycle that may stay without an NCF before the repairer counts as dead."""
 
@@ -201,8 +198,8 @@ class NakConfig:
     measure_time: int = 50 * MS
     """The carousel's speed is measured over at least as long."""
 
-    unknown_grtt: int = 100 * MS
-    """What an NCF of a session without an SPM is timed by."""
+    unknown_patience: int = 800 * MS
+    """How long an NCF of a session without an SPM suppresses."""
 
     max_cycles: int = 256
     """Blocks asked for at a time."""

@@ -20,6 +20,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import SendNak
 from pgmlite.core.sessions import Carousels, Flags, Repairer, Repairers, SessionKey
@@ -82,9 +83,6 @@ class Cycle:
     confirmed: Flags
     state: State = State.BACK_OFF
     asked_at: int = 0
-    is_served: bool = False
-    """Repairs of the block came since it was asked for."""
-
     ncf_retries: int = 0
     data_retries: int = 0
 
@@ -114,6 +112,15 @@ class _Heard:
     symbols: Symbols
     first: int
     last: int
+
+
+@dataclass(slots=True)
+class _Promise:
+    """The repairs of a block leave before the session `key` is past sqn `last`."""
+
+    key: SessionKey
+    last: int
+    heard: int
 
 
 def _is_in(symbols: Symbols, others: Symbols) -> Flags:
@@ -179,7 +186,9 @@ class NakMachine:
         self._cycles: dict[int, Cycle] = {}
         self._ncfs: deque[_Heard] = deque()
         self._ncf_symbols = 0
-        self._last_repair = 0
+        self._promised: dict[int, _Promise] = {}
+        """Of the blocks in WAIT_DATA whose NCFs said so."""
+
         self._deadline: int | None = None
         self._is_stale = False
         self.counters = Counters()
@@ -222,6 +231,18 @@ class NakMachine:
         for start, stop in self._carousels.follow(now, key, symbol, is_head=is_head):
             self._pass(start, stop)
 
+    def take_sqn(self, now: int, key: SessionKey, sqn: int) -> None:
+        """Note that a session has sent as far as `sqn`; lose the repairs that are overdue."""
+        # spec: NAK-16
+        for block, promise in list(self._promised.items()):
+            if promise.key != key:
+                continue
+            promise.heard = now
+            if serial.distance(promise.last, sqn) >= self._config.reorder_packets:
+                del self._promised[block]
+                self._cycles[block].deadline = now
+                self._is_stale = True
+
     def _pass(self, start: int, stop: int) -> None:
         """Lose what is missing of symbols `start` to `stop`; make blocks due that ended."""
         self._is_stale = True
@@ -237,14 +258,18 @@ class NakMachine:
                 if (self._lost[whole] & ~self._have[whole]).any():
                     (self._again if block in self._cycles else self._due)[block] = None
 
-    def take_ncf(self, now: int, key: SessionKey, symbols: Symbols) -> None:
-        """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5)."""
+    def take_ncf(
+        self, now: int, key: SessionKey, symbols: Symbols, last: int | None = None
+    ) -> None:
+        """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5).
+
+        Args:
+            last: The sqn by which they all have been; None: it does not say.
+        """
         self._is_stale = True
         self.counters.ncfs_received += 1
         repairer = self._repairers.of_session(key)
-        grtt = repairer.grtt if repairer else self._config.unknown_grtt
-        factor = repairer.backoff_factor if repairer else 6
-        until = now + (factor + 2) * grtt
+        until = now + self._patience(repairer)
         self._ncfs.append(_Heard(until, symbols, int(symbols[0]), int(symbols[-1])))
         self._ncf_symbols += len(symbols)
         while (
@@ -272,13 +297,15 @@ class NakMachine:
                 # Part of what we asked for: the rest did not fit, and is asked for next time.
                 self._move(cycle, Event.CONFIRMED)
                 cycle.deadline = until
+            else:
+                continue
+            if last is not None:
+                self._promised[cycle.block] = _Promise(key, last, now)
 
     def take_repair(self, now: int, key: SessionKey, symbols: Symbols) -> None:
         """Take note of RDATA, (n,) symbols, as they arrive."""
         self._is_stale = True
-        self._last_repair = now
         repairer = self._repairers.of_session(key)
-        grtt = repairer.grtt if repairer else self._config.unknown_grtt
         if not self._block_symbols:
             return
         for cycle in self._cycles_of(symbols):
@@ -287,12 +314,13 @@ class NakMachine:
                 before = repairer.repair_delay or sample
                 repairer.repair_delay = before + (sample - before) / 8
                 cycle.asked_at = 0
-            if cycle.state is not State.BACK_OFF:
-                # Repairs of a block come close together: what is still missing when they stop
-                # was lost again. They also confirm what an NCF that got lost did.
+            if cycle.state is State.WAIT_NCF:
+                # They confirm what an NCF that got lost did.
                 self._move(cycle, Event.CONFIRMED)
-                cycle.is_served = True
-                cycle.deadline = now + self._config.repair_quiet * grtt
+                cycle.deadline = now + self._patience(repairer)
+
+    def _patience(self, repairer: Repairer | None) -> int:
+        return repairer.patience if repairer else self._config.unknown_patience
 
     def _cycles_of(self, symbols: Symbols) -> list[Cycle]:
         """Return the cycles of the blocks that `symbols` are of, the first block first."""
@@ -334,6 +362,7 @@ class NakMachine:
             if not self._repairers.has_untrusted(now):
                 self._due.clear()
             self._cycles.clear()
+            self._promised.clear()
             self._again.clear()
             return asks
         self._start_due(now, repairer)
@@ -348,6 +377,7 @@ class NakMachine:
                     asks += self._expire(now, cycle, repairer)
         for cycle in [one for one in self._cycles.values() if one.state is State.DONE]:
             del self._cycles[cycle.block]
+            self._promised.pop(cycle.block, None)
             if cycle.block in self._again:
                 del self._again[cycle.block]
                 self._due[cycle.block] = None
@@ -391,15 +421,11 @@ class NakMachine:
         if cycle.state is State.BACK_OFF:
             return self._ask(now, cycle, repairer, missing)
         if cycle.state is State.WAIT_DATA:
-            # Repairs are flowing: ours may be further back in the queue.
-            patience = self._last_repair + self._config.repair_quiet * repairer.grtt
-            if (
-                patience > now
-                and not cycle.is_served
-                and cycle.data_retries < self._config.data_retries
-            ):
-                cycle.deadline = patience
+            promise = self._promised.get(cycle.block)
+            if promise and promise.heard + repairer.patience > now:
+                cycle.deadline = promise.heard + repairer.patience  # its turn is yet to come
                 return []
+            self._promised.pop(cycle.block, None)
             cycle.data_retries = cycle.data_retries + 1 if missing.all() else 0
             exhausted = cycle.data_retries > self._config.data_retries
         else:
@@ -411,7 +437,6 @@ class NakMachine:
             self._move(cycle, Event.EXHAUSTED)
             return []
         self._move(cycle, Event.TIMER)
-        cycle.is_served = False
         cycle.needs = cycle.needs[missing]
         cycle.confirmed = np.zeros(len(cycle.needs), np.bool_)
         cycle.deadline = now + self._back_off(repairer, cycle.ncf_retries)
@@ -428,7 +453,7 @@ class NakMachine:
         symbols = cycle.needs[missing & ~cycle.confirmed]
         if not len(symbols):
             self._move(cycle, Event.CONFIRMED)
-            cycle.deadline = now + (repairer.backoff_factor + 2) * repairer.grtt
+            cycle.deadline = now + repairer.patience
             self.counters.naks_suppressed += 1
             return []
         limit = repairer.expected_delay * self._config.carousel_margin

@@ -6,6 +6,7 @@ group, answers NAKs, and sends nothing else but SPMs. spec/protocol.md sections 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -23,9 +24,9 @@ from pgmlite.core.machine import (
     Transmit,
 )
 from pgmlite.core.repairer import RepairQueue, SentLog, ncf_bodies
-from pgmlite.core.timing import Pacer
+from pgmlite.core.timing import Pacer, backoff_factor, gsize_of
 from pgmlite.errors import RefusedPacket, UsageError
-from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, Rows
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
 from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, Symbols, parse_request
@@ -38,6 +39,9 @@ HEAD_LIFE = 1 * SECOND
 
 NCF_BURST = 50 * MS
 """NCFs of this much of their share may leave at once."""
+
+NCF_SLACK = 16
+"""Packets, such as other NCFs, that may come between an NCF and the last repair it names."""
 
 
 @dataclass(slots=True)
@@ -79,13 +83,11 @@ class Sender:
         self.tsi = rng.getrandbits(64)
         self._sqn = rng.getrandbits(32)
         self._head = config.start // manifest.symbol_size
-        self._template: Rows = np.zeros(config.transmit_limit, HEADER_DTYPE)
-        self._template["magic"] = MAGIC
-        self._template["version"] = VERSION
-        self._template["symbol_size"] = manifest.symbol_size
-        self._template["tsi"] = self.tsi
-        self._template["oid"] = manifest.oid
-        self._template["size"] = manifest.size
+        template: Rows = np.zeros(config.transmit_limit, HEADER_DTYPE)
+        template["magic"], template["version"] = MAGIC, VERSION
+        template["symbol_size"], template["tsi"] = manifest.symbol_size, self.tsi
+        template["oid"], template["size"] = manifest.oid, manifest.size
+        self._template: Rows = template.view(WHOLE_HEADER)
         self._steps = np.arange(config.transmit_limit, dtype=np.int64)
         self._index_head = 0
         # spec: SND-4: who is there from the start can verify from the first block on.
@@ -198,7 +200,7 @@ class Sender:
             return []
         actions: list[Action] = []
         for body in ncf_bodies(self._unconfirmed, MAX_BODY):
-            burst = Transmit(self._rows(PacketType.NCF, 0, 1), body)
+            burst = Transmit(self._rows(PacketType.NCF, self._until_repaired(), 1), body)
             wire_bytes = self._account(now, burst)
             if self._config.rate:
                 share = self._config.rate * self._repair.ncf_share
@@ -208,6 +210,17 @@ class Sender:
             actions.append(burst)
         self._unconfirmed = []
         return actions
+
+    def _until_repaired(self) -> int:
+        """Return how many packets leave, at most, until what waits now is sent (spec: REP-11)."""
+        waiting = self.repairs.waiting if self.repairs else 0
+        left = waiting + self._index_left + NCF_SLACK
+        if self._sends_odata and waiting > self._repair_credit:
+            share = self._repair.share
+            odata = math.ceil((waiting - self._repair_credit) * (1 - share) / share)
+            # SPMs and INDEX packets come between, about one in a hundred of each.
+            left += odata + odata // 32 + self._burst_size()
+        return left
 
     def tick(self, now: int) -> list[Action]:
         """Send one burst if it is due."""
@@ -289,7 +302,7 @@ class Sender:
 
     def _rows(self, kind: PacketType, offset: int, count: int) -> Rows:
         """Return `count` headers from byte `offset` on, a symbol apart, with fresh sqns."""
-        rows = self._template[:count].copy()
+        rows: Rows = self._template[:count].copy().view(HEADER_DTYPE)
         rows["type"] = kind
         rows["offset"] = self._steps[:count] * self._manifest.symbol_size + offset
         rows["sqn"] = (self._steps[:count] + self._sqn) % serial.MODULUS
@@ -321,7 +334,7 @@ class Sender:
             "nonce": self.repairs.nonce(now),
             "grtt": grtt,
             "gsize": gsize,
-            "backoff_factor": self._repair.backoff_factor,
+            "backoff_factor": self._repair.backoff_factor or backoff_factor(gsize_of(gsize)),
             "repair_share": round(self._repair.share * 100) if self._config.carousel else 100,
             "repair_port": self._repair.port,
         }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker, Sqns
@@ -32,6 +33,15 @@ def session_of(batch: PacketBatch) -> SessionKey:
     """Return the session of a batch's last packet."""
     row = batch.rows[-1]
     return batch.source, int(row["tsi"]), int(row["channel"])
+
+
+def repaired_by(batch: PacketBatch) -> list[int | None]:
+    """Return of each NCF the sqn by which all that it names was sent; None: it does not say."""
+    distances, sqns = batch.offsets.tolist(), batch.rows["sqn"].tolist()
+    return [
+        serial.add(sqn, ahead) if 0 < ahead < serial.HALF else None
+        for sqn, ahead in zip(sqns, distances, strict=True)
+    ]
 
 
 class Senders:
@@ -249,6 +259,11 @@ class Repairer:
         self.grtt = min(grtt_of(spm.grtt), GRTT_LIMIT)
         self.gsize = gsize_of(spm.gsize & 0xF)
         self.backoff_factor = min(max(spm.backoff_factor, 1), 15)
+
+    @property
+    def patience(self) -> int:
+        """Time that an NCF suppresses what it names, ns (spec: NAK-5)."""
+        return (self.backoff_factor + 2) * self.grtt
 
     @property
     def expected_delay(self) -> int:

@@ -75,6 +75,19 @@ def gsize_of(bits: int) -> int:
     return (5 if bits & 8 else 1) * int(10 ** ((bits & 7) + 1))
 
 
+MOST_BACKOFF = 6
+"""K for NAKs that go to the sender alone (RFC 5401 section 3.2.2)."""
+
+
+def backoff_factor(gsize: int) -> int:
+    """Return K for a group of `gsize` (spec: REP-6).
+
+    With K = ln(gsize) + 1 the chance that somebody asks grows by e every GRTT, whatever the size:
+    four or five NAKs for a loss that all have in common. A small group need not wait for longer.
+    """
+    return min(MOST_BACKOFF, int(math.log(gsize) + 1))
+
+
 def draw_backoff(rng: Random, longest: int, gsize: int) -> int:
     """Draw a back-off of 0 to `longest` ns: truncated exponential (RFC 5401 section 3.2.2).
 

@@ -22,7 +22,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
 from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receiver import TRUSTED_PACKETS
-from pgmlite.core.sessions import SessionKey
+from pgmlite.core.sessions import SessionKey, repaired_by
 from pgmlite.sim.loss import Flags
 from pgmlite.wire.batch import PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, parse_spm
@@ -190,6 +190,10 @@ class ReceiverGroup:
             self._index[:, pieces] |= kept & self._has_manifest[:, None]
         elif batch.kind is PacketType.NCF and self._config.naks:
             self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
+        if self._config.naks and batch.kind is not PacketType.SPM:
+            latest = sqns[len(sqns) - 1 - kept[:, ::-1].argmax(axis=1)].tolist()
+            for member in hit.tolist():
+                self._naks[member].take_sqn(now, key, latest[member])
         self._complete(now, hit)
         self._is_stale[hit] = True
 
@@ -288,6 +292,7 @@ class ReceiverGroup:
         """
         total = self.have.shape[1]
         parts = [parse_request(body.tobytes(), total) for ncf in ncfs for body in ncf.payload]
+        last = repaired_by(ncfs[-1])[-1]
         unions: dict[bytes, Symbols] = {}
         for member in hit.tolist():
             row = kept[member]
@@ -297,7 +302,7 @@ class ReceiverGroup:
                 mine = [part for part, is_kept in zip(parts, row.tolist(), strict=True) if is_kept]
                 symbols = mine[0] if len(mine) == 1 else np.unique(np.concatenate(mine))
                 unions[pattern] = symbols
-            self._naks[member].take_ncf(now, key, symbols)
+            self._naks[member].take_ncf(now, key, symbols, last)
 
     def _complete(self, now: int, hit: Counts) -> None:
         done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]

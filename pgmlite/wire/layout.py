@@ -110,7 +110,8 @@ HEADER = Struct(
     "offset"
     / Int64ub
     * "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. "
-    "SPM: byte offset of the next ODATA in the carousel. NAK, NCF: 0.",
+    "SPM: byte offset of the next ODATA in the carousel. NCF: packets of the session until all "
+    "that it names was sent, at most; 0: it does not say. NAK: 0.",
     "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start. "
     "NAK: the highest one seen of the session that is asked.",
     "reserved" / Const(0, Int32ub) * "Reserved for the encoding symbol ID of FEC: 0.",

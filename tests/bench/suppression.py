@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,7 +51,7 @@ class Nowhere(MemoryStore):
     def prepare(self, size: int) -> list[tuple[int, int]]:
         return []
 
-    def write(self, offset: int, run: memoryview) -> None:
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         return
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
@@ -91,6 +92,7 @@ def suppress(
     repair = RepairConfig(
         port=9,
         share=0.9,
+        backoff_factor=BACKOFF_FACTOR,
         grtt_start=GRTT,
         grtt_min=GRTT,
         gsize_start=gsize,
