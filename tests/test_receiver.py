@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from builders import Drive, Sample, make_object, packet, spm_body
 
+from pgmlite.core.blocks import FILL_SYMBOLS
 from pgmlite.core.machine import (
     SECOND,
     Adopted,
@@ -15,7 +16,7 @@ from pgmlite.core.machine import (
     Superseded,
     Verify,
 )
-from pgmlite.core.receiver import FILL_SYMBOLS, State
+from pgmlite.core.receiver import State
 from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
 

@@ -11,6 +11,14 @@ from pgmlite.wire.layout import DIGEST_SIZE
 
 Symbols = npt.NDArray[np.int64]
 Places = npt.NDArray[np.intp] | slice
+Run = tuple[int, int, int]
+"""(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
+
+FILL_BYTES = 8 << 10
+"""A gap of this many bytes costs less to write over than a second call."""
+
+FILL_SYMBOLS = 8
+"""Symbols that are looked at in a gap, at most."""
 
 
 class SymbolMap:
@@ -26,6 +34,7 @@ class SymbolMap:
             symbol_size: Bytes in a symbol.
         """
         self.symbols = -(-size // symbol_size)
+        self._symbol_size = symbol_size
         # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
         self.have: npt.NDArray[np.bool_] = np.zeros(self.symbols, np.bool_)
         """(symbols,): whether each one is stored; others may read it."""
@@ -77,8 +86,31 @@ class SymbolMap:
                 whole.append(block)
         return whole
 
-    def are_missing(self, starts: Symbols, stops: Symbols, most: int) -> npt.NDArray[np.bool_]:
-        """Return of (n,) ranges whether they have at most `most` symbols, none of them stored."""
+    def runs(self, symbols: Symbols, places: Places, *, may_fill: bool) -> list[list[Run]]:
+        """Return where those of (n,) `symbols` belong that are at `places`, as `Store` has it.
+
+        Args:
+            may_fill: Gaps may be written over; False: bytes of an earlier run may be in them.
+        """
+        fresh = symbols[places]
+        if not len(fresh):
+            return []
+        breaks = fresh[1:] - fresh[:-1] != 1
+        if not isinstance(places, slice):
+            breaks |= places[1:] - places[:-1] != 1
+        starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
+        stops = np.append(starts[1:], len(fresh))
+        rows = starts if isinstance(places, slice) else places[starts]
+        offsets = (fresh[starts] * self._symbol_size).tolist()
+        runs = list(zip(offsets, rows.tolist(), (rows + stops - starts).tolist(), strict=True))
+        if not may_fill:
+            return [[run] for run in runs]
+        apart = ~self._are_free(fresh[stops[:-1] - 1] + 1, fresh[starts[1:]])
+        return [runs[start:stop] for start, stop in stretches(apart)]
+
+    def _are_free(self, starts: Symbols, stops: Symbols) -> npt.NDArray[np.bool_]:
+        """Return of (n,) gaps whether they are short and nothing in them is stored."""
+        most = min(FILL_BYTES // self._symbol_size, FILL_SYMBOLS)
         steps = np.arange(most)
         lengths = stops - starts
         inside = steps < lengths[:, None]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core import nak
-from pgmlite.core.blocks import IndexAssembly, Places, SymbolMap
+from pgmlite.core.blocks import IndexAssembly, SymbolMap
 from pgmlite.core.config import NakConfig, ReceiverConfig
 from pgmlite.core.machine import (
     Action,
@@ -34,22 +34,15 @@ from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.ranges import runs
 from pgmlite.core.sessions import Senders, repaired_by, session_of
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import Octets, PacketBatch, stretches
+from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import (
-    Symbols,
     parse_request,
 )
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
-
-FILL_BYTES = 8 << 10
-"""A gap of this many bytes costs less to write over than a second call."""
-
-FILL_SYMBOLS = 8
-"""Symbols that are looked at in a gap, at most."""
 
 
 class State(Enum):
@@ -133,13 +126,6 @@ class _Transfer:
             after = -(-min(stop, self.size) // self.manifest.block_size)
             self.pending.extend(range(first, after))
         self.extents = []
-
-    def may_fill(self, starts: Symbols, stops: Symbols) -> npt.NDArray[np.bool_]:
-        """Return of (n,) gaps between runs whether it is better and safe to write over them."""
-        if self.is_resuming:
-            return np.zeros(len(starts), np.bool_)
-        most = min(FILL_BYTES // self.symbol_size, FILL_SYMBOLS)
-        return self.symbols.are_missing(starts, stops, most)
 
 
 class Receiver:
@@ -415,28 +401,8 @@ class Receiver:
             transfer.naks.take_repair(now, session_of(batch), symbols)
         transfer.pending.extend(whole)
         self.counters.duplicates += len(batch) - len(symbols[places])
-        return self._store(transfer, symbols, places, batch.payload)
-
-    @staticmethod
-    def _store(
-        transfer: _Transfer, symbols: Symbols, places: Places, payload: Octets
-    ) -> list[Action]:
-        """Return what writes those of (n,) symbols and their payload that are at `places`."""
-        fresh = symbols[places]
-        if not len(fresh):
-            return []
-        breaks = fresh[1:] - fresh[:-1] != 1
-        if not isinstance(places, slice):
-            breaks |= places[1:] - places[:-1] != 1
-        starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
-        stops = np.append(starts[1:], len(fresh))
-        rows = starts if isinstance(places, slice) else places[starts]
-        offsets = fresh[starts] * transfer.symbol_size
-        runs = list(
-            zip(offsets.tolist(), rows.tolist(), (rows + stops - starts).tolist(), strict=True)
-        )
-        apart = ~transfer.may_fill(fresh[stops[:-1] - 1] + 1, fresh[starts[1:]])
-        return [Store([runs[start:stop] for start, stop in stretches(apart)], payload)]
+        runs = transfer.symbols.runs(symbols, places, may_fill=not transfer.is_resuming)
+        return [Store(runs, batch.payload)] if runs else []
 
     def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
         index = transfer.index
