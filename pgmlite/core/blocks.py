@@ -116,7 +116,7 @@ class SymbolMap:
         inside = steps < lengths[:, None]
         places = np.minimum(starts[:, None] + steps, self.symbols - 1)
         free: npt.NDArray[np.bool_] = ~(self.have[places] & inside).any(axis=1)
-        return free & (lengths <= most) & (lengths >= 0)
+        return free & (lengths <= most)
 
     def is_whole(self, block: int) -> bool:
         """Whether every symbol of `block` is stored; only once the blocks are known."""

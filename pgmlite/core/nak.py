@@ -258,9 +258,7 @@ class NakMachine:
                 if (self._lost[whole] & ~self._have[whole]).any():
                     (self._again if block in self._cycles else self._due)[block] = None
 
-    def take_ncf(
-        self, now: int, key: SessionKey, symbols: Symbols, last: int | None = None
-    ) -> None:
+    def take_ncf(self, now: int, key: SessionKey, symbols: Symbols, last: int | None) -> None:
         """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5).
 
         Args:

@@ -107,6 +107,12 @@ def _join(pile: Sequence[Arrival]) -> Arrival:
     return Arrival(batch, np.concatenate([one.kept for one in pile], axis=1))
 
 
+def _last(kept: Flags) -> Counts:
+    """Return the place of the last packet that each member got; any place if it got none."""
+    last: Counts = kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
+    return last
+
+
 class ReceiverGroup:
     """Receivers of one object. `receive` and `tick` return who sends which NAK."""
 
@@ -191,7 +197,7 @@ class ReceiverGroup:
         elif batch.kind is PacketType.NCF and self._config.naks:
             self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
         if self._config.naks and batch.kind is not PacketType.SPM:
-            latest = sqns[len(sqns) - 1 - kept[:, ::-1].argmax(axis=1)].tolist()
+            latest = sqns[_last(kept)].tolist()
             for member in hit.tolist():
                 self._naks[member].take_sqn(now, key, latest[member])
         self._complete(now, hit)
@@ -214,7 +220,7 @@ class ReceiverGroup:
         fresh = came & (session.first < 0)
         if fresh.any():
             session.first[fresh] = places[kept[fresh].argmax(axis=1)]
-        last = places[len(places) - 1 - kept[:, ::-1].argmax(axis=1)]
+        last = places[_last(kept)]
         np.maximum(session.highest, last, out=session.highest, where=came)
         return session
 
@@ -245,7 +251,7 @@ class ReceiverGroup:
                 mine = symbols if whole[member] else symbols[kept[member]]
                 self._naks[member].take_repair(now, key, mine)
             return
-        latest = symbols[len(symbols) - 1 - kept[:, ::-1].argmax(axis=1)].tolist()
+        latest = symbols[_last(kept)].tolist()
         is_trusted = (session.received >= TRUSTED_PACKETS).tolist()
         for member in hit.tolist():
             machine = self._naks[member]
