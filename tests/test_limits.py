@@ -91,7 +91,7 @@ VALUES: dict[str, list[float]] = {
         udp.MAX_RECEIVE_BUFFER >> 20,
         udp.SEND_BUFFER >> 20,
     ],
-    "reads of NAKs between two bursts": [driver.READS_AT_ONCE],
+    "NAKs may make a burst late by": [driver.LISTEN_TIME / MS],
     "lingering after the last cycle": [REPAIR.linger / SECOND, REPAIR.linger_grtt],
 }
 

@@ -55,7 +55,7 @@ class TestAnswer:
         assert kind_of(ncf) is NCF
         assert symbols_sent([ncf], NCF, SAMPLE) == [2_000, 2_001, 3_000]
         row = ncf.rows[0]
-        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 20}
+        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 21}
         assert {name: int(row[name]) for name in expected} == expected
         sent = sender.run(sender.now + 20 * MS)
         assert symbols_sent(sent, RDATA, SAMPLE) == [2_000, 2_001, 3_000]
@@ -313,6 +313,23 @@ class TestShares:
         for window in (200, 1_000, 3_000):
             assert (sums[window:] - sums[:-window]).max() <= window * share + 88
 
+    @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+    def test_ncfs_are_paid_from_the_share_of_repairs(self, share: float) -> None:
+        # spec: REP-5
+        sender = Answering(SAMPLE, repair=RepairConfig(port=9, share=share), spm_min=SECOND)
+        rng, sizes = Random(1), Counter[PacketType]()
+        sender.run(100 * MS)
+        while sender.now < 4 * SECOND:
+            # Far apart, so that NCFs are long, and more than they have room for.
+            for number in range(4):
+                source = (f"10.3.{number}.{sender.now // MS % 200}", 1)
+                sender.ask(rng.sample(range(TOTAL), 60), source=source)
+            for burst in sender.run(sender.now + 10 * MS):
+                sizes[kind_of(burst)] += burst.length + len(burst.rows) * (HEADER_SIZE + 48)
+        repairs = sizes[RDATA] + sizes[NCF]
+        assert sizes[NCF] > 0.05 * repairs
+        assert repairs / (repairs + sizes[ODATA]) == pytest.approx(share, rel=0.05)
+
     @settings(max_examples=30)
     @given(
         st.sampled_from([0.05, 0.5, 0.9]),
@@ -367,7 +384,7 @@ class TestShares:
         sent = [burst for _, burst in ncfs if kind_of(burst) is NCF]
         assert sender.queue.refused == {}
         size = sum(burst.length + HEADER_SIZE + 48 for burst in sent)
-        allowed = 10_000_000 / 8 * DEFAULT.ncf_share
+        allowed = 10_000_000 / 8 * DEFAULT.ncf_share * DEFAULT.share
         assert size <= allowed * 0.56
         assert len(sent) < 0.75 * len(wanted)
         sender.run(sender.now + SECOND)

@@ -1,5 +1,6 @@
 """Headers: one declaration and two readers of it, reading and writing batches, refusals."""
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -302,12 +303,31 @@ class TestReceiveBuffer:
 
     @pytest.mark.parametrize("turns", [2, wire.MOST_TURNS, 3 * wire.MOST_TURNS])
     def test_types_that_alternate_are_taken_apart(self, turns: int) -> None:
-        kinds = [PacketType.ODATA, PacketType.RDATA] * (turns // 2)
+        kinds = [PacketType.ODATA, PacketType.INDEX] * (turns // 2)
         some = [packet(kind, bytes([n]) * 64, sqn=n, **GOOD) for n, kind in enumerate(kinds)]
         found, refused = self.take([Read(b"".join(some), 112, "a")])
         assert {one for one, _ in found} == set(some)
         assert ([one for one, _ in found] == some) == (turns < wire.MOST_TURNS)
         assert not refused
+
+    @given(st.text("ordx", min_size=1, max_size=40))
+    def test_odata_and_rdata_stay_together(self, text: str) -> None:
+        types = {"o": PacketType.ODATA, "r": PacketType.RDATA, "d": PacketType.INDEX, "x": 9}
+        some = [
+            packet(types[letter], bytes([n]) * 64, sqn=n, **GOOD) for n, letter in enumerate(text)
+        ]
+        batches, refused = read(b"".join(some), 112)
+        data = [batch for batch in batches if batch.kind is not PacketType.INDEX]
+        for batch in data:
+            assert batch.repairs.tolist() == [text[n] == "r" for n in batch.rows["sqn"].tolist()]
+            is_repaired = all(text[n] == "r" for n in batch.rows["sqn"].tolist())
+            assert batch.kind is (PacketType.RDATA if is_repaired else PacketType.ODATA)
+        numbers = [n for batch in data for n in batch.rows["sqn"].tolist()]
+        assert numbers == [n for n, letter in enumerate(text) if letter in "or"]
+        apart = re.findall("[or]+", text)
+        are_few = len(re.findall("[or]+|d+|x+", text)) < wire.MOST_TURNS
+        assert len(data) == (len(apart) if are_few else 1)
+        assert refused == ({"type": text.count("x")} if "x" in text else {})
 
     @pytest.mark.parametrize("symbol_size", [64, 1_000])
     def test_keeps_the_order_of_packets_of_one_length(self, symbol_size: int) -> None:

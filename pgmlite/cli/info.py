@@ -241,7 +241,8 @@ def _take_naks(
 
 def _take(session: Session, batch: wire.PacketBatch, refused: Counter[str]) -> None:
     session.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
-    session.packets[batch.kind.name] += len(batch)
+    for kind, count in zip(*np.unique(batch.rows["type"], return_counts=True), strict=True):
+        session.packets[PacketType(kind).name] += int(count)
     sqns = batch.rows["sqn"].astype(np.uint32)
     if session.tracker is None:
         session.tracker = SequenceTracker(int(sqns[0]))

@@ -139,8 +139,8 @@ class RepairConfig:
     source_symbols_per_second: float = 100_000.0
     """Symbols queued for one source."""
 
-    ncf_share: float = 0.05
-    """Share of the rate that NCFs may take; more are joined into fewer."""
+    ncf_share: float = 0.1
+    """What NCFs may take of the repairs' share; more are joined into fewer."""
 
     max_waiting: int = 1 << 20
     """Symbols in the queue."""

@@ -388,17 +388,19 @@ class Receiver:
     def _receive_data(self, now: int, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
         symbols = batch.offsets // transfer.symbol_size
         places, whole = transfer.symbols.add(symbols)
-        if batch.kind is PacketType.ODATA:
-            self.counters.odata += len(batch)
-            transfer.odata_bytes += batch.payload.size
-            key = session_of(batch)
-            transfer.naks.take_position(now, key, int(symbols[-1]), is_head=False)
+        key = session_of(batch)
+        is_repair = batch.repairs
+        passing, repaired = symbols[~is_repair], symbols[is_repair]
+        self.counters.odata += len(passing)
+        self.counters.rdata += len(repaired)
+        if len(passing):
+            transfer.odata_bytes += len(passing) * batch.payload.shape[1]
+            transfer.naks.take_position(now, key, int(passing[-1]), is_head=False)
             tracker = self._senders.get(key)
             if tracker and tracker.received >= TRUSTED_PACKETS:
                 transfer.naks.trust(key)
-        else:
-            self.counters.rdata += len(batch)
-            transfer.naks.take_repair(now, session_of(batch), symbols)
+        if len(repaired):
+            transfer.naks.take_repair(now, key, repaired)
         transfer.pending.extend(whole)
         self.counters.duplicates += len(batch) - len(symbols[places])
         runs = transfer.symbols.runs(symbols, places, may_fill=not transfer.is_resuming)

@@ -28,7 +28,7 @@ from pgmlite.core.timing import Pacer, backoff_factor, gsize_of
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
 from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
-from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, Symbols, parse_request
 
 SPM_SHARE = 100
@@ -83,6 +83,7 @@ class Sender:
         self.tsi = rng.getrandbits(64)
         self._sqn = rng.getrandbits(32)
         self._head = config.start // manifest.symbol_size
+        self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
         template: Rows = np.zeros(config.transmit_limit, HEADER_DTYPE)
         template["magic"], template["version"] = MAGIC, VERSION
         template["symbol_size"], template["tsi"] = manifest.symbol_size, self.tsi
@@ -137,6 +138,10 @@ class Sender:
         return self._config.carousel and self._manifest.symbols > 0 and self._lingers_until is None
 
     @property
+    def _repair_share(self) -> float:
+        return self._repair.share if self._config.carousel else 1.0
+
+    @property
     def _has_repairs(self) -> bool:
         return self.repairs is not None and self.repairs.waiting > 0
 
@@ -180,11 +185,13 @@ class Sender:
     def _receive_others(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> None:
         """Learn where the carousel is and what other repairers repair (spec: REP-7)."""
         size = self._manifest.symbol_size
-        if batch.kind is PacketType.ODATA:
-            self._head_heard = now
-            self._head = (int(batch.offsets[-1]) // size + 1) % self._manifest.symbols
-        elif batch.kind is PacketType.RDATA:
-            repairs.take_heard(now, batch.offsets // size)
+        if batch.kind in DATA_TYPES:
+            symbols, is_repair = batch.offsets // size, batch.repairs
+            if len(passing := symbols[~is_repair]):
+                self._head_heard = now
+                self._head = (int(passing[-1]) + 1) % self._manifest.symbols
+            if len(repaired := symbols[is_repair]):
+                repairs.take_heard(now, repaired)
         elif batch.kind is PacketType.NCF:
             for body in batch.payload:
                 try:
@@ -200,10 +207,13 @@ class Sender:
             return []
         actions: list[Action] = []
         for body in ncf_bodies(self._unconfirmed, MAX_BODY):
+            wire_bytes = self._wire_bytes(len(body), 1)
+            # spec: REP-5: what confirms repairs is a part of what they cost.
+            self._repair_credit -= wire_bytes / self._packet_size
             burst = Transmit(self._rows(PacketType.NCF, self._until_repaired(), 1), body)
-            wire_bytes = self._account(now, burst)
+            self._account(now, burst)
             if self._config.rate:
-                share = self._config.rate * self._repair.ncf_share
+                share = self._config.rate * self._repair.share * self._repair.ncf_share
                 pause = int(wire_bytes * 8 * SECOND / share)
                 self._ncf_due = max(self._ncf_due, now - NCF_BURST) + pause
             self.repairs.counters.ncfs_sent += 1
@@ -215,11 +225,11 @@ class Sender:
         """Return how many packets leave, at most, until what waits now is sent (spec: REP-11)."""
         waiting = self.repairs.waiting if self.repairs else 0
         left = waiting + self._index_left + NCF_SLACK
-        if self._sends_odata and waiting > self._repair_credit:
-            share = self._repair.share
-            odata = math.ceil((waiting - self._repair_credit) * (1 - share) / share)
-            # SPMs and INDEX packets come between, about one in a hundred of each.
-            left += odata + odata // 32 + self._burst_size()
+        if self._sends_odata:
+            share = self._repair_share
+            odata = math.ceil(max(0.0, waiting - self._repair_credit) * (1 - share) / share)
+            # Other NCFs take credit, up to a tenth; SPMs and INDEX packets come between.
+            left += odata + odata // 6 + self._burst_size()
         return left
 
     def tick(self, now: int) -> list[Action]:
@@ -250,14 +260,15 @@ class Sender:
             return burst
         return self._odata_burst() if self._sends_odata else None
 
-    def _account(self, now: int, burst: Transmit) -> int:
-        """Count a burst and pace what follows; return its bytes on the wire."""
+    def _account(self, now: int, burst: Transmit) -> None:
+        """Count a burst and pace what follows."""
         count = len(burst.rows)
         self.counters.packets += count
         self.counters.bytes += burst.length + count * HEADER_SIZE
-        wire_bytes = burst.length + count * (HEADER_SIZE + self._config.packet_overhead)
-        self._pacer.sent(now, wire_bytes)
-        return wire_bytes
+        self._pacer.sent(now, self._wire_bytes(burst.length, count))
+
+    def _wire_bytes(self, payload: int, packets: int) -> int:
+        return payload + packets * (HEADER_SIZE + self._config.packet_overhead)
 
     def _is_over(self, now: int) -> bool:
         if self._end is not None and now >= self._end:
@@ -293,12 +304,10 @@ class Sender:
 
     def _packet_time(self) -> int:
         """Return how long a full packet takes at our rate, ns."""
-        packet = HEADER_SIZE + self._manifest.symbol_size + self._config.packet_overhead
-        return packet * 8 * SECOND // self._config.rate if self._config.rate else 0
+        return self._packet_size * 8 * SECOND // self._config.rate if self._config.rate else 0
 
     def _burst_size(self) -> int:
-        packet = HEADER_SIZE + self._manifest.symbol_size + self._config.packet_overhead
-        return self._pacer.burst(packet, self._config.transmit_limit)
+        return self._pacer.burst(self._packet_size, self._config.transmit_limit)
 
     def _rows(self, kind: PacketType, offset: int, count: int) -> Rows:
         """Return `count` headers from byte `offset` on, a symbol apart, with fresh sqns."""
@@ -335,7 +344,7 @@ class Sender:
             "grtt": grtt,
             "gsize": gsize,
             "backoff_factor": self._repair.backoff_factor or backoff_factor(gsize_of(gsize)),
-            "repair_share": round(self._repair.share * 100) if self._config.carousel else 100,
+            "repair_share": round(self._repair_share * 100),
             "repair_port": self._repair.port,
         }
 
@@ -382,7 +391,7 @@ class Sender:
         self._odata_until_index -= count
         rows = self._rows(PacketType.ODATA, offset, count)
         if self.repairs is not None:
-            share = self._repair.share
+            share = self._repair_share
             earned = self._repair_credit + count * share / (1 - share)
             self._repair_credit = min(earned, 2.0 * self._config.transmit_limit)
             self._sent.carried(self._steps[:count] + offset // size)

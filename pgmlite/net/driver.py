@@ -50,8 +50,8 @@ REPORT_EVERY = 1 * SECOND
 EXPECTED_SYMBOL_SIZE = 1_404
 """Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
 
-READS_AT_ONCE = 8
-"""Reads of NAKs before the next look at the time: more would make a burst late."""
+LISTEN_TIME = MS // 4
+"""Packets that are there are taken for so long, even if that makes a burst late."""
 
 LISTEN_LATE = 8 * MS
 """A sender that is behind its rate listens no more often: a flood of NAKs must not cost the
@@ -198,20 +198,30 @@ class SendLoop:
         return False
 
     def _listen(self, patience: int) -> None:
-        """Wait `patience` ns at most for packets; take some, and leave the rest for later."""
+        """Wait `patience` ns at most for packets; take what there is time for."""
+        end = time.monotonic_ns() + max(patience, LISTEN_TIME)
         wait = min(max(patience, 0), POLL) / SECOND
-        for ear in select.select(self.ears, (), (), wait)[0]:
-            for _ in range(READS_AT_ONCE):
-                room = self._heard.room()
-                arrival = ear.read_into(room) if room else None
-                if arrival is None:
-                    break
-                if arrival.length:
-                    self._heard.add(arrival.length, arrival.stride, arrival.source)
+        ready = select.select(self.ears, (), (), wait)[0]
+        while ready:
+            ready = [ear for ear in ready if self._take(ear)]
+            if time.monotonic_ns() >= end:
+                break
+
+    def _take(self, ear: NakSocket | ReceiverSocket) -> bool:
+        """Give the machine what a few reads bring; False if nothing is left."""
+        arrival = None
+        for _ in range(ear.READS_AT_ONCE):
+            room = self._heard.room()
+            arrival = ear.read_into(room) if room else None
+            if arrival is None:
+                break
+            if arrival.length:
+                self._heard.add(arrival.length, arrival.stride, arrival.source)
         refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
         now = time.monotonic_ns()
         for batch in self._heard.batches(refused):
             self._perform(self.machine.receive(now, batch), now)
+        return arrival is not None
 
     def _transmit(self, burst: Transmit, now: int) -> None:
         payload, length = burst.payload, burst.length
@@ -343,8 +353,8 @@ class ReceiveLoop:
     def _nap(self, now: int) -> None:
         """Let packets gather if they come so fast that the batch will be worth it."""
         wait = self._gathered_at - now
-        if SHORTEST_NAP <= wait <= LONGEST_NAP:
-            time.sleep(wait / SECOND)
+        if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP:  # half a batch in the longest is worth it
+            time.sleep(min(wait, LONGEST_NAP) / SECOND)
 
     def _batch_worth(self) -> int:
         """Return the bytes that are worth a nap: no more than are missing, if repairs bring them.

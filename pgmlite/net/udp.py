@@ -327,6 +327,9 @@ class NakSocket:
     BUFFER = 1 << 20
     """Bytes; a flood beyond it is the system's to drop."""
 
+    READS_AT_ONCE = 1
+    """Before a look at the time: each may be of many NAKs."""
+
     def __init__(self, channel: Channel, port: int, address: str = "") -> None:
         """
         Args:
@@ -343,6 +346,8 @@ class NakSocket:
         try:
             _pin(self._sock, channel)
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
+            with contextlib.suppress(OSError):
+                self._sock.setsockopt(SOL_UDP, UDP_GRO, 1)
             self._sock.bind((address, port))
             self._sock.setblocking(False)
         except OSError as error:
@@ -378,6 +383,9 @@ class ReceiverSocket:
         granted: Receive buffer in bytes that the system allows.
         kernel_drops: Packets the system dropped because that buffer was full.
     """
+
+    READS_AT_ONCE = 8
+    """Of a repairer on its own, before a look at the time: fewer would be small batches."""
 
     def __init__(self, channel: Channel) -> None:
         """
