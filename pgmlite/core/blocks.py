@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.machine import Run
 from pgmlite.wire.batch import Octets, Offsets, stretches
 from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.layout import DIGEST_SIZE
+from pgmlite.wire.request import Symbols
 
-Symbols = npt.NDArray[np.int64]
 Places = npt.NDArray[np.intp] | slice
-Run = tuple[int, int, int]
-"""(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
 
 FILL_BYTES = 8 << 10
 """A gap of this many bytes costs less to write over than a second call."""

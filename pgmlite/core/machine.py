@@ -21,6 +21,9 @@ from pgmlite.wire.request import Symbols
 MS = 1_000_000
 SECOND = 1_000 * MS
 
+Run = tuple[int, int, int]
+"""(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectRange:
@@ -92,13 +95,12 @@ class Prepare:
 class Store:
     """Write rows of `payload`, (n, width) bytes, to their places in the object.
 
-    Each run (offset, start, stop) says that rows `start` to `stop` belong at byte `offset`. Runs
-    stand together, ascending, where nothing is stored in the short gaps between them: whoever
-    writes them may write over these as well. The view is only good until the driver reads the
-    next packets.
+    Runs stand together, ascending, where nothing is stored in the short gaps between them:
+    whoever writes them may write over these as well. The view is only good until the driver
+    reads the next packets.
     """
 
-    runs: Sequence[Sequence[tuple[int, int, int]]]
+    runs: Sequence[Sequence[Run]]
     payload: Octets
 
     def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
