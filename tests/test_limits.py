@@ -22,7 +22,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receiver import TRUSTED_PACKETS
 from pgmlite.core.repairer import SentLog
 from pgmlite.core.serial import SequenceTracker
-from pgmlite.core.timing import BURST_TIME, MOST_BACKOFF
+from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.net import driver, udp
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
@@ -51,7 +51,7 @@ VALUES: dict[str, list[float]] = {
     "NAK or NCF, at most": [layout.MAX_CONTROL],
     "symbols that one request names, at most": [MAX_REQUESTED],
     "packets that may overtake": [NAK.reorder_packets],
-    "back-off, longest: K, at most": [MOST_BACKOFF, 16],
+    "back-off, longest: K, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
     "wait for an NCF": [NAK.ncf_wait],
     "back-offs that end together, within": [NAK.ask_ahead],
     "retries without an NCF, and without any data": [NAK.ncf_retries, NAK.data_retries],

@@ -486,6 +486,17 @@ class TestGroup:
         sender.run(3 * SECOND)
         assert sender.spms[-1].gsize == quantise_gsize(300)
 
+    def test_k_goes_by_those_who_ask_while_they_are_few(self) -> None:
+        # spec: REP-6
+        sender = alone()
+        factors = [sender.spms[-1].backoff_factor]
+        for second, asking in enumerate((1, 3, 7, 8, 60), 1):
+            for number in range(asking):
+                sender.ask(1_000 + number, source=(f"10.3.0.{number}", 1))
+            sender.run(second * SECOND)
+            factors.append(sender.spms[-1].backoff_factor)
+        assert factors == [3, 2, 2, 2, 3, 5]
+
     def test_what_spms_say(self) -> None:
         # spec: REP-6
         repair = RepairConfig(port=77, share=0.3, backoff_factor=4)

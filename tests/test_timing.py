@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.core.timing import MOST_BACKOFF, Pacer, backoff_factor, gsize_of
+from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF, Pacer, backoff_factor, gsize_of
 from pgmlite.sim.theory import backoff_shape, nb_expected
 
 JITTER = 400_000
@@ -105,3 +105,11 @@ def test_small_groups_wait_less_and_ask_no_more(gsize: int) -> None:
     asked = nb_expected(gsize, backoff_shape(gsize), factor, 1)
     assert asked < 5 or factor == MOST_BACKOFF
     assert nb_expected(gsize, backoff_shape(gsize), factor - 1, 1) > 5
+
+
+@pytest.mark.parametrize("asking", range(1, 11))
+def test_the_smallest_groups_are_announced_as_ten(asking: int) -> None:
+    # spec: REP-6
+    factor = backoff_factor(asking)
+    assert LEAST_BACKOFF <= factor <= backoff_factor(10)
+    assert nb_expected(asking, backoff_shape(10), factor, 1) < 5

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pgmlite.core import serial
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
-from pgmlite.core.timing import quantise_grtt, quantise_gsize
+from pgmlite.core.timing import backoff_factor, gsize_of, quantise_grtt, quantise_gsize
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch, Source
 from pgmlite.wire.control import Manifest
@@ -153,6 +153,16 @@ class RepairQueue:
             self._gsize = min(max(grown, base), MOST_SILENT * base)
             self._overlaps, self._gsize_at = 0, now
         return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
+
+    @property
+    def backoff_factor(self) -> int:
+        """K for the group size, or for those who ask if they are fewer than it starts at."""
+        # spec: REP-6
+        if self._config.backoff_factor:
+            return self._config.backoff_factor
+        asking = len(self._sources)
+        is_small = asking and self._gsize <= self._config.gsize_start
+        return backoff_factor(asking if is_small else gsize_of(quantise_gsize(self._gsize)))
 
     @property
     def grtt(self) -> int:

@@ -24,7 +24,7 @@ from pgmlite.core.machine import (
     Transmit,
 )
 from pgmlite.core.repairer import RepairQueue, SentLog, ncf_bodies
-from pgmlite.core.timing import Pacer, backoff_factor, gsize_of
+from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
 from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
@@ -343,7 +343,7 @@ class Sender:
             "nonce": self.repairs.nonce(now),
             "grtt": grtt,
             "gsize": gsize,
-            "backoff_factor": self._repair.backoff_factor or backoff_factor(gsize_of(gsize)),
+            "backoff_factor": self.repairs.backoff_factor,
             "repair_share": round(self._repair_share * 100),
             "repair_port": self._repair.port,
         }

@@ -75,6 +75,9 @@ def gsize_of(bits: int) -> int:
     return (5 if bits & 8 else 1) * int(10 ** ((bits & 7) + 1))
 
 
+LEAST_BACKOFF = 2
+"""K for groups in which suppression gains nothing; who never asked so far may be many."""
+
 MOST_BACKOFF = 6
 """K for NAKs that go to the sender alone (RFC 5401 section 3.2.2)."""
 
@@ -85,7 +88,7 @@ def backoff_factor(gsize: int) -> int:
     With K = ln(gsize) + 1 the chance that somebody asks grows by e every GRTT, whatever the size:
     four or five NAKs for a loss that all have in common. A small group need not wait for longer.
     """
-    return min(MOST_BACKOFF, int(math.log(gsize) + 1))
+    return min(max(int(math.log(gsize) + 1), LEAST_BACKOFF), MOST_BACKOFF)
 
 
 def draw_backoff(rng: Random, longest: int, gsize: int) -> int:
