@@ -1,6 +1,7 @@
 """The loops between machines, sockets and disks; signals, time limits, and what is kept."""
 
 import errno
+import os
 import signal
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -139,6 +140,41 @@ def test_sending_is_stopped_by_a_signal(send_loop):
         loop.run()
 
 
+class Endless:
+    """A socket from which there is always more to read, all of it empty."""
+
+    def __init__(self, reads_at_once: int) -> None:
+        self.READS_AT_ONCE = reads_at_once
+        self.reads = 0
+        self._ready, self._written = os.pipe()
+        os.write(self._written, b"x")
+
+    def fileno(self) -> int:
+        return self._ready
+
+    def read_into(self, pieces: list[memoryview]) -> Arrival:
+        self.reads += 1
+        assert self.reads < 1_000_000, "nobody looked at the time"
+        return Arrival(0, 0, ("::1", 1))
+
+    def release(self) -> None:
+        os.close(self._ready)
+        os.close(self._written)
+
+
+@pytest.mark.parametrize("rate", [None, 50_000_000])
+def test_packets_without_end_leave_the_carousel_its_time(send_loop, sample, rate):
+    sock = FakeSenderSocket()
+    loop = send_loop(sock, rate=rate)
+    loop.ears = naks, group = Endless(1), Endless(8)
+    loop.run()
+    assert content(sock.sent) == sample.data
+    # Both have their turn, however long the other could go on.
+    assert group.reads == 8 * naks.reads > 0
+    naks.release()
+    group.release()
+
+
 def test_a_change_in_the_last_moment_is_noticed(send_loop):
     sock = FakeSenderSocket()
     loop = send_loop(sock)
@@ -180,6 +216,18 @@ def test_a_whole_object(receive_loop, sample, tmp_path):
     assert (tmp_path / "out").read_bytes() == sample.data
     assert loop._socket.closed
     assert loop._listener.events == ["adopted"]
+
+
+@pytest.mark.parametrize(
+    ("wait", "slept"), [(0.1, []), (0.3, [0.3]), (9, [9]), (19, [10]), (21, []), (-5, [])]
+)
+def test_naps_are_taken_where_they_gather_much(receive_loop, monkeypatch, wait, slept):
+    loop = receive_loop()
+    naps: list[float] = []
+    monkeypatch.setattr(driver.time, "sleep", naps.append)
+    loop._gathered_at = 1_000 * MS + int(wait * MS)
+    loop._nap(1_000 * MS)
+    assert naps == pytest.approx([one / 1_000 for one in slept])
 
 
 def test_empty_datagrams_and_errors_are_survived(receive_loop, sample, tmp_path):
