@@ -25,6 +25,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple, Self
 
+import psutil
+
 PGMLITE = (sys.executable, "-m", "pgmlite")
 PORT = 28_775
 NAK_PORT = PORT + 1
@@ -73,6 +75,21 @@ def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -
     while not condition():
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
         time.sleep(0.02)
+
+
+def calm_tries(most: int, in_all: int) -> Iterator[None]:
+    """Yield for each try: `most` in which this machine had its processors, `in_all` at most.
+
+    A virtual machine stands still while its host takes the processors for something else. What was
+    timed then says nothing.
+    """
+    calm = 0
+    for _ in range(in_all):
+        before = psutil.cpu_times().steal
+        yield
+        calm += psutil.cpu_times().steal - before < 0.02
+        if calm == most:
+            return
 
 
 def random_file(path: Path, mebibytes: int, seed: int = 1) -> Path:
