@@ -320,8 +320,7 @@ class TestReceiveBuffer:
         data = [batch for batch in batches if batch.kind is not PacketType.INDEX]
         for batch in data:
             assert batch.repairs.tolist() == [text[n] == "r" for n in batch.rows["sqn"].tolist()]
-            is_repaired = all(text[n] == "r" for n in batch.rows["sqn"].tolist())
-            assert batch.kind is (PacketType.RDATA if is_repaired else PacketType.ODATA)
+            assert batch.kind is (PacketType.RDATA if batch.repairs.all() else PacketType.ODATA)
         numbers = [n for batch in data for n in batch.rows["sqn"].tolist()]
         assert numbers == [n for n, letter in enumerate(text) if letter in "or"]
         apart = re.findall("[or]+", text)

@@ -138,10 +138,6 @@ class Sender:
         return self._config.carousel and self._manifest.symbols > 0 and self._lingers_until is None
 
     @property
-    def _repair_share(self) -> float:
-        return self._repair.share if self._config.carousel else 1.0
-
-    @property
     def _has_repairs(self) -> bool:
         return self.repairs is not None and self.repairs.waiting > 0
 
@@ -226,7 +222,7 @@ class Sender:
         waiting = self.repairs.waiting if self.repairs else 0
         left = waiting + self._index_left + NCF_SLACK
         if self._sends_odata:
-            share = self._repair_share
+            share = self._repair.share
             odata = math.ceil(max(0.0, waiting - self._repair_credit) * (1 - share) / share)
             # Other NCFs take credit, up to a tenth; SPMs and INDEX packets come between.
             left += odata + odata // 6 + self._burst_size()
@@ -344,7 +340,7 @@ class Sender:
             "grtt": grtt,
             "gsize": gsize,
             "backoff_factor": self.repairs.backoff_factor,
-            "repair_share": round(self._repair_share * 100),
+            "repair_share": round(self._repair.share * 100) if self._config.carousel else 100,
             "repair_port": self._repair.port,
         }
 
@@ -391,7 +387,7 @@ class Sender:
         self._odata_until_index -= count
         rows = self._rows(PacketType.ODATA, offset, count)
         if self.repairs is not None:
-            share = self._repair_share
+            share = self._repair.share
             earned = self._repair_credit + count * share / (1 - share)
             self._repair_credit = min(earned, 2.0 * self._config.transmit_limit)
             self._sent.carried(self._steps[:count] + offset // size)

@@ -136,19 +136,16 @@ def read_rows(
     first = keys[0]
     if len(rows) == 1 or bool((keys == first).all()):
         return _check(int(first), rows, payload, source, refused)
-    batches = []
     alike = np.where(rows["type"] == PacketType.RDATA, keys - AS_ODATA, keys)
     parts = list(stretches(alike[1:] != alike[:-1]))
+    selections: list[slice] | list[npt.NDArray[np.bool_]]
     if len(parts) < MOST_TURNS:
-        for start, stop in parts:
-            part = slice(start, stop)
-            key = int(keys[part].min())
-            batches += _check(key, rows[part], payload[part], source, refused)
-        return batches
-    for one in np.unique(alike):
-        mask = alike == one
-        key = int(keys[mask].min())
-        batches += _check(key, rows[mask], payload[mask], source, refused)
+        selections = [slice(start, stop) for start, stop in parts]
+    else:
+        selections = [alike == key for key in np.unique(alike)]
+    batches = []
+    for some in selections:
+        batches += _check(int(keys[some].min()), rows[some], payload[some], source, refused)
     return batches
 
 
