@@ -82,7 +82,10 @@ VALUES: dict[str, list[float]] = {
         REPAIR.source_naks_per_second,
     ],
     "symbols queued for one source": [REPAIR.source_symbols_per_second],
-    "sources with an account": [REPAIR.max_sources],
+    "sources with an account, and how long after a NAK": [
+        REPAIR.max_sources,
+        REPAIR.source_life / SECOND,
+    ],
     "packets remembered for what is in flight": [SentLog.LONGEST],
     "hold-off": [1, REPAIR.max_held],
     "socket buffer asked for": [

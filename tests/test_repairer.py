@@ -486,6 +486,23 @@ class TestGroup:
         sender.run(3 * SECOND)
         assert sender.spms[-1].gsize == quantise_gsize(300)
 
+    def test_who_asked_long_ago_does_not_count(self) -> None:
+        sender = alone(source_life=60 * SECOND)
+        sender.run(SECOND)
+        self.answer(sender, 5 * MS)
+        for number in range(300):
+            sender.ask(1_000 + number, source=(f"10.3.{number // 200}.{number % 200}", 1))
+        sizes, factors = [], []
+        for half_minute in range(1, 7):
+            sender.ask(1_000, source=("10.3.0.7", 1))
+            sender.run(half_minute * 30 * SECOND)
+            sizes.append(sender.spms[-1].gsize)
+            factors.append(sender.spms[-1].backoff_factor)
+        assert sizes[0] == quantise_gsize(300)
+        assert sizes[-1] == quantise_gsize(10)
+        assert (factors[0], factors[-1]) == (6, 2)
+        assert len(sender.queue._sources) == 1
+
     def test_k_goes_by_those_who_ask_while_they_are_few(self) -> None:
         # spec: REP-6
         sender = alone()

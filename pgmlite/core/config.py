@@ -148,6 +148,9 @@ class RepairConfig:
     max_sources: int = 4_096
     """Sources with a budget of their own; the one silent for longest makes room."""
 
+    source_life: int = 600 * SECOND
+    """A source counts as one of the group for as long after its latest NAK."""
+
     max_held: int = 1 << 18
     """Symbols remembered for the hold-off."""
 

@@ -56,7 +56,7 @@ def _address(source: Source) -> Source:
 NONCE_SIZE = 8
 
 MOST_SILENT = 10
-"""Receivers that the group counts for each source that ever sent a NAK, at most."""
+"""Receivers that the group counts for each source that sends NAKs, at most."""
 
 
 class SentLog:
@@ -146,6 +146,7 @@ class RepairQueue:
                 self._grtt = max(self._grtt * 9 // 10, self._grtt_peak)
             self._grtt_peak, self._grtt_at = 0, now
         if now - self._gsize_at >= self._config.gsize_time:
+            self._forget_sources(now - self._config.source_life)
             # NAKs of independent losses overlap as well: those who asked say how far it may go.
             base = max(len(self._sources), self._config.gsize_start)
             grows = self._overlaps > self._config.overlaps_wanted
@@ -258,6 +259,14 @@ class RepairQueue:
             )
         self._sources[key] = budgets
         return budgets
+
+    def _forget_sources(self, before: int) -> None:
+        """Forget who asked last before that time: they have what they want, or left."""
+        while self._sources:
+            oldest = next(iter(self._sources))
+            if self._sources[oldest][0].at >= before:
+                return
+            del self._sources[oldest]
 
     def _enqueue(
         self,
