@@ -28,6 +28,7 @@ NAKS_A_SECOND = 50_000
 UDP_SEGMENT = 103
 IPV6_FREEBIND = 78
 HEADER = ">HBBBBHQQQQII"
+IPV6_UDP_HEADERS = 48
 
 
 def flood(seconds: float) -> None:
@@ -84,14 +85,17 @@ def memory(process: Process) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1_024
 
 
-def rates(sender: Process, seconds: float) -> tuple[float, float]:
-    """Return ODATA and RDATA packets a second."""
+def rates(sender: Process, seconds: float) -> tuple[float, float, float]:
+    """Return ODATA and RDATA packets a second, and the bit/s of all packets, headers included."""
     time.sleep(1.5)
     first = sender.events[-1]
     time.sleep(seconds)
     last = sender.events[-1]
     span = last["seconds"] - first["seconds"]
-    return (last["odata"] - first["odata"]) / span, (last["rdata"] - first["rdata"]) / span
+    odata, rdata, packets, octets = (
+        (last[name] - first[name]) / span for name in ("odata", "rdata", "packets", "bytes")
+    )
+    return odata, rdata, 8 * (octets + packets * IPV6_UDP_HEADERS)
 
 
 def main(share: str = "50%", seconds: float = 10.0) -> None:
@@ -101,10 +105,10 @@ def main(share: str = "50%", seconds: float = 10.0) -> None:
         options = ("--repair", "--repair-share", share)
         sender = lab.send("S", source, *options, rate="50M")
         sender.event("progress")
-        before, _ = rates(sender, 4)
+        before, _, rate = rates(sender, 4)
         resident = memory(sender)
         stranger = lab.spawn("R1", sys.executable, __file__, "flood", str(seconds + 4))
-        odata, rdata = rates(sender, seconds)
+        odata, rdata, flooded = rates(sender, seconds)
         grown = memory(sender)
         stranger.popen.wait(30)
         last = sender.events[-1]
@@ -114,8 +118,8 @@ def main(share: str = "50%", seconds: float = 10.0) -> None:
         f"{odata / before:.1%}; repairs {rdata / (odata + rdata):.1%} of the rate (share {share})"
     )
     print(
-        f"all together {(odata + rdata) / before:.1%} of before; memory {resident:.1f} MiB "
-        f"before, {grown:.1f} MiB after"
+        f"carousel and repairs {(odata + rdata) / before:.1%} of before, with NCFs "
+        f"{flooded / rate:.1%} of its bit/s; memory {resident:.1f} MiB before, {grown:.1f} after"
     )
     print(f"NAKs looked at {last['naks_received']}, refused {last['refused']}")
 
