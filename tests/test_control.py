@@ -153,6 +153,15 @@ class TestManifest:
         assert parse_manifest(manifest.raw) == manifest
 
 
+def test_a_link_local_address_names_nobody() -> None:
+    # spec: MAN-6
+    endpoints = [("fe80::1", 9), ("169.254.0.7", 9), ("fd01::2", 9), ("10.0.0.2", 9)]
+    manifest = Manifest(64, 1, 0, bytes(32), "object", tuple(endpoints))
+    parsed = parse_manifest(manifest.raw)
+    assert parsed.repairers == tuple(endpoints[2:])
+    assert parsed.raw == manifest.raw
+
+
 class TestSpm:
     @given(
         st.builds(

@@ -21,7 +21,9 @@ from pgmlite.core.config import (
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receiver import TRUSTED_PACKETS
 from pgmlite.core.repairer import SentLog
+from pgmlite.core.sender import HEAD_LIFE, LINGER_SPMS
 from pgmlite.core.serial import SequenceTracker
+from pgmlite.core.sessions import GRTT_LIMIT
 from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.net import driver, udp
 from pgmlite.wire import layout
@@ -41,6 +43,7 @@ VALUES: dict[str, list[float]] = {
     "manifest, and the name in it, at most": [layout.MAX_MANIFEST, 255],
     "sessions with loss statistics": [RECEIVER.max_senders],
     "window for late packets": [SequenceTracker.WINDOW],
+    "lost packets that are believed": [SequenceTracker.MOST_LOST],
     "silence before another object is taken": [RECEIVER.switch_after / SECOND],
     "silence before the group is joined anew": [driver.REJOIN_AFTER / SECOND],
     "blocks verified in one step": [RECEIVER.resume_blocks],
@@ -60,7 +63,7 @@ VALUES: dict[str, list[float]] = {
     "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],
     "dead repairer is left alone": [1, NAK.shortest_death / SECOND],
     "carousel's speed is measured over, at least": [NAK.measure_time / MS],
-    "what an NCF of a session without an SPM suppresses for": [NAK.unknown_patience / MS],
+    "what an NCF of a session that is not kept suppresses for": [NAK.unknown_patience / MS],
     "packets before a session's own address is asked": [TRUSTED_PACKETS],
     "blocks asked for at a time": [NAK.max_cycles],
     "NCFs remembered, and symbols in them": [NAK.max_ncfs, NAK.max_ncf_symbols],
@@ -70,8 +73,10 @@ VALUES: dict[str, list[float]] = {
     "GRTT at first; smallest; longest believed": [
         REPAIR.grtt_start / MS,
         REPAIR.grtt_min / MS,
+        2,
         REPAIR.grtt_max / SECOND,
     ],
+    "GRTT that is believed, at most": [GRTT_LIMIT / SECOND],
     "GRTT may fall every": [REPAIR.probe_time / MS, REPAIR.probe_grtt],
     "group size changes every": [REPAIR.gsize_time / SECOND],
     "group size at first and at least": [REPAIR.gsize_start],
@@ -95,7 +100,13 @@ VALUES: dict[str, list[float]] = {
         udp.SEND_BUFFER >> 20,
     ],
     "NAKs may make a burst late by": [driver.LISTEN_TIME / MS],
-    "lingering after the last cycle": [REPAIR.linger / SECOND, REPAIR.linger_grtt],
+    "pause between reads of NAKs while behind the rate": [driver.LISTEN_LATE / MS],
+    "carousel counts as stopped without ODATA for": [HEAD_LIFE / SECOND],
+    "lingering after the last cycle": [
+        REPAIR.linger / SECOND,
+        REPAIR.linger_grtt,
+        LINGER_SPMS,
+    ],
 }
 
 

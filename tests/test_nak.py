@@ -185,6 +185,25 @@ class TestCycle:
         counters = machine.machine.counters
         assert (counters.naks_sent, counters.naks_suppressed, counters.ncfs_received) == (1, 0, 1)
 
+    def test_what_others_lost_of_the_block_changes_nothing(self) -> None:
+        # spec: NAK-5
+        machine = Asking()
+        machine.hear(range(64), lost=[25, 30])
+        machine.next_ask(LONGEST)
+        deadline = machine.machine.deadline
+        machine.now += GRTT
+        machine.confirm(26, 27)
+        assert self.state(machine) is State.WAIT_NCF
+        assert machine.machine.deadline == deadline
+        machine.confirm(25, 30, ahead=1_000)
+        assert self.state(machine) is State.WAIT_DATA
+        deadline = machine.machine.deadline
+        machine.now += GRTT
+        machine.confirm(26, 27, ahead=100_000)
+        assert machine.machine.deadline == deadline
+        machine.confirm(25, 26)
+        assert machine.machine.deadline == machine.now + 8 * GRTT
+
     def test_repairs_tell_what_a_lost_ncf_would_have(self) -> None:
         machine = Asking()
         machine.hear(range(64), lost=[25, 30])
@@ -400,6 +419,18 @@ class TestRetries:
         machine.hear(range(2_000, 2_100), lost=[2_055])
         asked = [symbol for _, ask in self.follow(machine, 2_100, 2_300) for symbol in ask]
         assert 2_055 in asked
+
+    def test_a_stranger_beside_a_dead_repairer_keeps_nobody_busy(self) -> None:
+        # spec: NAK-3
+        machine = Asking(20_000)
+        machine.hear(range(64), lost=[25])
+        self.follow(machine, 64, 2_000)
+        assert machine.machine.deadline is None
+        stranger = {"endpoint": ("X", 9), "key": (("X", 0), 7, 0), "preferred": False}
+        machine.spm(**stranger)
+        # `settle` fails if the machine is due for ever.
+        assert machine.follow(range(2_000, 2_100), lost=[2_050]) == []
+        assert machine.machine.deadline is None
 
     def test_data_that_never_come_end_the_cycle_and_kill_nobody(self) -> None:
         # spec: NAK-13

@@ -1,6 +1,7 @@
 """The receiver, driven by hand: what it takes, refuses, stores, verifies, and when it is done."""
 
 from collections import Counter
+from typing import ClassVar
 
 import pytest
 from builders import Drive, Sample, make_object, packet, spm_body
@@ -335,6 +336,39 @@ class TestSwitching:
         drive.give(alive, now=4 * SECOND)
         drive.give([OTHER.spm()], now=8 * SECOND)
         assert drive.machine.manifest == ONE.manifest
+
+    ALONE: ClassVar[dict[str, int]] = {"repair_share": 100, "repair_port": 9}
+
+    def test_a_repairer_that_was_left_behind_does_not_keep_it(self) -> None:
+        # spec: RCV-4
+        drive = announced()
+        drive.give(ONE.odata([0]), now=10 * SECOND)
+        fields = {"tsi": 9}
+        for tenth in range(1, 50):
+            spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **(ONE.fields | fields))
+            repair = ONE.odata([1], type=PacketType.RDATA, **fields)
+            drive.give([spm, *repair], now=10 * SECOND + tenth * SECOND // 10)
+            assert drive.give([OTHER.spm()], now=10 * SECOND + tenth * SECOND // 10) == []
+        assert Superseded in kinds(drive.give([OTHER.spm()], now=15 * SECOND))
+        assert drive.machine.manifest == OTHER.manifest
+
+    def test_a_repairer_announces_nothing(self) -> None:
+        # spec: RCV-4
+        spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **ONE.fields)
+        drive = Drive()
+        assert drive.give([spm]) == []
+        assert drive.refused == {"object": 1}
+        drive.give([OTHER.spm()])
+        assert drive.give([spm], now=60 * SECOND) == []
+        assert drive.machine.manifest == OTHER.manifest
+
+    def test_a_repairer_brings_the_manifest_of_what_is_sent(self) -> None:
+        spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **ONE.fields)
+        drive = Drive()
+        drive.give(ONE.odata([0]))
+        assert kinds(drive.give([spm])) == [Adopted]
+        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        assert drive.is_complete
 
     def test_data_of_another_object_never_takes_over(self) -> None:
         drive = announced()

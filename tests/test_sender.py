@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -249,6 +250,28 @@ class TestEnd:
         assert [a for a in actions if isinstance(a, Finished)] == actions[-1:]
         assert sender.deadline is None
         assert sender.tick(1 << 60) == []
+
+    @pytest.mark.parametrize("size", [0, 5_000])
+    def test_later_where_a_repairer_is_named(self, size: int) -> None:
+        # spec: SND-9
+        sample = make_object(size)
+        named = replace(sample.manifest, repairers=(("fd01::2", 9),))
+        sample = replace(sample, manifest=named)
+        sender = make_sender(sample, cycles=1, spm_min=500 * MS, spm_max=500 * MS)
+        sender.start(0)
+        sent, ends, spms = 0, 0, []
+        for now, action in play(sender):
+            ends = now
+            if isinstance(action, Transmit):
+                types = set(action.rows["type"].tolist())
+                if PacketType.SPM in types:
+                    spms.append((now, int(action.rows["offset"][0])))
+                if PacketType.ODATA in types:
+                    sent = now
+        assert 1_500 * MS <= ends - sent <= 2_050 * MS  # it ends when an SPM is due
+        after = [head for at, head in spms if at >= sent]
+        assert len(after) >= 2
+        assert set(after) == {0}, "the carousel stands"
 
     @pytest.mark.parametrize("size", [0, 5_000])
     def test_after_its_duration(self, size: int) -> None:

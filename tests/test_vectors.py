@@ -7,6 +7,7 @@ import vectors
 from generate import SPEC
 from vectors import describe, refusals
 
+from pgmlite.wire.control import REPAIRS_ONLY
 from pgmlite.wire.layout import PacketType
 
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
@@ -34,7 +35,9 @@ def test_valid_packets_are_taken(case: dict) -> None:
     one = bytes.fromhex(case["hex"])
     if case["header"]["type"] != PacketType.NAK:
         taken = {"name": case["name"], "at": "receiver", "before": [], "hex": case["hex"]}
-        assert not refusals(taken)
+        # spec: RCV-4: a stand-alone repairer announces nothing to who hears nothing else.
+        is_alone = case.get("spm", {}).get("repair_share") == REPAIRS_ONLY
+        assert refusals(taken) == ({"object": 1} if is_alone else {})
     assert describe(one) == {k: v for k, v in case.items() if k not in {"name", "hex"}}
 
 

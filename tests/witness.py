@@ -156,7 +156,7 @@ class Receiver:
                 return
             mine = (self.oid, self.size, self.symbol_size)
             check((header.oid, header.size, header.symbol_size) == mine, "object")  # RCV-5
-            self.heard = now
+            self.heard = now if header.type in (ODATA, INDEX) else self.heard  # RCV-4
             if header.type in (ODATA, RDATA):
                 self.symbols.setdefault(header.offset // header.symbol_size, body)  # RCV-10
             elif header.type == INDEX:
@@ -176,7 +176,7 @@ class Receiver:
 
     def _spm(self, header, body, now):
         check(len(body) >= SPM_BODY.size, "spm")
-        size = SPM_BODY.unpack_from(body)[-1]
+        *_, share, _, size = SPM_BODY.unpack_from(body)
         raw = body[SPM_BODY.size :]
         check(len(raw) == size, "spm")
         same = (header.oid, header.size, header.symbol_size)
@@ -185,12 +185,13 @@ class Receiver:
                 (raw, *same) == (self.manifest.raw, self.oid, self.size, self.symbol_size),
                 "manifest",
             )  # RCV-3
-            self.heard = now
+            self.heard = now if share < 100 else self.heard
             return
         check(int.from_bytes(digest(raw)[:8]) == header.oid, "manifest")  # MAN-2
         manifest = Manifest(raw)
         check((manifest.size, manifest.symbol_size) == same[1:], "manifest")
         check(manifest.blocks <= MAX_BLOCKS, "too_large")
+        check(share < 100 or header.oid == self.oid, "object")
         if self.manifest:
             check(now - self.heard >= SWITCH_AFTER, "object")  # RCV-4
         if self.manifest or same != (self.oid, self.size, self.symbol_size):

@@ -279,13 +279,12 @@ class NakMachine:
         if not self._block_symbols:
             return
         for cycle in self._cycles_of(symbols):
-            if cycle.state is State.WAIT_DATA and cycle.confirmed.all():
-                # The usual case in a large group: it changes nothing but how long to wait.
-                cycle.deadline = max(until, cycle.deadline)
-                continue
             was_waiting = cycle.state is State.WAIT_NCF
-            cycle.confirmed |= _is_in(cycle.needs, symbols)
             open_needs = ~self._have[cycle.needs]
+            named = _is_in(cycle.needs, symbols)
+            if not (open_needs & named).any():
+                continue  # others lost that
+            cycle.confirmed |= named
             if not (open_needs & ~cycle.confirmed).any():
                 if cycle.state is State.BACK_OFF:
                     self.counters.naks_suppressed += 1
@@ -356,8 +355,8 @@ class NakMachine:
         asks: list[Ask] = []
         repairer = self._repairers.choose(now)
         if repairer is None:
-            # Nobody to ask: the carousel makes blocks due again when it passes them.
-            if not self._repairers.has_untrusted(now):
+            # spec: NAK-3: nobody to ask: the carousel makes blocks due again when it passes them.
+            if self._repairers.has_trusted:
                 self._due.clear()
             self._cycles.clear()
             self._promised.clear()

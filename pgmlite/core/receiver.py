@@ -227,11 +227,11 @@ class Receiver:
         mine = self._belonging(transfer, batch)
         if not len(mine):
             return actions
-        transfer.heard = now
         self._senders.count(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
         elif mine.kind is PacketType.INDEX:
+            transfer.heard = now
             self._receive_index(transfer, mine)
         elif mine.kind is PacketType.NCF:
             self._receive_ncfs(now, transfer, mine)
@@ -330,7 +330,9 @@ class Receiver:
             # spec: RCV-3: two manifests with one oid can be made; the first one stays.
             if (known.raw, known.size, known.symbol_size) != (spm.manifest, size, symbol_size):
                 raise RefusedPacket("manifest", "it contradicts the one in hand")
-            transfer.heard = now
+            # spec: RCV-4: who can only repeat an object does not keep it alive.
+            if spm.has_carousel:
+                transfer.heard = now
             self._senders.count(batch)
             self._take_spm(now, transfer, batch, spm)
             return []
@@ -349,6 +351,9 @@ class Receiver:
             raise RefusedPacket("too_large")
         actions: list[Action] = []
         if transfer is None or transfer.oid != oid:
+            # spec: RCV-3: nor does it announce one.
+            if not spm.has_carousel:
+                raise RefusedPacket("object")
             if transfer and transfer.manifest:
                 # spec: RCV-4
                 if now - transfer.heard < self._config.switch_after:
@@ -394,6 +399,7 @@ class Receiver:
         self.counters.odata += len(passing)
         self.counters.rdata += len(repaired)
         if len(passing):
+            transfer.heard = now
             transfer.odata_bytes += len(passing) * batch.payload.shape[1]
             transfer.naks.take_position(now, key, int(passing[-1]), is_head=False)
             tracker = self._senders.get(key)
@@ -425,8 +431,7 @@ class Receiver:
     def _take_spm(self, now: int, transfer: _Transfer, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
         key = session_of(batch)
-        is_carousel = spm.repair_share < 100
-        if is_carousel:
+        if spm.has_carousel:
             head = int(batch.offsets[-1]) // transfer.symbol_size
             transfer.naks.take_position(now, key, head, is_head=True)
         if not spm.repair_port:
@@ -437,7 +442,7 @@ class Receiver:
         is_told = endpoint in self._config.repairers or endpoint in named
         # spec: NAK-9: nobody is asked on the word of an SPM alone, but its own sender, who must
         # send data too: a forged SPM must not aim a fleet's NAKs at a victim.
-        if is_told or is_carousel:
+        if is_told or spm.has_carousel:
             transfer.naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
     def _nak(self, now: int, transfer: _Transfer, ask: Ask) -> SendNak:

@@ -71,7 +71,8 @@ class SentLog:
             symbols: Symbols in the object.
         """
         self._packets = 0
-        self._carried_by: npt.NDArray[np.int64] = np.zeros(symbols, np.int64)
+        # Modulo 2**32, like sqns: what it can't tell apart is four thousand million packets ago.
+        self._carried_by: npt.NDArray[np.uint32] = np.zeros(symbols, np.uint32)
 
     def count(self, packets: int) -> None:
         """Note that so many packets left."""
@@ -80,14 +81,15 @@ class SentLog:
     def carried(self, symbols: Symbols) -> None:
         """Note that the latest packets carried `symbols`, (n,) in their order."""
         first = self._packets - len(symbols) + 1
-        self._carried_by[symbols] = np.arange(first, self._packets + 1)
+        self._carried_by[symbols] = np.arange(first, self._packets + 1).astype(np.uint32)
 
     def in_flight(self, symbols: Symbols, heard: int, last: int) -> npt.NDArray[np.bool_]:
         """Return whether each of `symbols` was sent after sqn `heard`; `last` is the latest."""
         ago = serial.distance(heard, last)
         if not 0 < ago <= self.LONGEST:
             return np.zeros(len(symbols), np.bool_)
-        flags: npt.NDArray[np.bool_] = self._carried_by[symbols] > self._packets - ago
+        since = np.uint32(self._packets % serial.MODULUS) - self._carried_by[symbols]
+        flags: npt.NDArray[np.bool_] = since < min(ago, self._packets)
         return flags
 
 

@@ -27,7 +27,7 @@ from pgmlite.core.repairer import RepairQueue, SentLog, ncf_bodies
 from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
-from pgmlite.wire.control import SPM_FIXED_SIZE, Manifest, Spm
+from pgmlite.wire.control import REPAIRS_ONLY, SPM_FIXED_SIZE, Manifest, Spm
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, Symbols, parse_request
 
@@ -36,6 +36,9 @@ SPM_SHARE = 100
 
 HEAD_LIFE = 1 * SECOND
 """A repairer on its own takes the carousel for stopped when it heard no ODATA for as long."""
+
+LINGER_SPMS = 3
+"""SPMs after the last cycle, at least: the second that names the same head says that it is over."""
 
 NCF_BURST = 50 * MS
 """NCFs of this much of their share may leave at once."""
@@ -271,12 +274,15 @@ class Sender:
             return True
         if not self._has_sent_all():
             return False
-        if self.repairs is None:
+        if self.repairs is None and not self._manifest.repairers:
             return True
-        # spec: SND-9: who lost something of the last cycle still has time to ask.
+        # spec: SND-9: who lost something of the last cycle still has time to ask, and without us
+        # would not know that it was the last.
         if self._lingers_until is None or self._has_repairs:
             self._lingers_until = now + max(
-                self._repair.linger, self._repair.linger_grtt * self.repairs.grtt
+                self._repair.linger,
+                self._repair.linger_grtt * self.repairs.grtt if self.repairs else 0,
+                LINGER_SPMS * self._spm_interval,
             )
         return now >= self._lingers_until
 
@@ -335,12 +341,13 @@ class Sender:
         if self.repairs is None:
             return {}
         grtt, gsize = self.repairs.group(now)
+        percent = round(self._repair.share * 100)
         return {
             "nonce": self.repairs.nonce(now),
             "grtt": grtt,
             "gsize": gsize,
             "backoff_factor": self.repairs.backoff_factor,
-            "repair_share": round(self._repair.share * 100) if self._config.carousel else 100,
+            "repair_share": percent if self._config.carousel else REPAIRS_ONLY,
             "repair_port": self._repair.port,
         }
 

@@ -313,10 +313,6 @@ class Repairers:
         """Whether somebody may be asked, alive or not."""
         return any(repairer.trusted for repairer in self._repairers.values())
 
-    def has_untrusted(self, now: int) -> bool:
-        """Whether somebody may be asked as soon as data of it comes."""
-        return any(r.dead_until <= now and not r.trusted for r in self._repairers.values())
-
     def choose(self, now: int) -> Repairer | None:
         """Return the repairer to ask: those we were told of first, then the latest heard."""
         # spec: NAK-11

@@ -210,6 +210,7 @@ class SendLoop:
     def _take(self, ear: NakSocket | ReceiverSocket) -> bool:
         """Give the machine what a few reads bring; False if nothing is left."""
         arrival = None
+        refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
         for _ in range(ear.READS_AT_ONCE):
             room = self._heard.room()
             arrival = ear.read_into(room) if room else None
@@ -217,7 +218,8 @@ class SendLoop:
                 break
             if arrival.length:
                 self._heard.add(arrival.length, arrival.stride, arrival.source)
-        refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
+            else:
+                refused["short"] += 1
         now = time.monotonic_ns()
         for batch in self._heard.batches(refused):
             self._perform(self.machine.receive(now, batch), now)

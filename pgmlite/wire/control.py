@@ -31,6 +31,9 @@ from pgmlite.wire.layout import (
 SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
 """Bytes of an SPM between the header and the manifest."""
 
+REPAIRS_ONLY = 100
+"""The repair share of a stand-alone repairer, percent."""
+
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 ENDPOINT_SIZE = 18
 CRITICAL_EXTENSION = 0x8000
@@ -48,6 +51,11 @@ def digest(data: bytes | memoryview) -> bytes:
 def is_symbol_size(value: int) -> bool:
     """Whether `value` bytes may be a symbol size."""
     return MIN_SYMBOL_SIZE <= value <= MAX_SYMBOL_SIZE and value % SYMBOL_ALIGNMENT == 0
+
+
+def is_link_local(address: str) -> bool:
+    """Whether an IPv4 or IPv6 address means something on one link only."""
+    return ipaddress.ip_address(address).is_link_local
 
 
 def object_name(file_name: str) -> str:
@@ -179,9 +187,11 @@ def parse_manifest(raw: bytes) -> Manifest:
         if extension.kind >= CRITICAL_EXTENSION:
             raise ObjectError(f"manifest: extension {extension.kind:#x} is unknown and critical")
     repairers = tuple(
-        _unpack_endpoint(extension.value)
+        endpoint
         for extension in parsed.extensions
         if extension.kind == Extension.REPAIRER
+        # spec: MAN-6
+        if not is_link_local((endpoint := _unpack_endpoint(extension.value))[0])
     )
     plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name != "repairers"}
     manifest = Manifest(**plain, repairers=repairers)
@@ -219,6 +229,11 @@ class Spm:
     backoff_factor: int = 0
     repair_share: int = 0
     repair_port: int = 0
+
+    @property
+    def has_carousel(self) -> bool:
+        """Whether the session sends the object, and does not only repeat what was lost of it."""
+        return self.repair_share < REPAIRS_ONLY
 
     def build(self) -> bytes:
         """Return the body's bytes."""
