@@ -110,7 +110,7 @@ def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
             vectors.request([100, 102, 103, 105, 110]),
             spm[24:38],
             packet(PacketType.NAK, nak, **header, sqn=2),
-            packet(PacketType.NCF, asked, **header, sqn=3, offset=17),
+            packet(PacketType.NCF, asked, **header, sqn=3, offset=18),
         ]
     )
 

@@ -19,11 +19,12 @@ from pgmlite.core.config import (
     SenderConfig,
 )
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.nak import LOOKED_AT
 from pgmlite.core.receiver import TRUSTED_PACKETS
-from pgmlite.core.repairer import SentLog
+from pgmlite.core.repairer import SYMBOLS_A_NAK, SentLog
 from pgmlite.core.sender import HEAD_LIFE, LINGER_SPMS
 from pgmlite.core.serial import SequenceTracker
-from pgmlite.core.sessions import GRTT_LIMIT
+from pgmlite.core.sessions import GRTT_LEAST, GRTT_LIMIT
 from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.net import driver, udp
 from pgmlite.wire import layout
@@ -63,7 +64,7 @@ VALUES: dict[str, list[float]] = {
     "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],
     "dead repairer is left alone": [1, NAK.shortest_death / SECOND],
     "carousel's speed is measured over, at least": [NAK.measure_time / MS],
-    "what an NCF of a session that is not kept suppresses for": [NAK.unknown_patience / MS],
+    "what an NCF of a session that may not be asked suppresses for": [NAK.unknown_patience / MS],
     "packets before a session's own address is asked": [TRUSTED_PACKETS],
     "blocks asked for at a time": [NAK.max_cycles],
     "NCFs remembered, and symbols in them": [NAK.max_ncfs, NAK.max_ncf_symbols],
@@ -76,8 +77,15 @@ VALUES: dict[str, list[float]] = {
         2,
         REPAIR.grtt_max / SECOND,
     ],
-    "GRTT that is believed, at most": [GRTT_LIMIT / SECOND],
-    "GRTT may fall every": [REPAIR.probe_time / MS, REPAIR.probe_grtt],
+    "GRTT that is believed": [GRTT_LEAST / MS, GRTT_LIMIT / SECOND],
+    "GRTT may fall every": [
+        REPAIR.probe_time / MS,
+        REPAIR.probe_grtt,
+        REPAIR.probe_longest / SECOND,
+    ],
+    "GRTT is halved without an answer for": [REPAIR.grtt_life / SECOND],
+    "symbols that make a NAK count as one more": [SYMBOLS_A_NAK],
+    "due blocks looked at in one step": [LOOKED_AT],
     "group size changes every": [REPAIR.gsize_time / SECOND],
     "group size at first and at least": [REPAIR.gsize_start],
     "overlapping NAKs before it doubles": [REPAIR.overlaps_wanted],

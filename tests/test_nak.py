@@ -432,6 +432,29 @@ class TestRetries:
         assert machine.follow(range(2_000, 2_100), lost=[2_050]) == []
         assert machine.machine.deadline is None
 
+    def test_who_was_asked_is_dead_and_not_who_would_be(self) -> None:
+        # spec: NAK-10
+        machine = Asking(20_000)
+        other = {"endpoint": ("B", 9), "key": (("B", 0), 2, 0)}
+        machine.hear(range(64), lost=[25])
+        asked = []
+        while len(asked) < 5:
+            machine.now += MS
+            machine.spm(**other)
+            machine.follow([64 + len(asked)])
+            asked += [ask.repairer.endpoint for ask in machine.settle()]
+            deadline = machine.machine.deadline
+            if deadline and len(asked) < 5:
+                machine.now = max(machine.now, deadline)
+                asked += [ask.repairer.endpoint for ask in machine.settle()]
+        assert set(asked) == {("B", 9)}
+        machine.spm()  # who would be asked now
+        machine.now += 3 * GRTT
+        machine.settle()
+        of = machine.machine._repairers._repairers
+        assert of["B", 9].dead_until > machine.now
+        assert of["S", 9].dead_until == 0
+
     def test_data_that_never_come_end_the_cycle_and_kill_nobody(self) -> None:
         # spec: NAK-13
         machine = Asking()
@@ -548,6 +571,22 @@ class TestCarouselFirst:
         machine.have[:] = False
         asks = machine.follow([*range(120), *range(120)], lost=[25], step=300_000)
         assert [symbols for _, symbols in asks][:1] == [[25]]
+
+    def test_one_repair_that_was_late_is_not_the_last(self) -> None:
+        # spec: NAK-7
+        machine = Asking(1_400)
+        machine.hear(range(64), lost=[25])
+        machine.next_ask(LONGEST)
+        machine.now += 1_200 * MS
+        machine.repair(25)
+        asked = 0
+        for _ in range(10):
+            machine.have[:] = False
+            for start in range(0, 1_400, 100):
+                machine.spm()
+                symbols = range(start, start + 100)
+                asked += len(machine.follow(symbols, lost=[start + 50]))
+        assert asked > 50
 
     def test_repairs_that_take_long_are_asked_for_less(self) -> None:
         asked = []

@@ -396,6 +396,22 @@ class TestResuming:
         assert drive.store.data[: ONE.manifest.size] == ONE.data
         assert drive.machine.counters.damaged == 0
 
+    def test_data_before_the_manifest_write_over_nothing(self) -> None:
+        # spec: RCV-8
+        drive = Drive(disk=ONE.data)
+        drive.give(ONE.odata(range(0, 43, 5)))
+        drive.give([ONE.spm(), *ONE.index_pieces()])
+        assert drive.is_complete
+
+    def test_a_block_with_holes_is_looked_at_once(self) -> None:
+        drive = Drive()
+        drive.give([ONE.spm()])
+        drive.machine.resume([(64 * n, 64 * n + 32) for n in range(43)])
+        actions = drive.give(ONE.index_pieces())
+        blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
+        assert actions
+        assert sorted(blocks) == list(range(6))
+
     @pytest.mark.parametrize("held", [1, 511, 512, 513, 2_559])
     def test_a_part_is_used_by_whole_blocks(self, held: int) -> None:
         # spec: RCV-8

@@ -173,6 +173,20 @@ class TestRefusals:
         sender.ask(3_000, source=("10.0.0.2", 1))
         assert sender.queue.counters.naks_received == before + 1
 
+    def test_a_nak_that_names_much_counts_as_many(self) -> None:
+        # spec: REP-9
+        sample = make_object(64 * 70_000, block_symbols=1_000)
+        sender = Answering(sample, carousel=False, repair=RepairConfig(port=9))
+        for number in range(300):
+            sender.ask(range(number, 60_000 + number), source=("10.0.0.1", 1))
+        looked_at = sender.queue.counters.naks_received
+        # Each counts as 1 and 58 more, of 250 a second.
+        assert looked_at == 5
+        assert sender.queue.refused == {"budget": 300 - looked_at}
+        for number in range(300):
+            sender.ask(range(60_000), source=(f"10.1.0.{number % 200}", 1))
+        assert sender.queue.counters.naks_received <= 10
+
     def test_symbols_of_one_source(self) -> None:
         sender = alone(source_symbols_per_second=1_000.0)
         (ncf,) = sender.ask(range(1_000, 2_500))
@@ -391,6 +405,24 @@ class TestShares:
         everything = [burst for _, burst in sender.sent]
         assert set(wanted) <= set(symbols_sent(everything, NCF, SAMPLE))
 
+    def test_no_more_ncfs_leave_together_than_their_burst(self) -> None:
+        # spec: REP-3
+        sample = make_object(64 * 70_000, block_symbols=1_000)
+        sender = Answering(sample, spm_min=SECOND)
+        sender.run(10 * MS)
+        wanted = range(1_000, 61_000, 16)
+        for start in range(0, len(wanted), 500):
+            for burst in sender.ask(*wanted[start : start + 500], source=(f"10.1.0.{start}", 1)):
+                assert kind_of(burst) is NCF
+        together = sender.sent[-1][0]
+        ncfs = [b for at, b in sender.sent if at == together and kind_of(b) is NCF]
+        size = sum(burst.length + HEADER_SIZE + 48 for burst in ncfs)
+        share = 10_000_000 / 8 * DEFAULT.ncf_share * DEFAULT.share
+        assert 0 < size <= share * 0.05 + 1_300
+        sender.run(sender.now + SECOND)
+        everything = [burst for _, burst in sender.sent]
+        assert set(wanted) == set(symbols_sent(everything, NCF, sample))
+
     def test_confirmations_that_have_to_wait_do_not_spin(self) -> None:
         # Nothing is left to send but NCFs, and these are over their share.
         sender = alone()
@@ -438,14 +470,18 @@ class TestGroup:
         read = [grtt_of(spm.grtt) for spm in sender.spms]
         assert read[-1] == grtt_of(quantise_grtt(10 * MS))
 
-    def test_silence_changes_nothing(self) -> None:
+    @pytest.mark.parametrize(("rtt", "left"), [(80, 20), (60, 20), (1_900, 20), (5, 5)])
+    def test_silence_brings_it_back_to_the_start(self, rtt: int, left: int) -> None:
+        # spec: REP-6
         sender = alone()
-        sender.run(SECOND)
-        self.answer(sender, 80 * MS)
-        sender.run(2 * SECOND)
-        before = sender.queue.grtt
-        sender.run(60 * SECOND)
-        assert sender.queue.grtt == pytest.approx(before, rel=0.11)
+        sender.run(3 * SECOND)
+        self.answer(sender, rtt * MS)
+        sender.run(12 * SECOND)
+        assert sender.queue.grtt == rtt * MS
+        sender.run(15 * SECOND)
+        assert sender.queue.grtt == max(rtt * MS // 2, left * MS)
+        sender.run(120 * SECOND)
+        assert sender.queue.grtt == left * MS
 
     @pytest.mark.parametrize("rtt", [-SECOND, 0, DEFAULT.grtt_max + 1, 500 * SECOND])
     def test_what_cannot_be_is_not_believed(self, rtt: int) -> None:

@@ -111,6 +111,12 @@ class RepairConfig:
     probe_grtt: int = 10
     """The same in GRTT; the longer one counts."""
 
+    probe_longest: int = 1 * SECOND
+    """The longest time after which it may fall again."""
+
+    grtt_life: int = 10 * SECOND
+    """Without an answer for as long it is halved, down to the start value."""
+
     gsize_time: int = 1 * SECOND
     """How often the group size may change."""
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
+from itertools import islice
 from random import Random
 
 import numpy as np
-import numpy.typing as npt
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
@@ -36,6 +36,12 @@ from pgmlite.wire.request import (
     build_request,
     request_size,
 )
+
+MANY = 256
+"""Numbers from which on numpy is faster than a set."""
+
+LOOKED_AT = 1_024
+"""Due blocks looked at a tick."""
 
 
 class State(Enum):
@@ -82,6 +88,7 @@ class Cycle:
 
     confirmed: Flags
     state: State = State.BACK_OFF
+    asked: Repairer | None = None
     asked_at: int = 0
     ncf_retries: int = 0
     data_retries: int = 0
@@ -200,15 +207,22 @@ class NakMachine:
         self._is_stale = True
         self._block_symbols = block_symbols
         if len(self._have):
-            missing = np.add.reduceat(self._lost & ~self._have, self._starts(), dtype=np.int64)
-            self._due.update(dict.fromkeys(np.flatnonzero(missing).tolist()))
+            self._due.update(dict.fromkeys(self._losing(0, -(-len(self._have) // block_symbols))))
             for passed in self._carousels.passed:
                 block, rest = divmod(passed + 1, block_symbols)
                 if rest:
                     self._due.pop(block, None)  # it is due when it ends
 
-    def _starts(self) -> npt.NDArray[np.int64]:
-        return np.arange(0, len(self._have), self._block_symbols)
+    def _losing(self, first: int, stop: int) -> list[int]:
+        """Return which of the blocks `first` to `stop` something is lost of."""
+        size = self._block_symbols
+        span = slice(first * size, stop * size)
+        open_losses = self._lost[span] & ~self._have[span]
+        if not open_losses.any():
+            return []
+        flags = np.logical_or.reduceat(open_losses, np.arange(0, len(open_losses), size))
+        losing: list[int] = (np.flatnonzero(flags) + first).tolist()
+        return losing
 
     def take_repairer(
         self, now: int, endpoint: tuple[str, int], key: SessionKey, spm: Spm, *, preferred: bool
@@ -250,13 +264,10 @@ class NakMachine:
         self._lost[span] |= ~self._have[span]
         if not self._block_symbols:
             return
-        total = len(self._have)
-        for block in range(start // self._block_symbols, (stop - 1) // self._block_symbols + 1):
-            end = min((block + 1) * self._block_symbols, total)
-            if start < end <= stop:
-                whole = slice(block * self._block_symbols, end)
-                if (self._lost[whole] & ~self._have[whole]).any():
-                    (self._again if block in self._cycles else self._due)[block] = None
+        size = self._block_symbols
+        ended = -(-stop // size) if stop == len(self._have) else stop // size
+        for block in self._losing(start // size, ended) if ended > start // size else ():
+            (self._again if block in self._cycles else self._due)[block] = None
 
     def take_ncf(self, now: int, key: SessionKey, symbols: Symbols, last: int | None) -> None:
         """Take an NCF: `symbols`, (n,) ascending, will be sent (spec: NAK-5).
@@ -317,13 +328,17 @@ class NakMachine:
                 cycle.deadline = now + self._patience(repairer)
 
     def _patience(self, repairer: Repairer | None) -> int:
-        return repairer.patience if repairer else self._config.unknown_patience
+        is_known = repairer is not None and repairer.trusted
+        return repairer.patience if repairer and is_known else self._config.unknown_patience
 
     def _cycles_of(self, symbols: Symbols) -> list[Cycle]:
         """Return the cycles of the blocks that `symbols` are of, the first block first."""
         if not self._cycles:
             return []
-        blocks = sorted(set((symbols // self._block_symbols).tolist()))
+        numbers = symbols // self._block_symbols
+        if len(numbers) > MANY:
+            numbers = numbers[np.diff(numbers, prepend=-1) != 0]
+        blocks = sorted(set(numbers.tolist()))
         return [self._cycles[block] for block in blocks if block in self._cycles]
 
     # Time.
@@ -383,8 +398,10 @@ class NakMachine:
         return asks
 
     def _start_due(self, now: int, repairer: Repairer) -> None:
-        while self._due and len(self._cycles) < self._config.max_cycles:
-            block = next(iter(self._due))
+        # Few at a time: a forged manifest must not keep us from the socket.
+        for block in list(islice(self._due, LOOKED_AT)):
+            if len(self._cycles) >= self._config.max_cycles:
+                return
             del self._due[block]
             if block in self._cycles:
                 continue
@@ -429,7 +446,7 @@ class NakMachine:
             cycle.ncf_retries += 1
             exhausted = cycle.ncf_retries > self._config.ncf_retries
             if exhausted:
-                self._bury(now, repairer)
+                self._bury(now, cycle.asked or repairer)
         if exhausted:
             self._move(cycle, Event.EXHAUSTED)
             return []
@@ -456,14 +473,16 @@ class NakMachine:
         limit = repairer.expected_delay * self._config.carousel_margin
         symbols = symbols[~self._carousels.soon(now, symbols, limit)]
         if not len(symbols):
+            # spec: NAK-7: one repair that was late must not be the last.
+            repairer.repair_delay *= 7 / 8
             self._move(cycle, Event.SATISFIED)
             return []
         self._move(cycle, Event.TIMER)
-        cycle.asked_at = now
+        cycle.asked, cycle.asked_at = repairer, now
         cycle.deadline = now + self._config.ncf_wait * repairer.grtt
         return [Ask(repairer, symbols[:MAX_REQUESTED])]
 
     def _bury(self, now: int, repairer: Repairer) -> None:
         """Leave a repairer alone that does not answer, for about a cycle (spec: NAK-10)."""
-        cycle_time = int(self._carousels.cycle_time)
+        cycle_time = int(self._carousels.cycle_time(now, repairer.key))
         repairer.dead_until = now + max(cycle_time, self._config.shortest_death)

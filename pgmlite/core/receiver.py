@@ -98,8 +98,8 @@ class _Transfer:
         self.symbols = SymbolMap(size, symbol_size)
         self.naks = NakMachine(config, self.symbols.have, rng=rng)
         self.extents: list[tuple[int, int]] = []
-        self.is_resuming = False
-        """An earlier run left bytes that have not been verified yet."""
+        self.is_resuming = True
+        """An earlier run may have left bytes that have not been verified yet."""
 
         self.manifest: Manifest | None = None
         self.index: IndexAssembly | None = None
@@ -121,9 +121,10 @@ class _Transfer:
         # spec: RCV-8: the index is the journal: what matches it is there, whoever wrote it.
         if self.manifest is None:
             return
-        for start, stop in self.extents:
-            first = start // self.manifest.block_size
-            after = -(-min(stop, self.size) // self.manifest.block_size)
+        after = 0
+        for start, stop in self.extents:  # in ascending order; several may be of one block
+            first = max(after, start // self.manifest.block_size)
+            after = max(after, -(-min(stop, self.size) // self.manifest.block_size))
             self.pending.extend(range(first, after))
         self.extents = []
 

@@ -43,7 +43,7 @@ class _Budget:
         """Take up to `wanted` tokens; `rate` of them come a second, `depth` at most are kept."""
         self.tokens = min(depth, self.tokens + (now - self.at) / SECOND * rate)
         self.at = now
-        taken = min(wanted, int(self.tokens))
+        taken = max(0, min(wanted, int(self.tokens)))
         self.tokens -= taken
         return taken
 
@@ -54,6 +54,9 @@ def _address(source: Source) -> Source:
 
 
 NONCE_SIZE = 8
+
+SYMBOLS_A_NAK = 1_024
+"""A NAK counts as one more for each time that it names so many symbols: they cost our time."""
 
 MOST_SILENT = 10
 """Receivers that the group counts for each source that sends NAKs, at most."""
@@ -93,6 +96,38 @@ class SentLog:
         return flags
 
 
+class Unconfirmed:
+    """Symbols that NCFs are still to name, each once."""
+
+    def __init__(self, symbols: int) -> None:
+        """
+        Args:
+            symbols: Symbols in the object.
+        """
+        self._is_in: npt.NDArray[np.bool_] = np.zeros(symbols, np.bool_)
+        self._parts: list[Symbols] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def add(self, symbols: Symbols) -> None:
+        """Take `symbols`, (n,)."""
+        fresh = symbols[~self._is_in[symbols]]
+        if len(fresh):
+            self._is_in[fresh] = True
+            self._parts.append(fresh)
+
+    def take(self, limit: int) -> bytes:
+        """Return an NCF's body of at most `limit` bytes that names the lowest of them."""
+        if len(self._parts) > 1:
+            self._parts = [np.sort(np.concatenate(self._parts))]
+        (rest,) = self._parts
+        body, count = build_request(rest, limit)
+        self._is_in[rest[:count]] = False
+        self._parts = [rest[count:]] if count < len(rest) else []
+        return body
+
+
 class RepairQueue:
     """What receivers asked for, each symbol once, in the order it came."""
 
@@ -121,7 +156,7 @@ class RepairQueue:
         self._grtt = config.grtt_start
         self._grtt_measured = False
         self._grtt_peak = 0
-        self._grtt_at = 0
+        self._grtt_at = self._answered_at = 0
         self._gsize = float(config.gsize_start)
         self._gsize_at = 0
         self._overlaps = 0
@@ -142,11 +177,15 @@ class RepairQueue:
         if not self._grtt_measured:
             return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
         probe_time = max(self._config.probe_time, self._config.probe_grtt * self._grtt)
-        if now - self._grtt_at >= probe_time:
-            # RFC 5401 section 3.7.1: up at once, down by a tenth; no answer changes nothing.
+        if now - self._grtt_at >= min(probe_time, self._config.probe_longest):
+            # RFC 5401 section 3.7.1: up at once, down by a tenth.
             if self._grtt_peak:
                 self._grtt = max(self._grtt * 9 // 10, self._grtt_peak)
             self._grtt_peak, self._grtt_at = 0, now
+        if now - self._answered_at >= self._config.grtt_life:
+            # With one that is too long nobody asks, and it would stay for ever.
+            self._grtt = max(self._grtt // 2, min(self._grtt, self._config.grtt_start))
+            self._answered_at = now
         if now - self._gsize_at >= self._config.gsize_time:
             self._forget_sources(now - self._config.source_life)
             # NAKs of independent losses overlap as well: those who asked say how far it may go.
@@ -176,6 +215,7 @@ class RepairQueue:
         rtt = now - timestamp
         if not 0 < rtt <= self._config.grtt_max:
             return
+        self._answered_at = now
         self._grtt_peak = max(self._grtt_peak, rtt)
         if not self._grtt_measured:
             # The start value was a guess: the first answer is better.
@@ -199,14 +239,21 @@ class RepairQueue:
         if not len(places):
             return []
         confirmed = []
-        symbol_budget = self._budgets(now, _address(batch.source))[1]
+        nak_budget, symbol_budget = self._budgets(now, _address(batch.source))
         for place in places.tolist():
+            if nak_budget.tokens < 0 or self._naks.tokens < 0:
+                self.refused["budget"] += 1
+                continue
             try:
                 nak = parse_nak(batch.payload[place].tobytes(), self._manifest.symbols)
             except RefusedPacket as refusal:
                 self.refused[refusal.reason] += 1
                 continue
             self.counters.naks_received += 1
+            # spec: REP-9
+            more = len(nak.symbols) // SYMBOLS_A_NAK
+            nak_budget.tokens -= more
+            self._naks.tokens -= more
             self._measure(now, nak.timestamp)
             in_flight = sent.in_flight(nak.symbols, int(batch.rows["sqn"][place]), sqn)
             symbols = self._enqueue(now, nak, symbol_budget, in_flight, head)
@@ -300,7 +347,10 @@ class RepairQueue:
             self._queued[served] = True
             self._pending.append(served)
             self._waiting += len(served)
-        return symbols if len(served) == len(wanted) else np.union1d(symbols[~fresh], served)
+        if len(served) < len(wanted):
+            fresh[np.flatnonzero(fresh)[: len(served)]] = False
+            symbols = symbols[~fresh]
+        return symbols
 
     def take_heard(self, now: int, symbols: Symbols) -> None:
         """Note what another repairer sent: it need not be sent again within the hold-off."""
@@ -348,14 +398,3 @@ class RepairQueue:
     def waiting(self) -> int:
         """Symbols in the queue."""
         return self._waiting
-
-
-def ncf_bodies(confirmed: list[Symbols], limit: int) -> list[bytes]:
-    """Return the NCF bodies that confirm all of `confirmed`, each of at most `limit` bytes."""
-    bodies = []
-    rest = confirmed[0] if len(confirmed) == 1 else np.unique(np.concatenate(confirmed))
-    while len(rest):
-        body, count = build_request(rest, limit)
-        bodies.append(body)
-        rest = rest[count:]
-    return bodies

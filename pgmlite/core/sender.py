@@ -23,13 +23,13 @@ from pgmlite.core.machine import (
     ObjectSymbols,
     Transmit,
 )
-from pgmlite.core.repairer import RepairQueue, SentLog, ncf_bodies
+from pgmlite.core.repairer import RepairQueue, SentLog, Unconfirmed
 from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
 from pgmlite.wire.control import REPAIRS_ONLY, SPM_FIXED_SIZE, Manifest, Spm
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
-from pgmlite.wire.request import MAX_BODY, Symbols, parse_request
+from pgmlite.wire.request import MAX_BODY, parse_request
 
 SPM_SHARE = 100
 """SPMs take at most one part in this many of the rate, as far as their longest interval allows."""
@@ -110,7 +110,7 @@ class Sender:
         self._repair = repair or RepairConfig()
         self._sent = SentLog(manifest.symbols if repair else 0)
         self._repair_credit = 0.0
-        self._unconfirmed: list[Symbols] = []
+        self._unconfirmed = Unconfirmed(manifest.symbols if repair else 0)
         self._ncf_due = 0
         self._head_heard = -HEAD_LIFE
         self._lingers_until: int | None = None
@@ -170,9 +170,10 @@ class Sender:
 
     def _receive_naks(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> None:
         last = serial.add(self._sqn, -1)
-        self._unconfirmed += repairs.take_naks(
+        for symbols in repairs.take_naks(
             now, batch, tsi=self.tsi, sent=self._sent, sqn=last, head=self._moving_head(now)
-        )
+        ):
+            self._unconfirmed.add(symbols)
 
     def _moving_head(self, now: int) -> int | None:
         """Return what the carousel sends next; None if none is moving."""
@@ -202,10 +203,11 @@ class Sender:
 
     def _confirm(self, now: int) -> list[Action]:
         """Send NCFs, at once as long as they keep to their share (spec: REP-3)."""
-        if self.repairs is None or not self._unconfirmed or now < self._ncf_due:
+        if self.repairs is None:
             return []
         actions: list[Action] = []
-        for body in ncf_bodies(self._unconfirmed, MAX_BODY):
+        while self._unconfirmed and self._ncf_due <= now:
+            body = self._unconfirmed.take(MAX_BODY)
             wire_bytes = self._wire_bytes(len(body), 1)
             # spec: REP-5: what confirms repairs is a part of what they cost.
             self._repair_credit -= wire_bytes / self._packet_size
@@ -217,18 +219,18 @@ class Sender:
                 self._ncf_due = max(self._ncf_due, now - NCF_BURST) + pause
             self.repairs.counters.ncfs_sent += 1
             actions.append(burst)
-        self._unconfirmed = []
         return actions
 
     def _until_repaired(self) -> int:
         """Return how many packets leave, at most, until what waits now is sent (spec: REP-11)."""
         waiting = self.repairs.waiting if self.repairs else 0
-        left = waiting + self._index_left + NCF_SLACK
+        # A burst is sorted: what was asked for later may come before.
+        left = waiting + self._index_left + NCF_SLACK + self._burst_size()
         if self._sends_odata:
             share = self._repair.share
             odata = math.ceil(max(0.0, waiting - self._repair_credit) * (1 - share) / share)
             # Other NCFs take credit, up to a tenth; SPMs and INDEX packets come between.
-            left += odata + odata // 6 + self._burst_size()
+            left += odata + odata // 6
         return left
 
     def tick(self, now: int) -> list[Action]:

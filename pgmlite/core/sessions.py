@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
-from pgmlite.core.machine import SECOND
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.serial import SequenceTracker, Sqns
 from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.wire.batch import PacketBatch
@@ -23,6 +23,9 @@ from pgmlite.wire.request import Symbols
 
 GRTT_LIMIT = 2 * SECOND
 """ns; a forged SPM must not put a receiver to sleep."""
+
+GRTT_LEAST = 2 * MS
+"""ns; nor keep it busy with timers."""
 
 Flags = npt.NDArray[np.bool_]
 SessionKey = tuple[Hashable, int, int]
@@ -173,10 +176,11 @@ class Carousels:
         """The last symbol that went by, of each session."""
         return [position.passed for position in self._positions.values()]
 
-    @property
-    def cycle_time(self) -> float:
-        """Ns a cycle of the slowest carousel takes; 0: not known."""
-        times = (position.symbol_time for position in self._positions.values())
+    def cycle_time(self, now: int, key: SessionKey) -> float:
+        """Ns a cycle takes of the session `key`, or else of the slowest heard now; 0: not known."""
+        own = self._positions.get(key)
+        heard = [p for p in self._positions.values() if now - p.heard < self._config.silence]
+        times = (position.symbol_time for position in ([own] if own else heard))
         return max(times, default=0.0) * self._total
 
     def follow(
@@ -213,7 +217,8 @@ class Carousels:
             # Backwards, or more than half the object in one gap: as if we had just joined.
             position.passed = last
             return []
-        position.measure(now, gone, self._config.measure_time)
+        if not stands:
+            position.measure(now, gone, self._config.measure_time)
         start = (position.passed + 1) % total
         position.passed = (position.passed + gone) % total
         if start + gone <= total:
@@ -256,7 +261,7 @@ class Repairer:
     def learn(self, now: int, spm: Spm) -> None:
         """Take what an SPM says."""
         self.nonce, self.timestamp, self.heard = spm.nonce, spm.timestamp, now
-        self.grtt = min(grtt_of(spm.grtt), GRTT_LIMIT)
+        self.grtt = min(max(grtt_of(spm.grtt), GRTT_LEAST), GRTT_LIMIT)
         self.gsize = gsize_of(spm.gsize & 0xF)
         self.backoff_factor = min(max(spm.backoff_factor, 1), 15)
 
