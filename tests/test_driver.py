@@ -96,7 +96,7 @@ def test_a_cycle_is_the_file(send_loop, sample, config):
 
 def test_a_link_that_is_down_is_warned_of_once(send_loop):
     # spec: SND-10
-    sock = FakeSenderSocket(*[errno.ENETUNREACH] * 3)
+    sock = FakeSenderSocket(*[errno.ENETUNREACH] * 6)
     loop = send_loop(sock, cycles=5, max_burst=8, unpaced_bursts=1)
     loop.run()
     first, last = loop.listener.warnings
@@ -107,8 +107,23 @@ def test_a_link_that_is_down_is_warned_of_once(send_loop):
     assert sock.reopened == 3
 
 
+@pytest.mark.parametrize(
+    "numbers",
+    [[errno.EMSGSIZE], [errno.EACCES], [errno.ECONNREFUSED] * 9, [errno.ENOPROTOOPT] * 2],
+    ids=str,
+)
+def test_icmp_messages_change_nothing(send_loop, numbers):
+    # spec: SND-10
+    sock = FakeSenderSocket(*numbers)
+    loop = send_loop(sock, cycles=3)
+    loop.run()
+    assert sock.sent
+    assert not sock.reopened
+    assert not loop.listener.warnings
+
+
 def test_a_full_queue_is_no_reason_for_a_new_socket(send_loop):
-    sock = FakeSenderSocket(errno.ENOBUFS)
+    sock = FakeSenderSocket(errno.ENOBUFS, errno.ENOBUFS)
     loop = send_loop(sock, cycles=3)
     loop.run()
     assert sock.sent
@@ -116,7 +131,7 @@ def test_a_full_queue_is_no_reason_for_a_new_socket(send_loop):
 
 
 def test_an_interface_that_went_away_is_opened_anew(send_loop):
-    sock = FakeSenderSocket(errno.ENODEV, errno.ENODEV)
+    sock = FakeSenderSocket(*[errno.ENODEV] * 4)
     loop = send_loop(sock, cycles=3)
     loop.run()
     assert sock.reopened == 2
@@ -128,7 +143,7 @@ def test_an_interface_that_went_away_is_opened_anew(send_loop):
 )
 def test_errors_that_do_not_pass(send_loop, number, named):
     with pytest.raises(NetworkError, match=named) as caught:
-        send_loop(FakeSenderSocket(number)).run()
+        send_loop(FakeSenderSocket(number, number)).run()
     assert str(CHANNEL) in str(caught.value)
 
 

@@ -41,6 +41,38 @@ def test_sender_killed_and_started_again(tmp_path: Path) -> None:
     assert result["cycles"] <= 1.03
 
 
+FORGE = """
+import socket, struct, sys
+from scapy.all import IPv6, UDP, ICMPv6DestUnreach, ICMPv6PacketTooBig, send
+ear = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+ear.bind((sys.argv[1], int(sys.argv[2])))
+index = socket.if_nametoindex("eth0")
+join = socket.inet_pton(socket.AF_INET6, sys.argv[1]) + struct.pack("@I", index)
+ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, join)
+_, (address, port, *_) = ear.recvfrom(65536)
+quoted = IPv6(src=address, dst=sys.argv[1]) / UDP(sport=port, dport=int(sys.argv[2]))
+for error in (ICMPv6DestUnreach(code=4), ICMPv6DestUnreach(code=1), ICMPv6PacketTooBig(mtu=1280)):
+    send(IPv6(dst=address) / error / quoted, count=20, iface="eth0", inter=0.01, verbose=False)
+"""
+
+
+def test_forged_icmp_messages_do_not_stop_a_sender(tmp_path: Path) -> None:
+    # spec: SND-2, SND-10
+    source = random_file(tmp_path / "source", 16)
+    with Lab(receivers=1) as lab:
+        sender = lab.send("S", source, rate="30M")
+        sender.event("progress")
+        lab.run("R1", sys.executable, "-c", FORGE, GROUPS[6], str(PORT))
+        before = lab.sh("S", "cat /proc/net/snmp6")
+        assert "Icmp6InDestUnreachs" in before
+        assert "Icmp6InDestUnreachs             \t0" not in before.expandtabs(32)
+        receiver = lab.recv("R1", tmp_path / "out")
+        result = receiver.result()
+        assert not sender.has("warning")
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    assert result["lost"] <= 0.001 * result["packets"]
+
+
 OUTAGE = 1.2
 """Seconds: time for one report of a receiver, at least, that nothing comes."""
 
@@ -202,3 +234,21 @@ def test_unusable_interfaces_are_named(tmp_path: Path) -> None:
             if interface == "bare0":
                 assert f"no IPv{family} address" in process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+@pytest.mark.parametrize("node", ["S", "R1"])
+def test_repairs_go_on_after_an_interface_was_replaced(tmp_path: Path, node: str) -> None:
+    # spec: NET-7, NET-9
+    source = random_file(tmp_path / "source", 48)
+    with Lab(receivers=1) as lab:
+        lab.loss(0.05)
+        sender = lab.send("S", source, "--repair", rate="30M")
+        receiver = lab.recv("R1", tmp_path / "out")
+        receiver.stored(0.1)
+        interrupt(lab, node, "replaced")
+        time.sleep(1.1)
+        before = sender.events[-1]["naks_received"]
+        result = receiver.result()
+        until(lambda: sender.events[-1]["naks_received"] > before + 5, "NAKs again")
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    print(f"{before} NAKs before, {result['naks_sent']} sent in all; {result['cycles']} cycles")

@@ -432,6 +432,16 @@ class TestRetries:
         assert machine.follow(range(2_000, 2_100), lost=[2_050]) == []
         assert machine.machine.deadline is None
 
+    def test_nobody_is_dead_while_nothing_comes(self) -> None:
+        # spec: NAK-10
+        machine = Asking(20_000)
+        machine.hear(range(64), lost=[25])
+        machine.spm(grtt=85, backoff_factor=1)
+        assert machine.asked(450 * MS) == [25] * 5
+        assert machine.machine.deadline is None
+        of = machine.machine._repairers._repairers
+        assert of["S", 9].dead_until == 0
+
     def test_who_was_asked_is_dead_and_not_who_would_be(self) -> None:
         # spec: NAK-10
         machine = Asking(20_000)
@@ -448,6 +458,7 @@ class TestRetries:
                 machine.now = max(machine.now, deadline)
                 asked += [ask.repairer.endpoint for ask in machine.settle()]
         assert set(asked) == {("B", 9)}
+        machine.now += MS
         machine.spm()  # who would be asked now
         machine.now += 3 * GRTT
         machine.settle()

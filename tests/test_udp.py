@@ -384,7 +384,7 @@ def test_packets_are_never_fragmented(sender):
     with pytest.raises(OSError, match="too long"):
         sender.send([bytes(HEADER_BYTES), bytes(65_536)], 65_584)
     mode = sender._sock.getsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER)
-    assert mode == udp.PMTUDISC_DO
+    assert mode == udp.PMTUDISC_PROBE
 
 
 def test_reopen(sender, receiver):

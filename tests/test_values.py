@@ -12,13 +12,17 @@ from pgmlite.cli.values import (
     human_bytes,
     human_rate,
     human_time,
+    name_repairers,
+    parse_endpoint,
     parse_oid,
     parse_rate,
+    parse_repairer,
     parse_share,
     parse_start,
 )
 from pgmlite.core.config import SenderConfig
 from pgmlite.errors import UsageError
+from pgmlite.net.udp import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_symbol_size
 from pgmlite.wire.layout import IPV6_UDP_HEADERS
@@ -99,6 +103,68 @@ def test_what_is_no_start(text: str, size: int) -> None:
 @example(99.99999999999999, (1 << 63) - 1)
 def test_a_start_lies_in_the_object(percent: float, size: int) -> None:
     assert 0 <= parse_start(f"{percent!r}%", size) < max(1, size)
+
+
+IPV6 = Channel("ff15::1", 28_775, "eth0", 2)
+IPV4 = Channel("239.1.2.3", 28_775, "eth0", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "channel", "endpoint"),
+    [
+        ("[fd01::2]:28776", IPV6, ("fd01::2", 28_776)),
+        ("[FD01:0::2]:1", None, ("fd01::2", 1)),
+        ("[fe80::2%eth0]:9", IPV6, ("fe80::2", 9)),
+        ("[fe80::2]:9", IPV6, ("fe80::2", 9)),
+        ("10.0.0.2:65535", IPV4, ("10.0.0.2", 65_535)),
+        ("[::ffff:10.0.0.2]:9", IPV4, ("10.0.0.2", 9)),
+        (":9", IPV6, ("", 9)),
+    ],
+)
+def test_endpoints(text: str, channel: Channel | None, endpoint: tuple[str, int]) -> None:
+    assert parse_endpoint(text, channel) == endpoint
+
+
+@pytest.mark.parametrize("text", ["fd01::2:9", "[fd01::2:9", "fd01::2]:9", "[fd01::2]", "x:9"])
+@pytest.mark.parametrize("channel", [None, IPV6])
+def test_what_is_no_endpoint(text: str, channel: Channel | None) -> None:
+    with pytest.raises(UsageError, match="give an address and a port"):
+        parse_endpoint(text, channel)
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "", "+9", " 9", "2_8", "9x"])
+def test_what_is_no_port(port: str) -> None:
+    with pytest.raises(UsageError, match="give an address and a port"):
+        parse_endpoint(f"[fd01::2]:{port}", IPV6)
+
+
+@pytest.mark.parametrize(
+    ("text", "channel", "reason"),
+    [
+        ("10.0.0.2:9", IPV6, "other kind"),
+        ("[::ffff:10.0.0.2]:9", IPV6, "other kind"),
+        ("[fd01::2]:9", IPV4, "other kind"),
+        ("[fd01::2%eth1]:9", IPV6, "leave %eth1 out"),
+        ("[fd01::2%eth0]:9", None, "leave %eth0 out"),
+        ("[ff15::1]:9", IPV6, "one machine"),
+        ("[::]:9", IPV6, "one machine"),
+        ("0.0.0.0:9", IPV4, "one machine"),
+        ("255.255.255.255:9", IPV4, "one machine"),
+    ],
+)
+def test_endpoints_that_nobody_has(text: str, channel: Channel, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        parse_repairer(text, channel)
+
+
+def test_repairers_that_a_manifest_names() -> None:
+    # spec: MAN-6
+    texts = [f"[fd01::{n:x}]:9" for n in range(1, 17)]
+    assert len(name_repairers([*texts, texts[0]], IPV6)) == 16
+    with pytest.raises(UsageError, match="17 repairers: receivers keep 16"):
+        name_repairers([*texts, "[fd01::99]:9"], IPV6)
+    with pytest.raises(UsageError, match="fe80::1: a link-local address"):
+        name_repairers(["[fe80::1]:9"], IPV6)
 
 
 def test_object_identifiers() -> None:

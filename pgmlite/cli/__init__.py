@@ -1,21 +1,26 @@
-"""The command line: argument parsing and printing; one file a verb, or a pair of them."""
+"""The command line: argument parsing and printing; one file a verb."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 import click
 
 from pgmlite import __version__
-from pgmlite.errors import EXIT_INTERNAL, EXIT_OK, PgmliteError
+from pgmlite.errors import EXIT_INTERNAL, EXIT_OK, DiskError, PgmliteError
 
 EPILOG = (
     "Exit codes: 0 verified and published, 1 internal error, 2 usage, 3 network, "
     "4 verification, 5 timed out (what came is kept), 6 interrupted, 7 disk, 8 hook failed."
 )
+
+OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""Errors of standard output or standard error: all others are named where they happen."""
 
 VERBS = ("send", "recv", "repair", "compare", "replay", "info", "demo")
 """Each is a command in the module of its name."""
@@ -63,16 +68,24 @@ def run(arguments: list[str] | None = None) -> int:
     except PgmliteError as error:
         print(f"pgmlite: {error}", file=sys.stderr)
         return error.exit_code
-    except BrokenPipeError:
-        # Who read our output has gone; Python would complain once more while it exits.
+    except OSError as error:
+        if error.errno not in OUTPUT_LOST:
+            return _internal()
+        # Python would complain once more while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_INTERNAL
+        with suppress(OSError):
+            print(f"pgmlite: output: {error.strerror}", file=sys.stderr)
+        return DiskError.exit_code
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
-        import traceback
+        return _internal()
 
-        traceback.print_exc()
-        print("pgmlite: internal error; please report the lines above", file=sys.stderr)
-        return EXIT_INTERNAL
+
+def _internal() -> int:
+    import traceback
+
+    traceback.print_exc()
+    print("pgmlite: internal error; please report the lines above", file=sys.stderr)
+    return EXIT_INTERNAL
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
 from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
@@ -34,7 +33,7 @@ EXAMPLES = """\b
 Examples:
   pgmlite compare
   pgmlite compare --size 64MiB --rate 50M --receivers 30 --loss 2% --plot 30.png
-  pgmlite compare bursts
+  pgmlite compare kinds
   pgmlite compare plan.toml --csv out.csv
 """
 
@@ -66,7 +65,7 @@ DASK_PATIENCE = 10
 @option("--dask", metavar="tcp://HOST:PORT", help="Have a Dask cluster do the runs.")
 @option("--csv", type=PATH, metavar="FILE", help="Write the table to a file.")
 @option("--plot", type=PATH, metavar="FILE", help="Draw it: FILE.png or FILE.svg.")
-@options.as_json
+@option("--json", "as_json", is_flag=True, help="Print the result as JSON, on stdout.")
 @option("--list", "show_plans", is_flag=True, help="List the plans that come with pgmlite.")
 def compare(
     plan: str | None,

@@ -58,7 +58,8 @@ hops = option(
 listen = option(
     "--listen",
     metavar="[ADDR]:PORT",
-    help="Where NAKs are taken; default: the interface, at the port after --port.",
+    help="Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at "
+    "the port after --port.",
 )
 output_path = option(
     "-o",

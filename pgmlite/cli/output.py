@@ -150,6 +150,11 @@ class SendReport:
             "refused": dict(sorted(repairs.refused.items())),
         }
 
+    def _repairs(self) -> str:
+        """Return what was asked for and repeated, for people."""
+        counters = self._repair_counters()
+        return f"{counters['naks_received']} NAKs, {counters['rdata']} packets repeated"
+
     def adopted(self, action: Adopted) -> None:
         """Never called for a sender."""
 
@@ -163,7 +168,10 @@ class SendReport:
         """Show how far the cycle is."""
         cycles = self._machine.cycles
         self._output.event("progress", "", **self.counters())
-        self._output.bar(f"cycle {int(cycles) + 1}", cycles % 1, 1)
+        if self._machine.has_carousel:
+            self._output.bar(f"cycle {int(cycles) + 1}", cycles % 1, 1)
+        else:
+            self._output.bar(f"repairing, {self._repairs()}", 0, None)
 
     def warn(self, text: str) -> None:
         """Pass a warning on."""
@@ -176,6 +184,8 @@ class SendReport:
             f"{reason}: {counters['cycles']:.2f} cycles, {counters['packets']} packets, "
             f"{human_bytes(counters['bytes'])} in {human_time(counters['seconds'])}"
         )
+        if self._machine.repairs:
+            text += f"; {self._repairs()}"
         self._output.event("stopped", text, reason=reason, **counters)
 
 
@@ -225,7 +235,8 @@ class ReceiveReport:
             blocks=manifest.blocks,
             index_digest=manifest.index_digest.hex(),
             rate=rate,
-            symbols=action.symbols,
+            stored=action.symbols,
+            symbols=manifest.symbols,
             seconds=round(self._output.seconds, 3),
         )
         if self._socket is None:

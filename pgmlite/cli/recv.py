@@ -87,14 +87,14 @@ def recv(
     stop = Stop()
     stop.install()
     limit = check_seconds("--timeout", timeout)
+    channel = resolve(group, port, interface)
     config = ReceiverConfig(
         oid=None if oid is None else parse_oid(oid),
         naks=not no_nak,
-        repairers=frozenset(parse_repairer(text) for text in repairer),
+        repairers=frozenset(parse_repairer(text, channel) for text in repairer),
     )
     share = parse_share(drop)
     command = _command(on_complete)
-    channel = resolve(group, port, interface)
     machine = Receiver(config, rng=SystemRandom())
     part = PartFile(output_path)
     try:

@@ -20,8 +20,11 @@ from pgmlite.net.driver import EXPECTED_SYMBOL_SIZE, SendLoop, Stop
 from pgmlite.net.storage import SourceFile
 from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket, SenderSocket, resolve
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_PACKET, PacketType
+
+MOST_STRANGERS = 1_000
+"""Objects that are not ours and are remembered, and told of."""
 
 EXAMPLES = """\b
 Examples:
@@ -63,10 +66,14 @@ def repair(
     channel = resolve(group, port, interface)
     ear = open_ear(channel, listen)
     ear_of_group = ReceiverSocket(channel)
-    socket = SenderSocket(channel, hops=hops)
+    socket = SenderSocket(channel, hops=hops, source=ear.address)
     with Output(as_json=as_json) as output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        manifest, index = _recognise(source, ear_of_group, output, stop)
+        try:
+            manifest, index = _recognise(source, ear_of_group, output, stop)
+        except PgmliteError as error:
+            output.event("stopped", f"{error}", reason=str(error))
+            raise
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(
             rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
@@ -102,6 +109,12 @@ def _recognise(
     source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
 ) -> tuple[Manifest, bytes]:
     """Wait for a manifest that describes `source`; return it and the index."""
+
+    def hashed(done: int, total: int) -> None:
+        stop.check()
+        output.hashing(done, total)
+
+    indexes: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     while True:
@@ -117,13 +130,18 @@ def _recognise(
                 manifest = parse_manifest(parse_spm(batch.payload[0].tobytes()).manifest)
             except (RefusedPacket, ObjectError):
                 continue
-            if manifest.oid in strangers or manifest.size != source.size:
+            if manifest.oid in strangers:
                 continue
-            ours, index = source.describe(
-                manifest.symbol_size, manifest.block_symbols, output.hashing
-            )
-            if ours.index_digest == manifest.index_digest:
-                return manifest, index
-            if len(strangers) < 1_000:
+            reason = f"it has {manifest.size} bytes, not {source.size}"
+            if manifest.size == source.size:
+                shape = (manifest.symbol_size, manifest.block_symbols)
+                if shape not in indexes:
+                    indexes[shape] = source.describe(*shape, hashed)[1]
+                if digest(indexes[shape]) == manifest.index_digest:
+                    return manifest, indexes[shape]
+                reason = "it has another content"
+            if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)
-            output.warn(f"object {oid_text(manifest.oid)} is not {source.path}: waiting on")
+                output.warn(
+                    f"object {oid_text(manifest.oid)} is not {source.path}, {reason}: waiting on"
+                )

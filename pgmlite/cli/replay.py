@@ -12,7 +12,7 @@ import click
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_share
+from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import SendNak
@@ -133,6 +133,12 @@ def _address(text: str) -> str:
 @option("--seed", type=int, default=0, help="Seed of --drop, --reorder and the waits before NAKs.")
 @option("--realtime", is_flag=True, help="Take the time that the capture took.")
 @option("--no-nak", is_flag=True, help="Never ask for repairs.")
+@option(
+    "--repairer",
+    multiple=True,
+    metavar="ADDR:PORT",
+    help="A stand-alone repairer that the receiver may ask; repeatable.",
+)
 @options.as_json
 def replay(
     file: Path,
@@ -147,6 +153,7 @@ def replay(
     seed: int,
     realtime: bool,
     no_nak: bool,
+    repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` does from a network.
@@ -164,7 +171,11 @@ def replay(
         check_moment("--from", start),
         None if stop_at is None else check_moment("--until", stop_at),
     )
-    config = ReceiverConfig(oid=wanted, naks=not no_nak)
+    config = ReceiverConfig(
+        oid=wanted,
+        naks=not no_nak,
+        repairers=frozenset(parse_repairer(text, None) for text in repairer),
+    )
     dropped, late = parse_share(drop), parse_share(reorder)
     capture = Capture(file)
     destination = find_group(capture, choice)

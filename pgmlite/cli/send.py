@@ -16,9 +16,9 @@ from pgmlite.cli.values import (
     human_bytes,
     human_rate,
     human_time,
+    name_repairers,
     parse_endpoint,
     parse_rate,
-    parse_repairer,
     parse_share,
     parse_start,
 )
@@ -32,12 +32,15 @@ from pgmlite.net.udp import (
     Channel,
     NakSocket,
     SenderSocket,
+    check_own,
     interface_mtu,
     resolve,
 )
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import MAX_PACKET
+
+MAX_PORT = 65_535
 
 EXAMPLES = """\b
 Examples:
@@ -51,10 +54,16 @@ def open_ear(channel: Channel, listen: str | None) -> NakSocket:
     """Open the socket that takes NAKs.
 
     Raises:
-        UsageError: `listen` is no address and port.
-        NetworkError: The port is taken, or the address is not this machine's.
+        UsageError: `listen` is no address and port, or the group's port.
+        NetworkError: The port is taken, or the address is not the interface's.
     """
-    address, port = parse_endpoint(listen) if listen else ("", channel.port + 1)
+    if listen is None and channel.port == MAX_PORT:
+        raise UsageError(f"port {MAX_PORT}: none comes after it for NAKs; name one with --listen")
+    address, port = parse_endpoint(listen, channel) if listen else ("", channel.port + 1)
+    if port == channel.port:
+        raise UsageError(f"--listen {listen}: that port is the group's; NAKs need one of their own")
+    if address:
+        check_own(address, channel)
     return NakSocket(channel, port, address)
 
 
@@ -91,9 +100,8 @@ def open_ear(channel: Channel, listen: str | None) -> NakSocket:
 @options.listen
 @option(
     "--repair-share",
-    default="50%",
     metavar="SHARE",
-    help="Share of the rate that repairs may take, 5% to 90%.",
+    help="Share of the rate that repairs may take, 5% to 90%; default: 50%.",
 )
 @option(
     "--repairer",
@@ -116,7 +124,7 @@ def send(
     symbol_size: int | None,
     repair: bool,
     listen: str | None,
-    repair_share: str,
+    repair_share: str | None,
     repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -132,10 +140,11 @@ def send(
     channel = resolve(group, port, interface)
     size = choose_symbol_size(symbol_size, mtu, hops=hops, interface_mtu=interface_mtu(channel))
     burst = min(MAX_SEGMENTS, MAX_PACKET // (HEADER_SIZE + size))
-    repairers = tuple(parse_repairer(text) for text in repairer)
-    if not repair and listen:
-        raise UsageError("--listen: goes with --repair")
-    share = parse_share(repair_share)
+    repairers = name_repairers(repairer, channel)
+    for name, value in (("--listen", listen), ("--repair-share", repair_share)):
+        if value is not None and not repair:
+            raise UsageError(f"{name}: goes with --repair")
+    share = RepairConfig().share if repair_share is None else parse_share(repair_share)
     ear = open_ear(channel, listen) if repair else None
     repairs = RepairConfig(port=ear.port, share=share) if ear else None
     config = SenderConfig(
@@ -146,7 +155,7 @@ def send(
         cycles=cycles,
         duration=check_seconds("--duration", duration),
     )
-    socket = SenderSocket(channel, hops=hops)
+    socket = SenderSocket(channel, hops=hops, source=ear.address if ear else "")
     with Output(as_json=as_json) as output:
 
         def hashed(done: int, total: int) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
-from pgmlite.core.config import MAX_RATE, MIN_RATE
+from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
+from pgmlite.net.udp import Channel
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import is_link_local
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_PACKET,
@@ -64,34 +67,66 @@ def parse_share(text: str) -> float:
     return share
 
 
-def parse_endpoint(text: str) -> tuple[str, int]:
-    """Return ``ADDR:PORT`` or ``[ADDR]:PORT``; the address may be empty.
+def parse_endpoint(text: str, channel: Channel | None) -> tuple[str, int]:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT``, the address as packets show it; it may be empty.
+
+    Args:
+        channel: Whose address family it has to be of; None: either.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is neither, or no machine can have that address there.
     """
-    address, colon, port = text.rpartition(":")
-    address = address.removeprefix("[").removesuffix("]")
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*)):([0-9]{1,5})", text)
+    six, four, port = found.groups() if found else (None, None, "0")
+    plain, _, zone = (six or four or "").partition("%")
     try:
-        if address:
-            address = str(ipaddress.ip_address(address))
-        if not colon or not port.isascii() or not 1 <= int(port) <= 65_535:
+        if not 1 <= int(port) <= 65_535:
             raise ValueError
+        if not plain:
+            return "", int(port)
+        address = ipaddress.ip_address(plain)
     except ValueError:
         raise UsageError(f"{text}: give an address and a port, such as [fd01::2]:28776") from None
-    return address, int(port)
+    if address.version == 6 and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        raise UsageError(f"{text}: not the address of one machine")
+    if channel and (address.version == 6) != (":" in channel.group):
+        raise UsageError(f"{text}: the group is of the other kind of IP addresses")
+    if zone and (channel is None or zone != channel.interface):
+        raise UsageError(f"{text}: the interface is that of the group; leave %{zone} out")
+    return str(address), int(port)
 
 
-def parse_repairer(text: str) -> tuple[str, int]:
-    """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer.
+def parse_repairer(text: str, channel: Channel | None) -> tuple[str, int]:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer; `channel` as of `parse_endpoint`.
 
     Raises:
-        UsageError: It is neither.
+        UsageError: It is neither, or no machine can have that address there.
     """
-    endpoint = parse_endpoint(text)
+    endpoint = parse_endpoint(text, channel)
     if not endpoint[0]:
         raise UsageError(f"{text}: the address of the repairer is missing")
     return endpoint
+
+
+def name_repairers(texts: Sequence[str], channel: Channel) -> tuple[tuple[str, int], ...]:
+    """Return the endpoints that a manifest names (spec: MAN-6).
+
+    Raises:
+        UsageError: One of them can't be named, or they are more than receivers keep.
+    """
+    endpoints = tuple(dict.fromkeys(parse_repairer(text, channel) for text in texts))
+    for address, _ in endpoints:
+        if is_link_local(address):
+            raise UsageError(
+                f"repairer {address}: a link-local address can't be named for others; "
+                "tell the receivers, with their --repairer"
+            )
+    most = NakConfig().max_repairers
+    if len(endpoints) > most:
+        raise UsageError(f"{len(endpoints)} repairers: receivers keep {most}; name no more")
+    return endpoints
 
 
 def parse_start(text: str, size: int) -> int:

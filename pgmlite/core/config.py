@@ -37,7 +37,7 @@ class SenderConfig:
     """Bursts in one Transmit where the rate is not limited: large batches cost less."""
 
     carousel: bool = True
-    """Send the object; False: only answer NAKs, as a repairer on its own."""
+    """Send the object; False: only answer NAKs, as a stand-alone repairer."""
 
     start: int = 0
     """Byte offset at which the first cycle starts; rounded down to a symbol."""
@@ -198,8 +198,8 @@ class NakConfig:
     silence: int = 500 * MS
     """No NAK if nothing was heard for as long."""
 
-    spm_patience: int = 10 * SECOND
-    """A repairer without an SPM for as long is not asked."""
+    spm_patience: int = 4 * SECOND
+    """A repairer without an SPM for as long is not asked: the nonce may be stale."""
 
     shortest_death: int = 2 * SECOND
     """A repairer that did not answer is left alone for a cycle, and at least as long."""
@@ -231,7 +231,7 @@ class ReceiverConfig:
     """Receive this object and no other; None: the first that is announced."""
 
     max_object_size: int = 1 << 40
-    """Bytes; larger objects are refused. State is one byte a symbol: 0.07% of the object."""
+    """Bytes; larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
 
     max_symbols: int = 1 << 30
     """Symbols; stops a forged symbol size of 64 from growing the state of a large object."""
@@ -254,7 +254,7 @@ class ReceiverConfig:
     nak: NakConfig = NakConfig()
 
     resume_blocks: int = 4
-    """Blocks of an earlier run verified a tick, so that packets are read in between."""
+    """Blocks verified at a time, so that packets are read in between."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -196,6 +196,7 @@ class NakMachine:
         self._promised: dict[int, _Promise] = {}
         """Of the blocks in WAIT_DATA whose NCFs said so."""
 
+        self._heard_at = 0
         self._deadline: int | None = None
         self._is_stale = False
         self.counters = Counters()
@@ -229,6 +230,7 @@ class NakMachine:
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
         self._is_stale = True
+        self._heard_at = now
         self._repairers.take(now, endpoint, key, spm, preferred=preferred)
 
     def trust(self, key: SessionKey) -> None:
@@ -242,6 +244,7 @@ class NakMachine:
         Args:
             is_head: `symbol` comes next, as an SPM says; else it just came.
         """
+        self._heard_at = now
         for start, stop in self._carousels.follow(now, key, symbol, is_head=is_head):
             self._pass(start, stop)
 
@@ -445,7 +448,8 @@ class NakMachine:
         else:
             cycle.ncf_retries += 1
             exhausted = cycle.ncf_retries > self._config.ncf_retries
-            if exhausted:
+            # spec: NAK-10: when nothing comes at all, it is not the repairer that is dead.
+            if exhausted and self._heard_at > cycle.asked_at:
                 self._bury(now, cycle.asked or repairer)
         if exhausted:
             self._move(cycle, Event.EXHAUSTED)

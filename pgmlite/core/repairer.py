@@ -1,7 +1,7 @@
 """The repairer's side of NAK repair: what is asked for, confirmed, and sent next.
 
 spec/protocol.md section 8 (REP). `RepairQueue` is the part that a sender with repairs and a
-repairer on its own share: NAKs in, NCFs and the symbols to repeat out.
+stand-alone repairer share: NAKs in, NCFs and the symbols to repeat out.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class RepairQueue:
     def _admitted(self, now: int, batch: PacketBatch, tsi: int) -> npt.NDArray[np.intp]:
         """Return the places of the NAKs to look at; all of a batch have one source."""
         # spec: REP-2: cheap checks first, and for all at once: a flood must not cost the carousel
-        # its time. Who does not hear the stream does not know the nonce.
+        # its time. Who does not hear the session does not know the nonce.
         rows, manifest = batch.rows, self._manifest
         wrong_session = rows["tsi"] != np.uint64(tsi)
         wrong_object = (rows["oid"] != np.uint64(manifest.oid)) | (

@@ -1,6 +1,6 @@
 """The sender: loops the object for ever, paced; with a repair queue it answers NAKs as well.
 
-Without one it never reads a packet. Without a carousel it is a repairer on its own: it hears the
+Without one it never reads a packet. Without a carousel it is a stand-alone repairer: it hears the
 group, answers NAKs, and sends nothing else but SPMs. spec/protocol.md sections 5 (SND) and 8 (REP).
 """
 
@@ -35,7 +35,7 @@ SPM_SHARE = 100
 """SPMs take at most one part in this many of the rate, as far as their longest interval allows."""
 
 HEAD_LIFE = 1 * SECOND
-"""A repairer on its own takes the carousel for stopped when it heard no ODATA for as long."""
+"""A stand-alone repairer takes the carousel for stopped when it heard no ODATA for as long."""
 
 LINGER_SPMS = 3
 """SPMs after the last cycle, at least: the second that names the same head says that it is over."""
@@ -121,6 +121,11 @@ class Sender:
         return self.counters.odata / self._manifest.symbols if self._manifest.symbols else 0.0
 
     @property
+    def has_carousel(self) -> bool:
+        """Whether it sends the object, and does not only answer NAKs."""
+        return self._config.carousel
+
+    @property
     def is_paced(self) -> bool:
         """Whether it has a rate to keep."""
         return self._config.rate is not None
@@ -153,7 +158,7 @@ class Sender:
         return []
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
-        """Take NAKs, and of a repairer on its own what the group hears (spec: SND-2, REP-1)."""
+        """Take NAKs, and of a stand-alone repairer what the group hears (spec: SND-2, REP-1)."""
         if self.repairs is None or not len(batch):
             return []
         if batch.kind is PacketType.NAK:

@@ -33,7 +33,7 @@ from pgmlite.core.machine import (
 from pgmlite.core.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net.storage import PartFile, SourceFile
-from pgmlite.net.udp import PASSING, NakSocket, ReceiverSocket, SenderSocket
+from pgmlite.net.udp import PASSING, STRANGERS, NakSocket, ReceiverSocket, SenderSocket
 from pgmlite.wire import batch as wire
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class SendLoop:
     listener: Listener
     stop: Stop
     ears: Sequence[NakSocket | ReceiverSocket] = ()
-    """Where NAKs arrive, and for a repairer on its own the group; none for a pure carousel."""
+    """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
     _down_since: int | None = None
     _heard: wire.ReceiveBuffer = field(
@@ -213,7 +213,11 @@ class SendLoop:
         refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
         for _ in range(ear.READS_AT_ONCE):
             room = self._heard.room()
-            arrival = ear.read_into(room) if room else None
+            try:
+                arrival = ear.read_into(room) if room else None
+            except OSError as error:
+                self.listener.warn(f"{self.socket.channel}: {error.strerror}")
+                arrival = None
             if arrival is None:
                 break
             if arrival.length:
@@ -242,8 +246,15 @@ class SendLoop:
 
     def _send(self, pieces: Sequence[bytes | memoryview], now: int) -> None:
         try:
-            self.socket.send(pieces, self.buffer.stride)
+            try:
+                self.socket.send(pieces, self.buffer.stride)
+            except OSError:
+                # spec: SND-10: it may be an ICMP message, true or forged, that waited for a call:
+                # this call took it away, and sent nothing.
+                self.socket.send(pieces, self.buffer.stride)
         except OSError as error:
+            if error.errno in STRANGERS:
+                return
             if error.errno == errno.EMSGSIZE:
                 raise NetworkError(
                     f"{self.socket.channel}: packets do not fit the interface's MTU; lower --mtu"
@@ -267,6 +278,8 @@ class SendLoop:
             # The socket may be tied to an index or an address that is no more.
             with contextlib.suppress(NetworkError):  # still gone: the next burst tries again
                 self.socket.reopen()
+                for ear in self.ears:
+                    ear.rejoin()
 
 
 class ReceiveLoop:
@@ -436,6 +449,8 @@ class ReceiveLoop:
         self._heard = now
         try:
             self._socket.rejoin()
+            if self._nak_socket:
+                self._nak_socket.rejoin()
             self._is_down = False
         except NetworkError as error:
             if not self._is_down:

@@ -22,8 +22,7 @@ from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 
 GATHER = 5 * MS
-"""Packets this close together are given to the machine at once: the longest pause in which `recv`
-lets packets gather."""
+"""Packets this close together are given to the machine at once, as a busy `recv` finds them."""
 
 GATHER_LOSSLESS = 50 * MS
 """The same where no timer depends on when exactly a packet came: nobody takes NAKs, or nothing was

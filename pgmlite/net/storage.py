@@ -76,7 +76,7 @@ class SourceFile:
             DiskError: It changed.
         """
         if self._identify(os.fstat(self._fd)) != self._identity:
-            raise DiskError(f"source {self.path}: changed while it was sent; start the sender anew")
+            raise DiskError(f"source {self.path}: changed while it was in use; start again")
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` from byte `offset` of the file.

@@ -22,7 +22,7 @@ from pgmlite.errors import NetworkError, UsageError
 
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
-IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_DO = 10, 23, 2
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_RXQ_OVFL = 32, 33, 40
 
@@ -57,6 +57,9 @@ PASSING = frozenset(
 """Errors of a send that may pass: a link that is down, an address that is not there yet or any
 more, a full queue."""
 
+STRANGERS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO, errno.EOPNOTSUPP})
+"""Errors of a send that only an ICMP message brings: nobody answers for a group."""
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -75,9 +78,13 @@ class Channel:
     @property
     def address(self) -> tuple[str, int] | tuple[str, int, int, int]:
         """The group as sockets take it."""
+        return self.at(self.group, self.port)
+
+    def at(self, address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Return an address on the channel's interface as sockets take it."""
         if self.family == socket.AF_INET6:
-            return (self.group, self.port, 0, self.index)
-        return (self.group, self.port)
+            return (address, port, 0, self.index)
+        return (address, port)
 
     @property
     def overhead(self) -> int:
@@ -156,6 +163,23 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
     )
 
 
+def check_own(address: str, channel: Channel) -> None:
+    """Make sure that the channel's interface has `address`.
+
+    Raises:
+        NetworkError: It has not: what comes from there would not come from this machine.
+    """
+    known = [
+        one.address.partition("%")[0]
+        for one in psutil.net_if_addrs().get(channel.interface, [])
+        if one.family == channel.family
+    ]
+    if address not in {str(ipaddress.ip_address(one)) for one in known}:
+        raise NetworkError(
+            f"{address}: not an address of {channel.interface}, which has {', '.join(known)}"
+        )
+
+
 def interface_mtu(channel: Channel) -> int:
     """Return the MTU of the channel's interface in bytes."""
     stats = psutil.net_if_stats().get(channel.interface)
@@ -190,16 +214,18 @@ class SenderSocket:
     It is connected to the group, so that no packet can ever match it, and is never read.
     """
 
-    def __init__(self, channel: Channel, *, hops: int) -> None:
+    def __init__(self, channel: Channel, *, hops: int, source: str = "") -> None:
         """
         Args:
             hops: Hop limit (IPv6) or TTL (IPv4), 1 to 255.
+            source: The address to send from, one of the interface's; empty: the system chooses.
 
         Raises:
             NetworkError: The system refuses the socket.
         """
         self.channel = channel
         self._hops = hops
+        self._source = source
         self._segment = 0
         self._sock = self._open(channel)
         self.has_segmentation = self._probe()
@@ -211,18 +237,21 @@ class SenderSocket:
             raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
         try:
             _pin(sock, channel)
+            # spec: NET-3: never fragments, and no ICMP message lowers the MTU: it may be forged.
             if channel.family == socket.AF_INET6:
                 level = socket.IPPROTO_IPV6
                 sock.setsockopt(level, socket.IPV6_MULTICAST_IF, channel.index)
                 sock.setsockopt(level, socket.IPV6_MULTICAST_HOPS, self._hops)
-                sock.setsockopt(level, IPV6_MTU_DISCOVER, PMTUDISC_DO)
+                sock.setsockopt(level, IPV6_MTU_DISCOVER, PMTUDISC_PROBE)
             else:
                 level = socket.IPPROTO_IP
                 request = struct.pack("@4s4si", bytes(4), bytes(4), channel.index)
                 sock.setsockopt(level, socket.IP_MULTICAST_IF, request)
                 sock.setsockopt(level, socket.IP_MULTICAST_TTL, self._hops)
-                sock.setsockopt(level, IP_MTU_DISCOVER, PMTUDISC_DO)
+                sock.setsockopt(level, IP_MTU_DISCOVER, PMTUDISC_PROBE)
             _raise_buffer(sock, socket.SO_SNDBUF, SO_SNDBUFFORCE, SEND_BUFFER)
+            if self._source:
+                sock.bind(channel.at(self._source, 0))
             sock.connect(channel.address)
         except OSError as error:
             sock.close()
@@ -321,6 +350,8 @@ class NakSocket:
     """Unicast beside a group: where a repairer listens, or a receiver sends its NAKs from.
 
     Attributes:
+        channel: The group it stands beside.
+        address: The address it is bound to; empty: any of the interface.
         port: The UDP port it is bound to.
     """
 
@@ -339,24 +370,42 @@ class NakSocket:
         Raises:
             NetworkError: The port is taken, or the address is not ours.
         """
+        self.channel = channel
+        self.address = address
+        self._sock = self._open(channel, port)
+        self.port: int = self._sock.getsockname()[1]
+
+    def _open(self, channel: Channel, port: int) -> socket.socket:
         try:
-            self._sock = socket.socket(channel.family, socket.SOCK_DGRAM)
+            sock = socket.socket(channel.family, socket.SOCK_DGRAM)
         except OSError as error:
             raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
         try:
-            _pin(self._sock, channel)
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
+            _pin(sock, channel)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
             with contextlib.suppress(OSError):
-                self._sock.setsockopt(SOL_UDP, UDP_GRO, 1)
-            self._sock.bind((address, port))
-            self._sock.setblocking(False)
+                sock.setsockopt(SOL_UDP, UDP_GRO, 1)
+            sock.bind(channel.at(self.address, port) if self.address else ("", port))
+            sock.setblocking(False)
         except OSError as error:
-            self._sock.close()
-            where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            sock.close()
+            where = f"[{self.address}]:{port}" if ":" in self.address else f"{self.address}:{port}"
             raise NetworkError(
                 f"can't listen for NAKs at {where} on {channel.interface}: {error.strerror}"
             ) from error
-        self.port: int = self._sock.getsockname()[1]
+        return sock
+
+    def rejoin(self) -> None:
+        """Start over if the interface came back as another one.
+
+        Raises:
+            NetworkError: It has not come back.
+        """
+        channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
+        if channel.index != self.channel.index:
+            sock = self._open(channel, self.port)
+            self._sock.close()
+            self._sock, self.channel = sock, channel
 
     def fileno(self) -> int:
         """File descriptor, for selectors."""
@@ -369,7 +418,7 @@ class NakSocket:
     def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
         """Send one packet; what can't be sent is lost, as it may be anywhere on the way."""
         with contextlib.suppress(OSError):
-            self._sock.sendto(packet, endpoint)
+            self._sock.sendto(packet, self.channel.at(*endpoint))
 
     def close(self) -> None:
         """Close the socket."""
@@ -385,7 +434,7 @@ class ReceiverSocket:
     """
 
     READS_AT_ONCE = 8
-    """Of a repairer on its own, before a look at the time: fewer would be small batches."""
+    """Of a stand-alone repairer, before a look at the time: fewer would be small batches."""
 
     def __init__(self, channel: Channel) -> None:
         """
