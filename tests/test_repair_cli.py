@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import select
+import subprocess
 from pathlib import Path
 
-from loopback import Running, endpoint, make_file, receiving, sending
+import pytest
+from loopback import COMMAND, Running, endpoint, environment, make_file, receiving, sending
 
 from pgmlite.net.udp import NakSocket
 from pgmlite.wire.batch import ReceiveBuffer
@@ -48,3 +51,69 @@ def test_a_repairer_starts_only_with_a_copy_of_what_is_announced(tmp_path: Path)
             ) as receiver:
                 assert receiver.end().code == 0
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
+
+
+def fails(*arguments: object) -> tuple[int, str]:
+    """Return the exit code and what it says of a command that must end at once."""
+    with Running(*arguments) as command:
+        result = command.end()
+    return result.code, "\n".join(result.stderr)
+
+
+def test_options_that_can_not_work_are_refused(tmp_path: Path) -> None:
+    place = endpoint()
+    source = make_file(tmp_path / "source", 3_000)
+    flags = ("-g", place.group, "-i", "lo")
+    send = ("send", source, *flags)
+    for verb in (("send", source, "--repair"), ("repair", source)):
+        code, text = fails(*verb, *flags, "-p", "65535")
+        assert (code, "--listen" in text) == (2, True), text
+        code, text = fails(*verb, *flags, "-p", "2000", "--listen", ":2000")
+        assert (code, "that port is the group's" in text) == (2, True), text
+        code, text = fails(*verb, *flags, "-p", "2000", "--listen", "127.9.9.9:2001")
+        assert (code, "not an address of lo" in text) == (3, True), text
+        code, text = fails(*verb, *flags, "-p", "2000", "--listen", "[::1]:2001")
+        assert (code, "other kind" in text) == (2, True), text
+    code, text = fails(*send, "--repair-share", "20%")
+    assert (code, "--repair-share: goes with --repair" in text) == (2, True), text
+    named = [word for n in range(17) for word in ("--repairer", f"10.0.0.{n}:9")]
+    code, text = fails(*send, *named)
+    assert (code, "receivers keep 16" in text) == (2, True), text
+
+
+def test_a_repairer_says_that_its_copy_has_another_size(tmp_path: Path) -> None:
+    place = endpoint()
+    source = make_file(tmp_path / "source", 30_000)
+    short = make_file(tmp_path / "short", 29_992)
+    listen = f"127.0.0.1:{place.port + 1}"
+    with (
+        Running("repair", short, *place.flags, "--listen", listen, "--json") as wrong,
+        sending(source, place, rate="4M"),
+    ):
+        warning = wrong.event("warning")["warning"]
+    assert f"is not {short}, it has 30000 bytes, not 29992" in warning
+
+
+@pytest.mark.parametrize("sink", ["/dev/full", "closed pipe"])
+def test_output_that_can_not_be_written_is_no_internal_error(tmp_path: Path, sink: str) -> None:
+    place = endpoint()
+    source = make_file(tmp_path / "source", 3_000)
+    env = environment(None)
+    command = [*COMMAND, "send", str(source), *map(str, place.flags), "--json"]
+    if sink == "/dev/full":
+        with Path(sink).open("w") as full:
+            process = subprocess.Popen(
+                command, stdout=full, stderr=subprocess.PIPE, text=True, env=env
+            )
+    else:
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = subprocess.Popen(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, env=env
+        )
+        os.close(writing)
+    _, text = process.communicate(timeout=30)
+    assert process.returncode == 7
+    said = {"/dev/full": "pgmlite: output: No space left on device\n", "closed pipe": ""}
+    assert text.endswith(said[sink])
+    assert "Traceback" not in text

@@ -8,6 +8,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,6 +41,23 @@ class Verbs(click.Group):
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb.
+
+        Raises:
+            DiskError: Standard output or standard error can't be written.
+        """
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno not in OUTPUT_LOST:
+                raise
+            # Python would complain once more while it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise DiskError(f"output: {error.strerror}") from error
+        return result
+
 
 @click.group(
     cls=Verbs,
@@ -66,26 +84,16 @@ def run(arguments: list[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else EXIT_OK
     except PgmliteError as error:
-        print(f"pgmlite: {error}", file=sys.stderr)
+        if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
+            with suppress(OSError):  # that may be what is lost
+                print(f"pgmlite: {error}", file=sys.stderr)
         return error.exit_code
-    except OSError as error:
-        if error.errno not in OUTPUT_LOST:
-            return _internal()
-        # Python would complain once more while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        with suppress(OSError):
-            print(f"pgmlite: output: {error.strerror}", file=sys.stderr)
-        return DiskError.exit_code
     except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
-        return _internal()
+        import traceback
 
-
-def _internal() -> int:
-    import traceback
-
-    traceback.print_exc()
-    print("pgmlite: internal error; please report the lines above", file=sys.stderr)
-    return EXIT_INTERNAL
+        traceback.print_exc()
+        print("pgmlite: internal error; please report the lines above", file=sys.stderr)
+        return EXIT_INTERNAL
 
 
 def main() -> None:
