@@ -97,7 +97,8 @@ def hostile_packets(sample: Sample) -> dict[str, tuple[bytes, str]]:
         "large manifest": (packet(SPM, spm_body(bytes(60_000)), **fields), "manifest"),
         "no body": (packet(SPM, b"", **fields), "spm"),
         "reserved": (packet(ODATA, payload, **fields, offset=0, reserved=1), "reserved"),
-        "millions of blocks": (packet(SPM, spm_body(tiny_blocks.raw), **tiny), "too_large"),
+        # Too many for any receiver, but who has an object does not look so far.
+        "millions of blocks": (packet(SPM, spm_body(tiny_blocks.raw), **tiny), "object"),
         "empty": (b"", "short"),
     }
 
@@ -123,6 +124,14 @@ def test_no_single_packet_does_harm(tmp_path, sample, place, stranger, when):
     assert ended.stderr == []
     assert (tmp_path / "copy").read_bytes() == sample.data
     assert ended.last["refused"].keys() <= {reason for _, reason in hostile.values()}
+
+
+def test_too_many_blocks_are_refused_by_who_has_no_object(sample):
+    # spec: RCV-2
+    drive = Drive()
+    drive.give([hostile_packets(sample)["millions of blocks"][0]])
+    assert drive.refused == {"too_large": 1}
+    assert drive.machine.manifest is None
 
 
 def test_what_every_packet_is_refused_for(sample):

@@ -188,12 +188,12 @@ class Receiver:
             self.heard = now if share < 100 else self.heard
             return
         check(int.from_bytes(digest(raw)[:8]) == header.oid, "manifest")  # MAN-2
-        manifest = Manifest(raw)
-        check((manifest.size, manifest.symbol_size) == same[1:], "manifest")
-        check(manifest.blocks <= MAX_BLOCKS, "too_large")
         check(share < 100 or header.oid == self.oid, "object")
         if self.manifest:
             check(now - self.heard >= SWITCH_AFTER, "object")  # RCV-4
+        manifest = Manifest(raw)
+        check((manifest.size, manifest.symbol_size) == same[1:], "manifest")
+        check(manifest.blocks <= MAX_BLOCKS, "too_large")
         if self.manifest or same != (self.oid, self.size, self.symbol_size):
             self._adopt(header)
         self.manifest, self.heard = manifest, now

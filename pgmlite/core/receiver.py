@@ -340,25 +340,22 @@ class Receiver:
         # spec: RCV-3
         if manifest_oid(spm.manifest) != oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
+        # Before the manifest is parsed: that costs more than all the rest.
+        if reason := self._admissible(oid, size, symbol_size):
+            raise RefusedPacket(reason)
+        if (transfer is None or transfer.oid != oid) and self._holds(now, spm):
+            raise RefusedPacket("object")
         try:
             manifest = parse_manifest(spm.manifest)
         except ObjectError as error:
             raise RefusedPacket("manifest", str(error)) from error
         if (manifest.size, manifest.symbol_size) != (size, symbol_size):
             raise RefusedPacket("manifest", "it contradicts the header")
-        if reason := self._admissible(oid, size, symbol_size):
-            raise RefusedPacket(reason)
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
         actions: list[Action] = []
         if transfer is None or transfer.oid != oid:
-            # spec: RCV-3: nor does it announce one.
-            if not spm.has_carousel:
-                raise RefusedPacket("object")
             if transfer and transfer.manifest:
-                # spec: RCV-4
-                if now - transfer.heard < self._config.switch_after:
-                    raise RefusedPacket("object")
                 actions.append(Superseded(transfer.oid, oid))
             self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
@@ -375,6 +372,13 @@ class Receiver:
         self._senders.count(batch)
         self._take_spm(now, transfer, batch, spm)
         return actions + self._complete_if_whole(transfer)
+
+    def _holds(self, now: int, spm: Spm) -> bool:
+        """Whether the SPM of another object changes nothing."""
+        # spec: RCV-4: a carousel keeps its object, and nothing else announces one.
+        transfer = self._transfer
+        is_alive = transfer is not None and now - transfer.heard < self._config.switch_after
+        return not spm.has_carousel or (is_alive and self.manifest is not None)
 
     # Taking packets of the object.
 
