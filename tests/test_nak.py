@@ -185,25 +185,6 @@ class TestCycle:
         counters = machine.machine.counters
         assert (counters.naks_sent, counters.naks_suppressed, counters.ncfs_received) == (1, 0, 1)
 
-    def test_what_others_lost_of_the_block_changes_nothing(self) -> None:
-        # spec: NAK-5
-        machine = Asking()
-        machine.hear(range(64), lost=[25, 30])
-        machine.next_ask(LONGEST)
-        deadline = machine.machine.deadline
-        machine.now += GRTT
-        machine.confirm(26, 27)
-        assert self.state(machine) is State.WAIT_NCF
-        assert machine.machine.deadline == deadline
-        machine.confirm(25, 30, ahead=1_000)
-        assert self.state(machine) is State.WAIT_DATA
-        deadline = machine.machine.deadline
-        machine.now += GRTT
-        machine.confirm(26, 27, ahead=100_000)
-        assert machine.machine.deadline == deadline
-        machine.confirm(25, 26)
-        assert machine.machine.deadline == machine.now + 8 * GRTT
-
     def test_repairs_tell_what_a_lost_ncf_would_have(self) -> None:
         machine = Asking()
         machine.hear(range(64), lost=[25, 30])

@@ -293,12 +293,13 @@ class NakMachine:
         if not self._block_symbols:
             return
         for cycle in self._cycles_of(symbols):
+            if cycle.state is State.WAIT_DATA and cycle.confirmed.all():
+                # The usual case in a large group: it changes nothing but how long to wait.
+                cycle.deadline = max(until, cycle.deadline)
+                continue
             was_waiting = cycle.state is State.WAIT_NCF
+            cycle.confirmed |= _is_in(cycle.needs, symbols)
             open_needs = ~self._have[cycle.needs]
-            named = _is_in(cycle.needs, symbols)
-            if not (open_needs & named).any():
-                continue  # others lost that
-            cycle.confirmed |= named
             if not (open_needs & ~cycle.confirmed).any():
                 if cycle.state is State.BACK_OFF:
                     self.counters.naks_suppressed += 1
