@@ -11,7 +11,7 @@ import click
 
 from pgmlite.cli import options
 from pgmlite.cli.output import Output, SendReport, oid_text
-from pgmlite.cli.send import open_ear
+from pgmlite.cli.send import hashing, open_ear
 from pgmlite.cli.values import human_bytes, human_rate, parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.sender import Sender
@@ -109,11 +109,6 @@ def _recognise(
     source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
 ) -> tuple[Manifest, bytes]:
     """Wait for a manifest that describes `source`; return it and the index."""
-
-    def hashed(done: int, total: int) -> None:
-        stop.check()
-        output.hashing(done, total)
-
     indexes: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
@@ -136,7 +131,7 @@ def _recognise(
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
                 if shape not in indexes:
-                    indexes[shape] = source.describe(*shape, hashed)[1]
+                    indexes[shape] = source.describe(*shape, hashing(output, stop))[1]
                 if digest(indexes[shape]) == manifest.index_digest:
                     return manifest, indexes[shape]
                 reason = "it has another content"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from random import SystemRandom
 
@@ -65,6 +66,16 @@ def open_ear(channel: Channel, listen: str | None) -> NakSocket:
     if address:
         check_own(address, channel)
     return NakSocket(channel, port, address)
+
+
+def hashing(output: Output, stop: Stop) -> Callable[[int, int], None]:
+    """Return what shows how far the hashing of a source is, and lets a signal end it."""
+
+    def hashed(done: int, total: int) -> None:
+        stop.check()
+        output.hashing(done, total)
+
+    return hashed
 
 
 @click.command(epilog=EXAMPLES)
@@ -157,12 +168,9 @@ def send(
     )
     socket = SenderSocket(channel, hops=hops, source=ear.address if ear else "")
     with Output(as_json=as_json) as output:
-
-        def hashed(done: int, total: int) -> None:
-            stop.check()
-            output.hashing(done, total)
-
-        manifest, index = source.describe(size, DEFAULT_BLOCK_SYMBOLS, hashed, repairers=repairers)
+        manifest, index = source.describe(
+            size, DEFAULT_BLOCK_SYMBOLS, hashing(output, stop), repairers=repairers
+        )
         machine = Sender(config, manifest, index, repair=repairs, rng=SystemRandom())
         report = SendReport(output, machine)
         _announce(output, manifest, config, channel)
