@@ -332,8 +332,9 @@ class NakMachine:
                 cycle.deadline = now + self._patience(repairer)
 
     def _patience(self, repairer: Repairer | None) -> int:
-        is_known = repairer is not None and repairer.trusted
-        return repairer.patience if repairer and is_known else self._config.unknown_patience
+        if repairer and repairer.trusted:
+            return repairer.patience
+        return self._config.unknown_patience
 
     def _cycles_of(self, symbols: Symbols) -> list[Cycle]:
         """Return the cycles of the blocks that `symbols` are of, the first block first."""
