@@ -19,13 +19,13 @@ from builders import Disk
 from nak_builders import Answering
 from vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
 
+from pgmlite.capture.pcap import Capture
+from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
-from pgmlite.net.capture import Capture
-from pgmlite.net.driver import Stop
-from pgmlite.net.replay import Choice, ReplayLoop, find_group
+from pgmlite.net.loop import Stop
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import parse_manifest, parse_spm

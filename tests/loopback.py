@@ -29,7 +29,9 @@ from builders import fill
 
 from pgmlite import cli
 from pgmlite.errors import Interrupted, NetworkError
-from pgmlite.net.driver import ReceiveLoop, SendLoop, Stop
+from pgmlite.net.loop import Stop
+from pgmlite.net.receiving import ReceiveLoop
+from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival, Channel, resolve
 
 LO = "lo"

@@ -13,11 +13,11 @@ import pytest
 from builders import make_object
 from pcaps import EPOCH, GROUP, LINKS, SOURCE, block, frame, ip_packet, pcap, pcapng
 
+from pgmlite.capture import pcap as module
+from pgmlite.capture.pcap import Capture, Datagrams
+from pgmlite.capture.replay import split
 from pgmlite.core.machine import MS
 from pgmlite.errors import DiskError, ObjectError
-from pgmlite.net import capture as module
-from pgmlite.net.capture import Capture, Datagrams
-from pgmlite.net.replay import split
 
 V4 = {"source": ("10.9.0.1", 40_000), "group": ("239.70.67.1", 28_775)}
 V6 = {"source": SOURCE, "group": GROUP}

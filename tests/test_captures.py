@@ -17,10 +17,10 @@ from generate import ROOT
 from record_captures import LARGEST, readme
 from vectors import stretches
 
+from pgmlite.capture.pcap import Capture
 from pgmlite.cli import run
 from pgmlite.core.timing import grtt_of
 from pgmlite.errors import RefusedPacket
-from pgmlite.net.capture import Capture
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import parse_spm

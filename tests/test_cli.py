@@ -349,7 +349,7 @@ def test_a_sender_does_not_wait_for_what_others_need():
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     ).stdout.split()
     assert "pgmlite.core.sender" in loaded
-    for module in ("rich", "matplotlib", "dask", "pgmlite.core.receiver", "pgmlite.net.capture"):
+    for module in ("rich", "matplotlib", "dask", "pgmlite.core.receiver", "pgmlite.capture.pcap"):
         assert module not in loaded
     assert not [name for name in loaded if name.startswith("pgmlite.sim")]
 

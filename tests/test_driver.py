@@ -35,10 +35,13 @@ from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import DiskError, Interrupted, NetworkError, TimedOut
-from pgmlite.net import driver
-from pgmlite.net.driver import ReceiveLoop, SendLoop, Stop
-from pgmlite.net.storage import PartFile, SourceFile
+from pgmlite.net import receiving as receive_module
+from pgmlite.net.loop import Stop
+from pgmlite.net.receiving import ReceiveLoop
+from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival
+from pgmlite.storage.part import PartFile
+from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest, digest
 
@@ -239,7 +242,7 @@ def test_a_whole_object(receive_loop, sample, tmp_path):
 def test_naps_are_taken_where_they_gather_much(receive_loop, monkeypatch, wait, slept):
     loop = receive_loop()
     naps: list[float] = []
-    monkeypatch.setattr(driver.time, "sleep", naps.append)
+    monkeypatch.setattr(receive_module.time, "sleep", naps.append)
     loop._gathered_at = 1_000 * MS + int(wait * MS)
     loop._nap(1_000 * MS)
     assert naps == pytest.approx([one / 1_000 for one in slept])
@@ -298,7 +301,7 @@ def test_receiving_is_stopped_by_a_signal(receive_loop):
 
 def test_silence_makes_it_join_anew_and_says_once_why_not(receive_loop, monkeypatch):
     # spec: NET-7
-    monkeypatch.setattr(driver, "REJOIN_AFTER", 20 * MS)
+    monkeypatch.setattr(receive_module, "REJOIN_AFTER", 20 * MS)
     loop = receive_loop()
     loop._stop = Until(lambda: len(loop._socket.rejoins) > 4)
     with pytest.raises(Interrupted, match="seen"):

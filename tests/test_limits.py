@@ -26,7 +26,7 @@ from pgmlite.core.sender import HEAD_LIFE, LINGER_SPMS
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.sessions import GRTT_LEAST, GRTT_LIMIT
 from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
-from pgmlite.net import driver, udp
+from pgmlite.net import receiving, sending, udp
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
 
@@ -46,9 +46,9 @@ VALUES: dict[str, list[float]] = {
     "window for late packets": [SequenceTracker.WINDOW],
     "lost packets that are believed": [SequenceTracker.MOST_LOST],
     "silence before another object is taken": [RECEIVER.switch_after / SECOND],
-    "silence before the group is joined anew": [driver.REJOIN_AFTER / SECOND],
+    "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
     "blocks verified in one step": [RECEIVER.resume_blocks],
-    "pause in which packets gather": [driver.SHORTEST_NAP / MS, driver.LONGEST_NAP / MS],
+    "pause in which packets gather": [receiving.SHORTEST_NAP / MS, receiving.LONGEST_NAP / MS],
     "MTU on one link, at most; beyond it": [ETHERNET_MTU, IPV6_MINIMUM_MTU],
     "MTU that an operator sets, at least": [MIN_MTU],
     "port for NAKs, default": [1, DEFAULT_PORT + 1],
@@ -107,8 +107,8 @@ VALUES: dict[str, list[float]] = {
         udp.MAX_RECEIVE_BUFFER >> 20,
         udp.SEND_BUFFER >> 20,
     ],
-    "NAKs may make a burst late by": [driver.LISTEN_TIME / MS],
-    "pause between reads of NAKs while behind the rate": [driver.LISTEN_LATE / MS],
+    "NAKs may make a burst late by": [sending.LISTEN_TIME / MS],
+    "pause between reads of NAKs while behind the rate": [sending.LISTEN_LATE / MS],
     "carousel counts as stopped without ODATA for": [HEAD_LIFE / SECOND],
     "lingering after the last cycle": [
         REPAIR.linger / SECOND,

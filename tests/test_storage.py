@@ -22,7 +22,8 @@ from loopback import BLOCK, Cli, endpoint, make_file, receive, receiving, run, s
 
 from pgmlite.core.machine import Store
 from pgmlite.errors import DiskError
-from pgmlite.net.storage import READ_THROUGH, BlockStream, PartFile, SourceFile
+from pgmlite.storage.part import BlockStream, PartFile
+from pgmlite.storage.source import READ_THROUGH, SourceFile
 
 GIB = 1 << 30
 NOBODY = 65_534

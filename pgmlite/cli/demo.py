@@ -20,7 +20,7 @@ import click
 from pgmlite.cli.options import option
 from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_rate, parse_share
 from pgmlite.errors import NetworkError, ObjectError, TimedOut, UsageError
-from pgmlite.net.driver import Stop
+from pgmlite.net.loop import Stop
 
 CHUNK = 1 << 20
 LIMIT = 28.0

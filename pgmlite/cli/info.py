@@ -12,14 +12,14 @@ from typing import Any
 import click
 import numpy as np
 
+from pgmlite.capture.pcap import Capture, is_capture
+from pgmlite.capture.replay import split
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import oid_text
 from pgmlite.cli.values import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
-from pgmlite.net.capture import Capture, is_capture
-from pgmlite.net.replay import split
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import MANIFEST_MAGIC, Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_MANIFEST, PacketType

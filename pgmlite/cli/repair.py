@@ -16,9 +16,10 @@ from pgmlite.cli.values import human_bytes, human_rate, parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.sender import Sender
 from pgmlite.errors import ObjectError, PgmliteError, RefusedPacket
-from pgmlite.net.driver import EXPECTED_SYMBOL_SIZE, SendLoop, Stop
-from pgmlite.net.storage import SourceFile
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
+from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket, SenderSocket, resolve
+from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_PACKET, PacketType

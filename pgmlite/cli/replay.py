@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from pgmlite.capture.pcap import Capture
+from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
@@ -19,10 +21,8 @@ from pgmlite.core.machine import SendNak
 from pgmlite.core.ranges import runs
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
-from pgmlite.net.capture import Capture
-from pgmlite.net.driver import Stop
-from pgmlite.net.replay import Choice, ReplayLoop, find_group
-from pgmlite.net.storage import PartFile
+from pgmlite.net.loop import Stop
+from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import HEADER

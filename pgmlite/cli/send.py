@@ -26,8 +26,8 @@ from pgmlite.cli.values import (
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
-from pgmlite.net.driver import SendLoop, Stop
-from pgmlite.net.storage import SourceFile
+from pgmlite.net.loop import Stop
+from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import (
     MAX_SEGMENTS,
     Channel,
@@ -37,6 +37,7 @@ from pgmlite.net.udp import (
     interface_mtu,
     resolve,
 )
+from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import MAX_PACKET

@@ -1,1 +1,1 @@
-"""The outside world: sockets in `udp`, disks in `storage`, clocks in `driver`; nowhere else."""
+"""Networks and clocks: sockets in `udp`, the loops that drive the machines beside it."""

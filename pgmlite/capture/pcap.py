@@ -18,8 +18,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.capture.frames import LINK_TYPES, Place, Skipped, checksums_hold, find_udp
 from pgmlite.errors import DiskError, ObjectError
-from pgmlite.net.frames import LINK_TYPES, Place, Skipped, checksums_hold, find_udp
 from pgmlite.wire.batch import Octets
 
 CHUNK = 4 << 20

@@ -1,7 +1,7 @@
-"""Disks: the source file of a sender, the partial file of a receiver (spec: RCV-7, RCV-8).
+"""The partial file of a receiver (spec: RCV-7, RCV-8).
 
-Files are read and written with positioned calls, never mapped: mapped pages would count as memory
-of the process, and a full disk would be a signal instead of an error.
+Files are written with positioned calls, never mapped: mapped pages would count as memory of the
+process, and a full disk would be a signal instead of an error.
 """
 
 from __future__ import annotations
@@ -10,164 +10,16 @@ import contextlib
 import errno
 import fcntl
 import os
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
 
 from pgmlite.errors import DiskError
-from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
-
-PROGRESS_EVERY = 0.1
-"""Seconds between reports while a source is hashed."""
-
-READ_THROUGH = 8 << 10
-"""Bytes between two stretches that cost less to read and forget than a second call."""
-
-PIECES_AT_ONCE = 1_024
-"""Buffers that one call fills (IOV_MAX)."""
+from pgmlite.storage.system import PIECES_AT_ONCE, reason
 
 HASHED_AT_ONCE = 128 << 10
 """Bytes of a block that are read back and hashed in one step."""
-
-Progress = Callable[[int, int], None]
-"""Called with bytes done and bytes in all."""
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or os.strerror(error.errno or 0)
-
-
-class SourceFile:
-    """A file to send, and the proof that it has not changed since it was hashed."""
-
-    def __init__(self, path: Path) -> None:
-        """
-        Raises:
-            DiskError: It can't be read, or is not a regular file.
-        """
-        self.path = path
-        try:
-            # Opening a FIFO would wait for its writer.
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise DiskError(f"source {path}: {_reason(error)}") from error
-        status = os.fstat(self._fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self._fd)
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise DiskError(f"source {path}: is {kind}; give a file")
-        self.size = status.st_size
-        self._identity = self._identify(status)
-        self._between = memoryview(bytearray(READ_THROUGH))
-        if self.size > MAX_OBJECT_SIZE:
-            raise DiskError(f"source {path}: too large")
-
-    @staticmethod
-    def _identify(status: os.stat_result) -> tuple[int, int, int]:
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-    def check(self) -> None:
-        """Make sure the file is still what was hashed (spec: SND-7).
-
-        Raises:
-            DiskError: It changed.
-        """
-        if self._identify(os.fstat(self._fd)) != self._identity:
-            raise DiskError(f"source {self.path}: changed while it was in use; start again")
-
-    def read_into(self, buffer: memoryview, offset: int) -> None:
-        """Fill `buffer` from byte `offset` of the file.
-
-        Raises:
-            DiskError: The file can't be read or is shorter than it was.
-        """
-        self._read([buffer], offset, len(buffer))
-
-    def _read(self, pieces: list[memoryview], offset: int, length: int) -> None:
-        try:
-            done = os.preadv(self._fd, pieces, offset)
-        except OSError as error:
-            raise DiskError(f"source {self.path}: {_reason(error)}") from error
-        if done != length:
-            self.check()
-            raise DiskError(f"source {self.path}: short read at byte {offset + done}")
-
-    def gather(self, buffer: memoryview, extents: Iterable[tuple[int, int]]) -> None:
-        """Fill `buffer` with the bytes of (offset, length) extents in ascending order.
-
-        Raises:
-            DiskError: The file can't be read or is shorter than it was.
-        """
-        pieces: list[memoryview] = []
-        start = end = at = 0
-        for offset, length in extents:
-            gap = offset - end
-            if pieces and (gap > len(self._between) or len(pieces) + 2 > PIECES_AT_ONCE):
-                self._read(pieces, start, end - start)
-                pieces = []
-            if not pieces:
-                start = offset
-            elif gap:
-                pieces.append(self._between[:gap])
-            pieces.append(buffer[at : at + length])
-            at, end = at + length, offset + length
-        if pieces:
-            self._read(pieces, start, end - start)
-
-    def describe(
-        self,
-        symbol_size: int,
-        block_symbols: int,
-        progress: Progress | None = None,
-        *,
-        repairers: tuple[tuple[str, int], ...] = (),
-    ) -> tuple[Manifest, bytes]:
-        """Hash the file; return its manifest and its index.
-
-        Raises:
-            DiskError: It can't be read, or changed meanwhile.
-        """
-        block_size = symbol_size * block_symbols
-        offsets = range(0, self.size, block_size)
-        workers = min(4, os.cpu_count() or 1)
-        done = 0
-        stopping = False
-
-        def hash_share(first: int) -> list[bytes]:
-            nonlocal done
-            memory = memoryview(bytearray(min(block_size, self.size)))
-            digests = []
-            for offset in offsets[first::workers]:
-                if stopping:
-                    break
-                block = memory[: self.size - offset]
-                self.read_into(block, offset)
-                digests.append(digest(block))
-                done += len(block)
-            return digests
-
-        # Reading and hashing both let other threads run.
-        with ThreadPoolExecutor(workers) as pool:
-            shares = [pool.submit(hash_share, first) for first in range(workers)]
-            try:
-                while progress and wait(shares, PROGRESS_EVERY).not_done:
-                    progress(done, self.size)
-            except BaseException:
-                stopping = True  # the pool waits for its workers
-                raise
-        results = [share.result() for share in shares]
-        self.check()
-        index = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
-        name = object_name(self.path.name)
-        manifest = Manifest(symbol_size, block_symbols, self.size, digest(index), name, repairers)
-        return manifest, index
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
 
 
 class BlockStream:
@@ -254,7 +106,7 @@ class PartFile:
             while not self._open_locked():
                 pass  # another receiver published it between our two steps: take a new one
         except OSError as error:
-            raise DiskError(f"partial file {self.path}: {_reason(error)}") from error
+            raise DiskError(f"partial file {self.path}: {reason(error)}") from error
 
     def _open_locked(self) -> bool:
         """Open and lock the partial file; False if it is no longer the one at its path."""
@@ -395,4 +247,4 @@ class PartFile:
         self._fd = -1
 
     def _error(self, error: OSError) -> DiskError:
-        return DiskError(f"partial file {self.path}: {_reason(error)}")
+        return DiskError(f"partial file {self.path}: {reason(error)}")

@@ -10,13 +10,13 @@ from typing import Protocol
 
 import numpy as np
 
+from pgmlite.capture.pcap import Capture, Datagrams
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import ObjectError, TimedOut
-from pgmlite.net.capture import Capture, Datagrams
-from pgmlite.net.driver import Listener, Stop, attend
-from pgmlite.net.storage import PartFile
+from pgmlite.net.loop import Listener, Stop, attend
+from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import DATA_TYPES, PacketType

@@ -1,0 +1,202 @@
+"""The loop of a receiver: socket to machine to disk."""
+
+from __future__ import annotations
+
+import gc
+import select
+import time
+from collections import Counter
+
+from pgmlite.core.impair import Loss
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
+from pgmlite.core.receiver import Receiver
+from pgmlite.errors import NetworkError, TimedOut
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, attend
+from pgmlite.net.udp import NakSocket, ReceiverSocket
+from pgmlite.storage.part import PartFile
+from pgmlite.wire import batch as wire
+
+REJOIN_AFTER = 5 * SECOND
+"""Silence after which the group is joined anew: a switch may have forgotten us."""
+
+BATCH_BYTES = 1 << 20
+"""At high rates a receiver sleeps until about this much has come: large batches cost less."""
+
+LONGEST_NAP = 10 * MS
+SHORTEST_NAP = MS // 5
+
+
+class ReceiveLoop:
+    """Drives a `Receiver` until its object is published, time is up, or it is stopped."""
+
+    def __init__(
+        self,
+        machine: Receiver,
+        socket: ReceiverSocket,
+        part: PartFile,
+        listener: Listener,
+        stop: Stop,
+        *,
+        timeout: int | None,
+        loss: Loss | None,
+    ) -> None:
+        """
+        Args:
+            timeout: ns from the start; None: wait for ever.
+            loss: Drops packets on purpose, for tests and demonstrations.
+        """
+        self._machine = machine
+        self._socket = socket
+        self._part = part
+        self._listener = listener
+        self._stop = stop
+        self._timeout = timeout
+        self._loss = loss
+        self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+        self._refused: Counter[str] = machine.counters.refused
+        self._heard = 0
+        self._is_down = False
+        self._nak_socket: NakSocket | None = None
+        # No nap may fill more than a part of what the system buffers for us.
+        self._read_at = self._gathered_at = 0
+        self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
+
+    def run(self) -> Complete:
+        """
+        Raises:
+            Interrupted: A signal came.
+            TimedOut: `timeout` passed.
+            DiskError: The disk refuses.
+        """
+        gc.freeze()
+        now = time.monotonic_ns()
+        end = None if self._timeout is None else now + self._timeout
+        self._heard = now
+        report = now + REPORT_EVERY
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        done = self._perform(self._machine.start(now))
+        while done is None:
+            self._stop.check()
+            if end is not None and now >= end:
+                raise TimedOut(self._why_late())
+            if now >= report:
+                report = now + REPORT_EVERY
+                self._listener.progress()
+            deadline = self._machine.deadline
+            wait = POLL if deadline is None else max(0, min(POLL, deadline - now))
+            if end is not None:
+                wait = min(wait, end - now)
+            if poller.poll(wait / MS):
+                self._nap(now)
+                done = self._read()
+            now = time.monotonic_ns()
+            if done is None and deadline is not None and now >= deadline:
+                done = self._perform(self._machine.tick(now))
+            if now - self._heard >= REJOIN_AFTER:
+                self._rejoin(now)
+                poller = select.poll()
+                poller.register(self._socket, select.POLLIN)
+        return done
+
+    def _why_late(self) -> str:
+        """Say what was missing when the time was up."""
+        channel = self._socket.channel
+        if not self._machine.counters.packets:
+            return f"timed out: no valid packet came to {channel}"
+        if not self._machine.manifest:
+            return f"timed out: packets but no manifest came to {channel}"
+        stored, symbols = self._machine.progress
+        return f"timed out: {symbols - stored} of {symbols} symbols are missing"
+
+    def _nap(self, now: int) -> None:
+        """Let packets gather if they come so fast that the batch will be worth it."""
+        wait = self._gathered_at - now
+        if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP:  # half a batch in the longest is worth it
+            time.sleep(min(wait, LONGEST_NAP) / SECOND)
+
+    def _batch_worth(self) -> int:
+        """Return the bytes that are worth a nap: no more than are missing, if repairs bring them.
+
+        The last repairs are asked for one after another: a nap makes every one of them late.
+        """
+        if not self._machine.knows_repairer:
+            return self._batch_bytes
+        stored, symbols = self._machine.progress
+        return min(self._batch_bytes, (symbols - stored) * self._buffer.stride)
+
+    def _read(self) -> Complete | None:
+        """Read what is there, up to a buffer, and give it to the machine in few batches."""
+        count = 0
+        buffer = self._buffer
+        for _ in range(buffer.ROWS):
+            room = buffer.room()
+            if room is None:
+                break
+            try:
+                arrival = self._socket.read_into(room)
+            except OSError as error:
+                self._listener.warn(f"{self._socket.channel}: {error.strerror}")
+                break
+            if arrival is None:
+                break
+            if not arrival.length:
+                self._refused["short"] += 1
+                continue
+            buffer.add(arrival.length, arrival.stride, arrival.source)
+            count += arrival.length
+        now = time.monotonic_ns()
+        if count:
+            self._heard = now
+            self._gathered_at = now + (now - self._read_at) * self._batch_worth() // count
+            self._read_at = now
+        for batch in buffer.batches(self._refused):
+            kept = self._loss.apply(batch) if self._loss else batch
+            done = self._perform(self._machine.receive(now, kept))
+            if done:
+                return done
+        return None
+
+    def _perform(self, actions: list[Action]) -> Complete | None:
+        """Do what the machine says; return `Complete` once the object is published."""
+        todo = actions
+        while todo:
+            follow_up: list[Action] = []
+            for action in todo:
+                match action:
+                    case SendNak():
+                        self._send_nak(action)
+                    case Complete():
+                        # Leave first: syncing may take long, and the group costs others.
+                        self._socket.close()
+                        if self._nak_socket:
+                            self._nak_socket.close()
+                        self._part.publish(action.manifest.size)
+                        return action
+                    case _:
+                        if isinstance(action, Prepare):
+                            self._buffer.expect(action.symbol_size)
+                        follow_up += attend(action, self._machine, self._part, self._listener)
+            todo = follow_up
+        return None
+
+    def _send_nak(self, nak: SendNak) -> None:
+        try:
+            if self._nak_socket is None:
+                self._nak_socket = NakSocket(self._socket.channel, 0)
+            self._nak_socket.send(nak.packet, nak.endpoint)
+        except NetworkError as error:
+            # The carousel brings what a NAK would: a missing socket is no reason to stop.
+            self._listener.warn(f"{error}; waiting for the carousel instead")
+
+    def _rejoin(self, now: int) -> None:
+        self._heard = now
+        try:
+            self._socket.rejoin()
+            if self._nak_socket:
+                self._nak_socket.rejoin()
+            self._is_down = False
+        except NetworkError as error:
+            if not self._is_down:
+                self._listener.warn(f"{error}; waiting for it")
+            self._is_down = True
