@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -22,13 +22,13 @@ from vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
 from pgmlite.capture.pcap import Capture
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
-from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Held, Prepare, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
 from pgmlite.net.loop import Stop
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 
@@ -127,7 +127,7 @@ def receiver(data: bytes) -> None:
     store, now, refused = Disk(b""), SECOND, machine.counters.refused
 
     def perform(actions: list[Action]) -> None:
-        from pgmlite.core.machine import Prepare, Store, Verify
+        from pgmlite.core.machine import Store, Verify
 
         todo = list(actions)
         while todo:
@@ -178,23 +178,29 @@ class _Memory:
     """A partial file that is nowhere."""
 
     def __init__(self) -> None:
-        self.store = Disk(b"")
+        self.disk = Disk(b"")
         self.published = False
+        self.warnings: list[str] = []
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        return self.store.prepare(size)
+    def prepare(self, wanted: Prepare) -> Held:
+        return self.disk.prepare(wanted.size)
 
-    def begin(self, size: int, block_size: int) -> None:
+    def begin(self, manifest: Manifest) -> None:
         pass
 
-    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
-        self.store.write(runs)
+    def store(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
+        for runs in pieces:
+            self.disk.write(runs)
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
-        return self.store.matches(offset, length, expected)
+        return self.disk.matches(offset, length, expected)
 
-    def publish(self, size: int) -> None:
+    def settle(self, complete: Complete) -> list[int]:
+        return []
+
+    def publish(self, complete: Complete) -> bool:
         self.published = True
+        return True
 
 
 class _Silent:

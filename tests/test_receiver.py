@@ -12,6 +12,7 @@ from pgmlite.core.machine import (
     Adopted,
     Complete,
     Damaged,
+    Held,
     Prepare,
     Store,
     Superseded,
@@ -49,7 +50,7 @@ class TestTaking:
         # spec: RCV-1
         drive = Drive()
         prepare, store = drive.give(ONE.odata([3, 4, 5]))
-        assert prepare == Prepare(ONE.manifest.size, 64)
+        assert prepare == Prepare(ONE.manifest.oid, ONE.manifest.size, 64)
         assert list(store.pieces()) == [[(192, ONE.data[192:384])]]
         assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
@@ -84,7 +85,7 @@ class TestTaking:
         assert kinds(drive.give(ONE.odata(range(8, 20)))) == [Store, Verify]
         *stores, last, complete = drive.give(ONE.odata(range(20, LAST + 1)))
         assert last == Verify(5, 2_560, 148, ONE.index[160:])
-        assert complete == Complete(ONE.manifest)
+        assert complete == Complete(ONE.manifest, ONE.index)
         assert drive.machine.state is State.COMPLETE
         assert drive.store.data == ONE.data
         assert kinds(stores) == [Store, Verify, Verify, Verify, Store]
@@ -324,7 +325,7 @@ class TestSwitching:
         assert drive.refused == {"object": 1}
         superseded, prepare, adopted = drive.give([OTHER.spm()], now=15 * SECOND)
         assert superseded == Superseded(ONE.manifest.oid, OTHER.manifest.oid)
-        assert prepare == Prepare(OTHER.manifest.size, 64)
+        assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
         assert adopted == Adopted(OTHER.manifest, 0, 10_000_000)
         drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
         assert drive.is_complete
@@ -406,7 +407,7 @@ class TestResuming:
     def test_a_block_with_holes_is_looked_at_once(self) -> None:
         drive = Drive()
         drive.give([ONE.spm()])
-        drive.machine.resume([(64 * n, 64 * n + 32) for n in range(43)])
+        drive.machine.resume(Held(extents=[(64 * n, 64 * n + 32) for n in range(43)]))
         actions = drive.give(ONE.index_pieces())
         blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
         assert actions

@@ -167,6 +167,9 @@ class ReplayLoop:
         self._sqns: dict[tuple[str, int], int] = {}
         """Source -> sqn of its last packet."""
 
+        self.is_new = True
+        """False, after `run`: the output was the object already, and was not touched."""
+
         self.now = 0
         """Time in the capture, ns."""
 
@@ -280,12 +283,21 @@ class ReplayLoop:
                 if isinstance(action, SendNak):
                     self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
                 elif isinstance(action, Complete):
-                    self._part.publish(action.manifest.size)
+                    if bad := self._part.settle(action):
+                        follow_up += self._machine.doubt(bad)
+                        continue
+                    self.is_new = self._part.publish(action)
+                    self._warn_of_disk()
                     return action
                 else:
                     follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
+        self._warn_of_disk()
         return None
+
+    def _warn_of_disk(self) -> None:
+        while self._part.warnings:
+            self._listener.warn(self._part.warnings.pop(0))
 
     def _wait(self, due: int) -> None:
         """Sleep until the capture's time `due` has come."""

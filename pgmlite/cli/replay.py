@@ -180,7 +180,7 @@ def replay(
     capture = Capture(file)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))
-    part = PartFile(output_path)
+    part = PartFile(output_path, output_is_seed=False)
     try:
         with Output(as_json=as_json) as output:
             report = ReplayReport(output, machine, capture)

@@ -90,15 +90,14 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
     """
     match action:
         case Store():
-            for runs in action.pieces():
-                part.write(runs)
+            part.store(action.pieces())
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.block, ok=ok)
         case Prepare():
-            machine.resume(part.prepare(action.size))
+            machine.resume(part.prepare(action))
         case Adopted():
-            part.begin(action.manifest.size, action.manifest.block_size)
+            part.begin(action.manifest)
             listener.adopted(action)
         case Superseded():
             listener.superseded(action)

@@ -57,6 +57,9 @@ class ReceiveLoop:
         self._heard = 0
         self._is_down = False
         self._nak_socket: NakSocket | None = None
+        self.is_new = True
+        """False, after `run`: the output was the object already, and was not touched."""
+
         # No nap may fill more than a part of what the system buffers for us.
         self._read_at = self._gathered_at = 0
         self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
@@ -83,6 +86,7 @@ class ReceiveLoop:
             if now >= report:
                 report = now + REPORT_EVERY
                 self._listener.progress()
+                self._part.idle()
             deadline = self._machine.deadline
             wait = POLL if deadline is None else max(0, min(POLL, deadline - now))
             if end is not None:
@@ -167,18 +171,27 @@ class ReceiveLoop:
                     case SendNak():
                         self._send_nak(action)
                     case Complete():
+                        if bad := self._part.settle(action):
+                            follow_up += self._machine.doubt(bad)
+                            continue
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()
                         if self._nak_socket:
                             self._nak_socket.close()
-                        self._part.publish(action.manifest.size)
+                        self.is_new = self._part.publish(action)
+                        self._warn_of_disk()
                         return action
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
                         follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
+        self._warn_of_disk()
         return None
+
+    def _warn_of_disk(self) -> None:
+        while self._part.warnings:
+            self._listener.warn(self._part.warnings.pop(0))
 
     def _send_nak(self, nak: SendNak) -> None:
         try:

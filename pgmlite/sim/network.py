@@ -19,6 +19,7 @@ from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     MS,
     Action,
+    Held,
     Machine,
     ObjectRange,
     ObjectSymbols,
@@ -73,11 +74,11 @@ class MemoryStore:
         """
         self.data = bytearray(data)
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        """Grow to `size` bytes; return the extents that held data."""
+    def prepare(self, size: int) -> Held:
+        """Grow to `size` bytes; return what was there."""
         held = len(self.data)
         self.data.extend(bytes(max(0, size - held)))
-        return [(0, held)] if held else []
+        return Held(extents=[(0, min(held, size))] if held and size else [])
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of (offset, bytes) `runs`."""

@@ -1,0 +1,244 @@
+"""What of a partial file survives: a kill, by a record of what lies where; a power cut, by flushes.
+
+spec: RCV-8, RCV-15.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from threading import Thread
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.machine import Prepare
+from pgmlite.errors import DiskError
+from pgmlite.storage.folder import Folder
+from pgmlite.storage.hints import Hints
+from pgmlite.storage.system import reason, sync_data
+
+FLUSH_EVERY = 5.0
+"""Seconds from the first byte that is not on the disk to the start of a flush."""
+
+FLUSH_BYTES = 64 << 20
+"""Bytes that may wait for the next flush."""
+
+
+class Flusher:
+    """Flushes in a thread of its own, one flush at a time; the receiver goes on meanwhile."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        """
+        Args:
+            flush: Makes durable what was written before it is called; raises OSError.
+        """
+        self._flush = flush
+        self._thread: Thread | None = None
+        self._error: OSError | None = None
+        self._waiting = 0
+        self._since = 0.0
+
+    def wrote(self, count: int) -> None:
+        """Count bytes that were written; start a flush if it is time.
+
+        Raises:
+            OSError: What an earlier flush ended with.
+        """
+        now = time.monotonic()
+        if not self._waiting:
+            self._since = now
+        self._waiting += count
+        self.look(now)
+
+    def look(self, now: float | None = None) -> None:
+        """Start a flush if it is time.
+
+        Raises:
+            OSError: What an earlier flush ended with.
+        """
+        if self._thread is not None:
+            if self._thread.is_alive():
+                return
+            self.wait()
+        now = time.monotonic() if now is None else now
+        if self._waiting >= FLUSH_BYTES or (self._waiting and now - self._since >= FLUSH_EVERY):
+            self._waiting = 0
+            self._thread = Thread(target=self._run, name="flush", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._flush()
+        except OSError as error:
+            self._error = error
+
+    def wait(self) -> None:
+        """Wait for the end of the flush that runs.
+
+        Raises:
+            OSError: What it ended with.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+
+class WriteBack:
+    """Records what was written to one partial file, and has the disk take it in time.
+
+    Attributes:
+        warnings: Shared with the partial file.
+    """
+
+    def __init__(
+        self, folder: Folder, fd: int, name: str, record: str, warnings: list[str], *, is_new: bool
+    ) -> None:
+        """
+        Args:
+            fd: The partial file.
+            name: What messages call it.
+            record: Name of its record.
+            is_new: The folder does not know it durably yet.
+
+        """
+        self.warnings = warnings
+        self._folder = folder
+        self._fd = fd
+        self._name = name
+        self._is_new = is_new
+        self._flusher = Flusher(self._flush)
+        self._hints: Hints | None = None
+        try:
+            self._hints = Hints(folder, record)
+            self._hints.own(os.fstat(fd))
+        except (OSError, DiskError) as error:
+            self._lose_record(error)
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether the disk once failed to take what was written, in this run or an earlier one."""
+        return self._hints is not None and self._hints.is_suspect
+
+    def _record(self, step: Callable[[Hints], None]) -> None:
+        """Do something with the record; without one, the next run has to find out by itself."""
+        if self._hints is None:
+            return
+        try:
+            step(self._hints)
+        except (OSError, DiskError) as error:
+            self._lose_record(error)
+
+    def _lose_record(self, error: OSError | DiskError) -> None:
+        words = reason(error) if isinstance(error, OSError) else str(error)
+        self.warnings.append(f"{self._name}: no record of what lies where ({words})")
+        self.remove()
+
+    def reread(self) -> None:
+        """Have the system read the file from the disk again.
+
+        Pages that it failed to write stay in its cache as if they had been written: whoever reads
+        them there believes what the disk never got.
+        """
+        try:
+            sync_data(self._fd)
+        except OSError as error:
+            self._suspect()
+            self.warnings.append(f"{self._name}: {reason(error)}; reading it anew")
+        forget_cache(self._fd)
+
+    def load(self, wanted: Prepare, places: int) -> list[tuple[int, npt.NDArray[np.bool_]]] | None:
+        """Return what earlier runs recorded (`Hints.load`)."""
+        return self._hints.load(wanted, places) if self._hints else None
+
+    def group(self, block_symbols: int) -> None:
+        """Learn how many symbols a block has."""
+        self._record(lambda hints: hints.group(block_symbols))
+
+    def wrote(self, wanted: Prepare | None, spans: list[tuple[int, int]]) -> None:
+        """Record what was written, (start, stop) bytes; start to flush it if it is time.
+
+        Raises:
+            DiskError: The disk failed to take what was written before.
+        """
+        if wanted:
+            size = wanted.symbol_size
+            symbols = [(start // size, -(-stop // size)) for start, stop in spans]
+            self._record(lambda hints: hints.note(wanted, symbols))
+        self._try(lambda: self._flusher.wrote(sum(stop - start for start, stop in spans)))
+
+    def idle(self) -> None:
+        """Flush what has waited for long enough, when nothing more comes.
+
+        Raises:
+            DiskError: The disk failed to take what was written.
+        """
+        self._try(self._flusher.look)
+
+    def wait(self) -> None:
+        """Wait for the end of the flush that runs.
+
+        Raises:
+            DiskError: The disk failed to take what was written.
+        """
+        self._try(self._flusher.wait)
+
+    def sync(self, fd: int) -> None:
+        """Have a file's bytes on the disk.
+
+        Raises:
+            DiskError: The disk failed to take them.
+        """
+        self._try(lambda: sync_data(fd))
+
+    def _try(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except OSError as error:
+            self._suspect()
+            raise DiskError(
+                f"{self._name}: {reason(error)}: not all of it is on the disk; "
+                "the next run reads it back"
+            ) from error
+
+    def _suspect(self) -> None:
+        """Have later runs read the file back before they publish it."""
+        if self._hints:
+            with contextlib.suppress(OSError, DiskError):
+                self._hints.mark_suspect()
+
+    def _flush(self) -> None:
+        """Make durable what was written so far, and what the record says of it."""
+        sync_data(self._fd)
+        if hints := self._hints:
+            hints.sync()
+        if self._is_new:
+            self._is_new = False
+            self._folder.sync()
+
+    def remove(self) -> None:
+        """Remove the record: nobody needs it."""
+        if self._hints:
+            self._hints.remove()
+            self._hints = None
+
+    def close(self) -> None:
+        """Let the last flush end; the record stays for the next run, if there is one to make."""
+        with contextlib.suppress(OSError):
+            self._flusher.wait()
+        if not os.fstat(self._fd).st_size:
+            self.remove()
+        if self._hints:
+            self._hints.close()
+            self._hints = None
+
+
+def forget_cache(fd: int) -> None:
+    """Have the next reads of a file come from the disk, as far as the system does that."""
+    with contextlib.suppress(OSError):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
