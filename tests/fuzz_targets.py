@@ -134,7 +134,7 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    machine.resume(store.prepare(action.size))
+                    todo += machine.resume(store.prepare(action.size))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from pgmlite.core.receiver import Receiver
+    from pgmlite.storage.part import PartFile
 
 PLAIN_LINES_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -215,6 +216,8 @@ class ReceiveReport:
             "naks_sent": self._machine.naks.naks_sent,
             "naks_suppressed": self._machine.naks.naks_suppressed,
             "lost": self._machine.lost,
+            "fetched": counters.fetched,
+            "early": counters.early,
             "duplicates": counters.duplicates,
             "damaged": counters.damaged,
             "refused": dict(sorted(counters.refused.items())),
@@ -286,19 +289,31 @@ class ReceiveReport:
         """Pass a warning on."""
         self._output.warn(text)
 
-    def complete(self, manifest: Manifest, path: str) -> None:
-        """Say that the object was verified and published."""
+    def complete(self, manifest: Manifest, path: str, part: PartFile, *, is_new: bool) -> None:
+        """Say that the object was verified, and published if it was not in place already."""
         counters = self.counters()
         drops = f", {counters['kernel_drops']} of them here" if counters["kernel_drops"] else ""
+        if is_new:
+            reused = f", {human_bytes(part.reused)} of it from files here" if part.reused else ""
+            text = (
+                f"complete: {path}, {human_bytes(manifest.size)} verified in "
+                f"{human_time(counters['seconds'])}{reused}, {counters['cycles']:.2f} cycles, "
+                f"{counters['lost']} packets lost{drops}"
+            )
+        else:
+            text = (
+                f"complete: {path} is this object already, {human_bytes(manifest.size)} verified; "
+                "it stays as it is"
+            )
         self._output.event(
             "complete",
-            f"complete: {path}, {human_bytes(manifest.size)} verified in "
-            f"{human_time(counters['seconds'])}, {counters['cycles']:.2f} cycles, "
-            f"{counters['lost']} packets lost{drops}",
+            text,
             oid=oid_text(manifest.oid),
             path=path,
             size=manifest.size,
             index_digest=manifest.index_digest.hex(),
+            is_new=is_new,
+            reused=part.reused,
             **counters,
         )
 

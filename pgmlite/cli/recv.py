@@ -12,7 +12,7 @@ from random import Random, SystemRandom
 import click
 
 from pgmlite.cli import options
-from pgmlite.cli.options import option
+from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
 from pgmlite.cli.values import check_seconds, human_bytes, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
@@ -65,6 +65,20 @@ Examples:
     help="Lose packets on purpose, such as 5%: for tests.",
 )
 @option("--seed", type=int, default=0, help="Seed of --drop.")
+@option(
+    "--base",
+    "bases",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="A file that may have a part of what comes, such as an older version; repeatable. What is "
+    "at PATH is one anyway.",
+)
+@option(
+    "--verify-media",
+    is_flag=True,
+    help="Read everything back from the disk once more before it is put in place.",
+)
 @options.as_json
 def recv(
     output_path: Path,
@@ -78,12 +92,15 @@ def recv(
     on_complete: str | None,
     drop: str,
     seed: int,
+    bases: tuple[Path, ...],
+    verify_media: bool,
     as_json: bool,
 ) -> None:
     """Receive a file into PATH.
 
     Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
-    every byte has been verified. A receiver that was stopped goes on where it was.
+    every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
+    already is not fetched again; if it is what is sent, it stays as it is.
     """
     stop = Stop()
     stop.install()
@@ -97,7 +114,7 @@ def recv(
     share = parse_share(drop)
     command = _command(on_complete)
     machine = Receiver(config, rng=SystemRandom())
-    part = PartFile(output_path)
+    part = PartFile(output_path, bases=bases, verify_media=verify_media)
     try:
         socket = ReceiverSocket(channel)
         with Output(as_json=as_json) as output:
@@ -125,7 +142,7 @@ def recv(
             except PgmliteError as error:
                 report.failed(error, str(part.path))
                 raise
-            report.complete(manifest, str(output_path))
+            report.complete(manifest, str(output_path), part, is_new=loop.is_new)
             if command:
                 _run_hook(command, output_path, manifest)
     finally:

@@ -63,7 +63,7 @@ class ReplayReport(ReceiveReport):
             packet=nak.packet.hex(),
         )
 
-    def complete(self, manifest: Manifest, path: str) -> None:
+    def replayed(self, manifest: Manifest, path: str) -> None:
         """Say that the object was verified and published."""
         counters = self.counters()
         self._output.event(
@@ -209,6 +209,6 @@ def replay(
             except PgmliteError as error:
                 report.incomplete(error)
                 raise
-            report.complete(manifest, str(output_path))
+            report.replayed(manifest, str(output_path))
     finally:
         part.close()

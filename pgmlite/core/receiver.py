@@ -102,6 +102,7 @@ class Receiver:
         self._config = config
         self._rng = rng
         self._transfer: Transfer | None = None
+        self._first: tuple[int, PacketBatch] | None = None
         self._senders = Senders(config.max_senders)
         self.state = State.LISTENING
         self.counters = Counters()
@@ -183,17 +184,21 @@ class Receiver:
         self.counters.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
         if batch.kind is PacketType.SPM:
             return self._receive_spms(now, batch)
-        actions: list[Action] = []
         if batch.kind is PacketType.NAK:
             return self._refuse("type", len(batch))  # ours to send, not to get
         if self._transfer is None and batch.kind in DATA_TYPES:
-            actions += self._adopt_unannounced(now, batch)
+            return self._adopt_unannounced(now, batch)
+        return self._take(now, batch)
+
+    def _take(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets that are no SPMs."""
         transfer = self._transfer
         if transfer is None:
-            return actions
+            return []
         mine = self._belonging(transfer, batch)
         if not len(mine):
-            return actions
+            return []
+        actions: list[Action] = []
         self._senders.count(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
@@ -216,10 +221,12 @@ class Receiver:
                 actions += [self._nak(now, transfer, ask) for ask in asks]
         return actions
 
-    def resume(self, held: Held) -> None:
-        """Take what is there already; the answer to `Prepare`."""
+    def resume(self, held: Held) -> list[Action]:
+        """Take what is there already; the answer to `Prepare`, before anything else is given."""
+        first, self._first = self._first, None
         if self._transfer:
             self._transfer.hold(held)
+        return self._take(*first) if first else []
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
         """Take the answer to `Verify`."""
@@ -289,6 +296,7 @@ class Receiver:
             return self._refuse(reason, len(batch))
         self._enter(Event.DATA)
         self._transfer = self._new_transfer(oid, size, symbol_size, now)
+        self._first = (now, batch)  # what may be stored is known after `resume`
         return [Prepare(oid, size, symbol_size)]
 
     def _receive_spms(self, now: int, batch: PacketBatch) -> list[Action]:

@@ -95,7 +95,7 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.block, ok=ok)
         case Prepare():
-            machine.resume(part.prepare(action))
+            return machine.resume(part.prepare(action))
         case Adopted():
             part.begin(action.manifest)
             listener.adopted(action)

@@ -340,8 +340,7 @@ class Network:
 def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> list[Action]:
     """Do what a receiver asks of its disk and give it the answer; return what it says to that."""
     if isinstance(action, Prepare):
-        machine.resume(store.prepare(action.size))
-        return []
+        return machine.resume(store.prepare(action.size))
     ok = store.matches(action.offset, action.length, action.digest)
     return machine.verified(action.block, ok=ok)
 
