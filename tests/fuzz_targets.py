@@ -134,7 +134,7 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    todo += machine.resume(store.prepare(action.size))
+                    todo += machine.resume(store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
@@ -183,7 +183,7 @@ class _Memory:
         self.warnings: list[str] = []
 
     def prepare(self, wanted: Prepare) -> Held:
-        return self.disk.prepare(wanted.size)
+        return self.disk.prepare(wanted)
 
     def begin(self, manifest: Manifest) -> None:
         pass

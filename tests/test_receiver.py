@@ -122,12 +122,16 @@ class TestTaking:
         (store,) = drive.give(ONE.odata([10, 10 + FILL_SYMBOLS + 1, 10 + FILL_SYMBOLS + 11]))
         assert [len(runs) for runs in placed(store)] == [2, 1]
 
-    def test_a_gap_that_an_earlier_run_may_have_filled_is_not_written_over(self) -> None:
+    def test_nothing_is_written_over_before_it_was_looked_at(self) -> None:
         # spec: RCV-8
-        drive = Drive(disk=ONE.data)
+        drive = Drive(disk=OTHER.data)
         drive.give([ONE.spm()])
+        assert drive.give(ONE.odata([16, 18, 19])) == []
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 0)
+        drive.give(ONE.index_pieces())
         (store,) = drive.give(ONE.odata([16, 18, 19]))
-        assert placed(store) == [[(1_024, 64)], [(1_152, 128)]]
+        assert placed(store) == [[(1_024, 64), (1_152, 128)]]
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 3)
 
     def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
         # spec: RCV-12

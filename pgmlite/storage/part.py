@@ -168,7 +168,13 @@ class PartFile:
         self._spoilt.clear()
         try:
             held = os.fstat(self._fd).st_size
-            recorded = self._write_back.load(wanted, held // wanted.symbol_size)
+            # Cut at the object's end, it was about to be published: its last symbol is there too.
+            places = (
+                -(-held // wanted.symbol_size)
+                if held == wanted.size
+                else held // wanted.symbol_size
+            )
+            recorded = self._write_back.load(wanted, places)
             extents = [] if recorded is not None else list(self._extents(min(held, wanted.size)))
         except OSError as error:
             raise self._error(error) from error
