@@ -56,10 +56,9 @@ class Flusher:
         Raises:
             OSError: What an earlier flush ended with.
         """
-        if self._thread is not None:
-            if self._thread.is_alive():
-                return
-            self.wait()
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self.wait()
         now = time.monotonic() if now is None else now
         if self._waiting >= FLUSH_BYTES or (self._waiting and now - self._since >= FLUSH_EVERY):
             self._waiting = 0
@@ -123,6 +122,7 @@ class WriteBack:
         self._records = True
         """What lies where is still recorded."""
 
+        self._is_given_up = False
         self._trouble: OSError | None = None
         """What a flush met with the record."""
 
@@ -172,11 +172,10 @@ class WriteBack:
 
     def _give_up_record(self) -> None:
         """Have later runs find out by themselves: there is more now than the record says."""
-        self._flusher.join()  # it may be at the record
-        if self._hints:
+        if self._hints and not self._is_given_up:
+            self._is_given_up = True
+            self._flusher.join()  # it may be at the record
             self._hints.give_up()
-            if not self.is_suspect:
-                self.remove()
 
     def suspect(self) -> None:
         """Have this run and later ones read the file back before they publish it."""
@@ -219,7 +218,7 @@ class WriteBack:
             size = wanted.symbol_size
             symbols = [(start // size, -(-stop // size)) for start, stop in spans]
             self._record(lambda hints: hints.note(wanted, symbols))
-        if self._hints and not self._records:
+        if not self._records:
             self._give_up_record()
         self._try(lambda: self._flusher.wrote(sum(stop - start for start, stop in spans)))
 
@@ -288,7 +287,7 @@ class WriteBack:
             self.suspect()
         with contextlib.suppress(OSError):
             is_empty = not os.fstat(self._fd).st_size
-        if is_empty:
+        if is_empty or (self._is_given_up and not self.is_suspect):
             self.remove()
         if self._hints:
             self._hints.close()
