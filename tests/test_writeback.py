@@ -406,6 +406,25 @@ def test_a_record_that_can_not_be_flushed_ends_nothing(
     assert output.read_bytes() == SAMPLE.data
 
 
+def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> None:
+    """It takes all and gives back something else, as forged memory sticks do."""
+
+    class Forged(System):
+        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            done = function(*args, **kwargs)
+            if name == "preadv" and args[2] == 9 * 512:
+                args[1][0][:done] = bytes(done)
+            return done
+
+    output = tmp_path / "out"
+    with Forged().on(), Run(output, verify_media=True) as run:
+        run.announce(SAMPLE)
+        with pytest.raises(DiskError, match="as large as it says"):
+            for _ in range(10):
+                run.cycle(SAMPLE)
+    assert not output.exists()
+
+
 # The output that is there.
 
 

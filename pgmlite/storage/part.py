@@ -39,7 +39,7 @@ BLOCKS_COPIED = 4
 """Blocks of the output that are copied in one step, so that packets are read in between."""
 
 READ_BACKS = 3
-"""Times that everything is read back because another program writes to the file."""
+"""Times that everything is read back, because of other programs or of a disk, and is not right."""
 
 
 class PartFile:
@@ -100,6 +100,7 @@ class PartFile:
         self._unreadable: set[int] = set()
         """Offsets of blocks that could not be read once."""
 
+        self._read_backs_failed = 0
         self._touched = False
         try:
             with contextlib.ExitStack() as opened:
@@ -420,6 +421,12 @@ class PartFile:
             block = (offset, length, index[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
             if not has(block):
                 bad.append(number)
+        self._read_backs_failed += bool(bad)
+        if self._read_backs_failed > READ_BACKS:
+            raise DiskError(
+                f"partial file {self.path}: what is written does not read back as it was; "
+                "is the disk as large as it says?"
+            )
         return bad
 
     def publish(self, complete: Complete) -> bool:
