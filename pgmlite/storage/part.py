@@ -10,7 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from blake3 import blake3
@@ -20,6 +20,9 @@ from pgmlite.storage.system import PIECES_AT_ONCE, reason
 
 HASHED_AT_ONCE = 128 << 10
 """Bytes of a block that are read back and hashed in one step."""
+
+BeforeRename = Callable[[os.stat_result], None]
+"""Called right before the rename with the status of the file that will be in place."""
 
 
 class BlockStream:
@@ -81,12 +84,16 @@ class PartFile:
     The output itself stays untouched until `publish`.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, before_rename: BeforeRename | None = None) -> None:
         """
+        Args:
+            before_rename: Told what is about to be published; what it raises keeps it from that.
+
         Raises:
             DiskError: The folder can't be written, or another receiver is at work on it.
         """
         self.output = output
+        self._before_rename = before_rename
         if not output.name:
             raise DiskError(f"output {output}: is a folder; name the file to write")
         self.path = output.with_name(output.name + ".part")
@@ -226,6 +233,8 @@ class PartFile:
                 # Replacing a file keeps its permissions, as rewriting it would.
                 os.fchmod(self._fd, os.stat(self.output).st_mode & 0o777)
             os.fsync(self._fd)
+            if self._before_rename:
+                self._before_rename(os.fstat(self._fd))
             os.replace(self.path, self.output)
             folder = os.open(self.output.parent, os.O_RDONLY | os.O_DIRECTORY)
             try:
