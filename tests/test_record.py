@@ -1,6 +1,7 @@
 """The record of what was published: what it says, what it survives, and when it is not believed."""
 
 import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -17,7 +18,14 @@ from test_storage import NOBODY, ordinary_user
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.part import PartFile
-from pgmlite.storage.record import MAX_RECORD, Phase, Publication, PublishedRecord, parse
+from pgmlite.storage.record import (
+    MAX_RECORD,
+    Phase,
+    Publication,
+    PublishedRecord,
+    parse,
+    remove_record,
+)
 from pgmlite.storage.system import LONGEST_NAME, beside
 
 MANIFEST = make_object(1_000, name="firmware.bin").manifest
@@ -134,13 +142,13 @@ def test_phases_and_attempts(output):
 def test_a_record_names_one_file_as_it_was(output, change):
     publication = published(output)
     status = output.stat()
-    os.rename(output, output.with_name("moved"))
+    output.rename(output.with_name("moved"))
     assert publication.names(output.with_name("moved").stat())
     match change:
         case "content":
             output.write_bytes(b"longer than it was")
         case "time":
-            os.rename(output.with_name("moved"), output)
+            output.with_name("moved").rename(output)
             os.utime(output, ns=(0, status.st_mtime_ns + 1))
         case "file":
             output.write_bytes(b"published")
@@ -168,8 +176,8 @@ def refused(raw: bytes, folder: Path) -> None:
     path.chmod(0o600)
     record, warnings = opened(output)
     assert record.read() is None
-    record.remove()  # it may be somebody's own
     record.close()
+    remove_record(output)  # it may be somebody's own
     (warning,) = warnings
     assert str(path) in warning
     assert warning.isprintable()
@@ -269,7 +277,8 @@ def test_files_that_are_no_record(tmp_path, kind):
             os.chown(folder, NOBODY, -1)
     with ordinary_user() if kind == "unreadable" else contextlib.nullcontext():
         assert record.read() is None
-        record.remove()
+        record.close()
+        remove_record(output)
     (warning,) = warnings
     assert str(path) in warning
     assert os.path.lexists(path)
@@ -307,12 +316,21 @@ def test_what_belongs_to_another_user_is_not_believed(output, theirs):
 def test_no_record_is_no_reason_for_a_word(output):
     record, warnings = opened(output)
     assert record.read() is None
-    record.remove()
+    remove_record(output)
     assert not record.is_in_place
     record.close()
     output.parent.chmod(0o777)
     assert record.read() is None
     assert warnings == []
+
+
+def test_the_record_of_a_linked_output_lies_beside_the_file(output, tmp_path):
+    link = tmp_path / "current"
+    link.symlink_to(output)
+    record, _ = opened(link)
+    assert record.path == written(output)
+    remove_record(link)
+    assert not record.path.exists()
 
 
 # Writing.
@@ -445,8 +463,6 @@ def test_a_record_that_is_replaced_before_it_is_locked_is_read_anew(output, monk
     first, _ = opened(output)
     found = first.read()
     first.close()
-    import fcntl
-
     lock = fcntl.flock
 
     def late(fd: int, operation: int) -> None:

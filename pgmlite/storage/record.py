@@ -150,9 +150,10 @@ class PublishedRecord:
     def __init__(self, output: Path, warn: Warn) -> None:
         """
         Args:
-            output: The file that is replaced, not a link to it.
+            output: The file, or a link to it.
             warn: Told why a record is not used, and what could not be made lasting.
         """
+        output = Path(os.path.realpath(output))
         self.path = beside(output, ".pgmlite")
         self.lock = -1
         """A descriptor: as long as a copy of it is open, no other receiver reads the record."""
@@ -189,7 +190,7 @@ class PublishedRecord:
         try:
             os.lstat(self.path)
             self._check_folder()
-            while (fd := self._open()) < 0:
+            while (fd := _open(self.path)) < 0:
                 pass  # replaced between our two steps: take the new one
         except FileNotFoundError:
             return None
@@ -219,28 +220,6 @@ class PublishedRecord:
         is_open = folder.st_mode & WRITABLE_BY_OTHERS and not folder.st_mode & stat.S_ISVTX
         if is_open or folder.st_uid not in {0, os.geteuid()}:
             raise ValueError(f"others may rename files in {self.path.parent}")
-
-    def _open(self) -> int:
-        """Open and lock the record; return -1 if it is no longer the one at its path.
-
-        Raises:
-            ValueError: It is not a file of ours alone.
-            OSError: It can't be read.
-        """
-        if not stat.S_ISREG(os.lstat(self.path).st_mode):  # to open a device may do things
-            raise ValueError("is not a regular file")
-        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
-            status = os.fstat(fd)
-            _check_own(status)
-            _lock(fd)
-            if os.path.samestat(status, os.lstat(self.path)):
-                return fd
-        except (OSError, ValueError):
-            os.close(fd)
-            raise
-        os.close(fd)
-        return -1
 
     def write(self, publication: Publication) -> None:
         """Put a record in place, at once and for good.
@@ -281,16 +260,6 @@ class PublishedRecord:
         except OSError:
             return False
 
-    def remove(self) -> None:
-        """Remove a record of ours: the file that it names is replaced, and no command follows."""
-        with contextlib.suppress(OSError, ValueError):
-            fd = self._open()
-            try:
-                _parse_file(fd)
-                self.path.unlink()
-            finally:
-                os.close(fd)
-
     def close(self) -> None:
         """Let others have the record."""
         self._keep(-1)
@@ -302,6 +271,29 @@ class PublishedRecord:
 
     def _error(self, error: OSError) -> DiskError:
         return DiskError(f"record {self.path}: {reason(error)}")
+
+
+def _open(path: Path) -> int:
+    """Open and lock a record; return -1 if it is no longer the one at its path.
+
+    Raises:
+        ValueError: It is not a file of ours alone.
+        OSError: It can't be read; BlockingIOError: another process has it.
+    """
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a device may do things
+        raise ValueError("is not a regular file")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        _check_own(status)
+        _lock(fd)
+        if os.path.samestat(status, os.lstat(path)):
+            return fd
+    except (OSError, ValueError):
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
 
 
 def _check_own(status: os.stat_result) -> None:
@@ -345,3 +337,15 @@ def _parse_file(fd: int) -> Publication:
         return parse(raw)
     except ValueError as error:
         raise ValueError(f"is no record: {error}") from error
+
+
+def remove_record(output: Path) -> None:
+    """Remove a record of ours: the file that it names is replaced, and no command follows."""
+    path = beside(Path(os.path.realpath(output)), ".pgmlite")
+    with contextlib.suppress(OSError, ValueError):
+        fd = _open(path)
+        try:
+            _parse_file(fd)
+            path.unlink()
+        finally:
+            os.close(fd)
