@@ -109,7 +109,7 @@ def recv(
         elif manifest := machine.manifest:
             hook.publishing(manifest, status)
 
-    part = PartFile(output_path, before_rename)
+    part = PartFile(output_path, before_rename=before_rename)
     hook = None
     try:
         if command:

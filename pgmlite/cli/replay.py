@@ -181,7 +181,7 @@ def replay(
     capture = Capture(file)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))
-    part = PartFile(output_path, lambda _: remove_record(output_path))
+    part = PartFile(output_path, before_rename=lambda _: remove_record(output_path))
     try:
         with Output(as_json=as_json) as output:
             report = ReplayReport(output, machine, capture)

@@ -21,9 +21,6 @@ from pgmlite.storage.system import PIECES_AT_ONCE, reason
 HASHED_AT_ONCE = 128 << 10
 """Bytes of a block that are read back and hashed in one step."""
 
-BeforeRename = Callable[[os.stat_result], None]
-"""Called right before the rename with the status of the file that will be in place."""
-
 
 class BlockStream:
     """Hashes blocks while they are written in order, so that they need not be read back.
@@ -84,10 +81,12 @@ class PartFile:
     The output itself stays untouched until `publish`.
     """
 
-    def __init__(self, output: Path, before_rename: BeforeRename | None = None) -> None:
+    def __init__(
+        self, output: Path, *, before_rename: Callable[[os.stat_result], None] | None = None
+    ) -> None:
         """
         Args:
-            before_rename: Told what is about to be published; what it raises keeps it from that.
+            before_rename: Called with what the output will be, right before it is.
 
         Raises:
             DiskError: The folder can't be written, or another receiver is at work on it.

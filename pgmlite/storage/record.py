@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.system import beside, reason
+from pgmlite.storage.system import NOT_KNOWN, beside, reason
 from pgmlite.wire.control import MAX_NAME, Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -250,7 +250,8 @@ class PublishedRecord:
             finally:
                 os.close(folder)
         except OSError as error:
-            self._warn(f"record {self.path}: may not survive a power cut: {reason(error)}")
+            if error.errno not in NOT_KNOWN:
+                self._warn(f"record {self.path}: may not survive a power cut: {reason(error)}")
 
     @property
     def is_in_place(self) -> bool:
