@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -33,7 +34,7 @@ from loopback import (
 )
 
 from pgmlite import cli
-from pgmlite.core.machine import MS, SECOND, Complete
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import DiskError, Interrupted
 from pgmlite.net import keeper
 from pgmlite.net.hook import MAX_SAFE_NAME, Command, Ending, find_command, safe_name, supervise
@@ -618,6 +619,21 @@ def test_what_is_in_the_way_of_a_record_is_named_before_the_first_packet(site, m
     assert str(site.record) in error
 
 
+def test_what_can_not_be_recorded_is_not_published(site, carousel):
+    source, _ = carousel
+    place = endpoint()
+    with receiving(site.output, place, "--on-complete", site.hook()) as receiver:
+        receiver.event("start")
+        site.record.mkdir()
+        with sending(source, place):
+            ended = receiver.end()
+    assert ended.code == 7
+    assert str(site.record) in ended.error
+    assert not site.output.exists()
+    assert site.has("out.part")
+    assert site.attempts == []
+
+
 # The output was the announced object already: nothing is renamed.
 
 
@@ -627,9 +643,9 @@ def in_place(site, monkeypatch, capfd):
     monkeypatch.setattr(Stop, "install", lambda stop: None)
 
     def recv(name: str, script: str = "", *options: object) -> Ended:
-        def done(loop: ReceiveLoop) -> Complete:
+        def done(loop: ReceiveLoop) -> SimpleNamespace:
             loop._socket.close()
-            return Complete(make_object(1_000, name=name).manifest)
+            return SimpleNamespace(manifest=make_object(1_000, name=name).manifest)
 
         monkeypatch.setattr(ReceiveLoop, "run", done)
         arguments = ["recv", "-o", site.output, *endpoint().flags, "--json", *options]

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from test_storage import NOBODY, ordinary_user
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import (
     MAX_RECORD,
     Phase,
@@ -502,38 +501,3 @@ def test_a_file_system_without_locks_will_do(output, monkeypatch):
     assert record.read() == published(output).start()
     record.close()
     assert warnings == []
-
-
-# The partial file tells of what it publishes.
-
-
-def test_the_status_before_the_rename_is_that_of_the_output(tmp_path):
-    seen = []
-    output = tmp_path / "out"
-    output.write_text("before")
-
-    def before_rename(status: os.stat_result) -> None:
-        assert output.read_text() == "before"
-        seen.append(Publication.of(MANIFEST, status))
-
-    part = PartFile(output, before_rename=before_rename)
-    part.write([(0, memoryview(b"after"))])
-    part.publish(5)
-    part.close()
-    assert output.read_text() == "after"
-    assert seen[0].names(output.stat())
-
-
-def test_what_can_not_be_recorded_is_not_published(tmp_path):
-    output = tmp_path / "out"
-
-    def refuse(status: os.stat_result) -> None:
-        raise DiskError("record: no")
-
-    part = PartFile(output, before_rename=refuse)
-    part.write([(0, memoryview(b"bytes"))])
-    with pytest.raises(DiskError, match="record: no"):
-        part.publish(5)
-    part.close()
-    assert not output.exists()
-    assert part.path.read_bytes() == b"bytes"
