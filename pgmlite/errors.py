@@ -1,7 +1,7 @@
 """Every exception that pgmlite raises on purpose, and the exit code that each one means.
 
     PgmliteError
-    |- UsageError      the call is wrong whatever the state of this machine   exit 2
+    |- UsageError      the call is wrong, most often on any machine            exit 2
     |- NetworkError    this machine's network refuses                          exit 3
     |- ObjectError     an object does not verify                               exit 4
     |- TimedOut        the time limit passed; what was received is kept        exit 5
@@ -26,7 +26,7 @@ class PgmliteError(Exception):
 
 
 class UsageError(PgmliteError):
-    """An argument or a call is wrong, whatever the state of the machine."""
+    """An argument or a call is wrong: on any machine, or because a program is not there."""
 
     exit_code = 2
 

@@ -23,6 +23,7 @@ from pgmlite.core.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.loop import Stop
 from pgmlite.storage.part import PartFile
+from pgmlite.storage.record import remove_record
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import HEADER
@@ -180,7 +181,11 @@ def replay(
     capture = Capture(file)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))
-    part = PartFile(output_path, output_is_seed=False)
+    part = PartFile(
+        output_path,
+        output_is_seed=False,
+        before_rename=lambda _: remove_record(output_path),
+    )
     try:
         with Output(as_json=as_json) as output:
             report = ReplayReport(output, machine, capture)
