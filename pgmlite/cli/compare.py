@@ -19,7 +19,8 @@ import click
 
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
-from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
+from pgmlite.cli.values import parse_share
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 
 if TYPE_CHECKING:
@@ -110,7 +111,9 @@ def compare(
         "receivers": _numbers("receivers", receivers, int),
         "modes": modes.split(",") if modes is not None else None,
         "loss": _loss(loss, loss_kind, burst),
-        "repair_share": parse_share(repair_share) if repair_share is not None else None,
+        "repair_share": parse_share("--repair-share", repair_share)
+        if repair_share is not None
+        else None,
         "latency_ms": _numbers("latency", latency, float),
         "join": join,
         "repetitions": repetitions,
@@ -154,19 +157,12 @@ def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list
 def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, Any] | None:
     table: dict[str, Any] = {}
     if loss is not None:
-        table["mean"] = [_signed_share(one) for one in loss.split(",")]
+        table["mean"] = [parse_share("--loss", one) for one in loss.split(",")]
     if kind is not None:
         table["kind"] = kind
     if burst is not None:
         table["burst"] = burst
     return table or None
-
-
-def _signed_share(text: str) -> float:
-    try:
-        return parse_share(text)
-    except UsageError:
-        raise UsageError(f"loss {text}: give a share such as 5% or 0.05") from None
 
 
 def _plan(name: str | None, changes: dict[str, Any]) -> Plan:

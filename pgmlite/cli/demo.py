@@ -18,7 +18,8 @@ from typing import Any
 import click
 
 from pgmlite.cli.options import option
-from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_rate, parse_share
+from pgmlite.cli.values import parse_rate, parse_share
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import NetworkError, ObjectError, TimedOut, UsageError
 from pgmlite.net.loop import Stop
 
@@ -212,7 +213,7 @@ def _row(mode: str, copy: Copy, source: Path) -> dict[str, Any]:
     return {
         "mode": mode,
         "receiver": copy.name,
-        "loss_injected": parse_share(copy.loss),
+        "loss_injected": parse_share("--drop", copy.loss),
         "joined": "mid-cycle" if copy.late else "start",
         "seconds": round(counters["seconds"] - first, 3),
         "cycles": counters["cycles"],

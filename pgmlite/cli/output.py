@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pgmlite.cli.values import human_bytes, human_rate, human_time
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError

@@ -14,8 +14,9 @@ import click
 from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.values import check_seconds, human_bytes, parse_oid, parse_repairer, parse_share
+from pgmlite.cli.values import check_seconds, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import HookError, PgmliteError, UsageError
@@ -94,7 +95,7 @@ def recv(
         naks=not no_nak,
         repairers=frozenset(parse_repairer(text, channel) for text in repairer),
     )
-    share = parse_share(drop)
+    share = parse_share("--drop", drop)
     command = _command(on_complete)
     machine = Receiver(config, rng=SystemRandom())
     part = PartFile(output_path)

@@ -12,8 +12,9 @@ import click
 from pgmlite.cli import options
 from pgmlite.cli.output import Output, SendReport, oid_text
 from pgmlite.cli.send import hashing, open_ear
-from pgmlite.cli.values import human_bytes, human_rate, parse_rate
+from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.sender import Sender
 from pgmlite.errors import ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
