@@ -354,10 +354,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.facts: list[dict[str, object]] = []
         self.events: list[str] = []
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, **facts: object) -> None:
         self.warnings.append(text)
+        self.facts.append(facts)
 
     def adopted(self, action) -> None:
         self.events.append("adopted")
@@ -405,7 +407,7 @@ class FakeReceiverSocket:
     kernel_drops = 0
 
     def __init__(self, granted: int = 1 << 20) -> None:
-        self.granted = granted
+        self.granted = self.wanted = granted
         self._mine, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._mine.setblocking(False)
         self._theirs.settimeout(30)

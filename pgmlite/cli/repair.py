@@ -71,11 +71,7 @@ def repair(
     socket = SenderSocket(channel, hops=hops, source=ear.address)
     with Output(as_json=as_json) as output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        try:
-            manifest, index = _recognise(source, ear_of_group, output, stop)
-        except PgmliteError as error:
-            output.event("stopped", f"{error}", reason=str(error))
-            raise
+        manifest, index = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(
             rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
@@ -103,7 +99,7 @@ def repair(
                 machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
             ).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
 
 

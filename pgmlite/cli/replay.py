@@ -81,11 +81,10 @@ class ReplayReport(ReceiveReport):
 
     def incomplete(self, error: PgmliteError) -> None:
         """Tell programs what is missing; people read the error itself."""
-        self._output.event(
+        self._output.failed(
             "failed",
             "",
-            error=str(error),
-            exit_code=error.exit_code,
+            error,
             missing=[list(one) for one in self._machine.missing],
             **self.counters(),
         )

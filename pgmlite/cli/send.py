@@ -182,9 +182,9 @@ def send(
             ears = [ear] if ear else []
             SendLoop(machine, socket, source, buffer, burst, report, stop, ears).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
-        report.stopped("finished")
+        report.stopped()
 
 
 def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel: Channel) -> None:

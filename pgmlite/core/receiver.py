@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pgmlite.core import nak
 from pgmlite.core.blocks import IndexAssembly, SymbolMap
 from pgmlite.core.config import NakConfig, ReceiverConfig
+from pgmlite.core.evidence import Evidence
 from pgmlite.core.machine import (
     Action,
     Adopted,
@@ -37,9 +38,7 @@ from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import (
-    parse_request,
-)
+from pgmlite.wire.request import parse_request
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
@@ -143,6 +142,7 @@ class Receiver:
         self._senders = Senders(config.max_senders)
         self.state = State.LISTENING
         self.counters = Counters()
+        self.evidence = Evidence(config.oid)
 
     # What drivers and reports ask.
 
@@ -196,6 +196,16 @@ class Receiver:
         return self._senders.lost
 
     @property
+    def lost_unbelieved(self) -> int:
+        """Packets that seem to be missing by numbers that look made up (spec: RCV-9)."""
+        return self._senders.lost_unbelieved
+
+    @property
+    def heard(self) -> int | None:
+        """When a carousel of the object was heard last, ns; None: there is no object yet."""
+        return self._transfer.heard if self._transfer else None
+
+    @property
     def cycles(self) -> float:
         """Object lengths that went by, lost ones included."""
         transfer = self._transfer
@@ -229,6 +239,7 @@ class Receiver:
         if not len(mine):
             return actions
         self._senders.count(mine)
+        self.evidence.take(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
         elif mine.kind is PacketType.INDEX:
@@ -246,8 +257,7 @@ class Receiver:
         if transfer and self._config.naks and self.state is not State.COMPLETE:
             deadline = transfer.naks.deadline
             if deadline is not None and deadline <= now:
-                asks = transfer.naks.tick(now)
-                actions += [self._nak(now, transfer, ask) for ask in asks]
+                actions += [self._nak(now, transfer, ask) for ask in transfer.naks.tick(now)]
         return actions
 
     def resume(self, extents: list[tuple[int, int]]) -> None:
@@ -287,14 +297,12 @@ class Receiver:
         if self._config.oid not in (None, oid):
             return "object"
         # spec: RCV-2
-        if (
-            size > self._config.max_object_size
-            or -(-size // symbol_size) > self._config.max_symbols
-        ):
-            return "too_large"
-        return ""
+        symbols = -(-size // symbol_size)
+        fits = size <= self._config.max_object_size and symbols <= self._config.max_symbols
+        return "" if fits else "too_large"
 
     def _new_transfer(self, oid: int, size: int, symbol_size: int, now: int) -> _Transfer:
+        self.evidence.begin(now, oid, size, symbol_size)
         return _Transfer(oid, size, symbol_size, now, self._config.nak, self._rng)
 
     def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
@@ -341,10 +349,12 @@ class Receiver:
         if manifest_oid(spm.manifest) != oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
         # Before the manifest is parsed: that costs more than all the rest.
-        if reason := self._admissible(oid, size, symbol_size):
+        reason = self._admissible(oid, size, symbol_size)
+        if not reason and (transfer is None or transfer.oid != oid) and self._holds(now, spm):
+            reason = "object"
+        if reason:
+            self.evidence.take_other(now, row, spm, reason)
             raise RefusedPacket(reason)
-        if (transfer is None or transfer.oid != oid) and self._holds(now, spm):
-            raise RefusedPacket("object")
         try:
             manifest = parse_manifest(spm.manifest)
         except ObjectError as error:
@@ -354,14 +364,11 @@ class Receiver:
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
         actions: list[Action] = []
-        if transfer is None or transfer.oid != oid:
+        shape = transfer and (transfer.oid, transfer.size, transfer.symbol_size)
+        if transfer is None or shape != (oid, size, symbol_size):
+            # Another object, or the unannounced packets that came first had a forged header.
             if transfer and transfer.manifest:
                 actions.append(Superseded(transfer.oid, oid))
-            self._senders.forget()
-            transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
-            actions.append(Prepare(size, symbol_size))
-        elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
-            # The unannounced packets that were taken first had a forged header.
             self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(size, symbol_size))
@@ -419,9 +426,8 @@ class Receiver:
 
     def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
         index = transfer.index
-        if index is None or index.is_verified:
-            return  # its size is unknown without the manifest
-        if not index.add(batch.offsets, batch.payload):
+        # Without the manifest its size is unknown.
+        if index and not index.is_verified and not index.add(batch.offsets, batch.payload):
             self.counters.refused["index"] += 1
 
     def _receive_ncfs(self, now: int, transfer: _Transfer, batch: PacketBatch) -> None:
@@ -437,6 +443,7 @@ class Receiver:
         """Learn where the carousel is, and whether its sender may be asked."""
         key = session_of(batch)
         if spm.has_carousel:
+            self.evidence.take_spm(batch)
             head = int(batch.offsets[-1]) // transfer.symbol_size
             transfer.naks.take_position(now, key, head, is_head=True)
         if not spm.repair_port:
