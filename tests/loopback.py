@@ -281,6 +281,15 @@ class Cli:
         assert "Traceback" not in captured.err, captured.err
         return code, captured.err
 
+    def event(self, *arguments: object) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the only event of a command with ``--json``."""
+        code = cli.run([str(argument) for argument in arguments])
+        captured = self._capsys.readouterr()
+        (line,) = captured.out.splitlines()
+        event = json.loads(line)
+        assert only_error(captured.err) == f"pgmlite: {event['error']}"
+        return code, event
+
     def refuse(self, *arguments: object) -> tuple[int, str]:
         """Return the exit code and the error: the only line there is."""
         code, stderr = self(*arguments)

@@ -76,6 +76,8 @@ class Program:
             self.process.terminate()
             self.process.wait()
             self.reader.join()
+            if self.process.stdout:
+                self.process.stdout.close()
 
     @property
     def complaint(self) -> str:

@@ -223,7 +223,8 @@ class Diagnosis:
         disk_time = look.load.disk_time - last.load.disk_time
         brought = bytes_ + drops * (bytes_ // taken if taken else 0)
         rate = human_bytes(brought * SECOND / (look.at - last.at))
-        cause, why = "buffer", f"this machine can't keep up with {rate}/s; lower -r at the sender"
+        full = f"the receive buffer of {human_bytes(self._granted)} was full"
+        cause, why = "buffer", f"{full}, {rate}/s are too much here; lower -r at the sender"
         if disk_time >= DISK_SHARE * (look.at - last.at):
             stored = max(0, look.stored - last.stored)
             disk = human_bytes(stored * SECOND / disk_time)
@@ -232,10 +233,7 @@ class Diagnosis:
             if not stored:
                 why = "this machine was busy with its disk"
         elif self._granted < self._wanted:
-            why = (
-                f"the receive buffer of {human_bytes(self._granted)} was full; as root: sysctl -w "
-                f"net.core.rmem_max={self._wanted}, then start again"
-            )
+            why = f"{full}; as root: sysctl -w net.core.rmem_max={self._wanted}, then start again"
         before = self._dropped_at.get(cause)
         self._dropped_at[cause] = look.at
         if before is None or look.at - before >= CALM_AFTER:

@@ -83,6 +83,7 @@ class ReceiveLoop:
         end = None if self._timeout is None else now + self._timeout
         self._heard = now
         report = now + REPORT_EVERY
+        self._watch(now)
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         done = self._do(self._machine.start(now))
