@@ -23,6 +23,8 @@ class PgmliteError(Exception):
     """Base of all errors; ``str(error)`` is one line that names the thing and what to do."""
 
     exit_code = EXIT_INTERNAL
+    is_told = False
+    """A JSON event has said it, as the last one of its run."""
 
 
 class UsageError(PgmliteError):

@@ -281,6 +281,15 @@ class Cli:
         assert "Traceback" not in captured.err, captured.err
         return code, captured.err
 
+    def event(self, *arguments: object) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the only event of a command with ``--json``."""
+        code = cli.run([str(argument) for argument in arguments])
+        captured = self._capsys.readouterr()
+        (line,) = captured.out.splitlines()
+        event = json.loads(line)
+        assert only_error(captured.err) == f"pgmlite: {event['error']}"
+        return code, event
+
     def refuse(self, *arguments: object) -> tuple[int, str]:
         """Return the exit code and the error: the only line there is."""
         code, stderr = self(*arguments)
@@ -354,10 +363,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.facts: list[dict[str, object]] = []
         self.events: list[str] = []
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, **facts: object) -> None:
         self.warnings.append(text)
+        self.facts.append(facts)
 
     def adopted(self, action) -> None:
         self.events.append("adopted")
@@ -405,7 +416,7 @@ class FakeReceiverSocket:
     kernel_drops = 0
 
     def __init__(self, granted: int = 1 << 20) -> None:
-        self.granted = granted
+        self.granted = self.wanted = granted
         self._mine, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._mine.setblocking(False)
         self._theirs.settimeout(30)

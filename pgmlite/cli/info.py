@@ -16,7 +16,7 @@ from pgmlite.capture.pcap import Capture, is_capture
 from pgmlite.capture.replay import split
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import oid_text
-from pgmlite.cli.values import human_bytes, human_rate
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket

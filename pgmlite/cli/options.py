@@ -12,7 +12,8 @@ from pgmlite.errors import UsageError
 DEFAULT_GROUP = "ff15::7067:6d"
 DEFAULT_PORT = 28_775
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
+"""Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
 
 
 def named(context: click.Context, parameter: click.Parameter, value: Path) -> Path:

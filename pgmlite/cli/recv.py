@@ -12,8 +12,9 @@ from pgmlite.cli import options
 from pgmlite.cli.hook import CompletionHook
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport
-from pgmlite.cli.values import check_seconds, human_bytes, parse_oid, parse_repairer, parse_share
+from pgmlite.cli.values import check_seconds, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
@@ -113,7 +114,7 @@ def recv(
     stop.install()
     limit = check_seconds("--timeout", timeout)
     wanted = None if oid is None else parse_oid(oid)
-    share = parse_share(drop)
+    share = parse_share("--drop", drop)
     if hook_timeout is not None and on_complete is None:
         raise UsageError("--hook-timeout: needs --on-complete")
     hook_limit = check_seconds("--hook-timeout", hook_timeout)

@@ -14,8 +14,9 @@ from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_repairer, parse_share
+from pgmlite.cli.values import check_moment, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import SendNak
 from pgmlite.core.ranges import runs
@@ -81,11 +82,10 @@ class ReplayReport(ReceiveReport):
 
     def incomplete(self, error: PgmliteError) -> None:
         """Tell programs what is missing; people read the error itself."""
-        self._output.event(
+        self._output.failed(
             "failed",
             "",
-            error=str(error),
-            exit_code=error.exit_code,
+            error,
             missing=[list(one) for one in self._machine.missing],
             **self.counters(),
         )
@@ -177,7 +177,7 @@ def replay(
         naks=not no_nak,
         repairers=frozenset(parse_repairer(text, None) for text in repairer),
     )
-    dropped, late = parse_share(drop), parse_share(reorder)
+    dropped, late = parse_share("--drop", drop), parse_share("--reorder", reorder)
     capture = Capture(file)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgmlite.core.machine import (
     MS,
@@ -72,8 +72,8 @@ class Listener(Protocol):
     def progress(self) -> None:
         """Called about once a second."""
 
-    def warn(self, text: str) -> None:
-        """Something the user can mend."""
+    def warn(self, text: str, **facts: Any) -> None:
+        """Something the user can mend; `facts` are for programs, `cause` a word among them."""
 
 
 def sleep(nanoseconds: int) -> None:
