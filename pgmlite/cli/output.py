@@ -276,7 +276,7 @@ class ReceiveReport:
             blocks=manifest.blocks,
             index_digest=manifest.index_digest.hex(),
             rate=rate,
-            stored=action.symbols,
+            stored=self._machine.progress[0],
             symbols=manifest.symbols,
             seconds=round(self._output.seconds, 3),
         )

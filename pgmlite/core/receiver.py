@@ -343,7 +343,7 @@ class Receiver:
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(oid, size, symbol_size))
         self._enter(Event.MANIFEST)
-        actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
+        actions.append(Adopted(manifest, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
         self._senders.count(batch)
