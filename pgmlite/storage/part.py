@@ -91,6 +91,9 @@ class PartFile:
         self._is_written = False
         """The object comes to be in the partial file: the output alone is not it."""
 
+        self._is_recorded = False
+        """An earlier run stored a part of this very object."""
+
         self._spoilt: set[int] = set()
         self._touched = False
         try:
@@ -178,6 +181,7 @@ class PartFile:
             extents = [] if recorded is not None else list(self._extents(min(held, wanted.size)))
         except OSError as error:
             raise self._error(error) from error
+        self._is_recorded = recorded is not None
         longest = min(wanted.size, max((seed.size for seed in self._seeds), default=0))
         if longest:
             extents = [(0, longest)] + [(a, b) for a, b in extents if b > longest]
@@ -437,7 +441,8 @@ class PartFile:
             if not self._is_in_place(complete.manifest):
                 raise DiskError(f"output {self.output}: another program changed it; try again")
             self.reused = complete.manifest.size
-            os.ftruncate(self._fd, 0)  # what is left of another object has no use any more
+            if self._is_recorded:
+                os.ftruncate(self._fd, 0)  # what there is of it is of no use any more
             return False
         try:
             self._finish(complete)
@@ -466,6 +471,7 @@ class PartFile:
         else:
             raise DiskError(f"partial file {self.path}: another program keeps writing to it")
         os.ftruncate(self._fd, complete.manifest.size)
+        self._write_back.sync(self._fd)  # it may take long, and the file is still private
         old = self._folder.status(self.output.name)
         dress(self._fd, old if old and self._keeps_dress(old) else None, self._mode, self.warnings)
         self._write_back.sync(self._fd)
