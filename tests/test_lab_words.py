@@ -22,7 +22,7 @@ def test_a_path_for_small_packets_only_is_named_and_its_cure_works(tmp_path: Pat
         other = lab.recv("R2", tmp_path / "other")
         receiver = lab.recv("R1", tmp_path / "out", "--timeout", "5")
         sender = lab.send("S", source)
-        warning = receiver.event("warning", lambda event: event["cause"] == "mtu")
+        warning = receiver.event("warning", lambda event: event.get("cause") == "mtu")
         assert warning["packet_size"] == 1_500
         assert "--mtu 1280" in warning["warning"]
         result = receiver.result(code=5)

@@ -9,6 +9,7 @@ from requirements import SPEC
 
 from pgmlite.cli.options import DEFAULT_PORT
 from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
+from pgmlite.core import evidence
 from pgmlite.core.config import (
     DEFAULT_BLOCK_SYMBOLS,
     MAX_RATE,
@@ -47,6 +48,10 @@ VALUES: dict[str, list[float]] = {
     "window for late packets": [SequenceTracker.WINDOW],
     "lost packets that are believed": [SequenceTracker.MOST_LOST],
     "what came is written to stable storage after": [FLUSH_EVERY, FLUSH_BYTES >> 20],
+    "other objects remembered, to tell of them": [
+        evidence.MOST_OTHERS,
+        evidence.PARSE_EVERY / MS,
+    ],
     "silence before another object is taken": [RECEIVER.switch_after / SECOND],
     "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
     "blocks verified in one step": [RECEIVER.resume_blocks],

@@ -289,7 +289,8 @@ class ReceiveReport:
             self._output.warn(
                 f"the receive buffer of {human_bytes(granted)} holds {held} ms of "
                 f"{human_rate(rate)}: packets may be lost; as root: sysctl -w "
-                f"net.core.rmem_max={wanted}"
+                f"net.core.rmem_max={wanted}",
+                cause="buffer",
             )
 
     def superseded(self, action: Superseded) -> None:

@@ -156,8 +156,8 @@ class Diagnosis:
                 seconds = self.quiet(now) / SECOND
                 yield Finding(
                     "silence",
-                    f"nothing from a sender for {seconds:.0f} s: it is gone, or the network is; "
-                    "waiting",
+                    f"nothing from a sender for {seconds:.0f} s: it has ended, or the way is "
+                    "broken; waiting",
                     {"seconds": round(seconds, 3)},
                 )
         elif heard != self._silent_since:

@@ -25,7 +25,7 @@ BLOCKED_SPMS = 3
 """SPMs that must have told of more, before packets of the object's size count as blocked."""
 
 BLOCKED_PACKETS = 100
-"""And packets that were sent meanwhile: at 95% loss one in 170 times none of them would come."""
+"""And packets that were sent meanwhile: at 95% loss none of them comes once in 170 times."""
 
 LONGEST_NAME = 60
 """Characters of an object's name that are shown; it is a stranger's."""
