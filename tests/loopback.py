@@ -297,6 +297,29 @@ class Cli:
         return code, only_error(stderr)
 
 
+class Inside:
+    """The command line in this process, to its end: for what no signal is sent to.
+
+    It starts sooner than a process of its own.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        self._capfd = capfd
+
+    def __call__(self, *arguments: object) -> Ended:
+        """Run it; return what it left behind."""
+        code = cli.run([str(argument) for argument in arguments])
+        captured = self._capfd.readouterr()
+        assert "Traceback" not in captured.err, captured.err
+        return Ended(code, captured.out.splitlines(), captured.err.splitlines())
+
+    def receive(self, output: Path | str, place: Endpoint, *options: object) -> Ended:
+        """Run a receiver, which gives up after a while."""
+        flags = (*place.flags, "--json", "--timeout", PATIENCE / 2)
+        return self("recv", "-o", output, *flags, *options)
+
+
 @contextmanager
 def raw_sender(place: Endpoint) -> Iterator[socket.socket]:
     """Open a socket that sends anything to the group."""
