@@ -420,6 +420,11 @@ def site(tmp_path, inside):
     return Site(tmp_path, inside)
 
 
+def last_hook(ended: Ended) -> dict:
+    """Return the last event of the hook."""
+    return [event for event in ended.events if event["event"] == "hook"][-1]
+
+
 def phases(ended: Ended) -> list[tuple[str, int]]:
     """Return what the events say of the command."""
     return [(e["phase"], e["attempt"]) for e in ended.events if e["event"] == "hook"]
@@ -511,8 +516,10 @@ def test_a_hook_that_fails_runs_again_at_each_start_until_it_does_its_work(site,
     assert ended.code == 8
     assert "exit code 3" in ended.error
     assert str(site.output) in ended.error
-    assert (ended.last["event"], ended.last["phase"]) == ("hook", "failed")
-    assert (ended.last["code"], ended.last["signal"], ended.last["timed_out"]) == (3, None, False)
+    end = last_hook(ended)
+    assert end["phase"] == "failed"
+    assert (end["code"], end["signal"], end["timed_out"]) == (3, None, False)
+    assert (ended.last["event"], ended.last["exit_code"]) == ("failed", 8)
     failing = site.without_network("kill -KILL $$")
     assert phases(failing) == [("started", 2), ("failed", 2)]
     assert failing.events[1]["signal"] == "SIGKILL"
@@ -537,7 +544,7 @@ def test_a_signal_ends_both(site, carousel, number, start):
         ended = receiver.stop(number)
     assert ended.code == 6
     assert number.name in ended.error
-    assert ended.last["phase"] == "failed"
+    assert last_hook(ended)["phase"] == "failed"
     assert not is_alive((site.folder / "child").read_text())
     assert (site.publication().phase, site.publication().attempt) == (Phase.STARTED, attempt)
     assert site.attempts == [attempt]
@@ -548,7 +555,7 @@ def test_a_hanging_hook_ends_at_its_time(site, carousel):
     ended = site.receive(place, "sleep 600 & echo $! > child; wait", "--hook-timeout", 0.5)
     assert ended.code == 8
     assert "--hook-timeout" in ended.error
-    assert ended.last["timed_out"]
+    assert last_hook(ended)["timed_out"]
     if site.has("child"):  # it had the time to start
         assert not is_alive((site.folder / "child").read_text())
     assert site.publication().phase is Phase.STARTED
@@ -626,7 +633,7 @@ def test_what_is_in_the_way_of_a_record_is_named_before_the_first_packet(site):
     ended = site.receive(endpoint())
     assert ended.code == 7
     assert str(site.record) in ended.error
-    assert ended.lines == []
+    assert [event["event"] for event in ended.events] == ["failed"]
 
 
 def test_what_can_not_be_recorded_is_not_published(site, carousel):

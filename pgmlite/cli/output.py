@@ -342,7 +342,7 @@ class ReceiveReport:
             reused = f", {human_bytes(part.reused)} of it from files here" if part.reused else ""
             text = (
                 f"complete: {path}, {human_bytes(manifest.size)} verified in "
-                f"{human_time(counters['transfer_seconds'])}{reused}, "
+                f"{human_time(counters['transfer_seconds'] or 0)}{reused}, "
                 f"{counters['cycles']:.2f} cycles, {self._losses(counters)}"
             )
         else:
