@@ -316,7 +316,7 @@ def test_folders_in_which_others_may_rename(output, mode, is_believed):
     assert [str(path) in one for one in warnings] == [True] * (not is_believed)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.lab
 @pytest.mark.parametrize("theirs", ["record", "folder"])
 def test_what_belongs_to_another_user_is_not_believed(output, theirs):
     path = written(output)
@@ -439,7 +439,7 @@ def sticky_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.lab
 def test_another_users_file_in_the_way_is_found_before_a_transfer():
     with sticky_folder() as folder:
         (folder / "out.pgmlite").touch()
