@@ -19,7 +19,7 @@ from builders import Disk
 from nak_builders import Answering
 from vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture.file import Capture
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak

@@ -17,7 +17,7 @@ from generate import ROOT
 from record_captures import LARGEST, readme
 from vectors import stretches
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture.file import Capture
 from pgmlite.cli import run
 from pgmlite.core.timing import grtt_of
 from pgmlite.errors import RefusedPacket

@@ -168,7 +168,7 @@ def test_bad_input_is_an_error_of_one_line(tmp_path: Path, replay) -> None:
         ("empty", b"", 4, "neither a pcap nor a pcapng capture"),
         ("head", whole[:20], 4, "cut off inside a packet, and no pgmlite packets"),
         ("cut", whole[:9_000], 5, "cut off inside a packet, "),
-        ("damaged", whole[:9_000] + b"\xff" * 9_000, 4, "damaged at byte"),
+        ("damaged", whole[:9_000] + b"\xff" * 9_000, 5, "damaged at byte"),
     ):
         path = tmp_path / name
         path.write_bytes(data)
