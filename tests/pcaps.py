@@ -217,7 +217,7 @@ def joined(
             some.clear()
 
     for at, one in payloads:
-        if len(some) >= room or len(one) > len(some[0][1]):
+        if not some or len(some) >= room or len(one) > len(some[0][1]):
             yield from flush()
             room = rng.randrange(1, most)
         some.append((at, one))

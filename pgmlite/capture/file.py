@@ -94,7 +94,7 @@ class Capture:
         self._begin()
         with Stream(path) as stream:
             self.compression = stream.compression
-            self._check(stream.read(LONGEST_START))
+            self._head(stream)
 
     def _begin(self) -> None:
         self.packets = 0
@@ -111,16 +111,18 @@ class Capture:
         """Packets that are no use, by reason."""
         return self.tally.skipped
 
-    def _check(self, head: bytes) -> bytes:
-        """Return what a capture begins with.
+    def _head(self, stream: Stream) -> bytes:
+        """Return what the file begins with.
 
         Raises:
-            ObjectError: It is none.
+            ObjectError: It is no capture.
         """
+        head = stream.read(LONGEST_START)
         if head[:4] in PCAP_MAGICS or head[:4] == SECTION_MAGIC:
             return head
         how = f"compressed by {self.compression}, and " if self.compression else ""
-        raise ObjectError(f"{self.path}: {how}neither a pcap nor a pcapng capture")
+        what = stream.damage or f"{how}neither a pcap nor a pcapng capture"
+        raise ObjectError(f"{self.path}: {what}")
 
     def datagrams(self) -> Iterator[Datagrams]:
         """Yield what the file has, from its beginning, and count anew.
@@ -131,7 +133,7 @@ class Capture:
         """
         self._begin()
         with Stream(self.path) as stream:
-            yield from _Reader(self, stream, self._check(stream.read(LONGEST_START))).datagrams()
+            yield from _Reader(self, stream, self._head(stream)).datagrams()
         if self.links and not self.links & LINK_TYPES.keys():
             raise ObjectError(f"{self.path}: {foreign_links(self)}")
 
