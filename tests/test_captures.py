@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,19 @@ def test_info_summarises(name: str, capsys) -> None:
             facts["size"]
         }
     assert run(["info", str(path_of(name))]) == 0
+
+
+def test_numbers_out_of_thin_air_are_not_called_losses(capsys) -> None:
+    # spec: RCV-9
+    path = path_of("hostile-junk")
+    assert run(["info", str(path), "--json"]) == 0
+    sessions = json.loads(capsys.readouterr().out)["sessions"]
+    assert None in [session["lost"] for session in sessions]
+    assert max(session["lost"] or 0 for session in sessions) <= 100 * 500
+    assert run(["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert "losses not believed: made-up packet numbers" in text
+    assert max(map(int, re.findall(r"(\d+) lost", text))) <= 100 * 500
 
 
 # NAKs.
