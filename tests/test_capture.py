@@ -16,7 +16,6 @@ from pcaps import EPOCH, GROUP, LINKS, SOURCE, block, frame, interface, ip_packe
 from pgmlite.capture import file as module
 from pgmlite.capture.datagrams import Datagrams, split
 from pgmlite.capture.file import Capture
-from pgmlite.capture.notes import notes
 from pgmlite.core.machine import MS
 from pgmlite.errors import DiskError, ObjectError
 

@@ -203,7 +203,7 @@ def test_interfaces_stored_one_after_another(replay, tmp_path: Path, split: str,
     }[split]
     data = section() + interface() + b"".join(enhanced(at, one) for at, one in first)
     data += interface() + b"".join(enhanced(at - apart, one, interface=1) for at, one in second)
-    code, events, facts, text = replay(data)
+    code, _, facts, text = replay(data)
     assert code == 0
     assert (tmp_path / "out").read_bytes() == ONE.data
     began = second[0][0] - apart - first[-1][0]

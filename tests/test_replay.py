@@ -291,7 +291,7 @@ def test_a_damaged_place_is_named_whether_the_object_came_whole_or_not(
     code, events, errors = replay(path)
     assert code == 5
     assert len(errors) == 1
-    assert f"3 of 79 symbols are missing: bytes " in errors[0]
+    assert "3 of 79 symbols are missing: bytes " in errors[0]
     assert f"; damaged at byte {at}: " in errors[0]
     assert last(events, "failed")["damaged_places"][0]["at"] == at
 
@@ -301,7 +301,7 @@ def test_more_damage_than_is_worth_naming(tmp_path: Path, replay) -> None:
     path = tmp_path / "c"
     pieces = [pcap(frames[place : place + 4])[24:] for place in range(0, len(frames), 4)]
     path.write_bytes(pcap([]) + (b"\xff" * 50).join(pieces))
-    code, events, errors = replay(path)
+    code, _, errors = replay(path)
     assert code == 0
     assert (tmp_path / "out").read_bytes() == ONE.data
     assert len(errors) == 5

@@ -159,7 +159,9 @@ def replay(
     repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` does from a network.
+    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` from a network.
+
+    CAPTURE may be compressed or damaged: what can be read of it is used.
 
     Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
     listed. What came is kept in PATH.part: the replay of another capture goes on from there.
