@@ -240,7 +240,7 @@ def capture(data: bytes) -> None:
         path = Path(f"/proc/self/fd/{number}")
         seen = []
         usual = file.CHUNK
-        for size in (usual, 97):
+        for size in (usual, 997):
             file.CHUNK = size
             try:
                 one = Capture(path, checksums=size == usual)

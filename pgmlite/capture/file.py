@@ -229,12 +229,11 @@ class _Reader:
 
     def _cut(self, found: Records, *, is_last: bool) -> int:
         """Add the records that are whole in the data to `found`; return where they end."""
-        data, at = self._data, 0
-        while True:
+        data, at, is_found = self._data, 0, True
+        if self._damage:
+            at, is_found = self._look(at, is_last=is_last)
+        while is_found:
             if self._damage:
-                at, is_found = self._look(at, is_last=is_last)
-                if not is_found:
-                    return at
                 found.drop_behind(at)  # what it had for its length was wrong
                 self._damage.until = self._origin + at
                 self._damage = None
@@ -244,11 +243,12 @@ class _Reader:
                 return at
             except Damaged as error:
                 self._note_small(found)
-                at = error.look_from
-                if error.is_end and not self._look(at, is_last=True)[1]:
+                at, is_found = self._look(error.look_from, is_last=is_last)
+                if error.is_end and not is_found:
                     self._capture.is_cut = True
                     return len(data)
                 self._damage = self._note(error)
+        return at
 
     def _note_small(self, found: Records) -> None:
         """Take note of the places that cost no more than what is in them."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pgmlite.capture.clock import Times
 from pgmlite.capture.datagrams import Datagrams
-from pgmlite.capture.frames import HEAD, Place, checksums_hold, find_udp
+from pgmlite.capture.frames import HEAD, LINK_TYPES, Place, checksums_hold, find_udp
 from pgmlite.capture.tunnels import Skipped
 from pgmlite.wire.batch import Octets
 
@@ -41,6 +41,9 @@ def flows(
         length: Bytes that the frames had before the capture cut them.
         checksums: Those whose UDP checksum does not hold are no use.
     """
+    if link not in LINK_TYPES:
+        tally.skipped[f"link_type_{link}"] += len(frames)
+        return
     breaks: dict[tuple[int, tuple[int, ...]], npt.NDArray[np.bool_]] = {}
     at, count = 0, len(frames)
     while at < count:

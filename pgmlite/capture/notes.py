@@ -41,17 +41,24 @@ def capture_facts(capture: Capture) -> dict[str, Any]:
 
 
 def notes(capture: Capture) -> list[str]:
-    """Return what is wrong with a capture as far as it was read: damage, clocks, checksums."""
+    """Return what is wrong with a capture as far as it was read: damage, and clocks."""
     said = [_damage(capture, damage) for damage in capture.damages[:SHOWN]]
     said += _more(capture.damaged, "damaged places")
     said += [_step(step) for step in capture.clock.steps[:SHOWN]]
-    said += _more(capture.clock.count, "steps of the clock")
+    return said + _more(capture.clock.count, "steps of the clock")
+
+
+def hints(capture: Capture) -> list[str]:
+    """Return how more of the packets in a capture might be had."""
+    said = []
     wrong, checked = capture.skipped["checksum"], capture.tally.checked
     if wrong * 2 > checked:
         said.append(
             f"the UDP checksums of {wrong} of {checked} datagrams are wrong; perhaps they were "
             "never computed, because that was left to a network card: --no-checksum takes them"
         )
+    if capture.skipped["cut"]:
+        said.append("tcpdump -s0 keeps packets whole")
     return said
 
 
@@ -99,6 +106,4 @@ def why_none(capture: Capture, refused: Counter[str]) -> str:
     text = f" ({'; '.join(said)})" if said else ""
     if capture.links - LINK_TYPES.keys():
         text += f"; {foreign_links(capture)}"
-    if capture.skipped["cut"]:
-        text += "; tcpdump -s0 keeps packets whole"
-    return "; ".join([text, *notes(capture)])
+    return "; ".join([text, *hints(capture), *notes(capture)])

@@ -12,7 +12,7 @@ import numpy as np
 
 from pgmlite.capture.datagrams import Datagrams, split
 from pgmlite.capture.file import Capture
-from pgmlite.capture.notes import notes, why_none
+from pgmlite.capture.notes import hints, notes, why_none
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
 from pgmlite.core.receiver import Receiver
@@ -287,7 +287,7 @@ class ReplayLoop:
 
     def _why(self) -> str:
         """Say what was missing at the end of the capture."""
-        text = "; ".join([self._missing(), *notes(self._capture)])
+        text = "; ".join([self._missing(), *hints(self._capture), *notes(self._capture)])
         return f"{self._capture.path}: {text}"
 
     def _missing(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from pgmlite.capture.datagrams import split
 from pgmlite.capture.file import Capture, is_capture
-from pgmlite.capture.notes import capture_facts, notes, reasons, why_none
+from pgmlite.capture.notes import capture_facts, hints, notes, reasons, why_none
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import oid_text
@@ -146,7 +146,7 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
         print(f"{file} is cut off inside a packet")
     if not found and not asked:
         raise ObjectError(f"{file}: no pgmlite packets{why_none(capture, Counter())}")
-    for text in notes(capture):
+    for text in (*hints(capture), *notes(capture)):
         print(f"{file}: {text}")
 
 
