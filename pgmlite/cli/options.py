@@ -91,3 +91,8 @@ output_path = option(
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
 )
+no_checksum = option(
+    "--no-checksum",
+    is_flag=True,
+    help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
+)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture.file import Capture
+from pgmlite.capture.notes import capture_facts, notes
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
@@ -46,7 +47,7 @@ class ReplayReport(ReceiveReport):
 
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
-        return {**super().counters(), "skipped": dict(sorted(self._capture.skipped.items()))}
+        return {**super().counters(), **capture_facts(self._capture)}
 
     def nak(self, seconds: float, nak: SendNak) -> None:
         """Show a NAK that the receiver would send."""
@@ -134,6 +135,7 @@ def _address(text: str) -> str:
 @option("--seed", type=int, default=0, help="Seed of --drop, --reorder and the waits before NAKs.")
 @option("--realtime", is_flag=True, help="Take the time that the capture took.")
 @option("--no-nak", is_flag=True, help="Never ask for repairs.")
+@options.no_checksum
 @option(
     "--repairer",
     multiple=True,
@@ -154,10 +156,13 @@ def replay(
     seed: int,
     realtime: bool,
     no_nak: bool,
+    no_checksum: bool,
     repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` does from a network.
+    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` from a network.
+
+    CAPTURE may be compressed or damaged: what can be read of it is used.
 
     Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
     listed. What came is kept in PATH.part: the replay of another capture goes on from there.
@@ -178,7 +183,7 @@ def replay(
         repairers=frozenset(parse_repairer(text, None) for text in repairer),
     )
     dropped, late = parse_share("--drop", drop), parse_share("--reorder", reorder)
-    capture = Capture(file)
+    capture = Capture(file, checksums=not no_checksum)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))
     part = PartFile(
@@ -214,6 +219,8 @@ def replay(
             except PgmliteError as error:
                 report.incomplete(error)
                 raise
+            for text in notes(capture):
+                output.warn(f"{file}: {text}")
             report.replayed(manifest, str(output_path))
     finally:
         part.close()

@@ -82,6 +82,12 @@ def sleep(nanoseconds: int) -> None:
         time.sleep(min(nanoseconds, POLL) / SECOND)
 
 
+def tell_of_disk(part: PartFile, listener: Listener) -> None:
+    """Pass on what the disk refused, and was gone on without."""
+    while part.warnings:
+        listener.warn(part.warnings.pop(0))
+
+
 def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener) -> list[Action]:
     """Do what a receiver says of disks and people; return what follows from it.
 

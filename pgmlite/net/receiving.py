@@ -12,7 +12,15 @@ from pgmlite.core.impair import Loss
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import NetworkError, TimedOut
-from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, attend
+from pgmlite.net.loop import (
+    EXPECTED_SYMBOL_SIZE,
+    POLL,
+    REPORT_EVERY,
+    Listener,
+    Stop,
+    attend,
+    tell_of_disk,
+)
 from pgmlite.net.udp import NakSocket, ReceiverSocket
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
@@ -194,19 +202,15 @@ class ReceiveLoop:
                         if self._nak_socket:
                             self._nak_socket.close()
                         self.is_new = self._part.publish(action)
-                        self._warn_of_disk()
+                        tell_of_disk(self._part, self._listener)
                         return action
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
                         follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
-        self._warn_of_disk()
+        tell_of_disk(self._part, self._listener)
         return None
-
-    def _warn_of_disk(self) -> None:
-        while self._part.warnings:
-            self._listener.warn(self._part.warnings.pop(0))
 
     def _send_nak(self, nak: SendNak) -> None:
         try:
