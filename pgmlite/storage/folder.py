@@ -10,13 +10,17 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.system import NOT_KNOWN, reason
+from pgmlite.storage.system import NOT_KNOWN, close_quietly, lock, reason
 
 LINKS_FOLLOWED = 40
 """As many as the system follows."""
+
+OPENED_ANEW = 40
+"""Times that a file is opened because what had its name is gone."""
 
 WRITES = stat.S_IWGRP | stat.S_IWOTH
 
@@ -50,7 +54,10 @@ def resolve_output(output: Path) -> Path:
                 f"output {path}: is a link that belongs to user {status.st_uid}; "
                 "name the file that it leads to"
             )
-        path = path.parent / path.readlink()
+        try:
+            path = path.parent / path.readlink()
+        except OSError as error:
+            raise DiskError(f"output {output}: {reason(error)}") from error
     raise DiskError(f"output {output}: too many links")
 
 
@@ -118,14 +125,22 @@ class Folder:
         return os.open(self._at(name), flags, mode, dir_fd=self._fd)
 
     def status(self, name: str) -> os.stat_result | None:
-        """Return what a name is, a link itself; None if there is nothing."""
+        """Return what a name is, a link itself; None if there is nothing.
+
+        Raises:
+            OSError: The system does not say.
+        """
         try:
             return os.stat(self._at(name), dir_fd=self._fd, follow_symlinks=False)
-        except OSError:
+        except FileNotFoundError:
             return None
 
     def is_at(self, name: str, fd: int) -> bool:
-        """Whether `name` is the file that `fd` has open."""
+        """Whether `name` is the file that `fd` has open.
+
+        Raises:
+            OSError: The system does not say.
+        """
         status = self.status(name)
         return status is not None and os.path.samestat(status, os.fstat(fd))
 
@@ -134,19 +149,16 @@ class Folder:
         with contextlib.suppress(OSError):
             os.unlink(self._at(name), dir_fd=self._fd)
 
-    def open_private(self, name: str) -> tuple[int, bool]:
-        """Open a file for reading and writing that nobody else can write.
-
-        Returns:
-            Its descriptor, and whether it was made.
+    def open_private(self, name: str) -> int:
+        """Open or make a file for reading and writing that nobody else can write.
 
         Raises:
             DiskError: What is there is not ours.
             OSError: As the system says.
         """
-        for _ in range(LINKS_FOLLOWED):
+        for _ in range(OPENED_ANEW):
             with contextlib.suppress(FileExistsError):
-                return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL), True
+                return self.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             try:
                 fd = self.open(name, os.O_RDWR)
             except FileNotFoundError:
@@ -158,9 +170,36 @@ class Folder:
             try:
                 self._check_ours(name, os.fstat(fd))
             except BaseException:
-                os.close(fd)
+                close_quietly(fd)
                 raise
-            return fd, False
+            return fd
+        raise self._not_ours(name, "comes and goes")
+
+    def open_alone(self, name: str) -> tuple[int, str]:
+        """Open or make a file as `open_private` does, and hold it alone.
+
+        Returns:
+            Its descriptor, and a warning if it could not be locked.
+
+        Raises:
+            BlockingIOError: Another process holds it.
+            DiskError: What is there is not ours.
+            OSError: As the system says.
+        """
+        for _ in range(OPENED_ANEW):
+            fd = self.open_private(name)
+            try:
+                trouble = lock(fd)
+                # Another receiver may have published it before we had the lock.
+                if self.is_at(name, fd):
+                    return fd, trouble and (
+                        f"{self.path / name}: no lock ({trouble}): "
+                        "make sure that no other receiver writes it"
+                    )
+            except BaseException:
+                close_quietly(fd)
+                raise
+            close_quietly(fd)
         raise self._not_ours(name, "comes and goes")
 
     def _not_ours(self, name: str, what: str) -> DiskError:
@@ -189,16 +228,17 @@ class Folder:
             status = os.fstat(fd)
             return status.st_uid, status.st_mode & WRITES
         finally:
-            os.close(fd)
+            close_quietly(fd)
             self.unlink(name)
 
-    def put(self, fd: int, name: str, to: str, room: str) -> None:
+    def put(self, fd: int, name: str, to: str, room: str, ready: Callable[[], None]) -> None:
         """Give the file that `fd` has open the name `to`, in one step, instead of `name`.
 
         By way of a folder of our own, in which no other user can exchange it.
 
         Args:
             room: Name of that folder.
+            ready: Makes the file what it shall be there; as long as that fails, it keeps `name`.
 
         Raises:
             DiskError: Somebody put another file in its place.
@@ -208,17 +248,22 @@ class Folder:
         if private is None:
             if not self.is_at(name, fd):
                 raise self._exchanged(name)
+            ready()
             os.rename(self._at(name), self._at(to), src_dir_fd=self._fd, dst_dir_fd=self._fd)
-        else:
-            try:
-                self._enter_room(fd, name, private)
-                os.rename("file", to, src_dir_fd=private, dst_dir_fd=self._fd)
-            finally:
-                os.close(private)
-                with contextlib.suppress(OSError):
-                    os.rmdir(room, dir_fd=self._fd)
-        if not self.is_at(to, fd):
-            raise self._exchanged(to)
+            if not self.is_at(to, fd):
+                raise self._exchanged(to)
+            return
+        try:
+            self._enter_room(fd, name, private)
+            ready()
+            os.rename("file", to, src_dir_fd=private, dst_dir_fd=self._fd)
+        except BaseException:
+            with contextlib.suppress(DiskError, OSError):
+                self._leave_room(fd, name, private)
+            raise
+        finally:
+            close_quietly(private)
+            self._remove_room(room)
 
     def _exchanged(self, name: str) -> DiskError:
         return DiskError(f"{self.path / name}: another program put another file in its place")
@@ -245,7 +290,7 @@ class Folder:
         status = os.fstat(private)
         if status.st_uid == os.geteuid() and not status.st_mode & 0o077:
             return private
-        os.close(private)
+        close_quietly(private)
         return None
 
     def _enter_room(self, fd: int, name: str, private: int) -> None:
@@ -261,22 +306,50 @@ class Folder:
         except OSError as error:
             raise self._exchanged(name) from error
 
+    def _leave_room(self, fd: int, name: str, private: int) -> None:
+        """Move the file back from the private folder, unless its name is taken by now.
+
+        Raises:
+            DiskError: It can't be made ours alone again.
+            OSError: As the system says.
+        """
+        with contextlib.suppress(OSError):
+            if os.fstat(fd).st_uid != os.geteuid():
+                os.fchown(fd, os.geteuid(), os.getegid())
+            os.fchmod(fd, 0o600)
+        self._check_ours(name, os.fstat(fd))
+        if self.status(name) is None:
+            os.rename("file", name, src_dir_fd=private, dst_dir_fd=self._fd)
+
     def empty_room(self, room: str, name: str) -> None:
-        """Bring back what a run that was killed in `put` left in its private folder."""
+        """Bring back what a run that was killed in `put` left in its private folder.
+
+        Raises:
+            BlockingIOError: Another run is in `put`.
+            DiskError: It can't be made ours alone again.
+            OSError: It can't be brought back.
+        """
         private = None if self._fd is None else self._open_room(room)
         if private is None:
             return
-        try:
-            with contextlib.suppress(OSError):
-                there = self.status(name)
-                if there is None:
-                    os.rename("file", name, src_dir_fd=private, dst_dir_fd=self._fd)
-                elif os.path.samestat(there, os.stat("file", dir_fd=private)):
-                    os.unlink("file", dir_fd=private)
-        finally:
-            os.close(private)
-            with contextlib.suppress(OSError):
-                os.rmdir(room, dir_fd=self._fd)
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._remove_room, room)
+            opened.callback(close_quietly, private)
+            try:
+                fd = os.open("file", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=private)
+            except FileNotFoundError:
+                return
+            opened.callback(close_quietly, fd)
+            lock(fd)
+            if self.is_at(name, fd):
+                os.unlink("file", dir_fd=private)
+            else:
+                self._leave_room(fd, name, private)
+
+    def _remove_room(self, room: str) -> None:
+        """Remove a private folder, if nothing is in it."""
+        with contextlib.suppress(OSError):
+            os.rmdir(room, dir_fd=self._fd)
 
     def sync(self) -> str:
         """Make its names durable; return what the disk said against it, or an empty string."""
@@ -291,5 +364,5 @@ class Folder:
     def close(self) -> None:
         """Close it."""
         if self._fd is not None:
-            os.close(self._fd)
+            close_quietly(self._fd)
             self._fd = None

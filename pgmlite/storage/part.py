@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
-from pgmlite.storage.seeds import Reader, Seed
+from pgmlite.storage.seeds import Block, Seed, digest_of
 from pgmlite.storage.stream import BlockStream
-from pgmlite.storage.system import NOT_KNOWN, PIECES_AT_ONCE, beside, close_quietly, reason
-from pgmlite.storage.writeback import WriteBack, forget_cache
+from pgmlite.storage.system import (
+    PIECES_AT_ONCE,
+    beside,
+    close_quietly,
+    extents_of,
+    forget_cache,
+    reason,
+)
+from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -33,9 +40,6 @@ BLOCKS_COPIED = 4
 
 READ_BACKS = 3
 """Times that everything is read back because another program writes to the file."""
-
-Block = tuple[int, int, bytes]
-"""(offset, length, digest)."""
 
 
 class PartFile:
@@ -78,7 +82,6 @@ class PartFile:
         self._verify_media = verify_media
         self._before_rename = before_rename
         self._mode = usual_mode()
-        self._reader = Reader()
         self._stream = BlockStream()
         self._object: Prepare | None = None
         self._block_size = 0
@@ -91,10 +94,15 @@ class PartFile:
         self._is_written = False
         """The object comes to be in the partial file: the output alone is not it."""
 
-        self._is_recorded = False
-        """An earlier run stored a part of this very object."""
+        self._is_of_another = False
+        """An earlier run stored a part of another object."""
 
         self._spoilt: set[int] = set()
+        """Blocks that were verified and are not there."""
+
+        self._unreadable: set[int] = set()
+        """Offsets of blocks that could not be read once."""
+
         self._touched = False
         try:
             with contextlib.ExitStack() as opened:
@@ -106,7 +114,6 @@ class PartFile:
             self.warnings.append(
                 f"folder {self._folder.path}: everybody may rename and remove the files in it"
             )
-        self._seen = self._look()
 
     def _open(
         self, opened: contextlib.ExitStack, bases: Sequence[Path], *, output_is_seed: bool
@@ -119,11 +126,13 @@ class PartFile:
         self._seeds.extend(map(Seed.of_path, bases))
         for seed in self._seeds:
             opened.callback(seed.close)
-        self._folder.empty_room(self._room, self.path.name)
-        found = None
-        while found is None:  # another receiver may publish it before we have the lock
-            found = self._open_locked()
-        self._fd, is_new = found
+        try:
+            self._folder.empty_room(self._room, self.path.name)
+            self._fd, trouble = self._folder.open_alone(self.path.name)
+        except BlockingIOError:
+            raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
+        if trouble:
+            self.warnings.append(trouble)
         opened.callback(close_quietly, self._fd)
         opened.callback(self._drop_empty)
         self._write_back = WriteBack(
@@ -132,29 +141,12 @@ class PartFile:
             f"partial file {self.path}",
             beside(self.output, ".part.map").name,
             self.warnings,
-            is_new=is_new,
         )
         opened.callback(self._write_back.close)
         self._write_back.reread()
-
-    def _open_locked(self) -> tuple[int, bool] | None:
-        """Open and lock the partial file; None if it is no longer the one at its path."""
-        name = self.path.name
-        fd, is_new = self._folder.open_private(name)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            close_quietly(fd)
-            raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
-        except OSError as error:
-            self.warnings.append(
-                f"partial file {self.path}: no lock ({reason(error)}): "
-                "make sure that no other receiver writes it"
-            )
-        if self._folder.is_at(name, fd):
-            return fd, is_new
-        close_quietly(fd)
-        return None
+        if self._old:
+            self._old.settle()
+        self._seen = self._look()
 
     # What is there.
 
@@ -172,39 +164,18 @@ class PartFile:
         try:
             held = os.fstat(self._fd).st_size
             # Cut at the object's end, it was about to be published: its last symbol is there too.
-            places = (
-                -(-held // wanted.symbol_size)
-                if held == wanted.size
-                else held // wanted.symbol_size
-            )
-            recorded = self._write_back.load(wanted, places)
-            extents = [] if recorded is not None else list(self._extents(min(held, wanted.size)))
+            whole = -(-held // wanted.symbol_size) if held == wanted.size else 0
+            recorded = self._write_back.load(wanted, whole or held // wanted.symbol_size)
+            self._is_of_another = self._write_back.is_of_another
+            if recorded is None:
+                recorded = Held(extents=list(extents_of(self._fd, min(held, wanted.size))))
         except OSError as error:
-            raise self._error(error) from error
-        self._is_recorded = recorded is not None
+            raise self._failed(error) from error
+        extents = list(recorded.extents)
         longest = min(wanted.size, max((seed.size for seed in self._seeds), default=0))
         if longest:
             extents = [(0, longest)] + [(a, b) for a, b in extents if b > longest]
-        return Held(recorded or (), extents)
-
-    def _extents(self, end: int) -> Iterator[tuple[int, int]]:
-        """Yield the ranges below `end` that are not holes."""
-        position = 0
-        while position < end:
-            try:
-                start = os.lseek(self._fd, position, os.SEEK_DATA)
-                if start >= end:
-                    return
-                stop = min(os.lseek(self._fd, start, os.SEEK_HOLE), end)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole to the end
-                    return
-                if error.errno in NOT_KNOWN:  # where holes are not known, all of it is data
-                    yield position, end
-                    return
-                raise
-            yield start, stop
-            position = stop
+        return Held(recorded.symbols, extents)
 
     def begin(self, manifest: Manifest) -> None:
         """Expect the object of `manifest`; make sure it fits.
@@ -225,10 +196,10 @@ class PartFile:
         if size is None:
             return
         try:
-            disk = os.fstatvfs(self._fd)
+            disk, status = os.fstatvfs(self._fd), os.fstat(self._fd)
         except OSError:
             return  # then a full disk is found when it is full
-        free = disk.f_bavail * disk.f_frsize + os.fstat(self._fd).st_blocks * 512
+        free = disk.f_bavail * disk.f_frsize + status.st_blocks * 512
         if disk.f_blocks and free < size:  # some file systems say 0 for all they don't know
             raise DiskError(
                 f"output {self.output}: the object has {size} bytes, the disk has {free} free"
@@ -293,7 +264,7 @@ class PartFile:
         except OSError as error:
             if error.errno == errno.EFBIG and not self._block_size:
                 return  # a stranger's offset; were it not, the block will not verify
-            raise self._error(error) from error
+            raise self._failed(error) from error
 
     def _wrote(self, spans: list[tuple[int, int]]) -> None:
         """Record what was written, (start, stop) bytes."""
@@ -309,8 +280,15 @@ class PartFile:
         self._write_back.idle()
 
     def _look(self) -> tuple[int, int]:
-        """Return what changes when anybody writes to the file."""
-        status = os.fstat(self._fd)
+        """Return what changes when anybody writes to the file.
+
+        Raises:
+            DiskError: The file system does not say.
+        """
+        try:
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
         return status.st_mtime_ns, status.st_size
 
     # Blocks that are there.
@@ -326,50 +304,61 @@ class PartFile:
         if streamed := self._stream.pop(offset, length):
             return streamed == expected
         block = (offset, length, expected)
-        try:
-            if self._old and not self._is_written and self._has(self._old.fd, block):
-                # If all of it turns out to be right, nothing has to be written at all.
-                self._borrowed.append(block)
-                return True
-            found = self._has(self._fd, block) or self._fetch_from_seeds(block)
-        except OSError as error:
-            raise self._error(error) from error
+        if self._old and not self._is_written and self._old.has(block):
+            # If all of it turns out to be right, nothing has to be written at all.
+            self._borrowed.append(block)
+            return True
+        found = self._has(block) or self._fetch_from_seeds(block)
         if found or self._borrowed:
             self._begin_writing()
             self._copy_borrowed(BLOCKS_COPIED)
         return found
 
-    def _has(self, fd: int, block: Block) -> bool:
+    def _has(self, block: Block) -> bool:
+        """Whether the partial file has a block; what can't be read may be written anew, once."""
         offset, length, expected = block
-        return self._reader.digest(fd, offset, length) == expected
+        try:
+            return digest_of(self._fd, offset, length) == expected
+        except OSError as error:
+            if offset in self._unreadable:
+                raise self._failed(error) from error
+            self._unreadable.add(offset)
+            self._write_back.suspect()
+            self.warnings.append(
+                f"partial file {self.path}: {reason(error)} at byte {offset}; fetching it again"
+            )
+            return False
 
     def _fetch_from_seeds(self, block: Block) -> bool:
-        for seed in self._seeds:
-            if self._has(seed.fd, block):
+        for seed in list(self._seeds):
+            if seed.has(block):
                 self._begin_writing()
                 return self._copy(seed, block)
+            if seed.trouble:
+                self._seeds.remove(seed)
+                self.warnings.append(f"{seed.name}: {seed.trouble}; what it has is fetched")
         return False
 
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
         offset, length, _ = block
         end = offset + length
-        seed.copy(self._fd, offset, length)
-        if padding := self._padding(end):
-            os.pwrite(self._fd, padding, end)
+        try:
+            seed.copy(self._fd, offset, length)
+            if padding := self._padding(end):
+                os.pwrite(self._fd, padding, end)
+        except OSError as error:
+            raise self._failed(error) from error
         self._wrote([(offset, end)])
         self.reused += length
-        return self._has(self._fd, block)
+        return self._has(block)
 
     def _copy_borrowed(self, most: int) -> None:
         """Copy some of the blocks that the output has."""
         some, self._borrowed = self._borrowed[:most], self._borrowed[most:]
-        try:
-            for block in some:
-                if self._old is None or not self._copy(self._old, block):
-                    self._spoilt.add(block[0] // self._block_size)
-        except OSError as error:
-            raise self._error(error) from error
+        for block in some:
+            if self._old is None or not self._copy(self._old, block):
+                self._spoilt.add(self._number(block))
 
     # Publishing.
 
@@ -380,21 +369,26 @@ class PartFile:
             DiskError: The disk failed to take what was written, or can't be read.
         """
         if not self._is_written and self._is_in_place(complete.manifest):
-            if self._verify_media and self._old:
-                return self._read_back(self._old.fd, complete)
-            return []
+            if not self._verify_media or self._old is None:
+                return []
+            bad = self._read_back(self._old.fd, self._old.has, complete)
+            self._borrowed = [block for block in self._borrowed if self._number(block) not in bad]
+            return bad
         self._begin_writing()
         self._copy_borrowed(len(self._borrowed))
         spoilt, self._spoilt = self._spoilt, set()
         self._write_back.wait()
         if self._verify_media or self._touched or self._write_back.is_suspect:
-            spoilt.update(self._read_back(self._fd, complete))
+            spoilt.update(self._read_back(self._fd, self._has, complete))
         return sorted(spoilt)
 
     def _is_in_place(self, manifest: Manifest) -> bool:
         """Whether the output is the object, all of it, and may stay what it is."""
         old = self._old
-        status = self._folder.status(self.output.name)
+        try:
+            status = self._folder.status(self.output.name)
+        except OSError:
+            return False
         found = sum(length for _, length, _ in self._borrowed)
         return (
             old is not None
@@ -409,7 +403,10 @@ class PartFile:
         # Where others make files, what lies there may be laid for us.
         return old.st_uid == os.geteuid() or not self._folder.is_shared
 
-    def _read_back(self, fd: int, complete: Complete) -> list[int]:
+    def _number(self, block: Block) -> int:
+        return block[0] // self._block_size
+
+    def _read_back(self, fd: int, has: Callable[[Block], bool], complete: Complete) -> list[int]:
         """Return the blocks that the disk has not, or not as they are."""
         manifest, index = complete.manifest, complete.index
         self._touched = False
@@ -417,15 +414,12 @@ class PartFile:
         bad = []
         self._write_back.sync(fd)
         forget_cache(fd)
-        try:
-            for block in range(manifest.blocks):
-                offset = block * manifest.block_size
-                length = min(manifest.block_size, manifest.size - offset)
-                expected = index[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE]
-                if not self._has(fd, (offset, length, expected)):
-                    bad.append(block)
-        except OSError as error:
-            raise self._error(error) from error
+        for number in range(manifest.blocks):
+            offset = number * manifest.block_size
+            length = min(manifest.block_size, manifest.size - offset)
+            block = (offset, length, index[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
+            if not has(block):
+                bad.append(number)
         return bad
 
     def publish(self, complete: Complete) -> bool:
@@ -441,17 +435,16 @@ class PartFile:
             if not self._is_in_place(complete.manifest):
                 raise DiskError(f"output {self.output}: another program changed it; try again")
             self.reused = complete.manifest.size
-            if self._is_recorded:
-                os.ftruncate(self._fd, 0)  # what there is of it is of no use any more
+            if not self._is_of_another:  # what there is of this one is of no use any more
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, 0)
             return False
         try:
             self._finish(complete)
-            status = os.fstat(self._fd)
-            if self._before_rename:
-                self._before_rename(status)
-            self._folder.put(self._fd, self.path.name, self.output.name, self._room)
+            names = (self.path.name, self.output.name, self._room)
+            self._folder.put(self._fd, *names, self._dress)
         except OSError as error:
-            raise self._error(error) from error
+            raise self._failed(error) from error
         # From here on the output is new: what goes wrong now is no failure to publish it.
         if trouble := self._folder.sync():
             self.warnings.append(
@@ -462,19 +455,27 @@ class PartFile:
         return True
 
     def _finish(self, complete: Complete) -> None:
-        """Cut the file, dress it as the output, and have it on the disk."""
+        """Cut the file, and have it on the disk."""
         for _ in range(READ_BACKS):
             if self._look() == self._seen:
                 break
-            if self._read_back(self._fd, complete):
+            if self._read_back(self._fd, self._has, complete):
                 raise DiskError(f"partial file {self.path}: another program wrote to it; try again")
         else:
             raise DiskError(f"partial file {self.path}: another program keeps writing to it")
-        os.ftruncate(self._fd, complete.manifest.size)
-        self._write_back.sync(self._fd)  # it may take long, and the file is still private
-        old = self._folder.status(self.output.name)
-        dress(self._fd, old if old and self._keeps_dress(old) else None, self._mode, self.warnings)
+        if self._seen[1] != complete.manifest.size:
+            os.ftruncate(self._fd, complete.manifest.size)
         self._write_back.sync(self._fd)
+
+    def _dress(self) -> None:
+        """Make the file look as the output shall: where it lies now, nobody else reaches it."""
+        old = self._folder.status(self.output.name)
+        if old and not (stat.S_ISREG(old.st_mode) and self._keeps_dress(old)):
+            old = None
+        dress(self._fd, old, self._mode, self.warnings)
+        self._write_back.sync_all()
+        if self._before_rename:
+            self._before_rename(os.fstat(self._fd))
 
     def _drop_empty(self) -> None:
         with contextlib.suppress(OSError):
@@ -484,6 +485,12 @@ class PartFile:
     def close(self) -> None:
         """Close the file; an empty one goes, any other stays for the next run."""
         self._opened.close()
+
+    def _failed(self, error: OSError) -> DiskError:
+        """Return what to raise; a disk that is broken may have lost more than it says."""
+        if error.errno == errno.EIO:
+            self._write_back.suspect()
+        return self._error(error)
 
     def _error(self, error: OSError) -> DiskError:
         return DiskError(f"partial file {self.path}: {reason(error)}")

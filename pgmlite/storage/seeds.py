@@ -14,42 +14,44 @@ from blake3 import blake3
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder
-from pgmlite.storage.system import reason
+from pgmlite.storage.system import close_quietly, forget_cache, reason, sync_data
 
 HASHED_AT_ONCE = 128 << 10
 """Bytes that are read and hashed in one step: they stay in the processor's cache."""
 
 
-class Reader:
-    """Hashes stretches of files."""
+Block = tuple[int, int, bytes]
+"""(offset, length, digest)."""
 
-    def __init__(self) -> None:
-        self._buffer = memoryview(bytearray(HASHED_AT_ONCE))
 
-    def digest(self, fd: int, offset: int, length: int) -> bytes | None:
-        """Return the digest of `length` bytes at `offset`; None if the file is shorter.
+def digest_of(fd: int, offset: int, length: int) -> bytes | None:
+    """Return the digest of `length` bytes at `offset` of a file; None if it is shorter.
 
-        Raises:
-            OSError: As the system says.
-        """
-        hasher = blake3()
-        while length and (done := os.preadv(fd, [self._buffer[:length]], offset)):
-            hasher.update(self._buffer[:done])
-            offset, length = offset + done, length - done
-        return None if length else hasher.digest()
+    Raises:
+        OSError: As the system says.
+    """
+    hasher, buffer = blake3(), memoryview(bytearray(min(length, HASHED_AT_ONCE)))
+    while length and (done := os.preadv(fd, [buffer[:length]], offset)):
+        hasher.update(buffer[:done])
+        offset, length = offset + done, length - done
+    return None if length else hasher.digest()
 
 
 class Seed:
     """One file, open for reading.
 
     Attributes:
+        name: What messages call it.
         size: Bytes.
+        trouble: Why it can't be read, as far as that was so.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, name: str) -> None:
         self.fd = fd
+        self.name = name
         self._status = os.fstat(fd)
         self.size = self._status.st_size
+        self.trouble = ""
 
     @classmethod
     def of_output(cls, folder: Folder, name: str) -> Seed | None:
@@ -58,7 +60,7 @@ class Seed:
             fd = folder.open(name, os.O_RDONLY)
         except OSError:
             return None
-        seed = cls(fd)
+        seed = cls(fd, f"output {folder.path / name}")
         if stat.S_ISREG(seed._status.st_mode):
             return seed
         seed.close()
@@ -72,13 +74,21 @@ class Seed:
             DiskError: It can't be read, or is no file.
         """
         try:
-            seed = cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            seed = cls(fd, f"--base {path}")
         except OSError as error:
             raise DiskError(f"--base {path}: {reason(error)}") from error
         if not stat.S_ISREG(seed._status.st_mode):
             seed.close()
             raise DiskError(f"--base {path}: is not a regular file")
         return seed
+
+    def settle(self) -> None:
+        """Have it on the disk; what the disk fails to take is read from there from now on."""
+        try:
+            sync_data(self.fd)
+        except OSError:
+            forget_cache(self.fd)
 
     def is_still(self, status: os.stat_result) -> bool:
         """Whether a file with `status` is this one, and nobody has written to it since."""
@@ -87,11 +97,22 @@ class Seed:
             for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
         )
 
+    def has(self, block: Block) -> bool:
+        """Whether a block is there, and can be read."""
+        offset, length, expected = block
+        try:
+            return digest_of(self.fd, offset, length) == expected
+        except OSError as error:
+            self.trouble = reason(error)
+            return False
+
     def copy(self, to: int, offset: int, length: int) -> None:
         """Copy a stretch to the same place in another file; where it can be, it is shared.
 
+        What can't be read is not copied.
+
         Raises:
-            OSError: As the system says.
+            OSError: The other file can't be written.
         """
         end = offset + length
         try:
@@ -102,11 +123,18 @@ class Seed:
                 offset += done
         except OSError:  # across file systems, or not known here: by hand
             while offset < end:
-                data = os.pread(self.fd, min(end - offset, HASHED_AT_ONCE), offset)
+                data = self._read(min(end - offset, HASHED_AT_ONCE), offset)
                 if not data:
                     return
                 offset += os.pwrite(to, data, offset)
 
+    def _read(self, length: int, offset: int) -> bytes:
+        try:
+            return os.pread(self.fd, length, offset)
+        except OSError as error:
+            self.trouble = reason(error)
+            return b""
+
     def close(self) -> None:
         """Close the file."""
-        os.close(self.fd)
+        close_quietly(self.fd)
