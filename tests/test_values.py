@@ -22,7 +22,7 @@ from pgmlite.cli.values import (
 )
 from pgmlite.core.config import SenderConfig
 from pgmlite.errors import UsageError
-from pgmlite.net.udp import Channel
+from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_symbol_size
 from pgmlite.wire.layout import IPV6_UDP_HEADERS

@@ -19,9 +19,10 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import HookError, PgmliteError, UsageError
+from pgmlite.net.address import resolve
 from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket, resolve
+from pgmlite.net.udp import ReceiverSocket
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.control import Manifest
 

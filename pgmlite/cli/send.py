@@ -26,17 +26,10 @@ from pgmlite.cli.values import (
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
 from pgmlite.net.loop import Stop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import (
-    MAX_SEGMENTS,
-    Channel,
-    NakSocket,
-    SenderSocket,
-    check_own,
-    interface_mtu,
-    resolve,
-)
+from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
 from pgmlite.wire.control import Manifest
@@ -52,12 +45,15 @@ Examples:
 """
 
 
-def open_ear(channel: Channel, listen: str | None) -> NakSocket:
-    """Open the socket that takes NAKs.
+def open_ear(
+    channel: Channel, listen: str | None, *, stop: Stop, say: Callable[[str], None]
+) -> NakSocket:
+    """Open the socket that takes NAKs, once its address may be used.
 
     Raises:
         UsageError: `listen` is no address and port, or the group's port.
         NetworkError: The port is taken, or the address is not the interface's.
+        Interrupted: A signal came.
     """
     if listen is None and channel.port == MAX_PORT:
         raise UsageError(f"port {MAX_PORT}: none comes after it for NAKs; name one with --listen")
@@ -66,7 +62,22 @@ def open_ear(channel: Channel, listen: str | None) -> NakSocket:
         raise UsageError(f"--listen {listen}: that port is the group's; NAKs need one of their own")
     if address:
         check_own(address, channel)
+        await_addresses(channel, address, stop=stop, say=say)
     return NakSocket(channel, port, address)
+
+
+def open_sender(
+    channel: Channel, hops: int, ear: NakSocket | None, *, stop: Stop, say: Callable[[str], None]
+) -> SenderSocket:
+    """Open the socket that packets go out by: from where NAKs are taken, if that is one address.
+
+    Raises:
+        NetworkError: The system refuses it.
+        Interrupted: A signal came.
+    """
+    source = ear.address if ear else ""
+    await_addresses(channel, source, stop=stop, say=say)
+    return SenderSocket(channel, hops=hops, source=source)
 
 
 def hashing(output: Output, stop: Stop) -> Callable[[int, int], None]:
@@ -157,7 +168,8 @@ def send(
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
     share = RepairConfig().share if repair_share is None else parse_share(repair_share)
-    ear = open_ear(channel, listen) if repair else None
+    output = Output(as_json=as_json)
+    ear = open_ear(channel, listen, stop=stop, say=output.say) if repair else None
     repairs = RepairConfig(port=ear.port, share=share) if ear else None
     config = SenderConfig(
         rate=bits,
@@ -167,8 +179,8 @@ def send(
         cycles=cycles,
         duration=check_seconds("--duration", duration),
     )
-    socket = SenderSocket(channel, hops=hops, source=ear.address if ear else "")
-    with Output(as_json=as_json) as output:
+    socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
+    with output:
         manifest, index = source.describe(
             size, DEFAULT_BLOCK_SYMBOLS, hashing(output, stop), repairers=repairers
         )

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
-from pgmlite.net.udp import Channel
+from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.layout import (
