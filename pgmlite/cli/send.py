@@ -14,6 +14,7 @@ from pgmlite.cli.output import Output, SendReport, oid_text
 from pgmlite.cli.values import (
     check_seconds,
     choose_symbol_size,
+    draw_start,
     human_bytes,
     human_rate,
     human_time,
@@ -41,6 +42,7 @@ EXAMPLES = """\b
 Examples:
   pgmlite send firmware.bin -i eth0 -r 50M
   pgmlite send image.iso -g 239.1.2.3 -i eth0 -r 200M --hops 8
+  pgmlite send firmware.bin -i eth0 --start 0%
   pgmlite send firmware.bin -i eth0 --start 50%   (a second sender, half a cycle ahead)
 """
 
@@ -99,9 +101,8 @@ def hashing(output: Output, stop: Stop) -> Callable[[int, int], None]:
 @options.hops
 @option(
     "--start",
-    default="0%",
     metavar="SHARE|BYTES",
-    help="Where the first cycle starts, such as 50%.",
+    help="Where the first cycle starts, such as 50%; default: somewhere, at random.",
 )
 @option("--cycles", type=click.IntRange(1), metavar="N", help="Stop after N whole cycles.")
 @option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
@@ -140,7 +141,7 @@ def send(
     interface: str | None,
     rate: str,
     hops: int,
-    start: str,
+    start: str | None,
     cycles: int | None,
     duration: float | None,
     mtu: int | None,
@@ -175,7 +176,11 @@ def send(
         rate=bits,
         packet_overhead=channel.overhead,
         max_burst=burst,
-        start=parse_start(start, source.size),
+        start=(
+            draw_start(source.size, size, SystemRandom())
+            if start is None
+            else parse_start(start, source.size)
+        ),
         cycles=cycles,
         duration=check_seconds("--duration", duration),
     )
@@ -216,4 +221,5 @@ def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel:
         port=channel.port,
         interface=channel.interface,
         rate=config.rate or 0,
+        start=config.start,
     )

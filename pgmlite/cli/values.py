@@ -6,6 +6,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from random import Random
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig
 from pgmlite.core.machine import SECOND
@@ -145,6 +146,12 @@ def parse_start(text: str, size: int) -> int:
     if offset < 0 or (offset and offset >= size):
         raise UsageError(f"start {text}: give a share such as 50%, or a byte offset below {size}")
     return offset
+
+
+def draw_start(size: int, symbol_size: int, rng: Random) -> int:
+    """Return the offset of a random symbol of `size` bytes; 0 if there is none."""
+    # A sender that is started again and again must not send the same beginning for ever.
+    return rng.randrange(max(1, -(-size // symbol_size))) * symbol_size
 
 
 def parse_oid(text: str) -> int:
