@@ -17,7 +17,7 @@ f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "S
 f["pgmlite.channel"] = ProtoField.uint8("pgmlite.channel", "channel", base.DEC, nil, nil, "Channel of the session, counted from 0; sequence numbers are per channel.")
 f["pgmlite.flags"] = ProtoField.uint8("pgmlite.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
 f["pgmlite.symbol_size"] = ProtoField.uint16("pgmlite.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.")
-f["pgmlite.tsi"] = ProtoField.uint64("pgmlite.tsi", "tsi", base.HEX, nil, nil, "Transport session identifier: random, new at every start of a sender.")
+f["pgmlite.tsi"] = ProtoField.uint64("pgmlite.tsi", "tsi", base.HEX, nil, nil, "Transport session identifier: random, new for every session.")
 f["pgmlite.oid"] = ProtoField.uint64("pgmlite.oid", "oid", base.HEX, nil, nil, "Object identifier: first 8 bytes of the manifest's digest.")
 f["pgmlite.size"] = ProtoField.uint64("pgmlite.size", "size", base.DEC, nil, nil, "Bytes in the object.")
 f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. SPM: byte offset of the next ODATA in the carousel. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. NAK: 0.")

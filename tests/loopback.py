@@ -29,10 +29,11 @@ from builders import fill
 
 from pgmlite import cli
 from pgmlite.errors import Interrupted, NetworkError
+from pgmlite.net.address import Channel, resolve
 from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import Arrival, Channel, resolve
+from pgmlite.net.udp import Arrival
 
 LO = "lo"
 COMMAND = [sys.executable, "-m", "pgmlite"]
@@ -410,6 +411,8 @@ class FakeSenderSocket:
     """Takes packets; raises the errors given, one a call, first."""
 
     channel = CHANNEL
+    address, port = "192.0.2.1", 4_000
+    has_segmentation = True
 
     def __init__(self, *numbers: int) -> None:
         self.numbers = list(numbers)
@@ -425,6 +428,9 @@ class FakeSenderSocket:
         step = stride if len(pieces) > 2 else len(flat)
         self.sent += [flat[at : at + step] for at in range(0, len(flat), step)]
         self.after()
+
+    def why_not_here(self) -> str:
+        return ""
 
     def reopen(self) -> None:
         self.reopened += 1

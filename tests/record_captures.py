@@ -88,8 +88,9 @@ class Scene:
         self.captures[name] = path
 
     def send(self, node: str, file: Path, *options: str, **how: str) -> Process:
-        """Start a sender and wait until it sends."""
-        process = self.lab.send(node, file, *options, **({"rate": SMALLEST_RATE} | how))
+        """Start a sender, at the beginning unless told otherwise, and wait until it sends."""
+        start = () if "--start" in options else ("--start", "0")
+        process = self.lab.send(node, file, *start, *options, **({"rate": SMALLEST_RATE} | how))
         process.event("start")
         return process
 

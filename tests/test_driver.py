@@ -110,7 +110,10 @@ def test_a_link_that_is_down_is_warned_of_once(send_loop):
     assert "sending again after 0." in last
     assert sock.sent
     # The socket may be tied to an address that the interface lost: a new one is not.
-    assert sock.reopened == 3
+    assert sock.reopened == 4
+    # Nothing is lost, however often it is tried: what could not go out goes out first.
+    assert len(sock.sent) == loop.machine.counters.packets
+    assert loop.machine.counters.unsent == 0
 
 
 @pytest.mark.parametrize(
@@ -140,16 +143,13 @@ def test_an_interface_that_went_away_is_opened_anew(send_loop):
     sock = FakeSenderSocket(*[errno.ENODEV] * 4)
     loop = send_loop(sock, cycles=3)
     loop.run()
-    assert sock.reopened == 2
+    assert sock.reopened == 3
     assert len(loop.listener.warnings) == 2
 
 
-@pytest.mark.parametrize(
-    ("number", "named"), [(errno.EMSGSIZE, "--mtu"), (errno.EACCES, "Permission denied")]
-)
-def test_errors_that_do_not_pass(send_loop, number, named):
-    with pytest.raises(NetworkError, match=named) as caught:
-        send_loop(FakeSenderSocket(number, number)).run()
+def test_errors_that_do_not_pass(send_loop):
+    with pytest.raises(NetworkError, match="Permission denied") as caught:
+        send_loop(FakeSenderSocket(errno.EACCES, errno.EACCES)).run()
     assert str(CHANNEL) in str(caught.value)
 
 
@@ -551,7 +551,7 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path):
     source, copy, place = make_file(tmp_path / "source", 8 * BLOCK), tmp_path / "copy", endpoint()
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, rate="20M"):
+        with sending(source, place, "--start", 0, rate="20M"):
             stored = receiver.event("progress", lambda event: event["stored"] > 1_024)["stored"]
             assert receiver.stop(signal.SIGKILL).code == -signal.SIGKILL
     assert not copy.exists()

@@ -1,6 +1,7 @@
 """Words of the command line."""
 
 from contextlib import suppress
+from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pgmlite.cli.values import (
     MAX_MTU,
     choose_symbol_size,
+    draw_start,
     name_repairers,
     parse_endpoint,
     parse_oid,
@@ -20,7 +22,7 @@ from pgmlite.cli.values import (
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import UsageError
-from pgmlite.net.udp import Channel
+from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_symbol_size
 from pgmlite.wire.layout import IPV6_UDP_HEADERS
@@ -101,6 +103,20 @@ def test_what_is_no_start(text: str, size: int) -> None:
 @example(99.99999999999999, (1 << 63) - 1)
 def test_a_start_lies_in_the_object(percent: float, size: int) -> None:
     assert 0 <= parse_start(f"{percent!r}%", size) < max(1, size)
+
+
+@given(st.integers(1, 1 << 40), st.integers(16, 16_364).map(lambda n: 4 * n), st.integers(0, 99))
+def test_a_drawn_start_is_a_symbol_of_the_object(size: int, symbol_size: int, seed: int) -> None:
+    start = draw_start(size, symbol_size, Random(seed))
+    assert 0 <= start < size
+    assert start % symbol_size == 0
+
+
+def test_every_symbol_is_drawn_and_an_empty_object_has_none() -> None:
+    rng = Random(1)
+    drawn = {draw_start(64 * 4 + 1, 64, rng) for _ in range(200)}
+    assert drawn == {0, 64, 128, 192, 256}
+    assert draw_start(0, 64, rng) == 0
 
 
 IPV6 = Channel("ff15::1", 28_775, "eth0", 2)

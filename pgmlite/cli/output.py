@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.lines import fit
+from pgmlite.cli.rate import RateWatch
 from pgmlite.core.diagnosis import SILENT_AFTER
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
@@ -133,18 +134,26 @@ class SendReport:
     def __init__(self, output: Output, machine: Sender) -> None:
         self._output = output
         self._machine = machine
+        self._watch = RateWatch(machine.rate, output.warn)
 
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
         counters = self._machine.counters
+        achieved = {"achieved_rate": self._machine.achieved_rate}
         return {
             "seconds": round(self._output.seconds, 3),
             "cycles": round(self._machine.cycles, 4),
             "packets": counters.packets,
             "bytes": counters.bytes,
             "odata": counters.odata,
+            "unsent": counters.unsent,
+            **(achieved if self._machine.has_carousel else {}),
             **self._repair_counters(),
         }
+
+    def _look_at_rate(self, *, is_over: bool = False) -> None:
+        machine = self._machine
+        self._watch.look(machine.throughput, machine.counters.unsent, is_over=is_over)
 
     def _repair_counters(self) -> dict[str, Any]:
         repairs = self._machine.repairs
@@ -176,6 +185,7 @@ class SendReport:
         """Show how far the cycle is."""
         cycles = self._machine.cycles
         self._output.event("progress", "", **self.counters())
+        self._look_at_rate()
         if self._machine.has_carousel:
             self._output.bar(f"cycle {int(cycles) + 1}", cycles % 1, 1)
         else:
@@ -187,11 +197,14 @@ class SendReport:
 
     def stopped(self, error: PgmliteError | None = None) -> None:
         """Print the summary, of a sender that has finished or of one that an error ends."""
+        self._look_at_rate(is_over=True)
         counters = self.counters()
         text = (
             f"{counters['cycles']:.2f} cycles, {counters['packets']} packets, "
             f"{human_bytes(counters['bytes'])} in {human_time(counters['seconds'])}"
         )
+        if counters["unsent"]:
+            text += f"; {counters['unsent']} of them could not be sent"
         if self._machine.repairs:
             text += f"; {self._repairs()}"
         if error:

@@ -18,10 +18,11 @@ from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.address import resolve
 from pgmlite.net.hook import find_command
 from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket, resolve
+from pgmlite.net.udp import ReceiverSocket
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import remove_record
 

@@ -6,12 +6,13 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from decimal import Decimal
+from random import Random
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig
 from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
-from pgmlite.net.udp import Channel
+from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.layout import (
@@ -149,6 +150,12 @@ def parse_start(text: str, size: int) -> int:
     if offset < 0 or (offset and offset >= size):
         raise UsageError(f"start {text}: give a share such as 50%, or a byte offset below {size}")
     return offset
+
+
+def draw_start(size: int, symbol_size: int, rng: Random) -> int:
+    """Return the offset of a random symbol of `size` bytes; 0 if there is none."""
+    # A sender that is started again and again must not send the same beginning for ever.
+    return rng.randrange(max(1, -(-size // symbol_size))) * symbol_size
 
 
 def parse_oid(text: str) -> int:

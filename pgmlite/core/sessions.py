@@ -152,6 +152,9 @@ class Position:
 
     heard: int
     measured_at: int
+    to_go: int
+    """Symbols until it has come round to where it was first heard; 0 or less: it has."""
+
     since_measured: int = 0
     spm_head: int = -1
     """What the latest SPM said comes next."""
@@ -203,23 +206,27 @@ class Carousels:
 
     def follow(
         self, now: int, key: SessionKey, symbol: int, *, is_head: bool
-    ) -> list[tuple[int, int]]:
-        """Note that a session is at `symbol`; return the (start, stop) of what has gone by.
+    ) -> tuple[list[tuple[int, int]], int | None]:
+        """Note that a session is at `symbol`.
 
         Args:
             is_head: `symbol` comes next, as an SPM says; else it just came.
+
+        Returns:
+            The (start, stop) of what has gone by; and the last symbol that has, if its block need
+            not end any more: the carousel stands, or has come round to where it was first heard.
         """
         total = self._total
         if not total:
-            return []
+            return [], None
         last = (symbol - 1) % total if is_head else symbol
         position = self._positions.pop(key, None)
         if position is None:
             while len(self._positions) >= self._config.max_positions:
                 self._positions.pop(next(iter(self._positions)))
             # spec: NAK-2: what went by before we joined was not lost.
-            self._positions[key] = Position(last, now, now)
-            return []
+            self._positions[key] = Position(last, now, now, total)
+            return [], None
         self._positions[key] = position  # the one silent for longest stands first
         gone = (last - position.passed) % total
         # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
@@ -230,18 +237,21 @@ class Carousels:
             position.heard = now
             gone -= self._config.reorder_packets
         if gone <= 0:
-            return []
+            return [], position.passed if stands else None
         if gone > total // 2 and total > 2 * self._config.reorder_packets:
             # Backwards, or more than half the object in one gap: as if we had just joined.
-            position.passed = last
-            return []
+            position.passed, position.to_go = last, total
+            return [], None
         if not stands:
             position.measure(now, gone, self._config.measure_time)
         start = (position.passed + 1) % total
         position.passed = (position.passed + gone) % total
+        is_round = stands or 0 < position.to_go <= gone
+        position.to_go -= gone
+        place = position.passed if is_round else None
         if start + gone <= total:
-            return [(start, start + gone)]
-        return [(start, total), (0, start + gone - total)]
+            return [(start, start + gone)], place
+        return [(start, total), (0, start + gone - total)], place
 
     def soon(self, now: int, symbols: Symbols, limit: float) -> Flags:
         """Whether any carousel brings each of `symbols` within `limit` ns."""
