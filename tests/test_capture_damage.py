@@ -104,7 +104,7 @@ def test_bytes_overwritten_or_missing_in_the_middle(tmp_path: Path, form: str) -
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("change", [400, -40, 20_000, 1 << 20, (1 << 32) - 1])
-def test_a_wrong_length_costs_one_packet(tmp_path: Path, form: str, change: int) -> None:
+def test_a_wrong_length_costs_one_packet_at_most(tmp_path: Path, form: str, change: int) -> None:
     data = bytearray(FORMS[form](STAMPED))
     at = HEADER[form] + 10 * RECORD[form]
     order = ">" if form.startswith("big") else "<"
@@ -113,6 +113,9 @@ def test_a_wrong_length_costs_one_packet(tmp_path: Path, form: str, change: int)
     struct.pack_into(order + "I", data, field, (length + change) % (1 << 32))
     found, capture = read(tmp_path / "c", bytes(data))
     assert set(found) >= set(range(40)) - {10}
+    assert found == sorted(set(found)), "no byte is of two packets"
+    if form.endswith("pcap") and change == 400:
+        assert found == list(range(40)), "it ends where the next one begins"
     assert capture.damaged == 1
     assert places(capture)[0][0] >= at
     assert not capture.is_cut
@@ -143,6 +146,21 @@ def test_a_capture_in_a_packet_is_not_read(tmp_path: Path) -> None:
         found, capture = read(tmp_path / "c", form(frames))
         assert found == [n for n in range(40) if n != 20]
         assert not capture.damaged
+
+
+def test_no_byte_is_of_two_packets(tmp_path: Path) -> None:
+    # Garbage behind a packet with a capture in it: what is inside looks like what comes next.
+    inner = pcap([(at, frame(bytes([99]) * 90)) for at, _ in STAMPED[:9]])
+    front = [*STAMPED[:20], (STAMPED[20][0], frame(inner))]
+    path = tmp_path / "c"
+    path.write_bytes(pcap(front) + NOISE + pcap(STAMPED[21:])[HEADER["pcap"] :])
+    capture = Capture(path)
+    found = [octets.tobytes() for one in capture.datagrams() for octets in one.octets]
+    assert sum(map(len, found)) < path.stat().st_size
+    assert (inner in found) != (bytes([99]) * 90 in found)
+    assert [one[0] for one in found if len(one) == 90 and one[0] != 99] == [
+        n for n in range(40) if n != 20
+    ]
 
 
 @pytest.mark.parametrize(

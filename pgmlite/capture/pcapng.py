@@ -10,6 +10,7 @@ import numpy as np
 
 from pgmlite.capture.clock import LATEST
 from pgmlite.capture.records import (
+    ANOTHER,
     MAX_KEPT,
     PCAP_STARTS,
     SECTION_ORDERS,
@@ -259,5 +260,5 @@ def _damaged(data: bytes, at: int, last: int, length: int, how: str = "") -> Dam
         last: Where the block before it begins, or itself: its length may be what is wrong.
     """
     if data.startswith(PCAP_STARTS, at):
-        return Damaged(at, "another capture begins", at)
+        return Damaged(at, ANOTHER, at)
     return Damaged(at, f"a block of {length} bytes{how}", last + 1)
