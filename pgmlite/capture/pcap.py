@@ -11,7 +11,6 @@ from pgmlite.capture.records import (
     ANOTHER,
     MAX_KEPT,
     PCAP_MAGICS,
-    SECTION_MAGIC,
     Damaged,
     Format,
     Records,
@@ -47,7 +46,6 @@ class Pcap(Format):
         """
         self.order, self._unit = PCAP_MAGICS[magic]
         self._limit = 1_000_000_000 // self._unit
-        self._magics = np.frombuffer(b"".join((*PCAP_MAGICS, SECTION_MAGIC)), self.order + "u4")
         self._link: int | None = None
         self._interface = interface
         self._seconds: int | None = None
@@ -133,9 +131,7 @@ class Pcap(Format):
             behind = places + HEAD + words[places + 8]
             good = behind >= room
             seen = behind[~good]
-            good[~good] = self._plausible(*(words[seen + at] for at in FIELDS)) | np.isin(
-                words[seen], self._magics
-            )
+            good[~good] = self._plausible(*(words[seen + at] for at in FIELDS))
             for place in places[good].tolist():
                 if (is_chain := self._is_chain(data, place, is_last=is_last)) is not False:
                     return place, bool(is_chain)
@@ -158,7 +154,7 @@ class Pcap(Format):
             if at + HEAD > len(data):
                 # The file ends: half as many have to do.
                 return number >= needed // 2 and at <= len(data) if is_last else None
-            if number == needed or begins_file(data, at):
+            if number == needed:
                 return True
             seconds, fraction, here, length = unpack(data, at)
             if not 0 < here <= min(length, MAX_KEPT) or length > MAX_LENGTH:

@@ -240,7 +240,9 @@ class Pcapng(Format):
         end = min(stop, len(words) - 4)
         if start < end:
             kinds, lengths = words[start:end], words[start + 4 : end + 4]
-            good = (kinds - np.uint32(1) < LAST_STANDARD) | np.isin(kinds, CUSTOM)
+            good = kinds - np.uint32(1) < LAST_STANDARD
+            for kind in CUSTOM:
+                good |= kinds == kind
             good &= (lengths - np.uint32(SMALLEST) < MAX_FOUND) & (lengths % 4 == 0)
             places = np.flatnonzero(good)
             lengths = lengths[places]
