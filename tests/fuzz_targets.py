@@ -259,6 +259,8 @@ def capture(data: bytes) -> None:
             assert times == sorted(times)
             assert one.skipped.total() - one.skipped["checksum"] <= one.packets
             assert len(times) <= one.packets
+            size = sum(some.octets.size for some in found)
+            assert size <= len(data) or one.compression, "no byte is of two packets"
             places = [damage.at for damage in one.damages]
             assert all(0 <= at <= len(data) or one.compression for at in places)
             assert one.damaged >= len(places)

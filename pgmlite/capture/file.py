@@ -234,7 +234,7 @@ class _Reader:
             at, is_found = self._look(at, is_last=is_last)
         while is_found:
             if self._damage:
-                found.drop_behind(at)  # what it had for its length was wrong
+                found.end_at(at)  # what the last one had for its length was wrong
                 self._damage.until = self._origin + at
                 self._damage = None
             try:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.capture.records import (
+    ANOTHER,
     MAX_KEPT,
     PCAP_MAGICS,
-    SECTION_MAGIC,
     Damaged,
     Format,
     Records,
@@ -46,7 +46,6 @@ class Pcap(Format):
         """
         self.order, self._unit = PCAP_MAGICS[magic]
         self._limit = 1_000_000_000 // self._unit
-        self._magics = np.frombuffer(b"".join((*PCAP_MAGICS, SECTION_MAGIC)), self.order + "u4")
         self._link: int | None = None
         self._interface = interface
         self._seconds: int | None = None
@@ -64,35 +63,61 @@ class Pcap(Format):
             found.new_links.append(self._link)
             at += HEADER
         unpack = struct.Struct(self.order + "4I").unpack_from
-        unit, end, before = self._unit, len(data), len(found)
+        unit, end, begin, before = self._unit, len(data), at, len(found)
         stamps, starts, kept, lengths = found.stamps, found.starts, found.kept, found.lengths
-        last = at
-        believed = before
-        try:
-            while at + HEAD <= end:
-                seconds, fraction, here, length = unpack(data, at)
-                if not 0 < here <= MAX_KEPT or length > MAX_LENGTH:
-                    _check(data, at, here, length, last)
-                if at + HEAD + here > end:
+        what = ""
+        while at + HEAD <= end:
+            seconds, fraction, here, length = unpack(data, at)
+            if not 0 < here <= MAX_KEPT or length > MAX_LENGTH:
+                what = _oddity(data, at, here, length)
+                if what:
                     break
-                stamps.append(seconds * 1_000_000_000 + fraction * unit)
-                starts.append(at + HEAD)
-                kept.append(here)
-                lengths.append(length)
-                if here or at - last > MAX_KEPT:
-                    last, believed = at, len(stamps) - 1
-                at += HEAD + here
-        finally:
-            count = len(found) - before
-            found.links += [self._link] * count
-            found.interfaces += [self._interface] * count
-            if believed > before:
-                self._seconds = stamps[believed - 1] // 1_000_000_000
+            if at + HEAD + here > end:
+                break
+            stamps.append(seconds * 1_000_000_000 + fraction * unit)
+            starts.append(at + HEAD)
+            kept.append(here)
+            lengths.append(length)
+            at += HEAD + here
+        count = len(found) - before
+        found.links += [self._link] * count
+        found.interfaces += [self._interface] * count
+        return self._end(found, before, begin, at, what, is_whole=at == end, is_last=is_last)
+
+    def _end(
+        self,
+        found: Records,
+        before: int,
+        begin: int,
+        at: int,
+        what: str,
+        *,
+        is_whole: bool,
+        is_last: bool,
+    ) -> int:
+        """Return from where on to go on behind the packets from `begin` to `at`.
+
+        Args:
+            before: Packets in `found` that are not of these.
+            what: What is at `at` and can't be understood; empty: nothing is wrong there.
+            is_whole: There is no more data.
+        """
+        last = len(found) - 1
+        while last >= before and not found.kept[last] and at - found.starts[last] < MAX_KEPT:
+            last -= 1
+        if last > before:
+            self._seconds = found.stamps[last - 1] // 1_000_000_000
+        # How long the last packet is may be what is wrong.
+        start = found.starts[last] - HEAD if last >= before else begin
+        if what == ANOTHER:
+            raise Damaged(at, what, at)
+        if what:
+            raise Damaged(at, what, start + 1)
         if not is_last:
-            found.drop_behind(last)
-            return last
-        if at < end:
-            raise Damaged(at, "more of a packet than is left", last + 1, is_end=True)
+            found.end_at(start)
+            return start
+        if not is_whole:
+            raise Damaged(at, "more of a packet than is left", start + 1, is_end=True)
         return at
 
     def find(self, data: bytes, start: int, stop: int, *, is_last: bool) -> tuple[int, bool]:
@@ -106,9 +131,7 @@ class Pcap(Format):
             behind = places + HEAD + words[places + 8]
             good = behind >= room
             seen = behind[~good]
-            good[~good] = self._plausible(*(words[seen + at] for at in FIELDS)) | np.isin(
-                words[seen], self._magics
-            )
+            good[~good] = self._plausible(*(words[seen + at] for at in FIELDS))
             for place in places[good].tolist():
                 if (is_chain := self._is_chain(data, place, is_last=is_last)) is not False:
                     return place, bool(is_chain)
@@ -131,7 +154,7 @@ class Pcap(Format):
             if at + HEAD > len(data):
                 # The file ends: half as many have to do.
                 return number >= needed // 2 and at <= len(data) if is_last else None
-            if number == needed or begins_file(data, at):
+            if number == needed:
                 return True
             seconds, fraction, here, length = unpack(data, at)
             if not 0 < here <= min(length, MAX_KEPT) or length > MAX_LENGTH:
@@ -148,22 +171,15 @@ class Pcap(Format):
         return True
 
 
-def _check(data: bytes, at: int, here: int, length: int, last: int) -> None:
-    """Raise what is wrong with an odd head: it has no bytes, or too many.
+def _oddity(data: bytes, at: int, here: int, length: int) -> str:
+    """Return what is wrong with a head that has no bytes, or too many; empty: nothing.
 
     Args:
         here: Bytes that it keeps.
         length: Bytes that there were.
-        last: Where the last packet before it begins that is not empty.
-
-    Raises:
-        Damaged: It is none.
     """
     if begins_file(data, at):
-        raise Damaged(at, "another capture begins", at)
-    # How long the packet before it is may be what is wrong.
+        return ANOTHER
     if here > MAX_KEPT or length > MAX_LENGTH:
-        size = here if here > MAX_KEPT else length
-        raise Damaged(at, f"a packet of {size} bytes", last + 1)
-    if not any(data[at : at + HEAD]):
-        raise Damaged(at, "zeros", last + 1)
+        return f"a packet of {here if here > MAX_KEPT else length} bytes"
+    return "" if any(data[at : at + HEAD]) else "zeros"

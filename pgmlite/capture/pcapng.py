@@ -10,6 +10,7 @@ import numpy as np
 
 from pgmlite.capture.clock import LATEST
 from pgmlite.capture.records import (
+    ANOTHER,
     MAX_KEPT,
     PCAP_STARTS,
     SECTION_ORDERS,
@@ -239,7 +240,9 @@ class Pcapng(Format):
         end = min(stop, len(words) - 4)
         if start < end:
             kinds, lengths = words[start:end], words[start + 4 : end + 4]
-            good = (kinds - np.uint32(1) < LAST_STANDARD) | np.isin(kinds, CUSTOM)
+            good = kinds - np.uint32(1) < LAST_STANDARD
+            for kind in CUSTOM:
+                good |= kinds == kind
             good &= (lengths - np.uint32(SMALLEST) < MAX_FOUND) & (lengths % 4 == 0)
             places = np.flatnonzero(good)
             lengths = lengths[places]
@@ -259,5 +262,5 @@ def _damaged(data: bytes, at: int, last: int, length: int, how: str = "") -> Dam
         last: Where the block before it begins, or itself: its length may be what is wrong.
     """
     if data.startswith(PCAP_STARTS, at):
-        return Damaged(at, "another capture begins", at)
+        return Damaged(at, ANOTHER, at)
     return Damaged(at, f"a block of {length} bytes{how}", last + 1)

@@ -31,6 +31,9 @@ SECTION_MAGIC = bytes.fromhex("0a0d0d0a")
 SECTION_ORDERS = {bytes.fromhex("4d3c2b1a"): "<", bytes.fromhex("1a2b3c4d"): ">"}
 """What stands 8 bytes into a section -> its byte order."""
 
+ANOTHER = "another capture begins"
+"""What is wrong with a place where a file begins in a file."""
+
 LONGEST_START = 12
 """Bytes that show where a file begins."""
 
@@ -97,12 +100,14 @@ class Records:
     def __len__(self) -> int:
         return len(self.stamps)
 
-    def drop_behind(self, at: int) -> None:
-        """Forget the packets that do not end before byte `at`."""
+    def end_at(self, at: int) -> None:
+        """Forget what the packets have from byte `at` on."""
         columns = (self.stamps, self.starts, self.kept, self.lengths, self.links, self.interfaces)
-        while self.starts and self.starts[-1] + self.kept[-1] > at:
+        while self.starts and self.starts[-1] > at:
             for column in columns:
                 column.pop()
+        if self.starts:
+            self.kept[-1] = min(self.kept[-1], at - self.starts[-1])
 
 
 class Format(ABC):
