@@ -6,6 +6,9 @@ made to a plan, ``bench/fuzz.py`` with whatever coverage leads to.
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,8 +21,11 @@ import witness
 from builders import Disk
 from nak_builders import Answering
 from vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
+from wraps import WRAPS
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture import file
+from pgmlite.capture.datagrams import split
+from pgmlite.capture.file import Capture
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Held, Prepare, SendNak
@@ -232,12 +238,48 @@ def replay(data: bytes) -> None:
         os.close(number)
 
 
+def capture(data: bytes) -> None:
+    """A capture file alone: what is read does not depend on the pieces in which it is."""
+    number = os.memfd_create("capture")
+    try:
+        os.write(number, data)
+        path = Path(f"/proc/self/fd/{number}")
+        seen = []
+        usual = file.CHUNK
+        for size in (usual, 997):
+            file.CHUNK = size
+            try:
+                one = Capture(path, checksums=size == usual)
+                found = list(one.datagrams())
+            except ObjectError:
+                return
+            finally:
+                file.CHUNK = usual
+            times = [at for some in found for at in some.times.tolist()]
+            assert times == sorted(times)
+            assert one.skipped.total() - one.skipped["checksum"] <= one.packets
+            assert len(times) <= one.packets
+            size = sum(some.octets.size for some in found)
+            assert size <= len(data) or one.compression, "no byte is of two packets"
+            places = [damage.at for damage in one.damages]
+            assert all(0 <= at <= len(data) or one.compression for at in places)
+            assert one.damaged >= len(places)
+            seen.append((len(times) + one.skipped["checksum"], one.packets, one.damaged))
+            for some in found:
+                packets = split(some, refused := Counter())
+                assert sum(map(len, packets)) + refused.total() >= len(some)
+        assert seen[0] == seen[1] or seen[0][2] or seen[1][2]
+    finally:
+        os.close(number)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "packet": packet,
     "rows": rows,
     "receiver": receiver,
     "repairer": repairer,
     "replay": replay,
+    "capture": capture,
 }
 
 
@@ -262,12 +304,33 @@ def seeds(name: str) -> list[bytes]:
     if name == "repairer":
         naks = [nak(SMALL, [number], sqn=number) for number in range(6)]
         return [joined((7, one) for one in naks), joined((99, one) for one in good + bad)]
+    return captures(cycle, good + bad)
+
+
+def captures(cycle: list[bytes], odd: list[bytes]) -> list[bytes]:
+    """Return captures of all kinds."""
     links = ("ethernet", "sll2", "raw")
-    frames = {
-        link: [(at, pcaps.frame(one, link)) for at, one in pcaps.carousel(SMALL)] for link in links
-    }
+    stamped = list(pcaps.carousel(SMALL))
+    frames = {link: [(at, pcaps.frame(one, link)) for at, one in stamped] for link in links}
+    plain, junk = frames["ethernet"], Random(1).randbytes(90)
+    groups = [(at, pcaps.frame(one)) for at, one, _ in pcaps.joined(stamped, Random(2))]
+    tunnels = [(at, WRAPS[name](one, 5)) for name in sorted(WRAPS) for at, one in plain[3:4]]
+    blocks = [pcaps.enhanced(at, one) for at, one in plain]
+    later = [pcaps.enhanced(at - 10 * SECOND, one, interface=1) for at, one in plain]
     return [
         *(pcaps.pcap(frames[link], link) for link in links),
-        pcaps.pcapng(frames["ethernet"]),
-        pcaps.pcap([(SECOND * 100 + n * MS, pcaps.frame(one)) for n, one in enumerate(good + bad)]),
+        pcaps.pcapng(plain),
+        pcaps.pcapng(plain, how="old", order=">"),
+        pcaps.pcapng(plain, how="simple"),
+        pcaps.pcap(groups),
+        pcaps.pcap(tunnels),
+        pcaps.pcap(plain[:9]) + junk + pcaps.pcap(plain[9:])[24:],
+        pcaps.pcapng(plain[:9]) + junk + b"".join(blocks[9:]),
+        pcaps.pcap(plain[:9]) + pcaps.pcapng(plain[9:], order=">") + pcaps.pcap(plain),
+        pcaps.section() + pcaps.interface() * 2 + b"".join(blocks + later),
+        pcaps.pcap(
+            [(at - 3_600 * SECOND * (n % 7 == 3), one) for n, (at, one) in enumerate(plain)]
+        ),
+        *(module.compress(pcaps.pcap(plain)) for module in (gzip, bz2, lzma)),
+        pcaps.pcap([(SECOND * 100 + n * MS, pcaps.frame(one)) for n, one in enumerate(odd)]),
     ]

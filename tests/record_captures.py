@@ -88,8 +88,9 @@ class Scene:
         self.captures[name] = path
 
     def send(self, node: str, file: Path, *options: str, **how: str) -> Process:
-        """Start a sender and wait until it sends."""
-        process = self.lab.send(node, file, *options, **({"rate": SMALLEST_RATE} | how))
+        """Start a sender, at the beginning unless told otherwise, and wait until it sends."""
+        start = () if "--start" in options else ("--start", "0")
+        process = self.lab.send(node, file, *start, *options, **({"rate": SMALLEST_RATE} | how))
         process.event("start")
         return process
 
@@ -337,6 +338,21 @@ def readme(index: dict[str, dict[str, Any]]) -> str:
         "the receiver in the recording reported (`complete`), are in `index.json`. The objects are",
         "random bytes made from their names. Unless said otherwise the frames are Ethernet, UDP",
         "checksums are complete, and the capture is that of the receiver's interface.",
+        "",
+        "`complete` has the counters of the receiver that was there, from its start to the end:",
+        "",
+        "* `packets`: those with a valid header and length, whatever became of them. Refusals for",
+        "  `short` to `offset` (section 3.8 of the protocol) are in `refused` alone.",
+        "* `odata`, `rdata`: symbols of the object; `duplicates`: those that were stored already.",
+        "* `cycles`: object lengths of ODATA that went by, those that were lost included.",
+        "* `lost`: packets missing by their numbers (RCV-9).",
+        "* `damaged`: blocks that did not verify.",
+        "* `seconds`: from the start of the receiver, so the wait for the sender is among them.",
+        "",
+        "A replay counts the same, but for some packets: the capture began before the receiver",
+        "was there, and a receiver takes packets by the handful, the last one too. It draws its",
+        "own NAKs, and leaves IP fragments aside, of which the system had made datagrams. `frames`",
+        "and `packets` beside `complete` are of the whole capture, as `pgmlite info` counts them.",
         "",
         "| capture | shows | packets |",
         "|---|---|---|",

@@ -82,7 +82,7 @@ def test_module_keeps_to_its_ring(path: Path) -> None:
         ("core", "import os.path"),
         ("wire", "from socket import AF_INET6"),
         ("sim", "def f():\n    import threading"),
-        ("core", "from pgmlite.net.udp import Channel"),
+        ("core", "from pgmlite.net.address import Channel"),
         ("core", "from pgmlite import sim"),
         ("wire", "from pgmlite.core import machine"),
         ("net", "import pgmlite.sim.network"),

@@ -7,8 +7,10 @@ import re
 import pytest
 from requirements import SPEC
 
+from pgmlite.cli import rate
 from pgmlite.cli.options import DEFAULT_PORT
 from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
+from pgmlite.core import evidence
 from pgmlite.core.config import (
     DEFAULT_BLOCK_SYMBOLS,
     MAX_RATE,
@@ -26,7 +28,8 @@ from pgmlite.core.sender import HEAD_LIFE, LINGER_SPMS
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.sessions import GRTT_LEAST, GRTT_LIMIT
 from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
-from pgmlite.net import receiving, sending, udp
+from pgmlite.net import address, loop, receiving, sending, udp
+from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
 
@@ -45,10 +48,25 @@ VALUES: dict[str, list[float]] = {
     "sessions with loss statistics": [RECEIVER.max_senders],
     "window for late packets": [SequenceTracker.WINDOW],
     "lost packets that are believed": [SequenceTracker.MOST_LOST],
+    "what came is written to stable storage after": [FLUSH_EVERY, FLUSH_BYTES >> 20],
+    "other objects remembered, to tell of them": [
+        evidence.MOST_OTHERS,
+        evidence.PARSE_EVERY / MS,
+    ],
     "silence before another object is taken": [RECEIVER.switch_after / SECOND],
     "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
     "blocks verified in one step": [RECEIVER.resume_blocks],
     "pause in which packets gather": [receiving.SHORTEST_NAP / MS, receiving.LONGEST_NAP / MS],
+    "check of the file and of the source address; report of progress": [loop.REPORT_EVERY / SECOND],
+    "pause between tries without a link": [loop.POLL / MS],
+    "a refusal that goes on is told every": [sending.TELL_EVERY / SECOND],
+    "rate that counts as kept, and how often it is looked at": [
+        rate.REACHED * 100,
+        rate.WINDOW / SECOND,
+    ],
+    "wait for addresses that are checked, at the start and at most": [
+        address.CHECK_PATIENCE / SECOND
+    ],
     "MTU on one link, at most; beyond it": [ETHERNET_MTU, IPV6_MINIMUM_MTU],
     "MTU that an operator sets, at least": [MIN_MTU],
     "port for NAKs, default": [1, DEFAULT_PORT + 1],

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nak_builders import (
     GRTT,
+    HEAD,
     Asking,
     Listening,
     memory_kept,
@@ -52,6 +53,33 @@ class TestLoss:
         assert machine.asked() == []
         machine.hear([42])
         assert machine.asked() == [21, 22, 30]
+
+    @pytest.mark.parametrize(("block", "joined"), [(100, 20), (100, 90), (40, 50), (30, 95)])
+    def test_a_block_joined_in_its_middle_is_asked_for_when_the_carousel_is_there_again(
+        self, block: int, joined: int
+    ) -> None:
+        # spec: NAK-3
+        machine = Asking(100, block=block, carousel_margin=0.0)
+        first = joined // block * block
+        machine.hear([*range(joined, 100), *range(first)], step=1)
+        machine.hear(range(first, joined), lost=[first + 2], step=1)
+        assert machine.asked() == []
+        machine.hear(range(joined, joined + HEAD), step=1)
+        assert machine.asked() == [first + 2]
+        # And no second time because of that: from now on blocks are asked for at their end.
+        machine.hear([*range(joined + HEAD, 100), *range(joined + HEAD)], lost=[first], step=1)
+        machine.have[first] = False
+        assert set(machine.asked()) <= {first + 2}
+
+    @pytest.mark.parametrize("lost", [[60], [50, 69], [68, 69]])
+    def test_a_carousel_that_stands_in_the_middle_of_a_block_ends_it(self, lost: list[int]) -> None:
+        # spec: NAK-1, NAK-3
+        machine = Asking(100, block=50, carousel_margin=0.0)
+        machine.hear([*range(75, 100), *range(70)], lost=lost, step=1)
+        machine.spm(head=70)
+        assert machine.asked() == []
+        machine.spm(head=70)
+        assert machine.asked(8 * GRTT)[: len(lost)] == lost
 
     @pytest.mark.parametrize("order", [(37, 36, 38), (38, 37, 36), (37, 38, 36)])
     def test_reordering_is_no_loss(self, order: tuple[int, ...]) -> None:

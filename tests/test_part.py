@@ -410,6 +410,20 @@ def test_an_output_that_is_right_stays_what_it_is(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_is_left_of_the_object_goes_when_the_output_is_right_and_of_another_stays(tmp_path):
+    output, other = tmp_path / "out", make_object(10 * 512 - 5, seed=1)
+    part, _ = open_part(output, other)
+    store(part, [5], other)
+    part.close()
+    output.write_bytes(SAMPLE.data)
+    for sample in (SAMPLE, other):
+        output.write_bytes(sample.data)
+        part, _ = open_part(output, sample)
+        assert all(matches(part, block, sample) for block in BLOCKS)
+        assert not publish(part, sample)
+        assert part.path.exists() is (sample is SAMPLE)
+
+
 @pytest.mark.parametrize("change", ["first", "last", "longer", "shorter"])
 def test_an_output_that_is_nearly_right_is_a_seed(tmp_path, change):
     output, data = tmp_path / "out", bytearray(SAMPLE.data)

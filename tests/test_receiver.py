@@ -55,7 +55,7 @@ class TestTaking:
         assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
         (adopted,) = drive.give([ONE.spm()])
-        assert adopted == Adopted(ONE.manifest, 3, 10_000_000)
+        assert adopted == Adopted(ONE.manifest, 10_000_000)
         assert drive.machine.state is State.RECEIVING
         drive.give([*ONE.all_odata(), *ONE.index_pieces()])
         assert drive.is_complete
@@ -330,7 +330,7 @@ class TestSwitching:
         superseded, prepare, adopted = drive.give([OTHER.spm()], now=15 * SECOND)
         assert superseded == Superseded(ONE.manifest.oid, OTHER.manifest.oid)
         assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
-        assert adopted == Adopted(OTHER.manifest, 0, 10_000_000)
+        assert adopted == Adopted(OTHER.manifest, 10_000_000)
         drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
         assert drive.is_complete
         assert drive.store.data == OTHER.data

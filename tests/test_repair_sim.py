@@ -248,6 +248,31 @@ class TestComingAndGoing:
         assert any(isinstance(action, Finished) for _, action in sender.outcome)
         assert all(completion(node) is not None for node in nodes)
 
+    @pytest.mark.parametrize("start", [700, 2_999])
+    def test_a_session_may_end_in_the_middle_of_a_block(self, start: int) -> None:
+        # spec: SND-6, SND-9, NAK-3
+        group = Group(sample(3_000))
+        offset = start * SYMBOL
+        group.add_sender(repair=QUICK, rate=RATE // 10, latency=LATENCY, cycles=1, start=offset)
+        lost = np.zeros(3_000, np.bool_)
+        lost[[start - 1, start - 40, start]] = True
+        nodes = group.add_receivers(
+            2, latency=LATENCY, make=lambda config, rng: Unlucky(config, rng, lost)
+        )
+        group.run_until_complete(nodes, limit=20 * SECOND)
+
+    @pytest.mark.parametrize("symbols", [900, 2_500])
+    def test_who_joins_in_the_middle_of_a_block_needs_no_more_than_a_cycle(
+        self, symbols: int
+    ) -> None:
+        # spec: NAK-3
+        group = Group(sample(symbols))
+        repair = RepairConfig(port=9, grtt_start=GRTT)
+        group.add_sender(repair=repair, rate=RATE // 10, latency=LATENCY)
+        nodes = group.add_receivers(2, latency=LATENCY, loss=0.05, at=200 * MS)
+        group.run_until_complete(nodes, limit=20 * SECOND)
+        assert max(node.machine.cycles for node in nodes) <= 1.1
+
 
 class TestTrace:
     class Recording(Unlucky):

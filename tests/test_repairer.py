@@ -21,7 +21,7 @@ from nak_builders import (
 )
 
 from pgmlite.core import serial
-from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.config import MIN_RATE, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Finished, Transmit
 from pgmlite.core.sender import Sender
 from pgmlite.core.timing import grtt_of, quantise_grtt, quantise_gsize
@@ -111,6 +111,14 @@ class TestRefusals:
         # spec: REP-2
         sender = Answering(SAMPLE)
         self.refuse(sender, sender.ask(2_000, **fields), reason)
+
+    @pytest.mark.parametrize(("field", "value"), [("channel", 5), ("symbol_size", 64)])
+    def test_what_a_repairer_does_not_look_at(self, field: str, value: int) -> None:
+        # spec: PKT-12, REP-2
+        sender = Answering(SAMPLE)
+        (ncf,) = sender.ask(2_000, **{field: value})
+        assert symbols_sent([ncf], NCF, SAMPLE) == [2_000]
+        assert sender.queue.refused == {}
 
     @pytest.mark.parametrize("body", [b"", b"1234567"])
     def test_no_nonce_at_all(self, body: bytes) -> None:
@@ -422,6 +430,20 @@ class TestShares:
         sender.run(sender.now + SECOND)
         everything = [burst for _, burst in sender.sent]
         assert set(wanted) == set(symbols_sent(everything, NCF, sample))
+
+    @pytest.mark.parametrize("rate", [MIN_RATE, 200_000])
+    def test_one_ncf_is_always_due_after_a_pause_however_low_the_rate_is(self, rate: int) -> None:
+        # spec: REP-3
+        sender = Answering(SAMPLE, carousel=False, rate=rate)
+        for number in range(3):
+            sender.run(sender.now + 10 * SECOND)
+            (ncf,) = sender.ask(1_000 + number)
+            assert kind_of(ncf) is NCF
+            pause = (ncf.length + HEADER_SIZE + 48) * 8 * SECOND / (rate * 0.05)
+            # At once only after what the one before it costs.
+            assert sender.ask(2_000 + number, source=("10.9.9.9", 0)) == []
+            sender.run(sender.now + int(2 * pause))
+            assert 2_000 + number in symbols_sent([b for _, b in sender.sent], NCF, SAMPLE)
 
     def test_confirmations_that_have_to_wait_do_not_spin(self) -> None:
         # Nothing is left to send but NCFs, and these are over their share.

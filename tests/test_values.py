@@ -1,6 +1,7 @@
 """Words of the command line."""
 
 from contextlib import suppress
+from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -9,9 +10,7 @@ from hypothesis import strategies as st
 from pgmlite.cli.values import (
     MAX_MTU,
     choose_symbol_size,
-    human_bytes,
-    human_rate,
-    human_time,
+    draw_start,
     name_repairers,
     parse_endpoint,
     parse_oid,
@@ -21,8 +20,9 @@ from pgmlite.cli.values import (
     parse_start,
 )
 from pgmlite.core.config import SenderConfig
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import UsageError
-from pgmlite.net.udp import Channel
+from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_symbol_size
 from pgmlite.wire.layout import IPV6_UDP_HEADERS
@@ -65,13 +65,13 @@ def test_rates_out_of_limits(text: str) -> None:
     [("5%", 0.05), ("0.05", 0.05), ("0", 0), ("100%", 1), ("1", 1), ("1e-3", 0.001)],
 )
 def test_shares(text: str, share: float) -> None:
-    assert parse_share(text) == pytest.approx(share)
+    assert parse_share("--drop", text) == pytest.approx(share)
 
 
 @pytest.mark.parametrize("text", ["", "%", "101%", "1.01", "-1%", "nan", "nan%", "inf", "five"])
 def test_what_is_no_share(text: str) -> None:
-    with pytest.raises(UsageError, match="share"):
-        parse_share(text)
+    with pytest.raises(UsageError, match=r"^--drop .*: give a share"):
+        parse_share("--drop", text)
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,20 @@ def test_a_start_lies_in_the_object(percent: float, size: int) -> None:
     assert 0 <= parse_start(f"{percent!r}%", size) < max(1, size)
 
 
+@given(st.integers(1, 1 << 40), st.integers(16, 16_364).map(lambda n: 4 * n), st.integers(0, 99))
+def test_a_drawn_start_is_a_symbol_of_the_object(size: int, symbol_size: int, seed: int) -> None:
+    start = draw_start(size, symbol_size, Random(seed))
+    assert 0 <= start < size
+    assert start % symbol_size == 0
+
+
+def test_every_symbol_is_drawn_and_an_empty_object_has_none() -> None:
+    rng = Random(1)
+    drawn = {draw_start(64 * 4 + 1, 64, rng) for _ in range(200)}
+    assert drawn == {0, 64, 128, 192, 256}
+    assert draw_start(0, 64, rng) == 0
+
+
 IPV6 = Channel("ff15::1", 28_775, "eth0", 2)
 IPV4 = Channel("239.1.2.3", 28_775, "eth0", 2)
 
@@ -122,20 +136,20 @@ IPV4 = Channel("239.1.2.3", 28_775, "eth0", 2)
     ],
 )
 def test_endpoints(text: str, channel: Channel | None, endpoint: tuple[str, int]) -> None:
-    assert parse_endpoint(text, channel) == endpoint
+    assert parse_endpoint("--listen", text, channel) == endpoint
 
 
 @pytest.mark.parametrize("text", ["fd01::2:9", "[fd01::2:9", "fd01::2]:9", "[fd01::2]", "x:9"])
 @pytest.mark.parametrize("channel", [None, IPV6])
 def test_what_is_no_endpoint(text: str, channel: Channel | None) -> None:
-    with pytest.raises(UsageError, match="give an address and a port"):
-        parse_endpoint(text, channel)
+    with pytest.raises(UsageError, match=r"^--listen .*: give an address and a port"):
+        parse_endpoint("--listen", text, channel)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "", "+9", " 9", "2_8", "9x"])
 def test_what_is_no_port(port: str) -> None:
     with pytest.raises(UsageError, match="give an address and a port"):
-        parse_endpoint(f"[fd01::2]:{port}", IPV6)
+        parse_endpoint("--listen", f"[fd01::2]:{port}", IPV6)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +167,7 @@ def test_what_is_no_port(port: str) -> None:
     ],
 )
 def test_endpoints_that_nobody_has(text: str, channel: Channel, reason: str) -> None:
-    with pytest.raises(UsageError, match=reason):
+    with pytest.raises(UsageError, match=f"^--repairer .*{reason}"):
         parse_repairer(text, channel)
 
 

@@ -12,7 +12,8 @@ from pgmlite.errors import UsageError
 DEFAULT_GROUP = "ff15::7067:6d"
 DEFAULT_PORT = 28_775
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
+"""Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
 
 
 def named(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
@@ -89,4 +90,9 @@ output_path = option(
 )
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
+)
+no_checksum = option(
+    "--no-checksum",
+    is_flag=True,
+    help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )

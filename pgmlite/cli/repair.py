@@ -11,14 +11,16 @@ import click
 
 from pgmlite.cli import options
 from pgmlite.cli.output import Output, SendReport, oid_text
-from pgmlite.cli.send import hashing, open_ear
-from pgmlite.cli.values import human_bytes, human_rate, parse_rate
+from pgmlite.cli.send import hashing, open_ear, open_sender
+from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.sender import Sender
 from pgmlite.errors import ObjectError, PgmliteError, RefusedPacket
+from pgmlite.net.address import resolve
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket, SenderSocket, resolve
+from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
@@ -65,16 +67,13 @@ def repair(
     source = SourceFile(file)
     bits = parse_rate(rate)
     channel = resolve(group, port, interface)
-    ear = open_ear(channel, listen)
+    output = Output(as_json=as_json)
+    ear = open_ear(channel, listen, stop=stop, say=output.say)
     ear_of_group = ReceiverSocket(channel)
-    socket = SenderSocket(channel, hops=hops, source=ear.address)
-    with Output(as_json=as_json) as output:
+    socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
+    with output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        try:
-            manifest, index = _recognise(source, ear_of_group, output, stop)
-        except PgmliteError as error:
-            output.event("stopped", f"{error}", reason=str(error))
-            raise
+        manifest, index = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(
             rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
@@ -102,7 +101,7 @@ def repair(
                 machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
             ).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
 
 

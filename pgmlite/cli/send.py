@@ -14,9 +14,7 @@ from pgmlite.cli.output import Output, SendReport, oid_text
 from pgmlite.cli.values import (
     check_seconds,
     choose_symbol_size,
-    human_bytes,
-    human_rate,
-    human_time,
+    draw_start,
     name_repairers,
     parse_endpoint,
     parse_rate,
@@ -24,19 +22,13 @@ from pgmlite.cli.values import (
     parse_start,
 )
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
 from pgmlite.net.loop import Stop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import (
-    MAX_SEGMENTS,
-    Channel,
-    NakSocket,
-    SenderSocket,
-    check_own,
-    interface_mtu,
-    resolve,
-)
+from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
 from pgmlite.wire.control import Manifest
@@ -48,25 +40,46 @@ EXAMPLES = """\b
 Examples:
   pgmlite send firmware.bin -i eth0 -r 50M
   pgmlite send image.iso -g 239.1.2.3 -i eth0 -r 200M --hops 8
+  pgmlite send firmware.bin -i eth0 --start 0%
   pgmlite send firmware.bin -i eth0 --start 50%   (a second sender, half a cycle ahead)
 """
 
 
-def open_ear(channel: Channel, listen: str | None) -> NakSocket:
-    """Open the socket that takes NAKs.
+def open_ear(
+    channel: Channel, listen: str | None, *, stop: Stop, say: Callable[[str], None]
+) -> NakSocket:
+    """Open the socket that takes NAKs, once its address may be used.
 
     Raises:
         UsageError: `listen` is no address and port, or the group's port.
         NetworkError: The port is taken, or the address is not the interface's.
+        Interrupted: A signal came.
     """
     if listen is None and channel.port == MAX_PORT:
         raise UsageError(f"port {MAX_PORT}: none comes after it for NAKs; name one with --listen")
-    address, port = parse_endpoint(listen, channel) if listen else ("", channel.port + 1)
+    address, port = (
+        parse_endpoint("--listen", listen, channel) if listen else ("", channel.port + 1)
+    )
     if port == channel.port:
         raise UsageError(f"--listen {listen}: that port is the group's; NAKs need one of their own")
     if address:
         check_own(address, channel)
+        await_addresses(channel, address, stop=stop, say=say)
     return NakSocket(channel, port, address)
+
+
+def open_sender(
+    channel: Channel, hops: int, ear: NakSocket | None, *, stop: Stop, say: Callable[[str], None]
+) -> SenderSocket:
+    """Open the socket that packets go out by: from where NAKs are taken, if that is one address.
+
+    Raises:
+        NetworkError: The system refuses it.
+        Interrupted: A signal came.
+    """
+    source = ear.address if ear else ""
+    await_addresses(channel, source, stop=stop, say=say)
+    return SenderSocket(channel, hops=hops, source=source)
 
 
 def hashing(output: Output, stop: Stop) -> Callable[[int, int], None]:
@@ -88,9 +101,8 @@ def hashing(output: Output, stop: Stop) -> Callable[[int, int], None]:
 @options.hops
 @option(
     "--start",
-    default="0%",
     metavar="SHARE|BYTES",
-    help="Where the first cycle starts, such as 50%.",
+    help="Where the first cycle starts, such as 50%; default: somewhere, at random.",
 )
 @option("--cycles", type=click.IntRange(1), metavar="N", help="Stop after N whole cycles.")
 @option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
@@ -129,7 +141,7 @@ def send(
     interface: str | None,
     rate: str,
     hops: int,
-    start: str,
+    start: str | None,
     cycles: int | None,
     duration: float | None,
     mtu: int | None,
@@ -156,19 +168,26 @@ def send(
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
-    share = RepairConfig().share if repair_share is None else parse_share(repair_share)
-    ear = open_ear(channel, listen) if repair else None
+    share = RepairConfig().share
+    if repair_share is not None:
+        share = parse_share("--repair-share", repair_share)
+    output = Output(as_json=as_json)
+    ear = open_ear(channel, listen, stop=stop, say=output.say) if repair else None
     repairs = RepairConfig(port=ear.port, share=share) if ear else None
     config = SenderConfig(
         rate=bits,
         packet_overhead=channel.overhead,
         max_burst=burst,
-        start=parse_start(start, source.size),
+        start=(
+            draw_start(source.size, size, SystemRandom())
+            if start is None
+            else parse_start(start, source.size)
+        ),
         cycles=cycles,
         duration=check_seconds("--duration", duration),
     )
-    socket = SenderSocket(channel, hops=hops, source=ear.address if ear else "")
-    with Output(as_json=as_json) as output:
+    socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
+    with output:
         manifest, index = source.describe(
             size, DEFAULT_BLOCK_SYMBOLS, hashing(output, stop), repairers=repairers
         )
@@ -180,9 +199,9 @@ def send(
             ears = [ear] if ear else []
             SendLoop(machine, socket, source, buffer, burst, report, stop, ears).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
-        report.stopped("finished")
+        report.stopped()
 
 
 def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel: Channel) -> None:
@@ -204,4 +223,5 @@ def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel:
         port=channel.port,
         interface=channel.interface,
         rate=config.rate or 0,
+        start=config.start,
     )

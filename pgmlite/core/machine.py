@@ -138,10 +138,9 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The manifest of the object being received is in hand; `symbols` were stored before it."""
+    """The manifest of the object being received is in hand."""
 
     manifest: Manifest
-    symbols: int
     rate: int
     """bit/s that the sender announces; 0: not limited."""
 

@@ -245,8 +245,13 @@ class NakMachine:
             is_head: `symbol` comes next, as an SPM says; else it just came.
         """
         self._heard_at = now
-        for start, stop in self._carousels.follow(now, key, symbol, is_head=is_head):
+        spans, place = self._carousels.follow(now, key, symbol, is_head=is_head)
+        for start, stop in spans:
             self._pass(start, stop)
+        if place is not None and self._block_symbols:
+            # spec: NAK-3: the carousel would end this block late, or never.
+            block = place // self._block_symbols
+            self._make_due(block, block + 1)
 
     def take_sqn(self, now: int, key: SessionKey, sqn: int) -> None:
         """Note that a session has sent as far as `sqn`; lose the repairs that are overdue."""
@@ -269,7 +274,11 @@ class NakMachine:
             return
         size = self._block_symbols
         ended = -(-stop // size) if stop == len(self._have) else stop // size
-        for block in self._losing(start // size, ended) if ended > start // size else ():
+        if ended > start // size:
+            self._make_due(start // size, ended)
+
+    def _make_due(self, first: int, stop: int) -> None:
+        for block in self._losing(first, stop):
             (self._again if block in self._cycles else self._due)[block] = None
 
     def take_ncf(self, now: int, key: SessionKey, symbols: Symbols, last: int | None) -> None:
@@ -290,8 +299,6 @@ class NakMachine:
             or len(self._ncfs) > self._config.max_ncfs
         ):
             self._ncf_symbols -= len(self._ncfs.popleft().symbols)
-        if not self._block_symbols:
-            return
         for cycle in self._cycles_of(symbols):
             if cycle.state is State.WAIT_DATA and cycle.confirmed.all():
                 # The usual case in a large group: it changes nothing but how long to wait.
@@ -318,8 +325,6 @@ class NakMachine:
         """Take note of RDATA, (n,) symbols, as they arrive."""
         self._is_stale = True
         repairer = self._repairers.of_session(key)
-        if not self._block_symbols:
-            return
         for cycle in self._cycles_of(symbols):
             if cycle.asked_at and repairer:
                 sample = now - cycle.asked_at

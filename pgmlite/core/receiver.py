@@ -8,9 +8,7 @@ spec/protocol.md section 6 (RCV). The states, and what moves between them::
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 
@@ -18,6 +16,8 @@ import numpy as np
 
 from pgmlite.core import nak
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.counters import Counters
+from pgmlite.core.evidence import Evidence
 from pgmlite.core.machine import (
     Action,
     Adopted,
@@ -72,25 +72,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 }
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a receiver has seen since its start, over all objects; names as in ``--json``."""
-
-    packets: int = 0
-    bytes: int = 0
-    odata: int = 0
-    rdata: int = 0
-    fetched: int = 0
-    """Symbols that came in packets and were stored."""
-
-    early: int = 0
-    """Symbols that came before what lies in their place was looked at, and were not stored."""
-
-    duplicates: int = 0
-    damaged: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-
-
 class Receiver:
     """One receiver of one object. See `pgmlite.core.machine` for how to drive it."""
 
@@ -106,6 +87,7 @@ class Receiver:
         self._senders = Senders(config.max_senders)
         self.state = State.LISTENING
         self.counters = Counters()
+        self.evidence = Evidence(config.oid)
 
     # What drivers and reports ask.
 
@@ -163,6 +145,16 @@ class Receiver:
         return self._senders.lost
 
     @property
+    def lost_unbelieved(self) -> int:
+        """Packets that seem to be missing by numbers that look made up (spec: RCV-9)."""
+        return self._senders.lost_unbelieved
+
+    @property
+    def heard(self) -> int | None:
+        """When a carousel of the object was heard last, ns; None: there is no object yet."""
+        return self._transfer.heard if self._transfer else None
+
+    @property
     def cycles(self) -> float:
         """Object lengths that went by, lost ones included."""
         transfer = self._transfer
@@ -200,6 +192,7 @@ class Receiver:
             return []
         actions: list[Action] = []
         self._senders.count(mine)
+        self.evidence.take(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
         elif mine.kind is PacketType.INDEX:
@@ -217,8 +210,7 @@ class Receiver:
         if transfer and self._asks(transfer) and self.state is not State.COMPLETE:
             deadline = transfer.naks.deadline
             if deadline is not None and deadline <= now:
-                asks = transfer.naks.tick(now)
-                actions += [self._nak(now, transfer, ask) for ask in asks]
+                actions += [self._nak(now, transfer, ask) for ask in transfer.naks.tick(now)]
         return actions
 
     def resume(self, held: Held) -> list[Action]:
@@ -274,14 +266,12 @@ class Receiver:
         if self._config.oid not in (None, oid):
             return "object"
         # spec: RCV-2
-        if (
-            size > self._config.max_object_size
-            or -(-size // symbol_size) > self._config.max_symbols
-        ):
-            return "too_large"
-        return ""
+        symbols = -(-size // symbol_size)
+        fits = size <= self._config.max_object_size and symbols <= self._config.max_symbols
+        return "" if fits else "too_large"
 
     def _new_transfer(self, oid: int, size: int, symbol_size: int, now: int) -> Transfer:
+        self.evidence.begin(now, oid, size, symbol_size)
         return Transfer(oid, size, symbol_size, now, self._config.nak, self._rng)
 
     def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
@@ -329,10 +319,12 @@ class Receiver:
         if manifest_oid(spm.manifest) != oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
         # Before the manifest is parsed: that costs more than all the rest.
-        if reason := self._admissible(oid, size, symbol_size):
+        reason = self._admissible(oid, size, symbol_size)
+        if not reason and (transfer is None or transfer.oid != oid) and self._holds(now, spm):
+            reason = "object"
+        if reason:
+            self.evidence.take_other(now, row, spm, reason)
             raise RefusedPacket(reason)
-        if (transfer is None or transfer.oid != oid) and self._holds(now, spm):
-            raise RefusedPacket("object")
         try:
             manifest = parse_manifest(spm.manifest)
         except ObjectError as error:
@@ -351,7 +343,7 @@ class Receiver:
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(oid, size, symbol_size))
         self._enter(Event.MANIFEST)
-        actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
+        actions.append(Adopted(manifest, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
         self._senders.count(batch)
@@ -417,7 +409,7 @@ class Receiver:
     def _receive_index(self, transfer: Transfer, batch: PacketBatch) -> None:
         index = transfer.index
         if index is None or index.is_verified:
-            return  # its size is unknown without the manifest
+            return  # without the manifest its size is unknown
         if not index.add(batch.offsets, batch.payload):
             self.counters.refused["index"] += 1
         if index.is_verified:
@@ -436,6 +428,7 @@ class Receiver:
         """Learn where the carousel is, and whether its sender may be asked."""
         key = session_of(batch)
         if spm.has_carousel:
+            self.evidence.take_spm(batch)
             head = int(batch.offsets[-1]) // transfer.symbol_size
             transfer.naks.take_position(now, key, head, is_head=True)
         if not spm.repair_port:

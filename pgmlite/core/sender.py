@@ -54,6 +54,8 @@ class Counters:
     packets: int = 0
     bytes: int = 0
     odata: int = 0
+    unsent: int = 0
+    """Of `packets`, those that this machine's network did not take."""
 
 
 class Sender:
@@ -72,7 +74,7 @@ class Sender:
         Args:
             index: One digest a block, as the manifest's digest covers them.
             repair: Answer NAKs; None: a pure carousel.
-            rng: Draws the tsi, the first sqn (spec: SND-1) and the nonces.
+            rng: Draws the tsi, the first sqn (spec: SND-1) and the nonces; asked again by `renew`.
 
         Raises:
             UsageError: The start offset lies outside the object.
@@ -82,7 +84,9 @@ class Sender:
         self._config = config
         self._manifest = manifest
         self._index = index
+        self._rng = rng
         self.counters = Counters()
+        self._unsent_bytes = self._unsent_odata = 0
         self.tsi = rng.getrandbits(64)
         self._sqn = rng.getrandbits(32)
         self._head = config.start // manifest.symbol_size
@@ -101,6 +105,10 @@ class Sender:
         self._spm_due = 0
         self._end: int | None = None
         self._pacer = Pacer(config.rate, 0)
+        self._started = 0
+        self._ended: tuple[int, int] | None = None
+        """What `throughput` was when the carousel came to its end."""
+
         self._finished = False
         self.repairs = (
             RepairQueue(repair, manifest, packet_time=self._packet_time(), rng=rng)
@@ -131,6 +139,37 @@ class Sender:
         return self._config.rate is not None
 
     @property
+    def rate(self) -> int | None:
+        """Bit/s that it was asked to send at; None: as fast as it can."""
+        return self._config.rate
+
+    @property
+    def throughput(self) -> tuple[int, int]:
+        """What the carousel and the repairs beside it let out: wire bytes, and in how many ns."""
+        if self._ended:
+            return self._ended
+        if not self._sends_odata:
+            return 0, 0
+        sent = self._on_wire(self.counters.bytes, self.counters.packets)
+        return sent, self._pacer.due - self._started
+
+    @property
+    def achieved_rate(self) -> int:
+        """Bit/s on the wire that went out, while the carousel moved; 0: no time has passed."""
+        wire_bytes, elapsed = self.throughput
+        sent = wire_bytes - self._on_wire(self._unsent_bytes, self.counters.unsent)
+        return max(0, sent) * 8 * SECOND // elapsed if elapsed else 0
+
+    @property
+    def has_sent_nothing(self) -> bool:
+        """Whether there was something to send, and nothing of the object could be sent."""
+        counters = self.counters
+        due, unsent = counters.odata, self._unsent_odata
+        if not due:
+            due, unsent = counters.packets, counters.unsent
+        return 0 < due == unsent
+
+    @property
     def deadline(self) -> int | None:
         """When the next packet is due, in ns; None after the end."""
         if self._finished:
@@ -151,11 +190,49 @@ class Sender:
 
     def start(self, now: int) -> list[Action]:
         """Begin: the first tick is due at once."""
+        self._started = now
         self._pacer = Pacer(self._config.rate, now)
         self._spm_due = now
         if self._config.duration is not None:
             self._end = now + self._config.duration
         return []
+
+    def unsent(self, rows: Rows, octets: int) -> None:
+        """Count packets of `octets` bytes that were not taken: the carousel went past them."""
+        # spec: SND-11
+        self.counters.unsent += len(rows)
+        self._unsent_bytes += octets
+        self._unsent_odata += int(np.count_nonzero(rows["type"] == PacketType.ODATA))
+
+    def renew(self, now: int, held: Rows) -> None:
+        """Go on as another session: its packets will come from another address or port.
+
+        The carousel, what waits to be repeated, and what is known of the group go on.
+
+        Args:
+            held: Headers of the latest packets, which will not leave: the carousel goes back.
+        """
+        # spec: SND-12
+        back = int(np.count_nonzero(held["type"] == PacketType.ODATA))
+        if back:
+            self._head = (self._head - back) % self._manifest.symbols
+            self.counters.odata -= back
+            self._unsent_odata -= back
+        self.tsi = self._rng.getrandbits(64)
+        self._sqn = self._rng.getrandbits(32)
+        self._template.view(HEADER_DTYPE)["tsi"] = self.tsi
+        # An SPM comes first, and the index after it; what it repeats needs no NCF of its own.
+        self._spm_due = now
+        self._odata_until_index = 0
+        self._unconfirmed = Unconfirmed(self._manifest.symbols if self.repairs else 0)
+
+    def stood(self, elapsed: int) -> None:
+        """Note that the driver had no link for so many ns: no rate could be kept in them."""
+        self._started += elapsed
+
+    def time_is_up(self, now: int) -> bool:
+        """Whether its duration is over."""
+        return self._end is not None and now >= self._end
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take NAKs, and of a stand-alone repairer what the group hears (spec: SND-2, REP-1)."""
@@ -273,11 +350,15 @@ class Sender:
         self.counters.bytes += burst.length + count * HEADER_SIZE
         self._pacer.sent(now, self._wire_bytes(burst.length, count))
 
+    def _on_wire(self, octets: int, packets: int) -> int:
+        """Return what packets of `octets` bytes take on the wire."""
+        return octets + packets * self._config.packet_overhead
+
     def _wire_bytes(self, payload: int, packets: int) -> int:
-        return payload + packets * (HEADER_SIZE + self._config.packet_overhead)
+        return self._on_wire(payload + packets * HEADER_SIZE, packets)
 
     def _is_over(self, now: int) -> bool:
-        if self._end is not None and now >= self._end:
+        if self.time_is_up(now):
             return True
         if not self._has_sent_all():
             return False
@@ -285,6 +366,7 @@ class Sender:
             return True
         # spec: SND-9: who lost something of the last cycle still has time to ask, and without us
         # would not know that it was the last.
+        self._ended = self._ended or self.throughput
         if self._lingers_until is None or self._has_repairs:
             self._lingers_until = now + max(
                 self._repair.linger,

@@ -7,7 +7,7 @@ Packets lost are counted by session (spec: RCV-9); the rest outlives the cycles 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,23 @@ def repaired_by(batch: PacketBatch) -> list[int | None]:
     ]
 
 
+@dataclass(slots=True)
+class _Sum:
+    """Packets lost and received, and lost by sessions that are not believed (spec: RCV-9)."""
+
+    lost: int = 0
+    received: int = 0
+    unbelieved: int = 0
+
+    def add(self, tracker: SequenceTracker) -> None:
+        """Add what one session has."""
+        if tracker.is_plausible:
+            self.lost += tracker.lost
+            self.received += tracker.received
+        else:
+            self.unbelieved += tracker.lost
+
+
 class Senders:
     """Counts received and lost packets of each session (spec: RCV-9)."""
 
@@ -57,10 +74,10 @@ class Senders:
         """
         self._limit = limit
         self._trackers: dict[SessionKey, SequenceTracker] = {}
-        self._evicted = (0, 0)
-        """Packets lost and received of sessions that made room for others."""
+        self._evicted = _Sum()
+        """What was counted of sessions that made room for others."""
 
-        self._lost_before = 0
+        self._lost_before = self._unbelieved_before = 0
 
     def __len__(self) -> int:
         return len(self._trackers)
@@ -94,35 +111,36 @@ class Senders:
         return tracker
 
     def _evict(self, key: SessionKey) -> None:
-        tracker = self._trackers.pop(key)
-        if tracker.is_plausible:
-            lost, received = self._evicted
-            self._evicted = (lost + tracker.lost, received + tracker.received)
+        self._evicted.add(self._trackers.pop(key))
 
-    def _counted(self) -> tuple[int, int]:
-        """Return packets lost and received since `forget`."""
-        lost, received = self._evicted
+    def _counted(self) -> _Sum:
+        """Return what was counted since `forget`."""
+        counted = replace(self._evicted)
         for tracker in self._trackers.values():
-            if tracker.is_plausible:
-                lost, received = lost + tracker.lost, received + tracker.received
-        return lost, received
+            counted.add(tracker)
+        return counted
 
     @property
     def lost(self) -> int:
         """Packets missing by their numbers, over all sessions so far."""
-        return self._lost_before + self._counted()[0]
+        return self._lost_before + self._counted().lost
+
+    @property
+    def lost_unbelieved(self) -> int:
+        """Packets that sessions miss whose numbers look made up, so far."""
+        return self._unbelieved_before + self._counted().unbelieved
 
     @property
     def loss(self) -> float:
         """Share of packets lost since `forget`, 0 to less than 1."""
-        lost, received = self._counted()
-        return lost / max(1, lost + received)
+        counted = self._counted()
+        return counted.lost / max(1, counted.lost + counted.received)
 
     def forget(self) -> None:
         """Start to count anew, for another object."""
-        self._lost_before = self.lost
+        self._lost_before, self._unbelieved_before = self.lost, self.lost_unbelieved
         self._trackers.clear()
-        self._evicted = (0, 0)
+        self._evicted = _Sum()
 
 
 @dataclass(slots=True)
@@ -134,6 +152,9 @@ class Position:
 
     heard: int
     measured_at: int
+    to_go: int
+    """Symbols until it has come round to where it was first heard; 0 or less: it has."""
+
     since_measured: int = 0
     spm_head: int = -1
     """What the latest SPM said comes next."""
@@ -185,23 +206,27 @@ class Carousels:
 
     def follow(
         self, now: int, key: SessionKey, symbol: int, *, is_head: bool
-    ) -> list[tuple[int, int]]:
-        """Note that a session is at `symbol`; return the (start, stop) of what has gone by.
+    ) -> tuple[list[tuple[int, int]], int | None]:
+        """Note that a session is at `symbol`.
 
         Args:
             is_head: `symbol` comes next, as an SPM says; else it just came.
+
+        Returns:
+            The (start, stop) of what has gone by; and the last symbol that has, if its block need
+            not end any more: the carousel stands, or has come round to where it was first heard.
         """
         total = self._total
         if not total:
-            return []
+            return [], None
         last = (symbol - 1) % total if is_head else symbol
         position = self._positions.pop(key, None)
         if position is None:
             while len(self._positions) >= self._config.max_positions:
                 self._positions.pop(next(iter(self._positions)))
             # spec: NAK-2: what went by before we joined was not lost.
-            self._positions[key] = Position(last, now, now)
-            return []
+            self._positions[key] = Position(last, now, now, total)
+            return [], None
         self._positions[key] = position  # the one silent for longest stands first
         gone = (last - position.passed) % total
         # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
@@ -212,18 +237,21 @@ class Carousels:
             position.heard = now
             gone -= self._config.reorder_packets
         if gone <= 0:
-            return []
+            return [], position.passed if stands else None
         if gone > total // 2 and total > 2 * self._config.reorder_packets:
             # Backwards, or more than half the object in one gap: as if we had just joined.
-            position.passed = last
-            return []
+            position.passed, position.to_go = last, total
+            return [], None
         if not stands:
             position.measure(now, gone, self._config.measure_time)
         start = (position.passed + 1) % total
         position.passed = (position.passed + gone) % total
+        is_round = stands or 0 < position.to_go <= gone
+        position.to_go -= gone
+        place = position.passed if is_round else None
         if start + gone <= total:
-            return [(start, start + gone)]
-        return [(start, total), (0, start + gone - total)]
+            return [(start, start + gone)], place
+        return [(start, total), (0, start + gone - total)], place
 
     def soon(self, now: int, symbols: Symbols, limit: float) -> Flags:
         """Whether any carousel brings each of `symbols` within `limit` ns."""

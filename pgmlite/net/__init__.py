@@ -1,1 +1,1 @@
-"""Networks and clocks: sockets in `udp`, the loops that drive the machines beside it."""
+"""Networks and clocks: places in `address`, sockets in `udp`, the loops that drive the machines."""

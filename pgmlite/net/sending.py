@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import select
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.sender import Sender
 from pgmlite.errors import NetworkError
+from pgmlite.net.address import interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, sleep
-from pgmlite.net.udp import PASSING, STRANGERS, NakSocket, ReceiverSocket, SenderSocket
+from pgmlite.net.udp import (
+    LINK_ERRORS,
+    REFUSALS,
+    STRANGERS,
+    NakSocket,
+    ReceiverSocket,
+    SenderSocket,
+)
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 
@@ -25,6 +34,55 @@ LISTEN_TIME = MS // 4
 LISTEN_LATE = 8 * MS
 """A sender that is behind its rate listens no more often: a flood of NAKs must not cost the
 carousel its share."""
+
+
+REFUSED_NAP = 1 * MS
+"""Without a rate to keep, what is refused would else be refused as fast as this machine can ask."""
+
+TELL_EVERY = 10 * SECOND
+"""How often a refusal that goes on is told."""
+
+Pieces = Sequence[bytes | memoryview]
+
+
+class Refusals:
+    """Packets that the system does not take, one by one (spec: SND-11): told, but not each."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+        self._told_at: dict[int, int] = {}
+        self._untold = 0
+        self._since: int | None = None
+        """When one was refused; None since as large a packet was taken."""
+
+        self._smallest = 0
+
+    def refused(self, now: int, error: OSError, why: str, packets: int, size: int) -> None:
+        """Note that packets of `size` bytes were refused; say so at once, later now and then."""
+        number = error.errno or 0
+        if self._since is None:
+            self._since, self._smallest = now, size
+        self._smallest = min(self._smallest, size)
+        self._untold += packets
+        told_at = self._told_at.get(number)
+        if told_at is not None and now - told_at < TELL_EVERY:
+            return
+        if told_at is None:
+            self._tell(f"{why}; trying on")
+        else:
+            seconds = (now - told_at) / SECOND
+            self._tell(f"{why}: {self._untold} packets were not sent in {seconds:.0f} s")
+        self._told_at[number], self._untold = now, 0
+
+    def taken(self, now: int, size: int) -> None:
+        """Note that packets of `size` bytes were sent; say so if that was long impossible."""
+        if self._since is None or size < self._smallest:
+            return
+        if now - self._since >= SECOND:
+            self._tell(f"sending again after {(now - self._since) / SECOND:.1f} s")
+            self._told_at.clear()
+            self._untold = 0
+        self._since = None
 
 
 @dataclass(slots=True)
@@ -43,34 +101,66 @@ class SendLoop:
     ears: Sequence[NakSocket | ReceiverSocket] = ()
     """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
+    _outbox: deque[tuple[Pieces, wire.Rows]] = field(default_factory=deque)
+    """What the latest bursts are in calls, with their headers, until they are sent."""
+
     _down_since: int | None = None
+    """Since when nothing can be sent at all; the machine stands still."""
+
+    _try_at: int = 0
+    _is_deaf: bool = False
+    """Where NAKs arrive could not be opened anew."""
+
+    _last_error: str = ""
+    _place: tuple[str, int] = ("", 0)
+    """The address and port of the session."""
+
+    _refusals: Refusals = field(init=False)
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
+
+    def __post_init__(self) -> None:
+        self._refusals = Refusals(self._warn)
+        self._place = (self.socket.address, self.socket.port)
 
     def run(self) -> None:
         """
         Raises:
             Interrupted: A signal came.
             DiskError: The source changed or can't be read.
-            NetworkError: Packets can't be sent, and waiting would not help.
+            NetworkError: Packets can't be sent, and waiting would not help; or nothing of the
+                object could be sent until the end.
         """
         gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
+        try:
+            self._run()
+        finally:
+            self._drop_outbox()
+        self.source.check()
+        if self.machine.has_sent_nothing:
+            raise NetworkError(
+                f"nothing could be sent to {self.socket.channel}: {self._last_error}"
+            )
+
+    def _run(self) -> None:
         now = time.monotonic_ns()
         self.machine.start(now)
         report = now + REPORT_EVERY
         listen_at = now
         while True:
             self.stop.check()
-            if self._perform(self.machine.tick(now), now):
-                self.source.check()
+            if self._down_since is not None and not self.machine.time_is_up(now):
+                if now >= self._try_at:
+                    self._try_on(now)
+            elif self._perform(self.machine.tick(now), now):
                 return
             now = time.monotonic_ns()
             if now >= report:
                 report = now + REPORT_EVERY
-                self.source.check()
-                self.listener.progress()
-            deadline = self.machine.deadline
+                self._look_around(now)
+                now = time.monotonic_ns()
+            deadline = self.machine.deadline if self._down_since is None else self._try_at
             if self.ears and (deadline is None or deadline > now or now >= listen_at):
                 self._listen(0 if deadline is None else deadline - now)
                 now = time.monotonic_ns()
@@ -78,6 +168,16 @@ class SendLoop:
             elif deadline is not None and deadline > now:
                 sleep(deadline - now)
                 now = time.monotonic_ns()
+
+    def _look_around(self, now: int) -> None:
+        """Do what is done about once a second."""
+        self.source.check()
+        if self._down_since is None and (why := self.socket.why_not_here()):
+            self._stand(now, why)
+            self._try_on(now)
+        if self._is_deaf:
+            self._rejoin()
+        self.listener.progress()
 
     def _perform(self, actions: list[Action], now: int) -> bool:
         """Do what the machine says; True if it has finished."""
@@ -121,53 +221,138 @@ class SendLoop:
         return arrival is not None
 
     def _transmit(self, burst: Transmit, now: int) -> None:
-        payload, length = burst.payload, burst.length
+        payload, length, rows = burst.payload, burst.length, burst.rows
         if isinstance(payload, bytes):
-            if len(burst.rows) == 1:  # an SPM may be longer than a small symbol
-                self._send([burst.rows.tobytes(), payload], now)
+            if len(rows) == 1:  # an SPM may be longer than a small symbol
+                self._outbox.append(([rows.tobytes(), payload], rows))
+                self._send_all(now)
                 return
             self.buffer.payload[:length] = payload
         else:
             self.source.gather(self.buffer.payload, payload.extents())
-        self.buffer.write_headers(burst.rows)
-        count = len(burst.rows)
-        for start in range(0, count, self.call_packets):
-            stop = min(start + self.call_packets, count)
-            self._send(self.buffer.pieces(start, stop, length), now)
+        self.buffer.write_headers(rows)
+        count = len(rows)
+        # Where packets go out one by one, each is taken or refused for itself.
+        step = self.call_packets if self.socket.has_segmentation else 1
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            self._outbox.append((self.buffer.pieces(start, stop, length), rows[start:stop]))
+        self._send_all(now)
 
-    def _send(self, pieces: Sequence[bytes | memoryview], now: int) -> None:
-        try:
+    def _send_all(self, now: int) -> None:
+        """Send what is in the outbox, as far as there is a link."""
+        while self._outbox:
+            pieces, rows = self._outbox[0]
             try:
-                self.socket.send(pieces, self.buffer.stride)
-            except OSError:
-                # spec: SND-10: it may be an ICMP message, true or forged, that waited for a call:
-                # this call took it away, and sent nothing.
-                self.socket.send(pieces, self.buffer.stride)
-        except OSError as error:
-            if error.errno in STRANGERS:
-                return
-            if error.errno == errno.EMSGSIZE:
-                raise NetworkError(
-                    f"{self.socket.channel}: packets do not fit the interface's MTU; lower --mtu"
-                ) from error
-            if error.errno not in PASSING:
-                raise NetworkError(f"{self.socket.channel}: {error.strerror}") from error
-            self._wait_for_link(error, now)
-        else:
-            if self._down_since is not None:
-                seconds = (now - self._down_since) / SECOND
-                self.listener.warn(f"{self.socket.channel}: sending again after {seconds:.1f} s")
-                self._down_since = None
+                self._send(pieces)
+            except OSError as error:
+                if error.errno in LINK_ERRORS:
+                    self._stand(now, self._reason(error, pieces))
+                    return
+                self._outbox.popleft()
+                self._refuse(error, pieces, rows, now)
+            else:
+                self._outbox.popleft()
+                self._refusals.taken(now, len(pieces[1]))
 
-    def _wait_for_link(self, error: OSError, now: int) -> None:
-        """Say once that the link is down, and give it time; the carousel goes on by the clock."""
+    def _send(self, pieces: Pieces) -> None:
+        try:
+            self.socket.send(pieces, self.buffer.stride)
+        except OSError:
+            # spec: SND-10: it may be an ICMP message, true or forged, that waited for a call:
+            # this call took it away, and sent nothing.
+            self.socket.send(pieces, self.buffer.stride)
+
+    def _refuse(self, error: OSError, pieces: Pieces, rows: wire.Rows, now: int) -> None:
+        """Go on without packets that the system does not take.
+
+        Raises:
+            NetworkError: It will take none.
+        """
+        # spec: SND-11
+        self.machine.unsent(rows, sum(map(len, pieces)))
+        self._last_error = why = self._reason(error, pieces)
+        if error.errno in STRANGERS:
+            return
+        if error.errno not in REFUSALS:
+            raise NetworkError(f"{self.socket.channel}: {why}") from error
+        self._refusals.refused(now, error, why, len(rows), len(pieces[1]))
+        if not self.machine.is_paced:
+            sleep(REFUSED_NAP)
+
+    def _reason(self, error: OSError, pieces: Pieces) -> str:
+        """Say why packets are not sent."""
+        if error.errno == errno.EMSGSIZE:
+            return self._too_large(len(pieces[0]) + len(pieces[1]))
+        if error.errno == errno.EPERM:
+            return f"{error.strerror} (a filter of this machine?)"
+        if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
+            return self.socket.why_not_here() or error.strerror or str(error)
+        return error.strerror or str(error)
+
+    def _too_large(self, octets: int) -> str:
+        channel = self.socket.channel
+        try:
+            mtu = interface_mtu(channel)
+        except NetworkError as error:
+            return str(error)
+        return (
+            f"packets of {octets + channel.overhead} bytes do not fit {channel.interface}, whose "
+            f"MTU is {mtu} now: raise that, or give the sender --mtu {mtu}"
+        )
+
+    def _warn(self, text: str) -> None:
+        self.listener.warn(f"{self.socket.channel}: {text}")
+
+    # A link that is down, an address that is no more.
+
+    def _stand(self, now: int, why: str) -> None:
+        """Stand still, and say so once: what could not be sent is sent first when it can be."""
+        # spec: SND-10
+        self._try_at = now + POLL
+        self._last_error = why
         if self._down_since is None:
             self._down_since = now
-            self.listener.warn(f"{self.socket.channel}: {error.strerror}; trying on")
-        sleep(POLL)
-        if error.errno not in (errno.EAGAIN, errno.ENOBUFS):
-            # The socket may be tied to an index or an address that is no more.
-            with contextlib.suppress(NetworkError):  # still gone: the next burst tries again
-                self.socket.reopen()
-                for ear in self.ears:
-                    ear.rejoin()
+            self._warn(f"{why}; trying on")
+
+    def _try_on(self, now: int) -> None:
+        """Go on where we stood, if there is a link and an address again."""
+        self._try_at = now + POLL
+        # The socket may be tied to an index or an address that is no more.
+        try:
+            self.socket.reopen()
+        except NetworkError:  # still gone
+            return
+        place = (self.socket.address, self.socket.port)
+        is_new = place != self._place
+        if is_new:
+            self._place = place
+            self.machine.renew(now, self._drop_outbox())
+        self._send_all(now)
+        if self._outbox:
+            return
+        self._rejoin()
+        since = now if self._down_since is None else self._down_since
+        self._down_since = None
+        self.machine.stood(now - since)
+        whence = f", from {self.socket.address} as a new session" if is_new else ""
+        self._warn(f"sending again after {(now - since) / SECOND:.1f} s{whence}")
+
+    def _drop_outbox(self) -> wire.Rows:
+        """Count what waits as not sent; return its headers."""
+        dropped = [rows for _, rows in self._outbox]
+        for pieces, rows in self._outbox:
+            self.machine.unsent(rows, sum(map(len, pieces)))
+        self._outbox.clear()
+        return np.concatenate(dropped) if dropped else np.zeros(0, wire.HEADER_DTYPE)
+
+    def _rejoin(self) -> None:
+        """Hear again, if the interface came back as another one; the carousel does not wait."""
+        try:
+            for ear in self.ears:
+                ear.rejoin()
+            self._is_deaf = False
+        except NetworkError as error:
+            if not self._is_deaf:
+                self._warn(f"{error}; trying on, and not hearing NAKs until then")
+            self._is_deaf = True

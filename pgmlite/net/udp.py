@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import ipaddress
 import os
 import socket
 import struct
@@ -18,7 +17,10 @@ from dataclasses import dataclass
 
 import psutil
 
-from pgmlite.errors import NetworkError, UsageError
+from pgmlite.errors import NetworkError
+from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
+from pgmlite.net.drops import DropCount
+from pgmlite.wire.control import is_link_local
 
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
@@ -40,7 +42,7 @@ RECEIVE_BUFFER_SHARE = 64
 
 SEND_BUFFER = 4 << 20
 
-PASSING = frozenset(
+LINK_ERRORS = frozenset(
     {
         errno.ENETDOWN,
         errno.ENETUNREACH,
@@ -48,144 +50,17 @@ PASSING = frozenset(
         errno.ENODEV,
         errno.ENXIO,
         errno.EADDRNOTAVAIL,
-        errno.ENOBUFS,
-        errno.EPERM,
-        errno.EAGAIN,
         errno.EINVAL,
     }
 )
-"""Errors of a send that may pass: a link that is down, an address that is not there yet or any
-more, a full queue."""
+"""Errors of a send that hold for all packets and may pass: a link that is down, an address that is
+not there yet or any more."""
+
+REFUSALS = frozenset({errno.EPERM, errno.EMSGSIZE, errno.ENOBUFS, errno.EAGAIN})
+"""Errors of a send that are of these packets: a filter, the MTU, a full queue."""
 
 STRANGERS = frozenset({errno.ECONNREFUSED, errno.ENOPROTOOPT, errno.EPROTO, errno.EOPNOTSUPP})
 """Errors of a send that only an ICMP message brings: nobody answers for a group."""
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """Where packets go: a group, a port, and the one interface they use."""
-
-    group: str
-    port: int
-    interface: str
-    index: int
-
-    @property
-    def family(self) -> socket.AddressFamily:
-        """AF_INET6 or AF_INET."""
-        return socket.AF_INET6 if ":" in self.group else socket.AF_INET
-
-    @property
-    def address(self) -> tuple[str, int] | tuple[str, int, int, int]:
-        """The group as sockets take it."""
-        return self.at(self.group, self.port)
-
-    def at(self, address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
-        """Return an address on the channel's interface as sockets take it."""
-        if self.family == socket.AF_INET6:
-            return (address, port, 0, self.index)
-        return (address, port)
-
-    @property
-    def overhead(self) -> int:
-        """Bytes of IP and UDP headers a packet."""
-        return 48 if self.family == socket.AF_INET6 else 28
-
-    def __str__(self) -> str:
-        group = f"[{self.group}]" if ":" in self.group else self.group
-        return f"{group}:{self.port} on {self.interface}"
-
-
-def resolve(group: str, port: int, interface: str | None) -> Channel:
-    """Check a group, a port and an interface against this machine.
-
-    Args:
-        group: ``ADDR`` or ``ADDR%INTERFACE``.
-        interface: None: the one of ``%INTERFACE``, or the only one that can be meant.
-
-    Raises:
-        UsageError: Not a multicast group, or two different interfaces.
-        NetworkError: No such interface, or it can't carry the group.
-    """
-    text, _, zone = group.partition("%")
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
-    if not address.is_multicast:
-        raise UsageError(f"group {group}: not a multicast address (ff00::/8 or 224.0.0.0/4)")
-    if not 1 <= port <= 65535:
-        raise UsageError(f"port {port}: must be 1 to 65535")
-    if zone and interface and zone != interface:
-        raise UsageError(f"group {group}: names another interface than {interface}")
-    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    name = interface or zone or _only_interface(group, family)
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        known = ", ".join(sorted(psutil.net_if_stats()))
-        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
-    _check_family(name, group, family)
-    return Channel(str(address), port, name, index)
-
-
-def _has_family(name: str, family: socket.AddressFamily) -> bool:
-    return any(a.family == family for a in psutil.net_if_addrs().get(name, []))
-
-
-def _check_family(name: str, group: str, family: socket.AddressFamily) -> None:
-    if not _has_family(name, family):
-        kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
-        raise NetworkError(f"interface {name}: has no {kind} address for group {group}")
-
-
-def _only_interface(group: str, family: socket.AddressFamily) -> str:
-    """Return the only interface that can carry multicast of `family`.
-
-    Raises:
-        NetworkError: There is none, or there are several: the wrong one would be silence.
-    """
-    names: list[str] = [
-        name
-        for name, stats in psutil.net_if_stats().items()
-        if stats.isup
-        and {"multicast"} <= set(stats.flags.split(","))
-        and "loopback" not in stats.flags.split(",")
-        and _has_family(name, family)
-    ]
-    if len(names) == 1:
-        return names[0]
-    if not names:
-        raise NetworkError(f"no interface is up that can carry group {group}: name one with -i")
-    raise NetworkError(
-        f"several interfaces could carry group {group}: "
-        f"choose with -i from {', '.join(sorted(names))}"
-    )
-
-
-def check_own(address: str, channel: Channel) -> None:
-    """Make sure that the channel's interface has `address`.
-
-    Raises:
-        NetworkError: It has not: what comes from there would not come from this machine.
-    """
-    known = [
-        one.address.partition("%")[0]
-        for one in psutil.net_if_addrs().get(channel.interface, [])
-        if one.family == channel.family
-    ]
-    if address not in {str(ipaddress.ip_address(one)) for one in known}:
-        raise NetworkError(
-            f"{address}: not an address of {channel.interface}, which has {', '.join(known)}"
-        )
-
-
-def interface_mtu(channel: Channel) -> int:
-    """Return the MTU of the channel's interface in bytes."""
-    stats = psutil.net_if_stats().get(channel.interface)
-    if stats is None:
-        raise NetworkError(f"interface {channel.interface}: gone")
-    return int(stats.mtu)
 
 
 def _raise_buffer(sock: socket.socket, option: int, forced: int, size: int) -> int:
@@ -208,10 +83,26 @@ def _pin(sock: socket.socket, channel: Channel) -> None:
         )
 
 
+def _place(sock: socket.socket) -> tuple[str, int]:
+    """Return the address and the port that a socket sends from."""
+    address, port, *_ = sock.getsockname()
+    return plain(address), port
+
+
+def _is_taken(error: NetworkError) -> bool:
+    """Whether a socket could not be opened because another one has its port."""
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+
+
 class SenderSocket:
     """Sends to one group through one interface; hears nothing.
 
     It is connected to the group, so that no packet can ever match it, and is never read.
+
+    Attributes:
+        channel: Where packets go.
+        address: The address they come from.
+        port: The UDP port they come from.
     """
 
     def __init__(self, channel: Channel, *, hops: int, source: str = "") -> None:
@@ -223,14 +114,18 @@ class SenderSocket:
         Raises:
             NetworkError: The system refuses the socket.
         """
-        self.channel = channel
         self._hops = hops
         self._source = source
-        self._segment = 0
-        self._sock = self._open(channel)
+        self._take(self._open(channel, source, 0), channel)
         self.has_segmentation = self._probe()
 
-    def _open(self, channel: Channel) -> socket.socket:
+    def _take(self, sock: socket.socket, channel: Channel) -> None:
+        self._sock, self.channel, self._segment = sock, channel, 0
+        self.address, self.port = _place(sock)
+        # On the loopback interface IPv4 packets come from an address of another one.
+        self._is_foreign = self.address not in own_addresses(channel)
+
+    def _open(self, channel: Channel, source: str, port: int) -> socket.socket:
         try:
             sock = socket.socket(channel.family, socket.SOCK_DGRAM)
         except OSError as error:
@@ -250,8 +145,8 @@ class SenderSocket:
                 sock.setsockopt(level, socket.IP_MULTICAST_TTL, self._hops)
                 sock.setsockopt(level, IP_MTU_DISCOVER, PMTUDISC_PROBE)
             _raise_buffer(sock, socket.SO_SNDBUF, SO_SNDBUFFORCE, SEND_BUFFER)
-            if self._source:
-                sock.bind(channel.at(self._source, 0))
+            if source:
+                sock.bind(channel.at(source, port))
             sock.connect(channel.address)
         except OSError as error:
             sock.close()
@@ -291,12 +186,9 @@ class SenderSocket:
                 if error.errno not in (errno.EIO, errno.EINVAL):
                     raise
                 self._set_segment(0)
-                self._send_singly(pieces)
+                self._sock.sendmsg(pieces[:2])
                 self.has_segmentation = False  # it was that, and nothing else
-                return
-        self._send_singly(pieces)
-
-    def _send_singly(self, pieces: Sequence[bytes | memoryview]) -> None:
+                pieces = pieces[2:]
         for at in range(0, len(pieces), 2):
             self._sock.sendmsg(pieces[at : at + 2])
 
@@ -304,16 +196,64 @@ class SenderSocket:
         self._sock.setsockopt(SOL_UDP, UDP_SEGMENT, stride)
         self._segment = stride
 
+    def why_not_here(self) -> str:
+        """Say why packets must not come from `address` any more; empty: they may.
+
+        The system sends from it all the same.
+        """
+        # spec: SND-12
+        state = own_addresses(self.channel, anywhere=self._is_foreign).get(self.address)
+        if state not in (State.READY, State.CHECKING):
+            return f"{self.address} is not an address of {self.channel.interface} any more"
+        if self._is_confined(self.channel):
+            return f"{self.address} is good for one link only, and now there is a better address"
+        return ""
+
+    def _is_confined(self, channel: Channel) -> bool:
+        """Whether packets are meant for other links, can't leave this one, and could elsewhere."""
+        if self._source or self._hops == 1 or not is_link_local(self.address):
+            return False
+        with contextlib.suppress(NetworkError), self._open(channel, "", 0) as other:
+            return not is_link_local(_place(other)[0])
+        return False
+
     def reopen(self) -> None:
-        """Start over with a new socket: the interface may have come back with another index.
+        """Start over if the interface came back as another one, or the address is no more.
+
+        `address` and `port` stay the same where they can. Where they can't, what follows is
+        another session.
 
         Raises:
-            NetworkError: It has not come back.
+            NetworkError: The interface, or an address to send from, is not there yet.
         """
         channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
-        sock = self._open(channel)
+        addresses = own_addresses(channel, anywhere=self._is_foreign)
+        stays = addresses.get(self.address) is State.READY and not self._is_confined(channel)
+        if stays and channel.index == self.channel.index:
+            return
+        if not stays and self._source:
+            raise NetworkError(f"{self.address}: not an address of {channel.interface} now")
+        if not stays and State.CHECKING in addresses.values():
+            # The best of them may be the last.
+            raise NetworkError(f"interface {channel.interface}: its addresses are not ready yet")
+        sock = self._open_at_same(channel) if stays else self._open(channel, "", 0)
         self._sock.close()
-        self._sock, self.channel, self._segment = sock, channel, 0
+        self._take(sock, channel)
+
+    def _open_at_same(self, channel: Channel) -> socket.socket:
+        """Open a socket at `address`, and at `port` unless somebody took it meanwhile."""
+        try:
+            return self._open(channel, self.address, self.port)
+        except NetworkError as error:
+            if not _is_taken(error):
+                raise
+        self._sock.close()  # it may be our own old one
+        try:
+            return self._open(channel, self.address, self.port)
+        except NetworkError as error:
+            if not _is_taken(error):
+                raise
+            return self._open(channel, self.address, 0)
 
     def close(self) -> None:
         """Close the socket."""
@@ -416,9 +356,12 @@ class NakSocket:
         return _read(self._sock, pieces)[0]
 
     def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
-        """Send one packet; what can't be sent is lost, as it may be anywhere on the way."""
-        with contextlib.suppress(OSError):
-            self._sock.sendto(packet, self.channel.at(*endpoint))
+        """Send one packet.
+
+        Raises:
+            OSError: As the system says; the packet is lost then, as it may be anywhere on the way.
+        """
+        self._sock.sendto(packet, self.channel.at(*endpoint))
 
     def close(self) -> None:
         """Close the socket."""
@@ -430,7 +373,7 @@ class ReceiverSocket:
 
     Attributes:
         granted: Receive buffer in bytes that the system allows.
-        kernel_drops: Packets the system dropped because that buffer was full.
+        wanted: What was asked for.
     """
 
     READS_AT_ONCE = 8
@@ -442,9 +385,8 @@ class ReceiverSocket:
             NetworkError: The port is taken, or the system refuses the group.
         """
         self.channel = channel
-        self.granted = 0
-        self.kernel_drops = 0
-        self._drops_before = 0
+        self.granted = self.wanted = 0
+        self._drops = DropCount()
         self._sock = self._open(channel)
 
     def _open(self, channel: Channel) -> socket.socket:
@@ -457,8 +399,9 @@ class ReceiverSocket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _pin(sock, channel)
             sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
-            wanted = min(MAX_RECEIVE_BUFFER, psutil.virtual_memory().total // RECEIVE_BUFFER_SHARE)
-            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, wanted)
+            memory = psutil.virtual_memory().total
+            self.wanted = min(MAX_RECEIVE_BUFFER, memory // RECEIVE_BUFFER_SHARE)
+            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, self.wanted)
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_UDP, UDP_GRO, 1)
             sock.bind(channel.address)
@@ -490,8 +433,8 @@ class ReceiverSocket:
             OSError: As the system says.
         """
         arrival, drops = _read(self._sock, pieces)
-        if drops is not None:
-            self.kernel_drops = self._drops_before + drops
+        if arrival and arrival.length:
+            self._drops.take(drops, -(-arrival.length // arrival.stride))
         return arrival
 
     def rejoin(self) -> None:
@@ -511,7 +454,12 @@ class ReceiverSocket:
         sock = self._open(channel)
         self._sock.close()
         self._sock, self.channel = sock, channel
-        self._drops_before = self.kernel_drops
+        self._drops.restart()
+
+    @property
+    def kernel_drops(self) -> int:
+        """Packets the system dropped because the buffer was full, as near as can be told."""
+        return self._drops.packets
 
     @staticmethod
     def _membership(channel: Channel) -> tuple[int, int, int, bytes]:

@@ -89,6 +89,8 @@ class Hints:
         """Pages with values that are not `FLUSHED`."""
 
         self._inode = 0
+        self.is_of_another = False
+        """The record is of another object than the one that it was last asked about."""
 
     @property
     def is_suspect(self) -> bool:
@@ -127,6 +129,7 @@ class Hints:
         """
         fields = self._read_header()
         self._object = None
+        self.is_of_another = fields is not None and fields[4] not in (0, wanted.oid)
         if fields is None or fields[3:6] != (wanted.symbol_size, wanted.oid, wanted.size):
             return None
         self._begin(wanted)

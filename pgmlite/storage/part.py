@@ -94,6 +94,9 @@ class PartFile:
         self._is_written = False
         """The object comes to be in the partial file: the output alone is not it."""
 
+        self._is_of_another = False
+        """An earlier run stored a part of another object."""
+
         self._spoilt: set[int] = set()
         """Blocks that were verified and are not there."""
 
@@ -162,14 +165,11 @@ class PartFile:
         try:
             held = os.fstat(self._fd).st_size
             # Cut at the object's end, it was about to be published: its last symbol is there too.
-            places = (
-                -(-held // wanted.symbol_size)
-                if held == wanted.size
-                else held // wanted.symbol_size
-            )
-            recorded = self._write_back.load(wanted, places) or Held(
-                extents=list(extents_of(self._fd, min(held, wanted.size)))
-            )
+            whole = -(-held // wanted.symbol_size) if held == wanted.size else 0
+            recorded = self._write_back.load(wanted, whole or held // wanted.symbol_size)
+            self._is_of_another = self._write_back.is_of_another
+            if recorded is None:
+                recorded = Held(extents=list(extents_of(self._fd, min(held, wanted.size))))
         except OSError as error:
             raise self._failed(error) from error
         extents = list(recorded.extents)
@@ -442,8 +442,9 @@ class PartFile:
             if not self._is_in_place(complete.manifest):
                 raise DiskError(f"output {self.output}: another program changed it; try again")
             self.reused = complete.manifest.size
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, 0)  # what is left of another object has no use any more
+            if not self._is_of_another:  # what there is of this one is of no use any more
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._fd, 0)
             return False
         try:
             self._finish(complete)

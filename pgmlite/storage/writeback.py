@@ -149,6 +149,11 @@ class WriteBack:
         self._record(load)
         return held
 
+    @property
+    def is_of_another(self) -> bool:
+        """Whether the record is of another object than the one it was last asked about."""
+        return self._hints is not None and self._hints.is_of_another
+
     def group(self, block_symbols: int) -> None:
         """Learn how many symbols a block has."""
         self._record(lambda hints: hints.group(block_symbols))

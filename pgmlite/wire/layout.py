@@ -104,7 +104,7 @@ HEADER = Struct(
     * "Channel of the session, counted from 0; sequence numbers are per channel.",
     "flags" / Const(0, Int8ub) * "Reserved: 0.",
     "symbol_size" / Int16ub * "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.",
-    "tsi" / Int64ub * "Transport session identifier: random, new at every start of a sender.",
+    "tsi" / Int64ub * "Transport session identifier: random, new for every session.",
     "oid" / Int64ub * "Object identifier: first 8 bytes of the manifest's digest.",
     "size" / Int64ub * "Bytes in the object.",
     "offset"

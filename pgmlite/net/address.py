@@ -1,0 +1,284 @@
+"""Where packets go and where they come from: a group, one interface, and its addresses.
+
+psutil lists interfaces and addresses; in which state the system has an IPv6 address, it shows in
+``/proc/net/if_inet6`` alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+
+import psutil
+
+from pgmlite.core.machine import MS, SECOND
+from pgmlite.errors import NetworkError, UsageError
+from pgmlite.net.loop import Stop, sleep
+
+LINK_SCOPE, SITE_SCOPE = 2, 5
+WIDEST_NODE_SCOPE = 1
+"""IPv6 groups of scope 0 (reserved) and 1 (interface-local) never leave the machine."""
+
+CHECK_PATIENCE = 5 * SECOND
+"""ns that a start waits for addresses which the system still checks: that takes it up to 2 s."""
+
+CHECK_PAUSE = 50 * MS
+
+IPV6_STATES = Path("/proc/net/if_inet6")
+TENTATIVE, DUPLICATE = 0x40, 0x08
+"""Flags of an address in `IPV6_STATES` (IFA_F_TENTATIVE, IFA_F_DADFAILED)."""
+
+
+class State(Enum):
+    """Whether an address of an interface can be sent from."""
+
+    READY = auto()
+    CHECKING = auto()
+    """The system still makes sure that no other machine has it (RFC 4862 section 5.4)."""
+
+    DUPLICATE = auto()
+    """Another machine has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where packets go: a group, a port, and the one interface they use."""
+
+    group: str
+    port: int
+    interface: str
+    index: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """AF_INET6 or AF_INET."""
+        return socket.AF_INET6 if ":" in self.group else socket.AF_INET
+
+    @property
+    def address(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """The group as sockets take it."""
+        return self.at(self.group, self.port)
+
+    def at(self, address: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Return an address on the channel's interface as sockets take it."""
+        if self.family == socket.AF_INET6:
+            return (address, port, 0, self.index)
+        return (address, port)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes of IP and UDP headers a packet."""
+        return 48 if self.family == socket.AF_INET6 else 28
+
+    def __str__(self) -> str:
+        group = f"[{self.group}]" if ":" in self.group else self.group
+        return f"{group}:{self.port} on {self.interface}"
+
+
+def resolve(group: str, port: int, interface: str | None) -> Channel:
+    """Check a group, a port and an interface against this machine.
+
+    Args:
+        group: ``ADDR`` or ``ADDR%INTERFACE``.
+        interface: None: the one of ``%INTERFACE``, or the only one that can be meant.
+
+    Raises:
+        UsageError: Not a multicast group, one that can't get to others, or two interfaces.
+        NetworkError: No such interface, or it can't carry the group.
+    """
+    text, _, zone = group.partition("%")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
+    if not address.is_multicast:
+        raise UsageError(f"group {group}: not a multicast address (ff00::/8 or 224.0.0.0/4)")
+    if not 1 <= port <= 65535:
+        raise UsageError(f"port {port}: must be 1 to 65535")
+    if zone and interface and zone != interface:
+        raise UsageError(f"group {group}: names another interface than {interface}")
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    named = interface or zone
+    if isinstance(address, ipaddress.IPv6Address):
+        _check_scope(address, named)
+    name = named or _only_interface(group, family)
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        known = ", ".join(sorted(psutil.net_if_stats()))
+        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
+    _check_family(name, group, family)
+    return Channel(str(address), port, name, index)
+
+
+def _check_scope(group: ipaddress.IPv6Address, name: str | None) -> None:
+    """Refuse a group whose packets stay on this machine (spec: NET-10).
+
+    Raises:
+        UsageError: Nobody else would ever hear it.
+    """
+    flags, scope = divmod(group.packed[1], 16)
+    if scope > WIDEST_NODE_SCOPE or (name and "loopback" in _flags(name)):
+        return
+    # A group with the transient flag: the others are assigned by IANA.
+    on_link, in_site = (
+        ipaddress.IPv6Address(bytes((0xFF, (flags | 1) << 4 | wider)) + group.packed[2:])
+        for wider in (LINK_SCOPE, SITE_SCOPE)
+    )
+    raise UsageError(
+        f"group {group}: its scope is {scope}, and its packets never leave this machine; "
+        f"use {on_link} for this link or {in_site} for the site"
+    )
+
+
+def _flags(name: str) -> list[str]:
+    """Return the flags of an interface; none if there is no such interface."""
+    stats = psutil.net_if_stats().get(name)
+    return stats.flags.split(",") if stats else []
+
+
+def _has_family(name: str, family: socket.AddressFamily) -> bool:
+    return any(a.family == family for a in psutil.net_if_addrs().get(name, []))
+
+
+def _check_family(name: str, group: str, family: socket.AddressFamily) -> None:
+    if _has_family(name, family):
+        return
+    kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
+    stats = psutil.net_if_stats().get(name)
+    state = "is down and " if stats and not stats.isup else ""
+    raise NetworkError(f"interface {name}: {state}has no {kind} address for group {group}")
+
+
+def _only_interface(group: str, family: socket.AddressFamily) -> str:
+    """Return the only interface that can carry multicast of `family`.
+
+    Raises:
+        NetworkError: There is none, or there are several: the wrong one would be silence.
+    """
+    names: list[str] = [
+        name
+        for name, stats in psutil.net_if_stats().items()
+        if stats.isup
+        and {"multicast"} <= set(stats.flags.split(","))
+        and "loopback" not in stats.flags.split(",")
+        and _has_family(name, family)
+    ]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise NetworkError(f"no interface is up that can carry group {group}: name one with -i")
+    raise NetworkError(
+        f"several interfaces could carry group {group}: "
+        f"choose with -i from {', '.join(sorted(names))}"
+    )
+
+
+def interface_mtu(channel: Channel) -> int:
+    """Return the MTU of the channel's interface in bytes.
+
+    Raises:
+        NetworkError: The interface is gone.
+    """
+    stats = psutil.net_if_stats().get(channel.interface)
+    if stats is None:
+        raise NetworkError(f"interface {channel.interface}: gone")
+    return int(stats.mtu)
+
+
+# The addresses of this machine.
+
+
+def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, State]:
+    """Return the addresses of the channel's family that its interface has now.
+
+    Args:
+        anywhere: Those of all interfaces of this machine.
+    """
+    states = _ipv6_states() if channel.family == socket.AF_INET6 else {}
+    return {
+        plain(one.address): states.get((name, plain(one.address)), State.READY)
+        for name, addresses in psutil.net_if_addrs().items()
+        if anywhere or name == channel.interface
+        for one in addresses
+        if one.family == channel.family
+    }
+
+
+def plain(address: str) -> str:
+    """Return an address as it is compared: its short form, without ``%INTERFACE``."""
+    return str(ipaddress.ip_address(address.partition("%")[0]))
+
+
+def _ipv6_states() -> dict[tuple[str, str], State]:
+    """Return which (interface, IPv6 address) can't be used, and why."""
+    try:
+        lines = IPV6_STATES.read_text().splitlines()
+    except OSError:  # no IPv6 here, or no /proc: then sending tells
+        return {}
+    states = {}
+    for line in lines:
+        digits, _, _, _, flags, name = line.split()
+        if int(flags, 16) & (TENTATIVE | DUPLICATE):
+            is_duplicate = int(flags, 16) & DUPLICATE
+            address = str(ipaddress.IPv6Address(bytes.fromhex(digits)))
+            states[name, address] = State.DUPLICATE if is_duplicate else State.CHECKING
+    return states
+
+
+def check_own(address: str, channel: Channel) -> None:
+    """Make sure that the channel's interface has `address`.
+
+    Raises:
+        NetworkError: It has not: what comes from there would not come from this machine.
+    """
+    known = own_addresses(channel)
+    if address not in known:
+        raise NetworkError(
+            f"{address}: not an address of {channel.interface}, which has {', '.join(known)}"
+        )
+    if known[address] is State.DUPLICATE:
+        raise NetworkError(
+            f"{address}: another machine on the link of {channel.interface} has it too"
+        )
+
+
+def await_addresses(
+    channel: Channel, address: str, *, stop: Stop, say: Callable[[str], None]
+) -> None:
+    """Wait while the system checks addresses that packets may come from: a link is just up.
+
+    The wait is bounded: who sends from an address that is still not ready learns it then.
+
+    Args:
+        address: The only one that matters; empty: all of the interface, for the best of them may
+            be the last.
+        say: Called with one line, if there is something to wait for.
+
+    Raises:
+        Interrupted: A signal came.
+    """
+    # spec: NET-11
+    end = time.monotonic_ns() + CHECK_PATIENCE
+    told = False
+    while True:
+        checking = [
+            one
+            for one, state in own_addresses(channel).items()
+            if state is State.CHECKING and address in ("", one)
+        ]
+        if not checking or time.monotonic_ns() >= end:
+            return
+        if not told:
+            told = True
+            say(
+                f"waiting for {', '.join(checking)} on {channel.interface}: the system still "
+                "checks that no other machine has it"
+            )
+        stop.check()
+        sleep(CHECK_PAUSE)
