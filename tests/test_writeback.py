@@ -22,6 +22,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.hints import FLUSHED, HEADER, SUSPECT
+from pgmlite.storage.part import READ_BACKS
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY, Flusher
 
 SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
@@ -419,9 +420,11 @@ def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> Non
     output = tmp_path / "out"
     with Forged().on(), Run(output, verify_media=True) as run:
         run.announce(SAMPLE)
+        for _ in range(READ_BACKS):
+            run.cycle(SAMPLE)
+            assert run.heard.events[-1] == "damaged 9"
         with pytest.raises(DiskError, match="as large as it says"):
-            for _ in range(10):
-                run.cycle(SAMPLE)
+            run.cycle(SAMPLE)
     assert not output.exists()
 
 

@@ -243,13 +243,22 @@ class WriteBack:
         """
         self._try(self._flusher.wait)
 
-    def sync(self, fd: int) -> None:
-        """Have a file's bytes on the disk.
+    def read_anew(self, fd: int) -> None:
+        """Have a file's bytes on the disk, and read from there next.
 
         Raises:
             DiskError: The disk failed to take them.
         """
         self._try(lambda: sync_data(fd))
+        forget_cache(fd)
+
+    def sync(self) -> None:
+        """Have the file's bytes on the disk.
+
+        Raises:
+            DiskError: The disk failed to take them.
+        """
+        self._try(lambda: sync_data(self._fd))
 
     def sync_all(self) -> None:
         """Have the file's bytes, owner and permissions on the disk.
