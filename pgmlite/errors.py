@@ -1,7 +1,7 @@
 """Every exception that pgmlite raises on purpose, and the exit code that each one means.
 
     PgmliteError
-    |- UsageError      the call is wrong whatever the state of this machine   exit 2
+    |- UsageError      the call is wrong, most often on any machine            exit 2
     |- NetworkError    this machine's network refuses                          exit 3
     |- ObjectError     an object does not verify                               exit 4
     |- TimedOut        the time limit passed; what was received is kept        exit 5
@@ -23,10 +23,12 @@ class PgmliteError(Exception):
     """Base of all errors; ``str(error)`` is one line that names the thing and what to do."""
 
     exit_code = EXIT_INTERNAL
+    is_told = False
+    """A JSON event has said it, as the last one of its run."""
 
 
 class UsageError(PgmliteError):
-    """An argument or a call is wrong, whatever the state of the machine."""
+    """An argument or a call is wrong: on any machine, or because a program is not there."""
 
     exit_code = 2
 

@@ -17,6 +17,7 @@ from pgmlite.core.machine import (
     Action,
     Complete,
     Finished,
+    Held,
     ObjectRange,
     Prepare,
     Store,
@@ -247,11 +248,13 @@ class Disk(MemoryStore):
         """What is at the start: all of any sample, not all of a forged size."""
         return self._get(0, min(self.size, self.SHOWN))
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        """Grow to `size` bytes; return the extents below the size before."""
-        end, self.size = min(self.size, size), max(self.size, size)
+    def prepare(self, wanted: Prepare) -> Held:
+        """Grow to the object's size; return the extents below the size before."""
+        end, self.size = min(self.size, wanted.size), max(self.size, wanted.size)
         starts = sorted(page * self.PAGE for page in self._pages)
-        return [(start, min(start + self.PAGE, end)) for start in starts if start < end]
+        return Held(
+            extents=[(start, min(start + self.PAGE, end)) for start in starts if start < end]
+        )
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of `runs`, and what is worth nothing between them."""

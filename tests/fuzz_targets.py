@@ -6,9 +6,12 @@ made to a plan, ``bench/fuzz.py`` with whatever coverage leads to.
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -18,17 +21,20 @@ import witness
 from builders import Disk
 from nak_builders import Answering
 from vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
+from wraps import WRAPS
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture import file
+from pgmlite.capture.datagrams import split
+from pgmlite.capture.file import Capture
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
-from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Held, Prepare, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
 from pgmlite.net.loop import Stop
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 
@@ -127,14 +133,14 @@ def receiver(data: bytes) -> None:
     store, now, refused = Disk(b""), SECOND, machine.counters.refused
 
     def perform(actions: list[Action]) -> None:
-        from pgmlite.core.machine import Prepare, Store, Verify
+        from pgmlite.core.machine import Store, Verify
 
         todo = list(actions)
         while todo:
             action = todo.pop()
             match action:
                 case Prepare():
-                    machine.resume(store.prepare(action.size))
+                    todo += machine.resume(store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
@@ -178,23 +184,29 @@ class _Memory:
     """A partial file that is nowhere."""
 
     def __init__(self) -> None:
-        self.store = Disk(b"")
+        self.disk = Disk(b"")
         self.published = False
+        self.warnings: list[str] = []
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        return self.store.prepare(size)
+    def prepare(self, wanted: Prepare) -> Held:
+        return self.disk.prepare(wanted)
 
-    def begin(self, size: int, block_size: int) -> None:
+    def begin(self, manifest: Manifest) -> None:
         pass
 
-    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
-        self.store.write(runs)
+    def store(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
+        for runs in pieces:
+            self.disk.write(runs)
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
-        return self.store.matches(offset, length, expected)
+        return self.disk.matches(offset, length, expected)
 
-    def publish(self, size: int) -> None:
+    def settle(self, complete: Complete) -> list[int]:
+        return []
+
+    def publish(self, complete: Complete) -> bool:
         self.published = True
+        return True
 
 
 class _Silent:
@@ -226,12 +238,48 @@ def replay(data: bytes) -> None:
         os.close(number)
 
 
+def capture(data: bytes) -> None:
+    """A capture file alone: what is read does not depend on the pieces in which it is."""
+    number = os.memfd_create("capture")
+    try:
+        os.write(number, data)
+        path = Path(f"/proc/self/fd/{number}")
+        seen = []
+        usual = file.CHUNK
+        for size in (usual, 997):
+            file.CHUNK = size
+            try:
+                one = Capture(path, checksums=size == usual)
+                found = list(one.datagrams())
+            except ObjectError:
+                return
+            finally:
+                file.CHUNK = usual
+            times = [at for some in found for at in some.times.tolist()]
+            assert times == sorted(times)
+            assert one.skipped.total() - one.skipped["checksum"] <= one.packets
+            assert len(times) <= one.packets
+            size = sum(some.octets.size for some in found)
+            assert size <= len(data) or one.compression, "no byte is of two packets"
+            places = [damage.at for damage in one.damages]
+            assert all(0 <= at <= len(data) or one.compression for at in places)
+            assert one.damaged >= len(places)
+            seen.append((len(times) + one.skipped["checksum"], one.packets, one.damaged))
+            for some in found:
+                packets = split(some, refused := Counter())
+                assert sum(map(len, packets)) + refused.total() >= len(some)
+        assert seen[0] == seen[1] or seen[0][2] or seen[1][2]
+    finally:
+        os.close(number)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "packet": packet,
     "rows": rows,
     "receiver": receiver,
     "repairer": repairer,
     "replay": replay,
+    "capture": capture,
 }
 
 
@@ -256,12 +304,33 @@ def seeds(name: str) -> list[bytes]:
     if name == "repairer":
         naks = [nak(SMALL, [number], sqn=number) for number in range(6)]
         return [joined((7, one) for one in naks), joined((99, one) for one in good + bad)]
+    return captures(cycle, good + bad)
+
+
+def captures(cycle: list[bytes], odd: list[bytes]) -> list[bytes]:
+    """Return captures of all kinds."""
     links = ("ethernet", "sll2", "raw")
-    frames = {
-        link: [(at, pcaps.frame(one, link)) for at, one in pcaps.carousel(SMALL)] for link in links
-    }
+    stamped = list(pcaps.carousel(SMALL))
+    frames = {link: [(at, pcaps.frame(one, link)) for at, one in stamped] for link in links}
+    plain, junk = frames["ethernet"], Random(1).randbytes(90)
+    groups = [(at, pcaps.frame(one)) for at, one, _ in pcaps.joined(stamped, Random(2))]
+    tunnels = [(at, WRAPS[name](one, 5)) for name in sorted(WRAPS) for at, one in plain[3:4]]
+    blocks = [pcaps.enhanced(at, one) for at, one in plain]
+    later = [pcaps.enhanced(at - 10 * SECOND, one, interface=1) for at, one in plain]
     return [
         *(pcaps.pcap(frames[link], link) for link in links),
-        pcaps.pcapng(frames["ethernet"]),
-        pcaps.pcap([(SECOND * 100 + n * MS, pcaps.frame(one)) for n, one in enumerate(good + bad)]),
+        pcaps.pcapng(plain),
+        pcaps.pcapng(plain, how="old", order=">"),
+        pcaps.pcapng(plain, how="simple"),
+        pcaps.pcap(groups),
+        pcaps.pcap(tunnels),
+        pcaps.pcap(plain[:9]) + junk + pcaps.pcap(plain[9:])[24:],
+        pcaps.pcapng(plain[:9]) + junk + b"".join(blocks[9:]),
+        pcaps.pcap(plain[:9]) + pcaps.pcapng(plain[9:], order=">") + pcaps.pcap(plain),
+        pcaps.section() + pcaps.interface() * 2 + b"".join(blocks + later),
+        pcaps.pcap(
+            [(at - 3_600 * SECOND * (n % 7 == 3), one) for n, (at, one) in enumerate(plain)]
+        ),
+        *(module.compress(pcaps.pcap(plain)) for module in (gzip, bz2, lzma)),
+        pcaps.pcap([(SECOND * 100 + n * MS, pcaps.frame(one)) for n, one in enumerate(odd)]),
     ]

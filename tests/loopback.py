@@ -282,11 +282,43 @@ class Cli:
         assert "Traceback" not in captured.err, captured.err
         return code, captured.err
 
+    def event(self, *arguments: object) -> tuple[int, dict[str, Any]]:
+        """Return the exit code and the only event of a command with ``--json``."""
+        code = cli.run([str(argument) for argument in arguments])
+        captured = self._capsys.readouterr()
+        (line,) = captured.out.splitlines()
+        event = json.loads(line)
+        assert only_error(captured.err) == f"pgmlite: {event['error']}"
+        return code, event
+
     def refuse(self, *arguments: object) -> tuple[int, str]:
         """Return the exit code and the error: the only line there is."""
         code, stderr = self(*arguments)
         assert stderr.count("\n") == 1, stderr
         return code, only_error(stderr)
+
+
+class Inside:
+    """The command line in this process, to its end: for what no signal is sent to.
+
+    It starts sooner than a process of its own.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        self._capfd = capfd
+
+    def __call__(self, *arguments: object) -> Ended:
+        """Run it; return what it left behind."""
+        code = cli.run([str(argument) for argument in arguments])
+        captured = self._capfd.readouterr()
+        assert "Traceback" not in captured.err, captured.err
+        return Ended(code, captured.out.splitlines(), captured.err.splitlines())
+
+    def receive(self, output: Path | str, place: Endpoint, *options: object) -> Ended:
+        """Run a receiver, which gives up after a while."""
+        flags = (*place.flags, "--json", "--timeout", PATIENCE / 2)
+        return self("recv", "-o", output, *flags, *options)
 
 
 @contextmanager
@@ -355,10 +387,12 @@ class Heard:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.facts: list[dict[str, object]] = []
         self.events: list[str] = []
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, **facts: object) -> None:
         self.warnings.append(text)
+        self.facts.append(facts)
 
     def adopted(self, action) -> None:
         self.events.append("adopted")
@@ -411,7 +445,7 @@ class FakeReceiverSocket:
     kernel_drops = 0
 
     def __init__(self, granted: int = 1 << 20) -> None:
-        self.granted = granted
+        self.granted = self.wanted = granted
         self._mine, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._mine.setblocking(False)
         self._theirs.settimeout(30)

@@ -32,6 +32,16 @@ LINKS = {
     "loop": (108, lambda kind: struct.pack(">I", 2 if kind == 0x0800 else 24)),
     "sll": (113, lambda kind: struct.pack(">HHH8sH", 2, 1, 6, b"\2\0\0\0\0\1", kind)),
     "sll2": (276, lambda kind: struct.pack(">HHIHBB8s", kind, 0, 2, 1, 2, 6, b"\2\0\0\0\0\1")),
+    "sll vlan": (
+        113,
+        lambda kind: struct.pack(">HHH8s3H", 2, 1, 6, b"\2\0\0\0\0\1", 0x8100, 7, kind),
+    ),
+    "sll2 vlan": (
+        276,
+        lambda kind: struct.pack(
+            ">HHIHBB8s4H", 0x88A8, 0, 2, 1, 2, 6, b"\2\0\0\0\0\1", 7, 0x8100, 8, kind
+        ),
+    ),
 }
 """Link types: number, and the header before an IP packet of an Ethernet type."""
 
@@ -103,21 +113,44 @@ def block(kind: int, body: bytes, order: str = "<") -> bytes:
     return struct.pack(order + "I", kind) + length + body + length
 
 
+def section(order: str = "<") -> bytes:
+    """Return the header of a section of a pcapng."""
+    return block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1), order)
+
+
+def interface(link: str | int = "ethernet", order: str = "<") -> bytes:
+    """Return the description of an interface whose clock counts nanoseconds."""
+    number = LINKS[link][0] if isinstance(link, str) else link
+    body = struct.pack(order + "HHI", number, 0, 0)
+    body += struct.pack(order + "HHB3x", 9, 1, 9) + struct.pack(order + "HH", 0, 0)
+    return block(1, body, order)
+
+
+def enhanced(at: int, one: bytes, order: str = "<", interface: int = 0) -> bytes:
+    """Return the block of a packet."""
+    head = struct.pack(order + "5I", interface, at >> 32, at & 0xFFFFFFFF, len(one), len(one))
+    return block(6, head + one, order)
+
+
 def pcapng(
-    frames: Stamped, link: str = "ethernet", *, order: str = "<", simple: bool = False
+    frames: Stamped, link: str | int = "ethernet", *, order: str = "<", how: str = "enhanced"
 ) -> bytes:
-    """Return a pcapng with nanoseconds, options and blocks of kinds that nobody knows."""
-    section = struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1)
-    interface = struct.pack(order + "HHI", LINKS[link][0], 0, 0)
-    interface += struct.pack(order + "HHB3x", 9, 1, 9) + struct.pack(order + "HH", 0, 0)
-    out = [block(0x0A0D0D0A, section, order), block(1, interface, order)]
-    out.append(block(0x0BAD, b"unknown", order))
+    """Return a pcapng with nanoseconds, options and blocks of kinds that nobody knows.
+
+    Args:
+        how: The blocks of its packets: "enhanced", "simple" or "old".
+    """
+    out = [section(order), interface(link, order), block(0x0BAD, b"unknown", order)]
     for at, one in frames:
-        if simple:
+        if how == "simple":
             out.append(block(3, struct.pack(order + "I", len(one)) + one, order))
+        elif how == "old":
+            sizes = (at >> 32, at & 0xFFFFFFFF, len(one), len(one))
+            # An option behind the frame, as those that count drops have it.
+            body = struct.pack(order + "2H4I", 0, 3, *sizes) + one + bytes(-len(one) % 4)
+            out.append(block(2, body + struct.pack(order + "HHIHH", 2, 4, 0, 0, 0), order))
         else:
-            head = struct.pack(order + "5I", 0, at >> 32, at & 0xFFFFFFFF, len(one), len(one))
-            out.append(block(6, head + one, order))
+            out.append(enhanced(at, one, order))
     return b"".join(out)
 
 
@@ -148,3 +181,46 @@ def write(path: Path, sample: Sample, link: str = "ethernet", **config: object) 
     """Write a capture of one cycle of `sample`; return its path."""
     path.write_bytes(pcap(((at, frame(one, link)) for at, one in carousel(sample, **config)), link))
     return path
+
+
+def frames_of(path: Path) -> list[tuple[int, bytes]]:
+    """Return times and frames of a pcap that tcpdump wrote on a machine like ours."""
+    data, at, found = path.read_bytes(), 24, []
+    while at < len(data):
+        seconds, micros, kept, _ = struct.unpack_from("<4I", data, at)
+        found.append((seconds * SECOND + micros * 1_000, data[at + 16 : at + 16 + kept]))
+        at += 16 + kept
+    return found
+
+
+def payload_of(one: bytes) -> bytes:
+    """Return the UDP payload of an Ethernet frame without tags."""
+    start = 14 + (40 if one[12:14] == b"\x86\xdd" else 20)
+    (length,) = struct.unpack_from(">H", one, start + 4)
+    return one[start + 8 : start + length]
+
+
+def joined(
+    payloads: Iterable[tuple[int, bytes]], rng: Random, most: int = 40
+) -> Iterator[tuple[int, bytes, bytes]]:
+    """Join packets as GRO does: of one length, and a shorter one ends it, up to `most` of them.
+
+    Yields:
+        Time, all bytes, and the first packet.
+    """
+    some: list[tuple[int, bytes]] = []
+    room = 0
+
+    def flush() -> Iterator[tuple[int, bytes, bytes]]:
+        if some:
+            yield some[0][0], b"".join(one for _, one in some), some[0][1]
+            some.clear()
+
+    for at, one in payloads:
+        if not some or len(some) >= room or len(one) > len(some[0][1]):
+            yield from flush()
+            room = rng.randrange(1, most)
+        some.append((at, one))
+        if len(one) < len(some[0][1]):
+            yield from flush()
+    yield from flush()

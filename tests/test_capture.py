@@ -11,11 +11,11 @@ import numpy as np
 import pcaps
 import pytest
 from builders import make_object
-from pcaps import EPOCH, GROUP, LINKS, SOURCE, block, frame, ip_packet, pcap, pcapng
+from pcaps import EPOCH, GROUP, LINKS, SOURCE, block, frame, interface, ip_packet, pcap, pcapng
 
-from pgmlite.capture import pcap as module
-from pgmlite.capture.pcap import Capture, Datagrams
-from pgmlite.capture.replay import split
+from pgmlite.capture import file as module
+from pgmlite.capture.datagrams import Datagrams, split
+from pgmlite.capture.file import Capture
 from pgmlite.core.machine import MS
 from pgmlite.errors import DiskError, ObjectError
 
@@ -76,15 +76,24 @@ def test_resolutions_of_pcapng(tmp_path: Path, resolution: int, value: int) -> N
 
 def test_simple_packets_have_the_time_before(tmp_path: Path) -> None:
     frames = [(at, frame(payload)) for at, payload in STAMPED]
-    found, _ = read(tmp_path / "c", pcapng(frames, simple=True))
+    found, _ = read(tmp_path / "c", pcapng(frames, how="simple"))
     assert [payload for _, payload in payloads(found)] == PAYLOADS
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_obsolete_packet_blocks(tmp_path: Path, order: str) -> None:
+    frames = [(at, frame(payload)) for at, payload in STAMPED]
+    found, capture = read(tmp_path / "c", pcapng(frames, how="old", order=order))
+    assert payloads(found) == STAMPED
+    assert (capture.packets, capture.damaged) == (len(STAMPED), 0)
 
 
 def test_clock_never_goes_back(tmp_path: Path) -> None:
     frames = [(EPOCH + at, frame(b"x")) for at in (5, 3, 9, 1)]
     found, capture = read(tmp_path / "c", pcap(frames))
     assert [at - EPOCH for at, _ in payloads(found)] == [5, 5, 9, 9]
-    assert (capture.first, capture.last) == (EPOCH + 5, EPOCH + 9)
+    assert (capture.first, capture.clock.now) == (EPOCH + 5, EPOCH + 9)
+    assert not capture.clock.count
 
 
 def test_file_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,8 +194,12 @@ def test_what_is_no_capture(tmp_path: Path) -> None:
     for data in (b"", b"hello", b"\xd4\xc3\xb2"):
         with pytest.raises(ObjectError, match="neither"):
             read(tmp_path / "c", data)
-    with pytest.raises(ObjectError, match="link type 105 is not supported"):
-        read(tmp_path / "c", pcap([], 105))
+    for form in (pcap, pcapng):
+        with pytest.raises(ObjectError, match="link type 105 is not supported; known: null, ") as e:
+            read(tmp_path / "c", form([(EPOCH, b"radio")], 105))
+        assert str(e.value).count("raw IP,") == 1, "each is listed once"
+        with pytest.raises(ObjectError, match="link type 105"):
+            read(tmp_path / "c", form([], 105))
     with pytest.raises(DiskError, match="No such file"):
         Capture(tmp_path / "none")
     with pytest.raises(DiskError, match="directory"):
@@ -194,6 +207,14 @@ def test_what_is_no_capture(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(DiskError, match="no regular file"):
         Capture(tmp_path / "fifo")
+
+
+def test_one_of_two_interfaces_is_foreign(tmp_path: Path) -> None:
+    head = pcapng([]) + interface(127)
+    data = head + pcaps.enhanced(EPOCH, b"radio", interface=1) + pcaps.enhanced(EPOCH, V4_FRAME)
+    found, capture = read(tmp_path / "c", data)
+    assert [payload for _, payload in payloads(found)] == [b"data"]
+    assert capture.skipped == {"link_type_127": 1}
 
 
 @pytest.mark.parametrize("form", [pcap, pcapng])
@@ -206,25 +227,6 @@ def test_files_cut_anywhere(tmp_path: Path, form) -> None:
         if not capture.is_cut:
             ends.append(size)
     assert len(ends) <= 5, "only between records"
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        pcap([]) + struct.pack("<4I", 0, 0, 0xFFFFFFFF, 0xFFFFFFFF),
-        pcapng([]) + struct.pack("<3I", 6, 11, 0),
-        pcapng([]) + struct.pack("<3I", 6, 0xFFFFFFF0, 0),
-        pcapng([]) + block(6, struct.pack("<5I", 0, 0, 0, 500, 500)),
-        pcapng([]) + block(6, struct.pack("<5I", 7, 0, 0, 0, 0)),
-        pcapng([]) + block(6, b""),
-        pcapng([]) + block(1, b""),
-        block(0x0A0D0D0A, b"\0" * 16),
-        block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1)) + block(3, bytes(8)),
-    ],
-)
-def test_damage_is_named_with_its_place(tmp_path: Path, data: bytes) -> None:
-    with pytest.raises(ObjectError, match=r"damaged at byte \d+: "):
-        read(tmp_path / "c", data)
 
 
 def test_joined_packets_are_taken_apart(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from random import Random
@@ -30,8 +31,10 @@ from loopback import (
     until,
 )
 
+from pgmlite.core import diagnosis as diagnosis_module
 from pgmlite.core.config import ReceiverConfig, SenderConfig
 from pgmlite.core.impair import Loss
+from pgmlite.core.machine import SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.core.sender import Sender
 from pgmlite.errors import DiskError, Interrupted, NetworkError, TimedOut
@@ -363,7 +366,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     with (tmp_path / "out.part").open("rb") as file:
         assert not any(file.read(65_536))
         file.seek(last)
-        assert file.read() == data
+        assert file.read()[: len(data)] == data
 
 
 def test_one_pass_is_enough_however_it_is_read(receive_loop, tmp_path):
@@ -373,6 +376,95 @@ def test_one_pass_is_enough_however_it_is_read(receive_loop, tmp_path):
     loop._socket.put(sample.spm(), *sample.index_pieces(), *sample.all_odata())
     loop.run()
     assert (tmp_path / "out").read_bytes() == sample.data
+
+
+# What keeps a transfer from getting on.
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """Look every few milliseconds instead of every second."""
+    monkeypatch.setattr(receive_module, "REPORT_EVERY", 5 * MS)
+
+
+def told(loop: ReceiveLoop, cause: str) -> list[str]:
+    """Return what was said of a cause."""
+    pairs = zip(loop._listener.warnings, loop._listener.facts, strict=True)
+    return [text for text, facts in pairs if facts.get("cause") == cause]
+
+
+def test_other_objects_are_told_of_while_waiting_and_at_the_end(receive_loop, sample, often):
+    loop = receive_loop(timeout=300, oid=1)
+    loop._socket.put(sample.spm())
+    with pytest.raises(TimedOut, match=f"{sample.manifest.oid:016x}"):
+        loop.run()
+    assert len(told(loop, "object")) == 1
+
+
+def test_the_time_limit_says_since_when_it_is_silent(receive_loop, sample, often, monkeypatch):
+    monkeypatch.setattr(diagnosis_module, "SILENT_AFTER", 50 * MS)
+    loop = receive_loop(timeout=300)
+    loop._socket.put(sample.spm(), *sample.odata([1]))
+    with pytest.raises(TimedOut, match="nothing came from a sender"):
+        loop.run()
+    assert len(told(loop, "silence")) == 1
+
+
+def test_drops_of_a_slow_disk_are_told_of(receive_loop, sample, often, monkeypatch):
+    loop = receive_loop(timeout=5_000)
+    loop._stop = Until(lambda: told(loop, "disk"))
+
+    def slow(runs) -> None:
+        loop._socket.kernel_drops += 5
+        time.sleep(0.02)
+
+    monkeypatch.setattr(loop._part, "store", slow)
+    for start in range(0, 40, 4):
+        loop._socket.put(sample.spm(), *sample.odata(range(start, start + 4)))
+        loop._socket.pause()
+    with pytest.raises(Interrupted, match="seen"):
+        loop.run()
+    assert len(told(loop, "disk")) == 1
+
+
+class Unreachable:
+    """A socket for NAKs that gets none of them out."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = list(numbers)
+
+    def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
+        number = self.numbers.pop(0)
+        if number:
+            raise OSError(number, os.strerror(number))
+
+    def close(self) -> None:
+        pass
+
+
+def test_naks_that_can_not_be_sent_are_counted_and_told_of_once_for_each_reason(receive_loop):
+    # spec: NET-9
+    loop = receive_loop()
+    loop._nak_socket = Unreachable(errno.ENETUNREACH, 0, errno.EPERM, errno.ENETUNREACH)
+    for endpoint_ in [("192.0.2.1", 9)] * 3 + [("fd01::1", 9)]:
+        loop._send_nak(SendNak(endpoint_, b"a NAK"))
+    first, second = told(loop, "nak")
+    assert "192.0.2.1:9: Network is unreachable" in first
+    assert "not permitted" in second
+    assert loop._machine.evidence.naks_unsent == 3
+
+
+def test_a_socket_for_naks_that_is_refused_is_told_of_once(receive_loop, monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise NetworkError("no socket: out of ports")
+
+    monkeypatch.setattr(receive_module, "NakSocket", refuse)
+    loop = receive_loop()
+    for _ in range(5):
+        loop._send_nak(SendNak(("192.0.2.1", 9), b"a NAK"))
+    (text,) = told(loop, "nak")
+    assert "out of ports" in text
+    assert loop._machine.evidence.naks_unsent == 5
 
 
 # Whole processes.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 from random import Random
+from types import ModuleType
 
 import fuzz_targets
 import pcaps
@@ -87,7 +91,15 @@ def captures(draw: st.DrawFn) -> bytes:
             one = one[: draw(st.integers(0, len(one)))]
         frames.append((pcaps.EPOCH + number * draw(st.sampled_from([0, 10**6])), bytes(one)))
     form = draw(st.sampled_from([pcaps.pcap, pcaps.pcapng]))
-    whole = bytearray(form(frames, link, order=draw(st.sampled_from("<>"))))
+    how = {"how": draw(st.sampled_from(["enhanced", "old", "simple"]))}
+    order = draw(st.sampled_from("<>"))
+    whole = bytearray(form(frames, link, order=order, **(how if form is pcaps.pcapng else {})))
+    match draw(st.integers(0, 6)):
+        case 0:
+            at = draw(st.integers(0, len(whole)))
+            whole[at:at] = draw(st.binary(max_size=60))
+        case 1:
+            whole += draw(st.sampled_from([pcaps.pcap, pcaps.pcapng]))(frames, link)
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         whole[draw(st.integers(0, len(whole) - 1))] = draw(EXTREME)
     if draw(st.integers(0, 4)) == 0:
@@ -98,6 +110,16 @@ def captures(draw: st.DrawFn) -> bytes:
 @given(captures())
 def test_replay_of_any_capture(data: bytes) -> None:
     fuzz_targets.replay(data)
+    fuzz_targets.capture(data)
+
+
+@given(captures(), st.sampled_from([gzip, bz2, lzma]), st.integers(0, 3))
+def test_replay_of_any_compressed_capture(data: bytes, module: ModuleType, seed: int) -> None:
+    packed = bytearray(module.compress(data))
+    rng = Random(seed)
+    for _ in range(seed):
+        packed[rng.randrange(len(packed))] ^= 1 << rng.randrange(8)
+    fuzz_targets.replay(bytes(packed))
 
 
 @given(st.one_of(broken(), st.binary(max_size=300)))

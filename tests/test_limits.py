@@ -10,6 +10,7 @@ from requirements import SPEC
 from pgmlite.cli import rate
 from pgmlite.cli.options import DEFAULT_PORT
 from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
+from pgmlite.core import evidence
 from pgmlite.core.config import (
     DEFAULT_BLOCK_SYMBOLS,
     MAX_RATE,
@@ -28,6 +29,7 @@ from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.sessions import GRTT_LEAST, GRTT_LIMIT
 from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.net import address, loop, receiving, sending, udp
+from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
 
@@ -46,6 +48,11 @@ VALUES: dict[str, list[float]] = {
     "sessions with loss statistics": [RECEIVER.max_senders],
     "window for late packets": [SequenceTracker.WINDOW],
     "lost packets that are believed": [SequenceTracker.MOST_LOST],
+    "what came is written to stable storage after": [FLUSH_EVERY, FLUSH_BYTES >> 20],
+    "other objects remembered, to tell of them": [
+        evidence.MOST_OTHERS,
+        evidence.PARSE_EVERY / MS,
+    ],
     "silence before another object is taken": [RECEIVER.switch_after / SECOND],
     "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
     "blocks verified in one step": [RECEIVER.resume_blocks],

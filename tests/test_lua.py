@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 import tshark
@@ -115,3 +116,47 @@ def test_other_ports_are_recognised_and_joined_packets_taken_apart(tmp_path: Pat
     tshark.write_raw(path, [b"".join(SMALL.all_odata()), b"\0" * 60], port=4_000)
     rows = tshark.fields(path, "pgmlite.offset", "pgmlite.refused")
     assert rows == [[",".join(str(64 * symbol) for symbol in range(16)), ""], ["", ""]]
+
+
+def test_packets_that_the_capture_cut_are_not_judged(tmp_path: Path) -> None:
+    payloads = [bytes.fromhex(case["hex"]) for case in VALID]
+    bad = [bytes.fromhex(case["hex"]) for case in INVALID if len(case["hex"]) > 400]
+    for port, kept in ((4_000, 8), (28_775, 47), (28_775, 60), (28_775, 100)):
+        path = tmp_path / f"{port}-{kept}.pcap"
+        tshark.write_raw(path, payloads + bad, port=port, kept=28 + kept)
+        names = ("pgmlite.cut", "pgmlite.refused", "_ws.malformed", "pgmlite.version")
+        rows = tshark.fields(path, *names)
+        for one, (cut, refused, malformed, version) in zip(payloads, rows, strict=False):
+            assert cut == (str(len(one) - kept) if len(one) > kept else ""), (one.hex(), kept)
+            assert (refused, malformed, version) == ("", "", "1")
+        assert [row[1] for row in rows[len(payloads) :]] == [""] * len(bad)
+
+
+def test_joined_packets_of_several_kinds_are_taken_apart(tmp_path: Path) -> None:
+    from pcaps import carousel, joined
+    from vectors import SMALL
+
+    some = list(carousel(SMALL, cycles=3))
+    path = tmp_path / "joined.pcap"
+    groups = [one for _, one, _ in joined(some, Random(1))]
+    assert len(groups) < len(some) // 2
+    tshark.write_raw(path, groups, port=28_775)
+    rows = tshark.fields(path, "pgmlite.type", "pgmlite.sqn", "pgmlite.refused")
+    seen = [
+        pair
+        for kinds, sqns, _ in rows
+        for pair in zip(kinds.split(","), sqns.split(","), strict=True)
+    ]
+    assert [(number(kind), int(sqn)) for kind, sqn in seen] == [
+        (one[3], int.from_bytes(one[40:44])) for _, one in some
+    ]
+    assert {refused for _, _, refused in rows} == {""}
+    # The capture has only the first two packets of each whole.
+    cut = tmp_path / "cut.pcap"
+    tshark.write_raw(cut, groups, port=28_775, kept=28 + 2 * 112)
+    assert {row[0] for row in tshark.fields(cut, "pgmlite.refused")} == {""}
+    # What is behind a packet is no packet: as before, the whole is refused.
+    tshark.write_raw(path, [SMALL.spm() + bytes(60), SMALL.all_odata()[0] * 2 + b"x"], port=28_775)
+    tshark.fields.cache_clear()
+    rows = tshark.fields(path, "pgmlite.refused")
+    assert rows == [["spm"], ["length"]]

@@ -12,6 +12,7 @@ from pgmlite.core.machine import (
     Adopted,
     Complete,
     Damaged,
+    Held,
     Prepare,
     Store,
     Superseded,
@@ -49,12 +50,12 @@ class TestTaking:
         # spec: RCV-1
         drive = Drive()
         prepare, store = drive.give(ONE.odata([3, 4, 5]))
-        assert prepare == Prepare(ONE.manifest.size, 64)
+        assert prepare == Prepare(ONE.manifest.oid, ONE.manifest.size, 64)
         assert list(store.pieces()) == [[(192, ONE.data[192:384])]]
         assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
         (adopted,) = drive.give([ONE.spm()])
-        assert adopted == Adopted(ONE.manifest, 3, 10_000_000)
+        assert adopted == Adopted(ONE.manifest, 10_000_000)
         assert drive.machine.state is State.RECEIVING
         drive.give([*ONE.all_odata(), *ONE.index_pieces()])
         assert drive.is_complete
@@ -84,7 +85,7 @@ class TestTaking:
         assert kinds(drive.give(ONE.odata(range(8, 20)))) == [Store, Verify]
         *stores, last, complete = drive.give(ONE.odata(range(20, LAST + 1)))
         assert last == Verify(5, 2_560, 148, ONE.index[160:])
-        assert complete == Complete(ONE.manifest)
+        assert complete == Complete(ONE.manifest, ONE.index)
         assert drive.machine.state is State.COMPLETE
         assert drive.store.data == ONE.data
         assert kinds(stores) == [Store, Verify, Verify, Verify, Store]
@@ -121,12 +122,16 @@ class TestTaking:
         (store,) = drive.give(ONE.odata([10, 10 + FILL_SYMBOLS + 1, 10 + FILL_SYMBOLS + 11]))
         assert [len(runs) for runs in placed(store)] == [2, 1]
 
-    def test_a_gap_that_an_earlier_run_may_have_filled_is_not_written_over(self) -> None:
+    def test_nothing_is_written_over_before_it_was_looked_at(self) -> None:
         # spec: RCV-8
-        drive = Drive(disk=ONE.data)
+        drive = Drive(disk=OTHER.data)
         drive.give([ONE.spm()])
+        assert drive.give(ONE.odata([16, 18, 19])) == []
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 0)
+        drive.give(ONE.index_pieces())
         (store,) = drive.give(ONE.odata([16, 18, 19]))
-        assert placed(store) == [[(1_024, 64)], [(1_152, 128)]]
+        assert placed(store) == [[(1_024, 64), (1_152, 128)]]
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 3)
 
     def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
         # spec: RCV-12
@@ -324,8 +329,8 @@ class TestSwitching:
         assert drive.refused == {"object": 1}
         superseded, prepare, adopted = drive.give([OTHER.spm()], now=15 * SECOND)
         assert superseded == Superseded(ONE.manifest.oid, OTHER.manifest.oid)
-        assert prepare == Prepare(OTHER.manifest.size, 64)
-        assert adopted == Adopted(OTHER.manifest, 0, 10_000_000)
+        assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
+        assert adopted == Adopted(OTHER.manifest, 10_000_000)
         drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
         assert drive.is_complete
         assert drive.store.data == OTHER.data
@@ -406,7 +411,7 @@ class TestResuming:
     def test_a_block_with_holes_is_looked_at_once(self) -> None:
         drive = Drive()
         drive.give([ONE.spm()])
-        drive.machine.resume([(64 * n, 64 * n + 32) for n in range(43)])
+        drive.machine.resume(Held(extents=[(64 * n, 64 * n + 32) for n in range(43)]))
         actions = drive.give(ONE.index_pieces())
         blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
         assert actions

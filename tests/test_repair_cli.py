@@ -57,7 +57,7 @@ def test_a_repairer_starts_only_with_a_copy_of_what_is_announced(tmp_path: Path)
     ):
         oid = sender.event("start")["oid"]
         assert f"object {oid} is not {other}" in wrong.event("warning")["warning"]
-        assert [event["event"] for event in wrong.stop().events] == ["warning", "stopped"]
+        assert [event["event"] for event in wrong.stop().events] == ["warning", "failed"]
         with Running("repair", source, *place.flags, "--listen", listen, "--json") as right:
             assert right.event("start")["oid"] == oid
             with receiving(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pcaps
 import pytest
 from builders import make_object, packet
 from nak_builders import spm_packet
-from pcaps import EPOCH, frame, pcap
+from pcaps import EPOCH, frame, pcap, pcapng
 
 from pgmlite.cli import run
 from pgmlite.core.machine import MS, SECOND
@@ -168,7 +169,7 @@ def test_bad_input_is_an_error_of_one_line(tmp_path: Path, replay) -> None:
         ("empty", b"", 4, "neither a pcap nor a pcapng capture"),
         ("head", whole[:20], 4, "cut off inside a packet, and no pgmlite packets"),
         ("cut", whole[:9_000], 5, "cut off inside a packet, "),
-        ("damaged", whole[:9_000] + b"\xff" * 9_000, 4, "damaged at byte"),
+        ("damaged", whole[:9_000] + b"\xff" * 9_000, 5, "damaged at byte"),
     ):
         path = tmp_path / name
         path.write_bytes(data)
@@ -252,3 +253,143 @@ def test_a_sender_that_starts_anew(tmp_path: Path, replay) -> None:
     assert code == 0
     assert "superseded" in [event["event"] for event in events]
     assert (tmp_path / "out").read_bytes() == TWO.data
+
+
+# Captures from the wild.
+
+
+def with_garbage(path: Path, form, place: int, *, gone: int = 0) -> int:
+    """Write a cycle of ONE with garbage at packet `place`; return the byte at which that is."""
+    frames = [(at, frame(one)) for at, one in pcaps.carousel(ONE)]
+    front, behind = form(frames[:place]), form(frames[place + gone :])
+    path.write_bytes(front + b"\xa5" * 999 + behind[len(form([])) :])
+    return len(front)
+
+
+@pytest.mark.parametrize("form", [pcap, pcapng])
+def test_a_damaged_place_is_named_whether_the_object_came_whole_or_not(
+    tmp_path: Path, capsys, replay, form
+) -> None:
+    path = tmp_path / "c"
+    at = with_garbage(path, form, 30)
+    code, events, errors = replay(path)
+    assert code == 0
+    assert (tmp_path / "out").read_bytes() == ONE.data
+    (warned,) = [event["warning"] for event in events if event["event"] == "warning"]
+    assert f"damaged at byte {at}: " in warned
+    assert warned.endswith(f", read on from byte {at + 999}")
+    assert errors == [f"warning: {warned}"]
+    (place,) = last(events, "complete")["damaged_places"]
+    assert (place["at"], place["until"]) == (at, at + 999)
+    assert run(["info", str(path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["damaged_places"] == [place]
+    assert facts["sessions"][0]["lost"] == 0
+    assert run(["info", str(path)]) == 0
+    assert f"damaged at byte {at}: " in capsys.readouterr().out
+    at = with_garbage(path, form, 30, gone=3)
+    code, events, errors = replay(path)
+    assert code == 5
+    assert len(errors) == 1
+    assert "3 of 79 symbols are missing: bytes " in errors[0]
+    assert f"; damaged at byte {at}: " in errors[0]
+    assert last(events, "failed")["damaged_places"][0]["at"] == at
+
+
+def test_more_damage_than_is_worth_naming(tmp_path: Path, replay) -> None:
+    frames = [(at, frame(one)) for at, one in pcaps.carousel(ONE)]
+    path = tmp_path / "c"
+    pieces = [pcap(frames[place : place + 4])[24:] for place in range(0, len(frames), 4)]
+    path.write_bytes(pcap([]) + (b"\xff" * 50).join(pieces))
+    code, _, errors = replay(path)
+    assert code == 0
+    assert (tmp_path / "out").read_bytes() == ONE.data
+    assert len(errors) == 5
+    assert errors[-1].endswith(f": and {len(pieces) - 1 - 4} more damaged places")
+
+
+@pytest.mark.parametrize("checksum", ["none", "constant", "bad"])
+def test_checksums_that_were_never_computed(tmp_path: Path, capsys, replay, checksum: str) -> None:
+    frames = []
+    for at, one in pcaps.carousel(ONE):
+        made = frame(one, checksum="none" if checksum == "constant" else checksum)
+        if checksum == "constant":
+            made = made[: 14 + 40 + 6] + b"\x12\x34" + made[14 + 40 + 8 :]
+        frames.append((at, made))
+    path = tmp_path / "c"
+    path.write_bytes(pcap(frames))
+    for call in (replay(path)[2], info_errors(path, capsys)):
+        assert len(call) == 1
+        assert f"the UDP checksums of {len(frames)} of {len(frames)} datagrams are wrong" in call[0]
+        assert call[0].endswith("--no-checksum takes them")
+    code, events, errors = replay(path, "--no-checksum")
+    assert (code, errors) == (0, [])
+    assert (tmp_path / "out").read_bytes() == ONE.data
+    assert last(events, "complete")["skipped"] == {}
+    assert run(["info", str(path), "--no-checksum", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["skipped"] == {}
+    # Only some: they are damaged, and nothing is said of cards.
+    good = [(at, frame(one)) for at, one in pcaps.carousel(ONE)]
+    path.write_bytes(pcap(good[:60] + frames[60:]))
+    (error,) = replay(path)[2]
+    assert "symbols are missing" in error
+    assert "--no-checksum" not in error
+
+
+def info_errors(path: Path, capsys) -> list[str]:
+    assert run(["info", str(path)]) == 4
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_snap_length_is_called_one(tmp_path: Path, capsys, replay) -> None:
+    frames = [(at, frame(one)) for at, one in pcaps.carousel(ONE)]
+    records = [
+        struct.pack("<4I", at // SECOND, at % SECOND, min(100, len(one)), len(one)) + one[:100]
+        for at, one in frames
+    ]
+    path = tmp_path / "c"
+    path.write_bytes(pcap([]) + b"".join(records))
+    for errors in (replay(path)[2], info_errors(path, capsys)):
+        assert len(errors) == 1
+        assert f"(skipped: {len(frames)} cut by the capture); tcpdump -s0 keeps" in errors[0]
+        assert "refused" not in errors[0]
+
+
+def test_why_there_are_no_packets(tmp_path: Path, replay) -> None:
+    path = tmp_path / "c"
+    for data, message in (
+        (pcap([(EPOCH, frame(b"\1" * 60))] * 3), "(other UDP datagrams: 3 magic)"),
+        (pcap([(EPOCH, frame(b"\1"))] * 3), "(other UDP datagrams: 3 short)"),
+        (
+            pcapng([(EPOCH, frame(b"\1"))]) + pcaps.interface(127),
+            "; link type 127 is not supported",
+        ),
+        (pcapng([(EPOCH, b"")], 127), "link type 127 is not supported; known: null, Ethernet"),
+    ):
+        path.write_bytes(data)
+        code, _, errors = replay(path)
+        assert (code, len(errors)) == (4, 1)
+        assert message in errors[0]
+
+
+def test_what_pieces_left_is_not_missing(tmp_path: Path, replay) -> None:
+    """Captures of a third each, in blocks that none of them has whole."""
+    sample = make_object(256 * 300 + 100, symbol_size=256, block_symbols=512)
+    frames = [(at, frame(one)) for at, one in pcaps.carousel(sample)]
+    path, part = tmp_path / "c", tmp_path / "out.part"
+    stored: set[int] = set()
+    head = [one for one in frames if one[1][62 + 3] != PacketType.ODATA][:2]
+    data = [one for one in frames if one[1][62 + 3] == PacketType.ODATA]
+    for start, stop in ((0, 100), (50, 180), (220, 301)):
+        path.write_bytes(pcap(head + data[start:stop]))
+        code, events, errors = replay(path)
+        stored |= set(range(start, stop))
+        gone = sorted(set(range(301)) - stored)
+        assert code == 5
+        assert f"{len(gone)} of 301 symbols are missing: bytes " in errors[0]
+        ranges = last(events, "failed")["missing"]
+        assert [symbol for a, b in ranges for symbol in range(a // 256, -(-b // 256))] == gone
+    assert part.exists()
+    path.write_bytes(pcap(head + data[180:220]))
+    assert replay(path)[0] == 0
+    assert (tmp_path / "out").read_bytes() == sample.data

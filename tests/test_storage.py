@@ -1,7 +1,6 @@
 """The source of a sender, the partial file of a receiver, and disks that refuse."""
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import tempfile
@@ -10,9 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from unittest.mock import patch
 
-import numpy as np
 import pytest
 from blake3 import blake3
 from builders import make_object
@@ -20,7 +17,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from loopback import BLOCK, Cli, endpoint, make_file, receive, receiving, run, sending
 
-from pgmlite.core.machine import Store
 from pgmlite.errors import DiskError
 from pgmlite.storage.part import BlockStream, PartFile
 from pgmlite.storage.source import READ_THROUGH, SourceFile
@@ -224,85 +220,7 @@ def test_block_stream_keeps_a_bounded_number():
     assert kept == list(range(1_000 - BlockStream.KEPT, 1_000))
 
 
-# Partial files.
-
-
-@given(order=st.permutations(range(12)), symbols=st.integers(1, 3))
-def test_part_file_matches_for_any_order(tmp_path_factory, order, symbols):
-    sample = make_object(12 * 64 - 5, symbol_size=64, block_symbols=4)
-    part = PartFile(tmp_path_factory.mktemp("part") / "out")
-    part.begin(len(sample.data), 256)
-    for symbol in order:
-        run_of = sample.data[symbol * 64 : (symbol + symbols) * 64]
-        part.write([(symbol * 64, memoryview(run_of))])
-    for block in range(3):
-        at = block * 256
-        expected = sample.index[block * 32 : block * 32 + 32]
-        assert part.matches(at, len(sample.data[at : at + 256]), expected)
-        assert not part.matches(at, len(sample.data[at : at + 256]), bytes(32))
-    part.publish(len(sample.data))
-    part.close()
-    assert part.output.read_bytes() == sample.data
-
-
-def test_data_past_4_gib(tmp_path):
-    part = PartFile(tmp_path / "out")
-    part.write([(4 * GIB + 3, memoryview(b"past"))])
-    part.write([(0, memoryview(b"begin"))])
-    part.close()
-    part = PartFile(tmp_path / "out")  # as the next run would
-    extents = part.prepare(5 * GIB)
-    assert any(start <= 4 * GIB + 3 < stop for start, stop in extents)
-    assert sum(stop - start for start, stop in extents) < GIB
-    assert part.matches(4 * GIB + 3, 4, blake3(b"past").digest())
-    assert not part.matches(3, 4, blake3(b"past").digest())
-    part.publish(4 * GIB + 7)
-    part.close()
-    with (tmp_path / "out").open("rb") as file:
-        assert file.read(5) == b"begin"
-        file.seek(4 * GIB + 3)
-        assert file.read() == b"past"
-
-
-def test_prepare_forgets_what_lies_past_the_end(tmp_path):
-    part = PartFile(tmp_path / "out")
-    part.write([(0, memoryview(bytes(100_000)))])
-    assert part.prepare(10) == [(0, 10)]
-    assert part.prepare(0) == []
-    part.publish(10)
-    part.close()
-    assert (tmp_path / "out").stat().st_size == 10
-
-
-def test_nothing_is_published_before_its_time(tmp_path):
-    # spec: RCV-7
-    output = tmp_path / "out"
-    output.write_text("before")
-    part = PartFile(output)
-    part.write([(0, memoryview(b"after."))])
-    assert output.read_text() == "before"
-    part.close()
-    assert output.read_text() == "before"
-    assert part.path.read_text() == "after."
-
-
-def test_an_empty_partial_file_goes(tmp_path):
-    part = PartFile(tmp_path / "out")
-    assert part.path.exists()
-    part.close()
-    part.close()
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_privilege_is_not_passed_on(tmp_path):
-    # The content comes from the network, and the new file may belong to somebody else.
-    output = make_file(tmp_path / "out", 3)
-    output.chmod(0o4755)
-    part = PartFile(output)
-    part.write([(0, memoryview(b"new"))])
-    part.publish(3)
-    part.close()
-    assert output.stat().st_mode & 0o7777 == 0o755
+# Partial files, by the command line (units: test_part.py).
 
 
 def test_one_receiver_an_output(tmp_path, monkeypatch, capsys):
@@ -319,27 +237,8 @@ def test_one_receiver_an_output(tmp_path, monkeypatch, capsys):
     assert "another receiver" in error
 
 
-def test_a_partial_file_that_is_published_before_it_is_locked_is_not_taken(tmp_path, monkeypatch):
-    """Between opening and locking, the receiver before us may publish: the file is no part then."""
-    first = PartFile(tmp_path / "out")
-    first.write([(0, memoryview(b"verified"))])
-    lock = fcntl.flock
-
-    def late(fd: int, operation: int) -> None:
-        monkeypatch.setattr(fcntl, "flock", lock)
-        first.publish(8)
-        first.close()
-        lock(fd, operation)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    second = PartFile(tmp_path / "out")
-    second.write([(0, memoryview(b"half"))])
-    second.close()
-    assert (tmp_path / "out").read_bytes() == b"verified"
-
-
 @pytest.mark.parametrize(
-    "kind", ["folder", "missing folder", "part folder", "part fifo", "part link", "fifo", "long"]
+    "kind", ["folder", "missing folder", "part folder", "part fifo", "part link", "fifo", "device"]
 )
 def test_outputs_that_can_not_be(tmp_path, monkeypatch, capsys, kind):
     output = tmp_path / "out"
@@ -357,8 +256,8 @@ def test_outputs_that_can_not_be(tmp_path, monkeypatch, capsys, kind):
             part.symlink_to(make_file(tmp_path / "precious", 10))
         case "fifo":
             os.mkfifo(output)
-        case "long":
-            output = tmp_path / ("x" * 252)
+        case "device":
+            output = Path("/dev/null")
     before = sorted(path.name for path in tmp_path.iterdir())
     code, error = Cli(monkeypatch, capsys).refuse(
         "recv", "-o", output, *endpoint().flags, "--timeout", 1
@@ -440,49 +339,3 @@ def test_disk_that_is_read_only(tmp_path):
         assert ended.code == 7
         assert str(folder) in ended.error
         assert "Read-only" in ended.error
-
-
-@given(
-    lost=st.sets(st.integers(0, 2_399)),
-    at_once=st.integers(1, 2_400),
-    short=st.booleans(),
-)
-@example(
-    lost=set(range(1, 2_400, 2)), at_once=2_400, short=False
-)  # more pieces than one call takes
-def test_gaps_are_written_over_and_filled_later(tmp_path_factory, lost, at_once, short):
-    sample = make_object(2_400 * 64 - 9, symbol_size=64, block_symbols=100)
-    part = PartFile(tmp_path_factory.mktemp("part") / "out")
-    part.begin(len(sample.data), 6_400)
-
-    def write(symbols: list[int]) -> None:
-        octets = [(64 * n, memoryview(sample.data[64 * n : 64 * n + 64])) for n in symbols]
-        for start in range(0, len(octets), at_once):
-            part.write(octets[start : start + at_once])
-
-    def some(fd: int, pieces: list, offset: int) -> int:
-        return os.pwrite(fd, b"".join(pieces)[:100], offset)
-
-    with patch("os.pwritev", some) if short else contextlib.nullcontext():
-        write([n for n in range(2_400) if n not in lost])
-        for block in range(24):
-            missing = not lost.isdisjoint(range(100 * block, 100 * block + 100))
-            size = len(sample.data[6_400 * block : 6_400 * block + 6_400])
-            digest = sample.index[32 * block : 32 * block + 32]
-            assert part.matches(6_400 * block, size, digest) is not missing
-        for n in sorted(lost):
-            write([n])
-    part.publish(len(sample.data))
-    part.close()
-    assert part.output.read_bytes() == sample.data
-
-
-def test_store_actions_are_what_part_files_take(tmp_path):
-    # Non-contiguous views come from receive buffers that could not be read in one run.
-    wide = np.frombuffer(bytes(range(200)), np.uint8).reshape(2, 100)
-    action = Store([[(10, 1, 2)], [(70, 0, 1)]], wide[:, 40:])
-    part = PartFile(tmp_path / "out")
-    for runs in action.pieces():
-        part.write(runs)
-    part.close()
-    assert part.path.read_bytes()[10:] == wide[::-1, 40:].tobytes()

@@ -41,13 +41,20 @@ def fields(capture: Path, *names: str, only: str = "") -> list[list[str]]:
     return [line.split("|") for line in done.stdout.splitlines()]
 
 
-def write_raw(path: Path, payloads: Sequence[bytes] | Iterable[bytes], *, port: int) -> None:
-    """Write UDP payloads as a capture of raw IPv4 packets, a millisecond apart."""
+def write_raw(
+    path: Path, payloads: Sequence[bytes] | Iterable[bytes], *, port: int, kept: int = 262_144
+) -> None:
+    """Write UDP payloads as a capture of raw IPv4 packets, a millisecond apart.
+
+    Args:
+        kept: Bytes of each that the capture has, at most.
+    """
     out = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, RAW_IPV4)]
     for number, payload in enumerate(payloads):
         udp = struct.pack(">4H", 40_000, port, 8 + len(payload), 0)
         head = struct.pack(">BBHHHBBH", 0x45, 0, 28 + len(payload), number % 65_536, 0, 1, 17, 0)
         one = head + bytes([10, 0, 0, 1, 239, 1, 2, 3]) + udp + payload
         stamp = (number // 1_000, number % 1_000 * 1_000)
-        out.append(struct.pack("<4I", *stamp, len(one), len(one)) + one)
+        here = one[:kept]
+        out.append(struct.pack("<4I", *stamp, len(here), len(one)) + here)
     path.write_bytes(b"".join(out))

@@ -10,7 +10,11 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.capture import tunnels
+from pgmlite.capture.datagrams import stride_of
+from pgmlite.capture.tunnels import BY_VERSION, IPV4, IPV6, Skipped, Walk
 from pgmlite.wire.batch import Octets
+from pgmlite.wire.layout import MAGIC, VERSION
 
 LINK_TYPES = {
     0: "null",
@@ -26,19 +30,23 @@ LINK_TYPES = {
 }
 """Link types that are read, by their numbers in captures (tcpdump.org/linktypes.html)."""
 
-IPV4 = 0x0800
-IPV6 = 0x86DD
-TAGS = frozenset({0x8100, 0x88A8, 0x9100})
-"""Ethernet types of VLAN tags."""
+HEAD = 512
+"""Bytes of a frame in which all its headers have to be."""
+
+MAX_LAYERS = 16
+"""Headers before UDP, at most: a stranger's frame may wrap itself for ever."""
+
+SLL_LLC = 4
+"""Protocol of cooked frames in which LLC follows."""
 
 UDP = 17
 FRAGMENT = 44
 EXTENSIONS = frozenset({0, 43, 60})
 """IPv6 headers that may stand before UDP: hop-by-hop options, routing, destination options."""
 
+IP_IN_IP = {4: IPV4, 41: IPV6}
 
-class Skipped(Exception):
-    """A frame is of no use; the text is the reason, as it is counted."""
+OURS = MAGIC.to_bytes(2, "big") + bytes([VERSION])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,38 +70,37 @@ class Place:
     is_ipv4: bool
 
 
-def _word(frame: bytes, at: int) -> int:
-    """Return the 16 bits at byte `at`.
+@dataclass(frozen=True, slots=True)
+class _Ip:
+    """An IP header."""
+
+    protocol: int
+    end: int
+    """Byte of the frame at which the packet says that it ends."""
+
+    addresses: bytes
+    is_v4: bool
+
+
+def _start(frame: bytes, link: int) -> Walk:
+    """Return where the first header behind the link's own is, and what it is.
 
     Raises:
-        Skipped: The frame ends before them.
+        Skipped: The frame ends before it.
     """
-    if at + 2 > len(frame):
-        raise Skipped("cut")
-    return frame[at] << 8 | frame[at + 1]
-
-
-def _network(frame: bytes, link: int) -> int:
-    """Return where the IP header starts.
-
-    Raises:
-        Skipped: The frame carries something else.
-    """
-    if link in (1, 113, 276):
-        at = {1: 12, 113: 14, 276: 0}[link]
-        kind = _word(frame, at)
-        after = 20 if link == 276 else at + 2
-        while kind in TAGS and link != 276:
-            kind = _word(frame, after + 2)
-            after += 4
-        if kind not in (IPV4, IPV6):
-            raise Skipped("not_ip")
-        return after
-    if link in (0, 108):
-        return 4  # the family's number differs between systems: the IP version tells
-    if link in (12, 14, 101, 228, 229):
-        return 0
-    raise Skipped("link_type")
+    walk = Walk(frame, 0, BY_VERSION)
+    if link == 1:
+        walk.kind = tunnels.ETHERNET
+    elif link in (113, 276):
+        walk.kind = walk.word(14 if link == 113 else 0)
+        walk.at = 16 if link == 113 else 20
+        if walk.kind == SLL_LLC:
+            walk.kind = tunnels.LLC
+        elif walk.kind in tunnels.TAGS:
+            walk.step(4, walk.word(2))
+    elif link in (0, 108):
+        walk.at = 4  # the family's number differs between systems: the IP version tells
+    return walk
 
 
 @lru_cache(maxsize=1_024)
@@ -103,70 +110,139 @@ def _address(packed: bytes) -> str:
 
 def _folded(packed: bytes) -> int:
     """Return the one's complement sum of 16-bit words, folded."""
-    total = sum(int.from_bytes(packed[at : at + 2], "big") for at in range(0, len(packed), 2))
+    return _fold(sum(int.from_bytes(packed[at : at + 2], "big") for at in range(0, len(packed), 2)))
+
+
+def _fold(total: int) -> int:
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
 
 
-def find_udp(frame: bytes, link: int, kept: int, length: int) -> Place:
-    """Return where the UDP datagram of a frame is.
+def _ip(walk: Walk, *, is_cut: bool) -> _Ip:
+    """Step over an IP header.
 
     Args:
-        frame: The start of the frame, 256 bytes if it has as many.
-        link: Link type.
+        is_cut: The capture has only the start of the frame.
+
+    Raises:
+        Skipped: It is none, or the packet is only a part of one.
+    """
+    frame, ip = walk.frame, walk.at
+    if ip >= len(frame):
+        raise Skipped("cut" if is_cut else "malformed")
+    version = frame[ip] >> 4
+    if version == 4:
+        header = (frame[ip] & 0xF) * 4
+        if header < 20:
+            raise Skipped("malformed")
+        if walk.word(6) & 0x3FFF:  # more fragments, or not the first one
+            raise Skipped("fragment")
+        if ip + 20 > len(frame):
+            raise Skipped("cut")
+        end = ip + walk.word(2)
+        walk.vary(4, 6)
+        walk.vary(10, 12)
+        walk.step(header, 0)
+        return _Ip(frame[ip + 9], end, frame[ip + 12 : ip + 20], is_v4=True)
+    if version != 6:
+        raise Skipped("not_ip")
+    if ip + 40 > len(frame):
+        raise Skipped("cut")
+    protocol, end = frame[ip + 6], ip + 40 + walk.word(4)
+    walk.step(40, 0)
+    while protocol in EXTENSIONS:
+        protocol, size = walk.word(0) >> 8, (walk.word(0) & 0xFF) * 8 + 8
+        walk.step(size, 0)
+    if protocol == FRAGMENT:
+        raise Skipped("fragment")
+    return _Ip(protocol, end, frame[ip + 8 : ip + 40], is_v4=False)
+
+
+def find_udp(frame: bytes, link: int, kept: int, length: int) -> Place:
+    """Return where the UDP datagram of a frame is, out of whatever tunnels.
+
+    Args:
+        frame: The start of the frame, `HEAD` bytes if it has as many.
+        link: Link type, one of `LINK_TYPES`.
         kept: Bytes of the frame that the capture has.
         length: Bytes that the frame had.
 
     Raises:
         Skipped: It has none, or only a part of one.
     """
-    ip = _network(frame, link)
-    if ip >= len(frame):
-        raise Skipped("cut" if kept < length else "malformed")
-    version = frame[ip] >> 4
-    if version == 4:
-        header = (frame[ip] & 0xF) * 4
-        if header < 20:
-            raise Skipped("malformed")
-        if _word(frame, ip + 6) & 0x3FFF:  # more fragments, or not the first one
-            raise Skipped("fragment")
-        if ip + 20 > len(frame):
-            raise Skipped("cut")
-        protocol, udp, end = frame[ip + 9], ip + header, ip + _word(frame, ip + 2)
-        addresses = frame[ip + 12 : ip + 20]
-        varying = [ip + 4, ip + 5, ip + 10, ip + 11]
-    elif version == 6:
-        if ip + 40 > len(frame):
-            raise Skipped("cut")
-        protocol, udp, end = frame[ip + 6], ip + 40, ip + 40 + _word(frame, ip + 4)
-        addresses = frame[ip + 8 : ip + 40]
-        varying = []
-        while protocol in EXTENSIONS:
-            protocol, step = _word(frame, udp) >> 8, (_word(frame, udp) & 0xFF) * 8 + 8
-            udp += step
+    walk = _start(frame, link)
+    for _ in range(MAX_LAYERS):
+        if step := tunnels.LAYERS.get(walk.kind):
+            step(walk)
+        elif walk.kind in (IPV4, IPV6, BY_VERSION):
+            ip = _ip(walk, is_cut=kept < length)
+            if ip.protocol != UDP:
+                _unwrap(walk, ip.protocol)
+            elif place := _udp(walk, ip, kept, length):
+                return place
+        elif 0 <= walk.kind <= tunnels.LARGEST_LENGTH:
+            walk.kind = tunnels.LLC
+        else:
+            raise _unread(walk, walk.kind, "not_ip")
+    raise Skipped("nested")
+
+
+def _unread(walk: Walk, number: int, other: str) -> Skipped:
+    """Return why a header is not read: what it is or, in tunnels, what `other` was in which."""
+    where = f"_in_{walk.inside}" if walk.inside else ""
+    return Skipped(tunnels.UNREAD.get(number, other + where))
+
+
+def _unwrap(walk: Walk, protocol: int) -> None:
+    """Step into a tunnel that IP carries.
+
+    Raises:
+        Skipped: It carries something else.
+    """
+    if protocol in IP_IN_IP:
+        walk.inside = "ip"
+        walk.kind = IP_IN_IP[protocol]
+    elif protocol == tunnels.GRE:
+        tunnels.gre(walk)
+    elif protocol == tunnels.ETHERNET_IN_IP:
+        walk.inside = "etherip"
+        walk.step(2, tunnels.ETHERNET)
+    elif protocol == tunnels.MPLS_IN_IP:
+        walk.kind = tunnels.MPLS
     else:
-        raise Skipped("not_ip")
-    if protocol == FRAGMENT and version == 6:
-        raise Skipped("fragment")
-    if protocol != UDP:
-        raise Skipped("not_udp")
+        raise _unread(walk, protocol, "not_udp")
+
+
+def _udp(walk: Walk, ip: _Ip, kept: int, length: int) -> Place | None:
+    """Return the UDP datagram that begins here; None if it carries a tunnel, which is open then.
+
+    Raises:
+        Skipped: It is not whole, or its tunnel is not understood.
+    """
+    frame, udp = walk.frame, walk.at
     if udp + 8 > len(frame):
         raise Skipped("cut")
-    size = _word(frame, udp + 4)
-    if size < 8 or udp + size > end:
+    source, destination, size = walk.word(0), walk.word(2), walk.word(4)
+    if size < 8 or udp + size > ip.end:
         raise Skipped("malformed")
+    is_ours = frame[udp + 8 : udp + 8 + len(OURS)] == OURS
+    if not is_ours and destination in tunnels.PORTS:
+        walk.vary(6, 8)
+        walk.step(8, 0)
+        tunnels.from_udp(walk, destination)
+        return None
     if udp + size > kept:
         raise Skipped("cut" if kept < length else "malformed")
-    half = len(addresses) // 2
+    half = len(ip.addresses) // 2
     return Place(
         udp,
         size - 8,
-        (_address(addresses[:half]), _word(frame, udp)),
-        (_address(addresses[half:]), _word(frame, udp + 2)),
-        (*varying, udp + 6, udp + 7),
-        _folded(addresses + UDP.to_bytes(2, "big") + size.to_bytes(2, "big")),
-        version == 4,
+        (_address(ip.addresses[:half]), source),
+        (_address(ip.addresses[half:]), destination),
+        (*walk.varying, udp + 6, udp + 7),
+        _folded(ip.addresses + UDP.to_bytes(2, "big") + size.to_bytes(2, "big")),
+        ip.is_v4,
     )
 
 
@@ -174,7 +250,8 @@ def checksums_hold(datagrams: Octets, place: Place) -> npt.NDArray[np.bool_]:
     """Return (n,) whether each of (n, 8 + width) datagrams may be what was sent.
 
     A checksum that a network card was to fill in holds the sum of the pseudo header only; captures
-    on the machine that sends show it so.
+    on the machine that sends show it so. Where the system joined packets as a list, the length is
+    that of all, and the checksum that of the first one.
     """
     count, length = datagrams.shape
     words = np.zeros((count, (length + 1) // 2 * 2), np.uint8)
@@ -189,4 +266,19 @@ def checksums_hold(datagrams: Octets, place: Place) -> npt.NDArray[np.bool_]:
     holds: npt.NDArray[np.bool_] = (total == 0xFFFF) | (stored == pseudo)
     if place.is_ipv4:
         holds |= stored == 0
+    for row in np.flatnonzero(~holds).tolist():
+        holds[row] = _first_holds(datagrams[row], place)
     return holds
+
+
+def _first_holds(datagram: Octets, place: Place) -> bool:
+    """Whether several packets are in a datagram, and its checksum may be that of the first."""
+    stride = stride_of(datagram[8:])
+    if not stride:
+        return False
+    length = 8 + stride
+    pseudo = _fold(place.pseudo + 0xFFFF - len(datagram) + length)
+    if int.from_bytes(datagram[6:8].tobytes(), "big") == pseudo:
+        return True
+    first = datagram[:4].tobytes() + length.to_bytes(2, "big") + datagram[6:length].tobytes()
+    return _fold(pseudo + _folded(first + bytes(length % 2))) == 0xFFFF

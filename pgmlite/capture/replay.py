@@ -10,16 +10,17 @@ from typing import Protocol
 
 import numpy as np
 
-from pgmlite.capture.pcap import Capture, Datagrams
+from pgmlite.capture.datagrams import Datagrams, split
+from pgmlite.capture.file import Capture
+from pgmlite.capture.notes import hints, notes, why_none
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import ObjectError, TimedOut
-from pgmlite.net.loop import Listener, Stop, attend
+from pgmlite.net.loop import Listener, Stop, attend, tell_of_disk
 from pgmlite.storage.part import PartFile
-from pgmlite.wire import batch as wire
-from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 
 GATHER = 5 * MS
 """Packets this close together are given to the machine at once, as a busy `recv` finds them."""
@@ -32,40 +33,14 @@ POLL = 100 * MS
 """Longest wait before signals are looked at again."""
 
 MAX_SOURCES = 64
-"""Sources whose last sqn is remembered."""
+"""Sources whose last sqn is remembered, and sessions that were heard."""
+
+PAUSE = 10 * SECOND
+"""What is taken to have passed where the clock was set and a session is heard that was not before:
+longer than another object keeps a receiver (spec: RCV-4)."""
 
 SHOWN_RANGES = 4
 """Missing ranges in an error message."""
-
-
-def split(datagrams: Datagrams, refused: Counter[str]) -> list[PacketBatch]:
-    """Return the valid packets of datagrams of one length; count the others.
-
-    A capture on a machine that lets its system cut or join packets has many of them in one
-    datagram.
-    """
-    octets = datagrams.octets
-    count, width = octets.shape
-    if width < HEADER_SIZE:
-        refused["short"] += count
-        return []
-    rows = octets[:, :HEADER_SIZE].view(wire.HEADER_DTYPE)[:, 0]
-    stride = HEADER_SIZE + int(rows["symbol_size"][0])
-    if width > stride and _is_joined(octets[0], stride):
-        found = []
-        for one in octets:
-            found += wire.read(np.ascontiguousarray(one), stride, datagrams.source, refused)
-        return found
-    return wire.read_rows(rows, octets[:, HEADER_SIZE:], datagrams.source, refused)
-
-
-def _is_joined(octets: wire.Octets, stride: int) -> bool:
-    """Whether every `stride` bytes another packet begins that is like the first."""
-    if int(octets[3]) not in DATA_TYPES | {PacketType.INDEX}:
-        return False
-    starts = range(stride, len(octets), stride)
-    first = octets[:8].tobytes()
-    return all(octets[at : at + 8].tobytes() == first for at in starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +75,9 @@ def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
         ObjectError: There is none.
     """
     others: dict[tuple[str, int], None] = {}
+    refused: Counter[str] = Counter()
     for datagrams in capture.datagrams():
-        for batch in split(datagrams, Counter()):
+        for batch in split(datagrams, refused):
             if batch.kind is PacketType.NAK:
                 continue  # they go to a repairer, not to a group
             if choice.admits(datagrams.destination, batch):
@@ -112,14 +88,7 @@ def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
         names = ", ".join(f"{address} port {port}" for address, port in others)
         raise ObjectError(f"{capture.path}: no pgmlite packets as asked for; there are: {names}")
     cut = "cut off inside a packet, and " if capture.is_cut else ""
-    raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{_why_none(capture)}")
-
-
-def _why_none(capture: Capture) -> str:
-    if not capture.skipped:
-        return ""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(capture.skipped.items()))
-    return f" (skipped: {reasons})"
+    raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{why_none(capture, refused)}")
 
 
 class ReplayListener(Listener, Protocol):
@@ -167,6 +136,15 @@ class ReplayLoop:
         self._sqns: dict[tuple[str, int], int] = {}
         """Source -> sqn of its last packet."""
 
+        self._heard: dict[tuple[tuple[str, int], int], None] = {}
+        """Sources and tsis, the one heard last at the end."""
+
+        self._steps: int | None = None
+        """How often the capture's clock was set before its last packet."""
+
+        self._passed = 0
+        """ns that are taken to have passed while it was."""
+
         self.now = 0
         """Time in the capture, ns."""
 
@@ -210,16 +188,12 @@ class ReplayLoop:
             if last is not None:
                 inside &= times < last
             if inside.any():
-                yield Datagrams(
-                    times[inside],
-                    datagrams.source,
-                    datagrams.destination,
-                    datagrams.octets[inside],
-                )
+                yield datagrams.select(inside)
 
     def _take(self, datagrams: Datagrams) -> Complete | None:
         machine = self._machine
-        times, at, count = datagrams.times, 0, len(datagrams)
+        self._pass_steps(datagrams)
+        times, at, count = datagrams.times + self._passed, 0, len(datagrams)
         gaps = self._has_gap(datagrams) or bool(self._loss or self._reorder)
         while at < count:
             due = int(times[at])
@@ -236,9 +210,7 @@ class ReplayLoop:
                 limit = min(limit, max(deadline, due))
             stop = int(times.searchsorted(limit, "right"))
             self.now = int(times[stop - 1])
-            some = Datagrams(
-                times[at:stop], datagrams.source, datagrams.destination, datagrams.octets[at:stop]
-            )
+            some = datagrams.select(slice(at, stop))
             for batch in split(some, machine.counters.refused):
                 kept = self._loss.apply(batch) if self._loss else batch
                 for one in self._reorder.apply(kept) if self._reorder else (kept,):
@@ -248,12 +220,30 @@ class ReplayLoop:
             at = stop
         return None
 
+    def _pass_steps(self, datagrams: Datagrams) -> None:
+        """Decide how much time passed where the clock was set: none, if a session goes on."""
+        rows = datagrams.rows
+        if rows is None:
+            return
+        ours = (rows["magic"] == MAGIC) & (rows["version"] == VERSION)
+        keys = [(datagrams.source, tsi) for tsi in np.unique(rows["tsi"][ours]).tolist()]
+        if not keys:
+            return
+        if self._steps not in (None, datagrams.steps) and not any(k in self._heard for k in keys):
+            self._passed += PAUSE
+        self._steps = datagrams.steps
+        for key in keys:
+            self._heard.pop(key, None)
+            self._heard[key] = None
+        while len(self._heard) > MAX_SOURCES:
+            del self._heard[next(iter(self._heard))]
+
     def _has_gap(self, datagrams: Datagrams) -> bool:
         """Whether the sqns do not count up by one, from those before on."""
-        octets = datagrams.octets
-        if octets.shape[1] < HEADER_SIZE:
+        rows = datagrams.rows
+        if rows is None:
             return True
-        sqns = octets[:, :HEADER_SIZE].view(wire.HEADER_DTYPE)[:, 0]["sqn"].astype(np.int64)
+        sqns = rows["sqn"].astype(np.int64)
         before = self._sqns.get(datagrams.source)
         if len(self._sqns) >= MAX_SOURCES:
             self._sqns.clear()
@@ -280,11 +270,16 @@ class ReplayLoop:
                 if isinstance(action, SendNak):
                     self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
                 elif isinstance(action, Complete):
-                    self._part.publish(action.manifest.size)
+                    if bad := self._part.settle(action):
+                        follow_up += self._machine.doubt(bad)
+                        continue
+                    self._part.publish(action)
+                    tell_of_disk(self._part, self._listener)
                     return action
                 else:
                     follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
+        tell_of_disk(self._part, self._listener)
         return None
 
     def _wait(self, due: int) -> None:
@@ -297,10 +292,14 @@ class ReplayLoop:
 
     def _why(self) -> str:
         """Say what was missing at the end of the capture."""
-        machine, path = self._machine, self._capture.path
+        text = "; ".join([self._missing(), *hints(self._capture), *notes(self._capture)])
+        return f"{self._capture.path}: {text}"
+
+    def _missing(self) -> str:
+        machine = self._machine
         end = "cut off inside a packet" if self._capture.is_cut else "the capture ends"
         if not machine.counters.packets:
-            return f"{path}: {end}, and no valid packet was in the chosen part"
+            return f"{end}, and no valid packet was in the chosen part"
         stored, symbols = machine.progress
         if stored < symbols:
             ranges = machine.missing
@@ -308,8 +307,6 @@ class ReplayLoop:
             more = len(ranges) - SHOWN_RANGES
             rest = f" and {more} more ranges" if more > 0 else ""
             return (
-                f"{path}: {end}, {symbols - stored} of {symbols} symbols are missing: "
-                f"bytes {shown}{rest}"
+                f"{end}, {symbols - stored} of {symbols} symbols are missing: bytes {shown}{rest}"
             )
-        what = "index" if machine.manifest else "manifest"
-        return f"{path}: {end}, the {what} is missing"
+        return f"{end}, the {'index' if machine.manifest else 'manifest'} is missing"

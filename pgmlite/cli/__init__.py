@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,8 @@ from typing import Any
 import click
 
 from pgmlite import __version__
-from pgmlite.errors import EXIT_INTERNAL, EXIT_OK, DiskError, PgmliteError
+from pgmlite.cli.lines import fit
+from pgmlite.errors import EXIT_OK, DiskError, Interrupted, PgmliteError, UsageError
 
 EPILOG = (
     "Exit codes: 0 verified and published, 1 internal error, 2 usage, 3 network, "
@@ -41,6 +44,24 @@ class Verbs(click.Group):
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb and what follows it.
+
+        Raises:
+            click.UsageError: There is no such verb.
+        """
+        name = args[0]
+        if name not in VERBS and not name.startswith("-"):
+            near = get_close_matches(name, VERBS, 1)
+            ctx.fail(
+                f"there is no {name!r}; did you mean {near[0]!r}?"
+                if near
+                else f"there is no {name!r}; there are {', '.join(VERBS)}"
+            )
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb.
 
@@ -51,11 +72,10 @@ class Verbs(click.Group):
             result = super().invoke(ctx)
             sys.stdout.flush()
         except OSError as error:
-            if error.errno not in OUTPUT_LOST:
-                raise
-            # Python would complain once more while it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise DiskError(f"output: {error.strerror}") from error
+            # Not left to click, which has an exit code of its own for a reader that went away.
+            if error.errno in OUTPUT_LOST:
+                raise _lost(error) from error
+            raise
         return result
 
 
@@ -78,22 +98,65 @@ def run(arguments: list[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for good
-    try:
-        app(arguments, prog_name="pgmlite")
+    words = sys.argv[1:] if arguments is None else arguments
+    error = _perform(words)
+    if error is None:
         return EXIT_OK
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else EXIT_OK
-    except PgmliteError as error:
-        if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
-            with suppress(OSError):  # that may be what is lost
-                print(f"pgmlite: {error}", file=sys.stderr)
-        return error.exit_code
-    except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
-        import traceback
+    # Options may be what is wrong: who asked for events anywhere gets this one as well.
+    if "--json" in words and not error.is_told:
+        event = {"event": "failed", "error": str(error), "exit_code": error.exit_code}
+        with suppress(OSError):  # that may be what is lost
+            print(json.dumps(event), flush=True)
+    if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
+        with suppress(OSError):
+            print(fit(f"pgmlite: {error}", sys.stderr), file=sys.stderr, flush=True)
+    return error.exit_code
 
-        traceback.print_exc()
-        print("pgmlite: internal error; please report the lines above", file=sys.stderr)
-        return EXIT_INTERNAL
+
+def _perform(words: list[str]) -> PgmliteError | None:
+    """Run one command; return the error that ended it."""
+    if not words:
+        context = click.Context(app, info_name="pgmlite", **app.context_settings)
+        print(app.get_help(context), file=sys.stderr)
+        return UsageError("name a verb")
+    try:
+        app.main(words, prog_name="pgmlite", standalone_mode=False)
+        sys.stdout.flush()
+    except PgmliteError as error:
+        return error
+    except SystemExit:  # click's, if who read the help went away
+        return _lost(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))
+    except click.ClickException as error:
+        return UsageError(_one_line(error))
+    except click.Abort:  # a signal that came before a verb could take it over
+        return Interrupted("interrupted")
+    except OSError as error:
+        return _lost(error) if error.errno in OUTPUT_LOST else _defect()
+    except Exception:  # noqa: BLE001 - the last line of defence: say that it is our defect
+        return _defect()
+    return None
+
+
+def _lost(error: OSError) -> DiskError:
+    # Python would complain once more while it exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    lost = DiskError(f"output: {error.strerror}")
+    lost.__cause__ = error
+    return lost
+
+
+def _one_line(error: click.ClickException) -> str:
+    """Return what click has to say, and where more is to be found."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{text}; see {context.command_path} --help" if context else text
+
+
+def _defect() -> PgmliteError:
+    import traceback
+
+    traceback.print_exc()
+    return PgmliteError("internal error; please report the lines above")
 
 
 def main() -> None:

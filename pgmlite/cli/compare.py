@@ -7,24 +7,28 @@ import multiprocessing
 import os
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgmlite.cli.lines import columns
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
-from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_share
+from pgmlite.cli.tables import Column, render
+from pgmlite.cli.values import parse_share
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-    from rich.table import Table
 
     from pgmlite.sim.plan import Plan
     from pgmlite.sim.report import Case, Report
@@ -39,6 +43,9 @@ Examples:
 
 DASK_PATIENCE = 10
 """Seconds to wait for a scheduler."""
+
+PIPED_COLUMNS = 128
+"""Characters of a line where there is neither a terminal nor COLUMNS."""
 
 
 @click.command(epilog=EXAMPLES, short_help="Compare a carousel with NAK repair, simulated.")
@@ -110,7 +117,9 @@ def compare(
         "receivers": _numbers("receivers", receivers, int),
         "modes": modes.split(",") if modes is not None else None,
         "loss": _loss(loss, loss_kind, burst),
-        "repair_share": parse_share(repair_share) if repair_share is not None else None,
+        "repair_share": parse_share("--repair-share", repair_share)
+        if repair_share is not None
+        else None,
         "latency_ms": _numbers("latency", latency, float),
         "join": join,
         "repetitions": repetitions,
@@ -154,19 +163,12 @@ def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list
 def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, Any] | None:
     table: dict[str, Any] = {}
     if loss is not None:
-        table["mean"] = [_signed_share(one) for one in loss.split(",")]
+        table["mean"] = [parse_share("--loss", one) for one in loss.split(",")]
     if kind is not None:
         table["kind"] = kind
     if burst is not None:
         table["burst"] = burst
     return table or None
-
-
-def _signed_share(text: str) -> float:
-    try:
-        return parse_share(text)
-    except UsageError:
-        raise UsageError(f"loss {text}: give a share such as 5% or 0.05") from None
 
 
 def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
@@ -175,13 +177,15 @@ def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
     if name is None:
         return parse_plan("", changes)
     path = Path(name)
-    shipped = files("pgmlite.sim.plans") / f"{name}.toml"
-    if path.suffix != ".toml" and shipped.is_file():
-        return parse_plan(shipped.read_text(), changes)
+    if shipped := _shipped().get(name):
+        return parse_plan(shipped, changes)
     try:
         return parse_plan(path.read_text(), changes)
     except OSError as error:
-        raise DiskError(f"plan {name}: {error.strerror}") from error
+        text = f"plan {name}: {error.strerror}"
+        if path.suffix != ".toml":
+            text += f"; plans that come with pgmlite: {', '.join(_shipped())}"
+        raise DiskError(text) from error
     except UnicodeDecodeError:
         raise UsageError(f"plan {name}: not a text file") from None
 
@@ -189,9 +193,15 @@ def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
 def _list_plans() -> None:
     from pgmlite.sim.plan import parse_plan
 
-    for one in sorted(files("pgmlite.sim.plans").iterdir(), key=lambda one: one.name):
-        if one.name.endswith(".toml"):
-            print(f"{one.name.removesuffix('.toml'):<14} {parse_plan(one.read_text()).title}")
+    for name, text in _shipped().items():
+        print(f"{name:<14} {parse_plan(text).title}")
+
+
+def _shipped() -> dict[str, str]:
+    """Return the plans that come with pgmlite, name and text."""
+    found = [one for one in files("pgmlite.sim.plans").iterdir() if one.name.endswith(".toml")]
+    found.sort(key=lambda one: one.name)
+    return {one.name.removesuffix(".toml"): one.read_text() for one in found}
 
 
 def _write(path: Path, text: str) -> None:
@@ -299,74 +309,74 @@ class _Progress(Barred):
 
 
 def _print(report: Report, seconds: float) -> None:
-    # Imported here: it costs a tenth of a second of every start.
-    from rich.console import Console
-
     plan, setting = report.plan, report.plan.setting
-    console = Console(width=None if sys.stdout.isatty() else 128)
+    width = columns(sys.stdout, PIPED_COLUMNS)
     latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
-    console.print(
+    _say(
         f"Symbols of {setting.symbol_size} bytes, repair share {setting.repair_share:.0%}, "
         f"latency {latencies} ms, receivers join {setting.join}, seed {plan.seed}; "
         f"{len(plan.runs())} runs in {human_time(seconds)}",
-        highlight=False,
+        width,
     )
-    console.print(_table(report))
+    print("", *_table(report, width), sep="\n")
     if report.suppression:
-        console.print(_suppression_table(report))
+        print("", *_suppression_table(report, width), sep="\n")
     if advice := report.advice():
-        console.print(advice, highlight=False, soft_wrap=True)
+        print()
+        _say(advice, width)
 
 
-def _table(report: Report) -> Table:
-    from rich.table import Table
+def _say(text: str, width: int) -> None:
+    print(textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False))
 
-    several = len(report.plan.sizes) * len(report.plan.rates) > 1
-    first = report.cases[0]
-    what = "" if several else f": {human_bytes(first.size)} at {human_rate(first.rate)}"
-    table = Table(title=f"{report.plan.title}{what}")
-    if several:
-        table.add_column("object")
-    table.add_column("loss")
-    table.add_column("receivers", justify="right")
-    table.add_column("mode")
-    for heading in (
-        "half done (s)",
-        "95% (s)",
-        "all (s)",
-        "sent (lengths)",
-        "theory",
-        "off",
-        "sent (MB)",
-        "NAKs",
-        "runs",
-    ):
-        table.add_column(heading, justify="right")
-    before: tuple[Any, ...] = ()
-    for case in report.cases:
-        group = (case.size, case.rate, case.loss)
-        if before and group != before:
-            table.add_section()
-        before = group
-        table.add_row(
-            *([f"{human_bytes(case.size)}, {human_rate(case.rate)}"] if several else []),
-            *_row(case),
-        )
-    return table
+
+def _table(report: Report, width: int) -> list[str]:
+    plan, cases = report.plan, report.cases
+    several = len(plan.sizes) * len(plan.rates) > 1
+    objects = [f"{human_bytes(one.size)} at {human_rate(one.rate)}" for one in cases]
+    rows = zip(*map(_row, cases), strict=True)
+    spares = FIGURES | ({"runs": 0} if any(one.unfinished for one in cases) else {})
+    wide = [
+        *([Column("object", objects, wraps=True, is_number=False)] if several else []),
+        Column("loss", [str(one.loss) for one in cases], wraps=True, is_number=False),
+        Column("receivers", [str(one.receivers) for one in cases]),
+        Column("mode", [one.mode for one in cases], is_number=False),
+        *(
+            Column(heading, cells, spare)
+            for (heading, spare), cells in zip(spares.items(), rows, strict=True)
+        ),
+    ]
+    groups = [(one.size, one.rate, one.loss) for one in cases]
+    ends = [place for place, (one, other) in enumerate(pairwise(groups)) if one != other]
+    return render(plan.title if several else f"{plan.title}: {objects[0]}", wide, width, ends)
+
+
+FIGURES = {
+    "half\n(s)": 1,
+    "95%\n(s)": 2,
+    "all\n(s)": 0,
+    "\N{PLUS-MINUS SIGN}": 4,
+    "sent\n(lengths)": 0,
+    "theory": 6,
+    "off": 7,
+    "sent\n(MB)": 5,
+    "NAKs": 3,
+    "runs": 8,
+}
+"""Headings of what was measured, and which goes first where there is no room: the highest."""
 
 
 def _row(case: Case) -> list[str]:
+    """Return what was measured, in the order of `FIGURES`."""
     from pgmlite.sim.report import off
 
     if not case.repetitions:
-        return [str(case.loss), str(case.receivers), case.mode, "", "", "never", *[""] * 6]
+        return ["", "", "never", *[""] * 7]
     return [
-        str(case.loss),
-        str(case.receivers),
-        case.mode,
         f"{case.half:.2f}",
         f"{case.most:.2f}",
-        f"{case.last:.2f}±{case.last_error:.2f}",
+        f"{case.last:.2f}",
+        f"{case.last_error:.2f}",
         f"{case.lengths:.3f}",
         "" if case.theory is None else f"{case.theory:.3f}",
         off(case.lengths, case.theory),
@@ -376,32 +386,22 @@ def _row(case: Case) -> list[str]:
     ]
 
 
-def _suppression_table(report: Report) -> Table:
-    from rich.table import Table
-
+def _suppression_table(report: Report, width: int) -> list[str]:
     from pgmlite.sim.report import off
 
-    table = Table(title="NAKs for a loss that all receivers share")
-    for heading in (
-        "receivers",
-        "announced as",
-        "losses",
-        "NAKs for each",
-        "theory",
-        "off",
-        "first after (GRTT)",
-        "theory",
-    ):
-        table.add_column(heading, justify="right")
-    for one in report.suppression:
-        table.add_row(
-            str(one.receivers),
-            str(one.gsize),
-            str(one.losses),
-            f"{one.naks:.2f} ± {one.naks_error:.2f}",
-            f"{one.naks_theory:.2f}",
-            off(one.naks, one.naks_theory),
-            f"{one.first:.2f}",
-            f"{one.first_theory:.2f}",
-        )
-    return table
+    rows = report.suppression
+    return render(
+        "NAKs for a loss that all receivers share",
+        [
+            Column("receivers", [str(one.receivers) for one in rows]),
+            Column("announced\nas", [str(one.gsize) for one in rows], 4),
+            Column("losses", [str(one.losses) for one in rows], 5),
+            Column("NAKs\nfor each", [f"{one.naks:.2f}" for one in rows]),
+            Column("\N{PLUS-MINUS SIGN}", [f"{one.naks_error:.2f}" for one in rows], 3),
+            Column("theory", [f"{one.naks_theory:.2f}" for one in rows]),
+            Column("off", [off(one.naks, one.naks_theory) for one in rows], 6),
+            Column("first after\n(GRTT)", [f"{one.first:.2f}" for one in rows], 1),
+            Column("its theory", [f"{one.first_theory:.2f}" for one in rows], 2),
+        ],
+        width,
+    )

@@ -17,14 +17,20 @@ from typing import Any
 
 import click
 
+from pgmlite.cli.lines import columns, fit
 from pgmlite.cli.options import option
-from pgmlite.cli.values import human_bytes, human_rate, human_time, parse_rate, parse_share
-from pgmlite.errors import NetworkError, ObjectError, TimedOut, UsageError
+from pgmlite.cli.tables import Column, render
+from pgmlite.cli.values import parse_rate, parse_share
+from pgmlite.core.human import human_bytes, human_rate, human_time
+from pgmlite.errors import DiskError, NetworkError, ObjectError, TimedOut, UsageError
 from pgmlite.net.loop import Stop
 
 CHUNK = 1 << 20
 LIMIT = 28.0
 """Seconds after which the demonstration gives up."""
+
+WORTH_IT = 1.1
+"""Object lengths without repairs for each with them, from which on they saved something."""
 
 JOIN_LATE = 0.5
 """Cycles after the sender's start at which the late receiver joins."""
@@ -43,13 +49,20 @@ class Program:
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def start(self, *words: str) -> None:
-        """Run ``pgmlite WORDS --json``."""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "pgmlite", *words, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        """Run ``pgmlite WORDS --json``.
+
+        Raises:
+            DiskError: Python can't be started.
+        """
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "pgmlite", *words, "--json"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        except OSError as error:
+            raise DiskError(f"{sys.executable}: {error.strerror}") from error
         self.reader = threading.Thread(target=self._listen, args=(self.process,), daemon=True)
         self.reader.start()
 
@@ -63,6 +76,16 @@ class Program:
             self.process.terminate()
             self.process.wait()
             self.reader.join()
+            if self.process.stdout:
+                self.process.stdout.close()
+
+    @property
+    def complaint(self) -> str:
+        """Why it ended."""
+        if self.reader:
+            self.reader.join()
+        last = self.last("failed") or self.last("stopped")
+        return str(last.get("error", "it ended without a word"))
 
     def last(self, event: str) -> dict[str, Any]:
         """Return the latest event of that name, or an empty one."""
@@ -167,7 +190,7 @@ def _run(
     """Run the sender and the receivers until every receiver has ended; leave no process.
 
     Raises:
-        NetworkError: A receiver can't listen.
+        NetworkError: A receiver can't listen, or the sender can't send.
         TimedOut: They took too long.
         Interrupted: A signal came.
     """
@@ -195,8 +218,9 @@ def _run(
                 if copy.late and copy.process is None and now >= late_at:
                     start(copy)
                 elif copy.process and copy.process.poll():
-                    error = copy.last("failed").get("error", "it ended without a word")
-                    raise NetworkError(f"receiver {copy.name}: {error}")
+                    raise NetworkError(f"receiver {copy.name}: {copy.complaint}")
+            if sender.process and sender.process.poll():
+                raise NetworkError(f"the sender: {sender.complaint}")
             if not quiet and now - shown >= 1:
                 shown = now
                 print("  ".join(f"{c.name}: {c.state}" for c in copies), file=sys.stderr)
@@ -208,13 +232,12 @@ def _run(
 
 def _row(mode: str, copy: Copy, source: Path) -> dict[str, Any]:
     counters = copy.last("complete")
-    first = copy.last("manifest").get("seconds", 0.0)
     return {
         "mode": mode,
         "receiver": copy.name,
-        "loss_injected": parse_share(copy.loss),
+        "loss_injected": parse_share("--drop", copy.loss),
         "joined": "mid-cycle" if copy.late else "start",
-        "seconds": round(counters["seconds"] - first, 3),
+        "seconds": counters["transfer_seconds"],
         "cycles": counters["cycles"],
         "lost": counters["lost"],
         "naks_sent": counters["naks_sent"],
@@ -232,32 +255,26 @@ def _lengths(sender: Program) -> float:
     return round(sent / symbols, 4)
 
 
-def _table(rows: list[dict[str, Any]], sent: dict[str, float]) -> None:
-    # Imported here: it costs a tenth of a second of every start.
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+def _title(sent: dict[str, float]) -> str:
+    title = "Without repairs nobody asks for anything"
+    if sent["repair"] * WORTH_IT < sent["carousel"]:
+        title += "; with them a NAK saves cycles"
+    return title
 
-    title = "Without repairs nobody asks for anything; with them a NAK saves cycles"
-    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("mode", "receiver", "joined"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("loss", "lost", "NAKs", "cycles", "time"):
-        table.add_column(heading, justify="right")
-    table.add_column("copy")
-    for row in rows:
-        table.add_row(
-            row["mode"],
-            row["receiver"],
-            row["joined"],
-            f"{row['loss_injected']:.0%}",
-            str(row["lost"]),
-            str(row["naks_sent"]),
-            f"{row['cycles']:.2f}",
-            human_time(row["seconds"]),
-            "equal" if row["equal"] else "DIFFERENT",
-            end_section=row is rows[len(rows) // len(sent) - 1],
-        )
-    Console().print(table)
+
+def _table(rows: list[dict[str, Any]], sent: dict[str, float]) -> None:
+    figures = [
+        Column("mode", [row["mode"] for row in rows], is_number=False),
+        Column("receiver", [row["receiver"] for row in rows], is_number=False),
+        Column("joined", [row["joined"] for row in rows], 3, is_number=False),
+        Column("loss", [f"{row['loss_injected']:.0%}" for row in rows]),
+        Column("lost", [str(row["lost"]) for row in rows], 2),
+        Column("NAKs", [str(row["naks_sent"]) for row in rows], 1),
+        Column("cycles", [f"{row['cycles']:.2f}" for row in rows]),
+        Column("time", [human_time(row["seconds"]) for row in rows]),
+        Column("copy", ["equal" if row["equal"] else "DIFFERENT" for row in rows], is_number=False),
+    ]
+    half = len(rows) // len(sent) - 1
+    print(*render(_title(sent), figures, columns(sys.stdout), [half]), sep="\n")
     lengths = ", ".join(f"{share:.2f} in {mode} mode" for mode, share in sent.items())
-    print(f"Object lengths sent until the last receiver was done: {lengths}")
+    print(fit(f"Object lengths sent until the last receiver was done: {lengths}", sys.stdout))

@@ -12,11 +12,13 @@ from typing import Any
 import click
 import numpy as np
 
-from pgmlite.capture.pcap import Capture, is_capture
-from pgmlite.capture.replay import split
+from pgmlite.capture.datagrams import split
+from pgmlite.capture.file import Capture, is_capture
+from pgmlite.capture.notes import capture_facts, hints, notes, reasons, why_none
+from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import oid_text
-from pgmlite.cli.values import human_bytes, human_rate
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
@@ -41,12 +43,17 @@ class Session:
     bytes: int = 0
     packets: Counter[str] = field(default_factory=Counter)
     objects: dict[int, Manifest | None] = field(default_factory=dict)
-    rate: int = 0
+    rate: int | None = None
+    """As announced; None: no SPM came."""
+
     tracker: SequenceTracker | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         seconds = self.last - self.first
+        tracker = self.tracker
+        # spec: RCV-9: such numbers are made up.
+        is_believed = tracker is None or tracker.is_plausible
         return {
             "source": self.source,
             "group": self.group,
@@ -54,10 +61,10 @@ class Session:
             "seconds": round(seconds, 6),
             "bytes": self.bytes,
             "packets": dict(self.packets),
-            "lost": self.tracker.lost if self.tracker else 0,
-            "duplicates": self.tracker.duplicates if self.tracker else 0,
+            "lost": (tracker.lost if tracker else 0) if is_believed else None,
+            "duplicates": tracker.duplicates if tracker else 0,
             "rate": self.rate,
-            "measured_rate": int(self.bytes * 8 / seconds) if seconds else 0,
+            "measured_rate": int(self.bytes * 8 / seconds) if seconds else None,
             "objects": [
                 _manifest_dict(manifest) if manifest else {"oid": oid_text(oid)}
                 for oid, manifest in self.objects.items()
@@ -91,11 +98,12 @@ class Asking:
 
 @click.command(short_help="Say what is in a capture or in a manifest.")
 @click.argument("file", metavar="CAPTURE|MANIFEST", type=PATH)
+@options.no_checksum
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(file: Path, as_json: bool) -> None:
+def info(file: Path, no_checksum: bool, as_json: bool) -> None:
     """Say what is in a capture (pcap, pcapng) or in a manifest.
 
-    A capture is what `tcpdump -w` or Wireshark wrote.
+    A capture is what `tcpdump -w` or Wireshark wrote, compressed or not.
     """
     try:
         with file.open("rb") as opened:
@@ -109,7 +117,7 @@ def info(file: Path, as_json: bool) -> None:
     if not is_capture(head):
         raise ObjectError(f"{file}: neither a capture (pcap, pcapng) nor a manifest")
     refused: Counter[str] = Counter()
-    capture = Capture(file)
+    capture = Capture(file, checksums=not no_checksum)
     found, asked = _look(capture, refused)
     if as_json:
         print(
@@ -119,8 +127,7 @@ def info(file: Path, as_json: bool) -> None:
                     "sessions": [session.as_dict() for session in found],
                     "repairs": [asking.as_dict() for asking in asked],
                     "refused": dict(refused),
-                    "skipped": dict(capture.skipped),
-                    "is_cut": capture.is_cut,
+                    **capture_facts(capture),
                 }
             )
         )
@@ -134,11 +141,13 @@ def info(file: Path, as_json: bool) -> None:
         )
     for name, counts in (("refused", refused), ("skipped", capture.skipped)):
         if counts:
-            print(f"{name}: " + ", ".join(f"{count} {reason}" for reason, count in counts.items()))
+            print(f"{name}: {reasons(counts)}")
     if capture.is_cut:
         print(f"{file} is cut off inside a packet")
     if not found and not asked:
-        raise ObjectError(f"{file}: no pgmlite packets")
+        raise ObjectError(f"{file}: no pgmlite packets{why_none(capture, Counter())}")
+    for text in (*hints(capture), *notes(capture)):
+        print(f"{file}: {text}")
 
 
 def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
@@ -165,12 +174,14 @@ def _manifest_text(facts: dict[str, Any]) -> str:
 
 def _session_text(session: dict[str, Any]) -> str:
     kinds = ", ".join(f"{count} {kind}" for kind, count in session["packets"].items())
+    lost, rate, measured = session["lost"], session["rate"], session["measured_rate"]
+    lost = "losses not believed: made-up packet numbers" if lost is None else f"{lost} lost"
+    announced = "no rate announced" if rate is None else f"announced {human_rate(rate)}"
+    measured = "no time passed" if measured is None else human_rate(measured)
     lines = [
         f"session {session['tsi']}: {session['source']} to {session['group']}",
-        f"  {kinds}, {session['lost']} lost, "
-        f"{session['duplicates']} repeated, {human_bytes(session['bytes'])} in "
-        f"{session['seconds']:.3f} s ({human_rate(session['measured_rate'])}; "
-        f"announced {human_rate(session['rate'])})",
+        f"  {kinds}, {lost}, {session['duplicates']} repeated, {human_bytes(session['bytes'])} in "
+        f"{session['seconds']:.3f} s ({measured}; {announced})",
         *(f"  {_manifest_text(facts)}" for facts in session["objects"]),
     ]
     return "\n".join(lines)

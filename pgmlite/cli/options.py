@@ -7,14 +7,31 @@ from pathlib import Path
 
 import click
 
+from pgmlite.errors import UsageError
+
 DEFAULT_GROUP = "ff15::7067:6d"
 DEFAULT_PORT = 28_775
 
-PATH = click.Path(path_type=Path)
+PATH = click.Path(path_type=Path, readable=False)
+"""Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
+
+
+def named(context: click.Context, parameter: click.Parameter, value: Path) -> Path:
+    """Return a path that is a file's.
+
+    Raises:
+        UsageError: It is the ``-`` of other tools.
+    """
+    if str(value) == "-":
+        raise UsageError(
+            f"{parameter.get_error_hint(context)} -: give a file; ./- is one of that name"
+        )
+    return value
+
 
 option = partial(click.option, show_envvar=True)
 
-file = click.argument("file", metavar="FILE", type=PATH)
+file = click.argument("file", metavar="FILE", type=PATH, callback=named)
 group = option(
     "-g",
     "--group",
@@ -67,9 +84,15 @@ output_path = option(
     "output_path",
     type=PATH,
     required=True,
+    callback=named,
     metavar="PATH",
-    help="The file to write.",
+    help="The file to write; where it is a link, what it leads to.",
 )
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
+)
+no_checksum = option(
+    "--no-checksum",
+    is_flag=True,
+    help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )

@@ -8,11 +8,13 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from pgmlite.cli.lines import fit
 from pgmlite.cli.rate import RateWatch
-from pgmlite.cli.values import human_bytes, human_rate, human_time
+from pgmlite.core.diagnosis import SILENT_AFTER
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
 from pgmlite.core.sender import Sender
-from pgmlite.errors import PgmliteError
+from pgmlite.errors import EXIT_OK, PgmliteError
 from pgmlite.net.udp import ReceiverSocket
 from pgmlite.wire.control import Manifest
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from pgmlite.core.receiver import Receiver
+    from pgmlite.storage.part import PartFile
 
 PLAIN_LINES_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
@@ -81,15 +84,20 @@ class Output(Barred):
     def say(self, text: str) -> None:
         """Print a line for people, on stderr."""
         if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(text, markup=False, highlight=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            print(fit(text, sys.stderr), file=sys.stderr, flush=True)
 
-    def warn(self, text: str) -> None:
-        """Print a warning, to programs too."""
+    def warn(self, text: str, **facts: Any) -> None:
+        """Print a warning, to programs too; `facts` are for these."""
         if self._json:
-            self.event("warning", "", warning=text)
+            self.event("warning", "", warning=text, **facts)
         self.say(f"warning: {text}")
+
+    def failed(self, event: str, text: str, error: PgmliteError, **fields: Any) -> None:
+        """Report the error that ends the run; people read the error itself elsewhere."""
+        self.event(event, text, error=str(error), exit_code=error.exit_code, **fields)
+        error.is_told = True
 
     def bar(self, text: str, done: float, total: float | None) -> None:
         """Show progress: the bar on a terminal, now and then a line elsewhere."""
@@ -183,23 +191,27 @@ class SendReport:
         else:
             self._output.bar(f"repairing, {self._repairs()}", 0, None)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, **facts: Any) -> None:
         """Pass a warning on."""
-        self._output.warn(text)
+        self._output.warn(text, **facts)
 
-    def stopped(self, reason: str) -> None:
-        """Print the summary."""
+    def stopped(self, error: PgmliteError | None = None) -> None:
+        """Print the summary, of a sender that has finished or of one that an error ends."""
         self._look_at_rate(is_over=True)
         counters = self.counters()
         text = (
-            f"{reason}: {counters['cycles']:.2f} cycles, {counters['packets']} packets, "
+            f"{counters['cycles']:.2f} cycles, {counters['packets']} packets, "
             f"{human_bytes(counters['bytes'])} in {human_time(counters['seconds'])}"
         )
         if counters["unsent"]:
             text += f"; {counters['unsent']} of them could not be sent"
         if self._machine.repairs:
             text += f"; {self._repairs()}"
-        self._output.event("stopped", text, reason=reason, **counters)
+        if error:
+            self._output.failed("stopped", f"sent: {text}", error, reason=str(error), **counters)
+        else:
+            facts = {"reason": "finished", "exit_code": EXIT_OK}
+            self._output.event("stopped", f"finished: {text}", **facts, **counters)
 
 
 class ReceiveReport:
@@ -213,11 +225,11 @@ class ReceiveReport:
         self._output = output
         self._machine = machine
         self._socket = socket
+        self._stored = 0
 
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
         counters = self._machine.counters
-        drops = {"kernel_drops": self._socket.kernel_drops} if self._socket else {}
         return {
             "seconds": round(self._output.seconds, 3),
             "cycles": round(self._machine.cycles, 4),
@@ -228,11 +240,40 @@ class ReceiveReport:
             "naks_sent": self._machine.naks.naks_sent,
             "naks_suppressed": self._machine.naks.naks_suppressed,
             "lost": self._machine.lost,
+            "fetched": counters.fetched,
+            "early": counters.early,
+            "lost_unbelieved": self._machine.lost_unbelieved,
             "duplicates": counters.duplicates,
             "damaged": counters.damaged,
             "refused": dict(sorted(counters.refused.items())),
-            **drops,
+            **self._network(),
         }
+
+    def _network(self) -> dict[str, Any]:
+        """Counters that only a network has."""
+        if self._socket is None:
+            return {}
+        evidence, now = self._machine.evidence, time.monotonic_ns()
+
+        def since(moment: int | None) -> float | None:
+            return None if moment is None else round((now - moment) / SECOND, 3)
+
+        return {
+            "kernel_drops": self._socket.kernel_drops,
+            "naks_unsent": evidence.naks_unsent,
+            "transfer_seconds": since(evidence.began),
+            "silence": since(self._machine.heard),
+        }
+
+    @staticmethod
+    def _losses(counters: dict[str, Any]) -> str:
+        """Return what was lost, and where, for people."""
+        text = f"{counters['lost']} packets lost"
+        if counters.get("kernel_drops"):
+            text += f", about {counters['kernel_drops']} of them here"
+        if counters["lost_unbelieved"]:
+            text += f" ({counters['lost_unbelieved']} more seem to be, by numbers not believed)"
+        return text
 
     def adopted(self, action: Adopted) -> None:
         """Show what is being received."""
@@ -248,7 +289,7 @@ class ReceiveReport:
             blocks=manifest.blocks,
             index_digest=manifest.index_digest.hex(),
             rate=rate,
-            stored=action.symbols,
+            stored=self._machine.progress[0],
             symbols=manifest.symbols,
             seconds=round(self._output.seconds, 3),
         )
@@ -261,7 +302,8 @@ class ReceiveReport:
             self._output.warn(
                 f"the receive buffer of {human_bytes(granted)} holds {held} ms of "
                 f"{human_rate(rate)}: packets may be lost; as root: sysctl -w "
-                f"net.core.rmem_max={wanted}"
+                f"net.core.rmem_max={wanted}",
+                cause="buffer",
             )
 
     def superseded(self, action: Superseded) -> None:
@@ -285,33 +327,51 @@ class ReceiveReport:
     def progress(self) -> None:
         """Show what is there, or why there is nothing."""
         stored, symbols = self._machine.progress
-        self._output.event("progress", "", stored=stored, symbols=symbols, **self.counters())
+        counters = self.counters()
+        self._output.event("progress", "", stored=stored, symbols=symbols, **counters)
+        silence = counters.get("silence") or 0
+        before, self._stored = self._stored, stored
         if not self._machine.counters.packets:
             refused = self._machine.counters.refused.total()
             text = f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
+        elif silence * SECOND >= SILENT_AFTER:
+            text = f"nothing for {silence:.0f} s: is the sender gone?"
         elif not self._machine.manifest:
             text = "receiving, no manifest yet"
+        elif stored == before:
+            text = "verifying" if stored == symbols else "waiting for what is missing"
         else:
             text = "receiving"
         self._output.bar(text, stored, symbols or None)
 
-    def warn(self, text: str) -> None:
+    def warn(self, text: str, **facts: Any) -> None:
         """Pass a warning on."""
-        self._output.warn(text)
+        self._output.warn(text, **facts)
 
-    def complete(self, manifest: Manifest, path: str) -> None:
-        """Say that the object was verified and published."""
+    def complete(self, manifest: Manifest, path: str, part: PartFile, *, is_new: bool) -> None:
+        """Say that the object was verified, and published if it was not in place already."""
         counters = self.counters()
-        drops = f", {counters['kernel_drops']} of them here" if counters["kernel_drops"] else ""
+        if is_new:
+            reused = f", {human_bytes(part.reused)} of it from files here" if part.reused else ""
+            text = (
+                f"complete: {path}, {human_bytes(manifest.size)} verified in "
+                f"{human_time(counters['transfer_seconds'] or 0)}{reused}, "
+                f"{counters['cycles']:.2f} cycles, {self._losses(counters)}"
+            )
+        else:
+            text = (
+                f"complete: {path} is this object already, {human_bytes(manifest.size)} verified; "
+                "it stays as it is"
+            )
         self._output.event(
             "complete",
-            f"complete: {path}, {human_bytes(manifest.size)} verified in "
-            f"{human_time(counters['seconds'])}, {counters['cycles']:.2f} cycles, "
-            f"{counters['lost']} packets lost{drops}",
+            text,
             oid=oid_text(manifest.oid),
             path=path,
             size=manifest.size,
             index_digest=manifest.index_digest.hex(),
+            is_new=is_new,
+            reused=part.reused,
             **counters,
         )
 
@@ -320,16 +380,19 @@ class ReceiveReport:
         stored, symbols = self._machine.progress
         counters = self.counters()
         share = f"{stored / symbols:.1%}" if symbols else "nothing"
-        self._output.event(
+        self._output.failed(
             "failed",
             f"incomplete: {share} of the object is in {part} and will be used by the next run; "
-            f"{counters['packets']} packets, {counters['lost']} lost, "
+            f"{counters['packets']} packets came, {self._losses(counters)}, "
             f"{sum(counters['refused'].values())} refused"
             if symbols
             else "",
-            error=str(error),
-            exit_code=error.exit_code,
+            error,
             stored=stored,
             symbols=symbols,
+            others=[
+                {"oid": oid_text(other.oid), "name": other.name, "size": other.size}
+                for other in self._machine.evidence.others.values()
+            ],
             **counters,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgmlite.cli.values import human_rate
+from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
 
 WINDOW = 10 * SECOND

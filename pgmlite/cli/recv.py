@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from random import Random, SystemRandom
 
 import click
 
 from pgmlite.cli import options
-from pgmlite.cli.options import option
-from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.values import check_seconds, human_bytes, parse_oid, parse_repairer, parse_share
+from pgmlite.cli.hook import CompletionHook
+from pgmlite.cli.options import PATH, option
+from pgmlite.cli.output import Output, ReceiveReport
+from pgmlite.cli.values import check_seconds, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss
 from pgmlite.core.receiver import Receiver
-from pgmlite.errors import HookError, PgmliteError, UsageError
+from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import resolve
+from pgmlite.net.hook import find_command
 from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.udp import ReceiverSocket
 from pgmlite.storage.part import PartFile
-from pgmlite.wire.control import Manifest
+from pgmlite.storage.record import remove_record
 
 EXAMPLES = """\b
 Examples:
@@ -57,7 +57,14 @@ Examples:
 @option(
     "--on-complete",
     metavar="CMD",
-    help="Run CMD, with PATH as its last argument, once the file is in place.",
+    help="Run CMD, with PATH as its last argument, once the file is in place; again, if a "
+    "recv before this one could not.",
+)
+@option(
+    "--hook-timeout",
+    type=float,
+    metavar="SECONDS",
+    help="End the command of --on-complete after this time.",
 )
 @option(
     "--drop",
@@ -66,6 +73,20 @@ Examples:
     help="Lose packets on purpose, such as 5%: for tests.",
 )
 @option("--seed", type=int, default=0, help="Seed of --drop.")
+@option(
+    "--base",
+    "bases",
+    type=PATH,
+    multiple=True,
+    metavar="FILE",
+    help="A file that may have a part of what comes, such as an older version; repeatable. What is "
+    "at PATH is one anyway.",
+)
+@option(
+    "--verify-media",
+    is_flag=True,
+    help="Read everything back from the disk once more before it is put in place.",
+)
 @options.as_json
 def recv(
     output_path: Path,
@@ -77,31 +98,53 @@ def recv(
     no_nak: bool,
     repairer: tuple[str, ...],
     on_complete: str | None,
+    hook_timeout: float | None,
     drop: str,
     seed: int,
+    bases: tuple[Path, ...],
+    verify_media: bool,
     as_json: bool,
 ) -> None:
     """Receive a file into PATH.
 
     Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
-    every byte has been verified. A receiver that was stopped goes on where it was.
+    every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
+    already is not fetched again; if it is what is sent, it stays as it is.
     """
     stop = Stop()
     stop.install()
     limit = check_seconds("--timeout", timeout)
-    channel = resolve(group, port, interface)
-    config = ReceiverConfig(
-        oid=None if oid is None else parse_oid(oid),
-        naks=not no_nak,
-        repairers=frozenset(parse_repairer(text, channel) for text in repairer),
+    wanted = None if oid is None else parse_oid(oid)
+    share = parse_share("--drop", drop)
+    if hook_timeout is not None and on_complete is None:
+        raise UsageError("--hook-timeout: needs --on-complete")
+    hook_limit = check_seconds("--hook-timeout", hook_timeout)
+    command = None if on_complete is None else find_command(on_complete)
+    output = Output(as_json=as_json)
+
+    def before_rename(status: os.stat_result) -> None:
+        if hook is None:
+            remove_record(output_path)
+        elif manifest := machine.manifest:
+            hook.publishing(manifest, status)
+
+    part = PartFile(
+        output_path, bases=bases, verify_media=verify_media, before_rename=before_rename
     )
-    share = parse_share(drop)
-    command = _command(on_complete)
-    machine = Receiver(config, rng=SystemRandom())
-    part = PartFile(output_path)
+    hook = None
     try:
+        if command:
+            hook = CompletionHook(command, output_path, output, stop, timeout=hook_limit)
+            hook.resume()  # before the network, which may not be there yet
+        channel = resolve(group, port, interface)
+        config = ReceiverConfig(
+            oid=wanted,
+            naks=not no_nak,
+            repairers=frozenset(parse_repairer(text, channel) for text in repairer),
+        )
+        machine = Receiver(config, rng=SystemRandom())
         socket = ReceiverSocket(channel)
-        with Output(as_json=as_json) as output:
+        with output:
             report = ReceiveReport(output, machine, socket)
             output.event(
                 "start",
@@ -126,41 +169,10 @@ def recv(
             except PgmliteError as error:
                 report.failed(error, str(part.path))
                 raise
-            report.complete(manifest, str(output_path))
-            if command:
-                _run_hook(command, output_path, manifest)
+            report.complete(manifest, str(output_path), part, is_new=loop.is_new)
+        if hook:
+            hook.finish(manifest)
     finally:
         part.close()
-
-
-def _command(text: str | None) -> list[str]:
-    try:
-        return shlex.split(text or "")
-    except ValueError as error:
-        raise UsageError(f"--on-complete {text}: {error}") from None
-
-
-def _run_hook(command: list[str], path: Path, manifest: Manifest) -> None:
-    """Run the user's command on the published file.
-
-    Raises:
-        HookError: It can't be started, or says that it failed.
-    """
-    facts = {
-        "PGMLITE_PATH": str(path),
-        "PGMLITE_NAME": manifest.name,
-        "PGMLITE_SIZE": str(manifest.size),
-        "PGMLITE_OBJECT_ID": oid_text(manifest.oid),
-        "PGMLITE_INDEX_DIGEST": manifest.index_digest.hex(),
-    }
-    try:
-        # Standard output is for our own events.
-        code = subprocess.run(
-            [*command, str(path)], env=os.environ | facts, stdout=sys.stderr, check=False
-        ).returncode
-    except OSError as error:
-        raise HookError(
-            f"--on-complete {command[0]}: {error.strerror}; {path} is in place"
-        ) from error
-    if code:
-        raise HookError(f"--on-complete {command[0]}: exit code {code}; {path} is in place")
+        if hook:
+            hook.close()

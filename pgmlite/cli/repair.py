@@ -14,8 +14,9 @@ import click
 from pgmlite.cli import options
 from pgmlite.cli.output import Output, SendReport, oid_text
 from pgmlite.cli.send import hashing, open_ear, open_sender
-from pgmlite.cli.values import human_bytes, human_rate, parse_rate
+from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.sender import Sender
 from pgmlite.errors import NetworkError, ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.address import resolve
@@ -75,11 +76,7 @@ def repair(
     socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
     with output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        try:
-            manifest, index = _recognise(source, ear_of_group, output, stop)
-        except PgmliteError as error:
-            output.event("stopped", f"{error}", reason=str(error))
-            raise
+        manifest, index = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(
             rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
@@ -107,7 +104,7 @@ def repair(
                 machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
             ).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
 
 

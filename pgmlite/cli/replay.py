@@ -9,13 +9,15 @@ from typing import Any
 
 import click
 
-from pgmlite.capture.pcap import Capture
+from pgmlite.capture.file import Capture
+from pgmlite.capture.notes import capture_facts, notes
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output, ReceiveReport, oid_text
-from pgmlite.cli.values import check_moment, human_bytes, parse_oid, parse_repairer, parse_share
+from pgmlite.cli.values import check_moment, parse_oid, parse_repairer, parse_share
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import SendNak
 from pgmlite.core.ranges import runs
@@ -23,6 +25,7 @@ from pgmlite.core.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.loop import Stop
 from pgmlite.storage.part import PartFile
+from pgmlite.storage.record import remove_record
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import HEADER
@@ -44,7 +47,7 @@ class ReplayReport(ReceiveReport):
 
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
-        return {**super().counters(), "skipped": dict(sorted(self._capture.skipped.items()))}
+        return {**super().counters(), **capture_facts(self._capture)}
 
     def nak(self, seconds: float, nak: SendNak) -> None:
         """Show a NAK that the receiver would send."""
@@ -63,7 +66,7 @@ class ReplayReport(ReceiveReport):
             packet=nak.packet.hex(),
         )
 
-    def complete(self, manifest: Manifest, path: str) -> None:
+    def replayed(self, manifest: Manifest, path: str) -> None:
         """Say that the object was verified and published."""
         counters = self.counters()
         self._output.event(
@@ -80,11 +83,10 @@ class ReplayReport(ReceiveReport):
 
     def incomplete(self, error: PgmliteError) -> None:
         """Tell programs what is missing; people read the error itself."""
-        self._output.event(
+        self._output.failed(
             "failed",
             "",
-            error=str(error),
-            exit_code=error.exit_code,
+            error,
             missing=[list(one) for one in self._machine.missing],
             **self.counters(),
         )
@@ -133,6 +135,7 @@ def _address(text: str) -> str:
 @option("--seed", type=int, default=0, help="Seed of --drop, --reorder and the waits before NAKs.")
 @option("--realtime", is_flag=True, help="Take the time that the capture took.")
 @option("--no-nak", is_flag=True, help="Never ask for repairs.")
+@options.no_checksum
 @option(
     "--repairer",
     multiple=True,
@@ -153,10 +156,13 @@ def replay(
     seed: int,
     realtime: bool,
     no_nak: bool,
+    no_checksum: bool,
     repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` does from a network.
+    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` from a network.
+
+    CAPTURE may be compressed or damaged: what can be read of it is used.
 
     Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
     listed. What came is kept in PATH.part: the replay of another capture goes on from there.
@@ -176,11 +182,15 @@ def replay(
         naks=not no_nak,
         repairers=frozenset(parse_repairer(text, None) for text in repairer),
     )
-    dropped, late = parse_share(drop), parse_share(reorder)
-    capture = Capture(file)
+    dropped, late = parse_share("--drop", drop), parse_share("--reorder", reorder)
+    capture = Capture(file, checksums=not no_checksum)
     destination = find_group(capture, choice)
     machine = Receiver(config, rng=Random(f"{seed}/back-off"))
-    part = PartFile(output_path)
+    part = PartFile(
+        output_path,
+        output_is_seed=False,
+        before_rename=lambda _: remove_record(output_path),
+    )
     try:
         with Output(as_json=as_json) as output:
             report = ReplayReport(output, machine, capture)
@@ -209,6 +219,8 @@ def replay(
             except PgmliteError as error:
                 report.incomplete(error)
                 raise
-            report.complete(manifest, str(output_path))
+            for text in notes(capture):
+                output.warn(f"{file}: {text}")
+            report.replayed(manifest, str(output_path))
     finally:
         part.close()

@@ -15,9 +15,6 @@ from pgmlite.cli.values import (
     check_seconds,
     choose_symbol_size,
     draw_start,
-    human_bytes,
-    human_rate,
-    human_time,
     name_repairers,
     parse_endpoint,
     parse_rate,
@@ -25,6 +22,7 @@ from pgmlite.cli.values import (
     parse_start,
 )
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
+from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
@@ -59,7 +57,9 @@ def open_ear(
     """
     if listen is None and channel.port == MAX_PORT:
         raise UsageError(f"port {MAX_PORT}: none comes after it for NAKs; name one with --listen")
-    address, port = parse_endpoint(listen, channel) if listen else ("", channel.port + 1)
+    address, port = (
+        parse_endpoint("--listen", listen, channel) if listen else ("", channel.port + 1)
+    )
     if port == channel.port:
         raise UsageError(f"--listen {listen}: that port is the group's; NAKs need one of their own")
     if address:
@@ -168,7 +168,9 @@ def send(
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
-    share = RepairConfig().share if repair_share is None else parse_share(repair_share)
+    share = RepairConfig().share
+    if repair_share is not None:
+        share = parse_share("--repair-share", repair_share)
     output = Output(as_json=as_json)
     ear = open_ear(channel, listen, stop=stop, say=output.say) if repair else None
     repairs = RepairConfig(port=ear.port, share=share) if ear else None
@@ -197,9 +199,9 @@ def send(
             ears = [ear] if ear else []
             SendLoop(machine, socket, source, buffer, burst, report, stop, ears).run()
         except PgmliteError as error:
-            report.stopped(str(error))
+            report.stopped(error)
             raise
-        report.stopped("finished")
+        report.stopped()
 
 
 def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel: Channel) -> None:

@@ -1,4 +1,4 @@
-"""Words of the command line to values and back."""
+"""Words of the command line to values."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from decimal import Decimal
 from random import Random
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig
+from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
@@ -53,8 +54,8 @@ def parse_rate(text: str) -> int | None:
     return int(rate)
 
 
-def parse_share(text: str) -> float:
-    """Return ``5%`` or ``0.05`` as a number from 0 to 1.
+def parse_share(option: str, text: str) -> float:
+    """Return ``5%`` or ``0.05`` as a number from 0 to 1; `option` names it in the error.
 
     Raises:
         UsageError: It is neither.
@@ -64,14 +65,15 @@ def parse_share(text: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise UsageError(f"{text}: give a share such as 5% or 0.05")
+        raise UsageError(f"{option} {text}: give a share such as 5% or 0.05")
     return share
 
 
-def parse_endpoint(text: str, channel: Channel | None) -> tuple[str, int]:
+def parse_endpoint(option: str, text: str, channel: Channel | None) -> tuple[str, int]:
     """Return ``ADDR:PORT`` or ``[ADDR]:PORT``, the address as packets show it; it may be empty.
 
     Args:
+        option: Names it in the error.
         channel: Whose address family it has to be of; None: either.
 
     Raises:
@@ -87,15 +89,17 @@ def parse_endpoint(text: str, channel: Channel | None) -> tuple[str, int]:
             return "", int(port)
         address = ipaddress.ip_address(plain)
     except ValueError:
-        raise UsageError(f"{text}: give an address and a port, such as [fd01::2]:28776") from None
+        raise UsageError(
+            f"{option} {text}: give an address and a port, such as [fd01::2]:28776"
+        ) from None
     if address.version == 6 and address.ipv4_mapped:
         address = address.ipv4_mapped
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
-        raise UsageError(f"{text}: not the address of one machine")
+        raise UsageError(f"{option} {text}: not the address of one machine")
     if channel and (address.version == 6) != (":" in channel.group):
-        raise UsageError(f"{text}: the group is of the other kind of IP addresses")
+        raise UsageError(f"{option} {text}: the group is of the other kind of IP addresses")
     if zone and (channel is None or zone != channel.interface):
-        raise UsageError(f"{text}: the interface is that of the group; leave %{zone} out")
+        raise UsageError(f"{option} {text}: the interface is that of the group; leave %{zone} out")
     return str(address), int(port)
 
 
@@ -105,9 +109,9 @@ def parse_repairer(text: str, channel: Channel | None) -> tuple[str, int]:
     Raises:
         UsageError: It is neither, or no machine can have that address there.
     """
-    endpoint = parse_endpoint(text, channel)
+    endpoint = parse_endpoint("--repairer", text, channel)
     if not endpoint[0]:
-        raise UsageError(f"{text}: the address of the repairer is missing")
+        raise UsageError(f"--repairer {text}: the address of the repairer is missing")
     return endpoint
 
 
@@ -121,7 +125,7 @@ def name_repairers(texts: Sequence[str], channel: Channel) -> tuple[tuple[str, i
     for address, _ in endpoints:
         if is_link_local(address):
             raise UsageError(
-                f"repairer {address}: a link-local address can't be named for others; "
+                f"--repairer {address}: a link-local address can't be named for others; "
                 "tell the receivers, with their --repairer"
             )
     most = NakConfig().max_repairers
@@ -137,7 +141,7 @@ def parse_start(text: str, size: int) -> int:
         UsageError: It is neither, or outside the object.
     """
     if text.endswith("%"):
-        share = parse_share(text)
+        share = parse_share("--start", text)
         return int(size * share) if share < 1 else 0
     try:
         offset = int(text)
@@ -222,31 +226,3 @@ def choose_symbol_size(
             f"the interface has {interface_mtu}"
         )
     return symbol_size
-
-
-def human_bytes(count: float) -> str:
-    """Return a number of bytes with a binary unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def human_rate(rate: int | None) -> str:
-    """Return bit/s with an SI unit."""
-    if not rate:
-        return "full speed"
-    for unit, factor in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
-        if rate >= factor:
-            return f"{rate / factor:.4g} {unit}"
-    return f"{rate} bit/s"
-
-
-def human_time(seconds: float) -> str:
-    """Return a duration for people."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"

@@ -42,6 +42,12 @@ class SymbolMap:
         self._block_symbols = 0
         self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
 
+    def hold(self, first: int, held: npt.NDArray[np.bool_]) -> None:
+        """Mark symbols from `first` on as stored where (n,) `held` says so; before `set_blocks`."""
+        span = self.have[first : first + len(held)]
+        self.stored += int(np.count_nonzero(held[: len(span)] & ~span))
+        span |= held[: len(span)]
+
     def set_blocks(self, block_symbols: int) -> list[int]:
         """Group the symbols in blocks; return the blocks that are whole already."""
         starts = np.arange(0, self.symbols, block_symbols)
@@ -171,6 +177,11 @@ class IndexAssembly:
         if not self.is_verified:
             self._have[:] = False
         return self.is_verified
+
+    @property
+    def digests(self) -> bytes:
+        """The whole index; only once it is verified."""
+        return self._bytes.tobytes()
 
     def block_digest(self, block: int) -> bytes:
         """Return the digest that `block` must have; only once the index is verified."""

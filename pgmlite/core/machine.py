@@ -8,10 +8,11 @@ do nothing. ``now`` is integer nanoseconds of a clock that never goes back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
@@ -81,14 +82,26 @@ class SendNak:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Expect an object of `size` bytes; answer with ``Receiver.resume(extents)``.
+    """Expect an object of `size` bytes; answer with ``Receiver.resume(held)``.
 
-    The extents are the (start, stop) byte ranges that already hold data of an earlier run. Nothing
-    is cut off before the object is published: `size` may be a stranger's invention.
+    Nothing is cut off before the object is published: `size` may be a stranger's invention.
     """
 
+    oid: int
     size: int
     symbol_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is there before the first packet; digests judge all of it (spec: RCV-8)."""
+
+    symbols: Sequence[tuple[int, npt.NDArray[np.bool_]]] = ()
+    """(first symbol, (n,) whether each is stored): what a record of the earlier run says."""
+
+    extents: Sequence[tuple[int, int]] = ()
+    """Ascending (start, stop) bytes that may match and of which no record says what they are:
+    nothing is written over them before their blocks were looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +138,9 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """The manifest of the object being received is in hand; `symbols` were stored before it."""
+    """The manifest of the object being received is in hand."""
 
     manifest: Manifest
-    symbols: int
     rate: int
     """bit/s that the sender announces; 0: not limited."""
 
@@ -150,9 +162,14 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Every block is verified: leave the group and publish."""
+    """Every block is verified: leave the group and publish.
+
+    A driver that finds stored blocks spoilt instead says so with ``Receiver.doubt(blocks)``.
+    """
 
     manifest: Manifest
+    index: bytes = field(repr=False)
+    """The digests of all blocks, 32 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)

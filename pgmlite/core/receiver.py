@@ -3,43 +3,42 @@
 spec/protocol.md section 6 (RCV). The states, and what moves between them::
 
     LISTENING --data--> COLLECTING --manifest--> RECEIVING --last block verified--> COMPLETE
-        `----------------manifest------------------^
+        `----------------manifest------------------^  ^----blocks found spoilt-------'
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from enum import Enum, auto
 from random import Random
 
 import numpy as np
-import numpy.typing as npt
 
 from pgmlite.core import nak
-from pgmlite.core.blocks import IndexAssembly, SymbolMap
-from pgmlite.core.config import NakConfig, ReceiverConfig
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.counters import Counters
+from pgmlite.core.evidence import Evidence
 from pgmlite.core.machine import (
     Action,
     Adopted,
     Complete,
     Damaged,
+    Held,
     Prepare,
     SendNak,
     Store,
     Superseded,
     Verify,
 )
-from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.nak import Ask, build_nak_packet
 from pgmlite.core.ranges import runs
 from pgmlite.core.sessions import Senders, repaired_by, session_of
+from pgmlite.core.transfer import Transfer
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import Octets, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import (
-    parse_request,
-)
+from pgmlite.wire.request import Symbols, parse_request
 
 TRUSTED_PACKETS = 16
 """Packets a session must have sent before its own address is asked for repairs."""
@@ -60,6 +59,7 @@ class Event(Enum):
     DATA = auto()
     MANIFEST = auto()
     LAST_BLOCK = auto()
+    DOUBT = auto()
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -68,65 +68,8 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.COLLECTING, Event.MANIFEST): State.RECEIVING,
     (State.RECEIVING, Event.MANIFEST): State.RECEIVING,
     (State.RECEIVING, Event.LAST_BLOCK): State.COMPLETE,
+    (State.COMPLETE, Event.DOUBT): State.RECEIVING,
 }
-
-
-@dataclass(slots=True)
-class Counters:
-    """What a receiver has seen since its start, over all objects; names as in ``--json``."""
-
-    packets: int = 0
-    bytes: int = 0
-    odata: int = 0
-    rdata: int = 0
-    duplicates: int = 0
-    damaged: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
-
-
-class _Transfer:
-    """One object being received; thrown away whole when another takes its place."""
-
-    def __init__(
-        self, oid: int, size: int, symbol_size: int, now: int, config: NakConfig, rng: Random
-    ) -> None:
-        self.oid = oid
-        self.size = size
-        self.symbol_size = symbol_size
-        self.heard = now
-        self.odata_bytes = 0
-        self.symbols = SymbolMap(size, symbol_size)
-        self.naks = NakMachine(config, self.symbols.have, rng=rng)
-        self.extents: list[tuple[int, int]] = []
-        self.is_resuming = True
-        """An earlier run may have left bytes that have not been verified yet."""
-
-        self.manifest: Manifest | None = None
-        self.index: IndexAssembly | None = None
-        self.pending: deque[int] = deque()
-        self.verified: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
-
-    def learn(self, manifest: Manifest) -> None:
-        """Take the manifest: group the symbols in blocks, queue what can be verified."""
-        self.manifest = manifest
-        self.index = IndexAssembly(manifest)
-        self.index.check()
-        self.verified = np.zeros(manifest.blocks, np.bool_)
-        self.pending.extend(self.symbols.set_blocks(manifest.block_symbols))
-        self.naks.set_blocks(manifest.block_symbols)
-        self.queue_extents()
-
-    def queue_extents(self) -> None:
-        """Queue the blocks that an earlier run left something of."""
-        # spec: RCV-8: the index is the journal: what matches it is there, whoever wrote it.
-        if self.manifest is None:
-            return
-        after = 0
-        for start, stop in self.extents:  # in ascending order; several may be of one block
-            first = max(after, start // self.manifest.block_size)
-            after = max(after, -(-min(stop, self.size) // self.manifest.block_size))
-            self.pending.extend(range(first, after))
-        self.extents = []
 
 
 class Receiver:
@@ -139,10 +82,12 @@ class Receiver:
         """
         self._config = config
         self._rng = rng
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
+        self._first: tuple[int, PacketBatch] | None = None
         self._senders = Senders(config.max_senders)
         self.state = State.LISTENING
         self.counters = Counters()
+        self.evidence = Evidence(config.oid)
 
     # What drivers and reports ask.
 
@@ -154,7 +99,7 @@ class Receiver:
             return None
         if transfer.pending and transfer.index and transfer.index.is_verified:
             return 0
-        return transfer.naks.deadline if self._config.naks else None
+        return transfer.naks.deadline if self._asks(transfer) else None
 
     @property
     def manifest(self) -> Manifest | None:
@@ -180,6 +125,10 @@ class Receiver:
             for start, stop in (runs(gone) if len(gone) else ())
         ]
 
+    def _asks(self, transfer: Transfer) -> bool:
+        """Whether NAKs may leave: not while what is missing may be there already."""
+        return self._config.naks and not transfer.guards
+
     @property
     def knows_repairer(self) -> bool:
         """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
@@ -194,6 +143,16 @@ class Receiver:
     def lost(self) -> int:
         """Packets missing by their sequence numbers, over all senders and objects so far."""
         return self._senders.lost
+
+    @property
+    def lost_unbelieved(self) -> int:
+        """Packets that seem to be missing by numbers that look made up (spec: RCV-9)."""
+        return self._senders.lost_unbelieved
+
+    @property
+    def heard(self) -> int | None:
+        """When a carousel of the object was heard last, ns; None: there is no object yet."""
+        return self._transfer.heard if self._transfer else None
 
     @property
     def cycles(self) -> float:
@@ -217,18 +176,23 @@ class Receiver:
         self.counters.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
         if batch.kind is PacketType.SPM:
             return self._receive_spms(now, batch)
-        actions: list[Action] = []
         if batch.kind is PacketType.NAK:
             return self._refuse("type", len(batch))  # ours to send, not to get
         if self._transfer is None and batch.kind in DATA_TYPES:
-            actions += self._adopt_unannounced(now, batch)
+            return self._adopt_unannounced(now, batch)
+        return self._take(now, batch)
+
+    def _take(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets that are no SPMs."""
         transfer = self._transfer
         if transfer is None:
-            return actions
+            return []
         mine = self._belonging(transfer, batch)
         if not len(mine):
-            return actions
+            return []
+        actions: list[Action] = []
         self._senders.count(mine)
+        self.evidence.take(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
         elif mine.kind is PacketType.INDEX:
@@ -243,25 +207,25 @@ class Receiver:
         """Verify some of the blocks that wait for it; send the NAKs that are due."""
         actions = self._verify_some()
         transfer = self._transfer
-        if transfer and self._config.naks and self.state is not State.COMPLETE:
+        if transfer and self._asks(transfer) and self.state is not State.COMPLETE:
             deadline = transfer.naks.deadline
             if deadline is not None and deadline <= now:
-                asks = transfer.naks.tick(now)
-                actions += [self._nak(now, transfer, ask) for ask in asks]
+                actions += [self._nak(now, transfer, ask) for ask in transfer.naks.tick(now)]
         return actions
 
-    def resume(self, extents: list[tuple[int, int]]) -> None:
-        """Take the byte ranges that an earlier run left; the answer to `Prepare`."""
+    def resume(self, held: Held) -> list[Action]:
+        """Take what is there already; the answer to `Prepare`, before anything else is given."""
+        first, self._first = self._first, None
         if self._transfer:
-            self._transfer.extents = extents
-            self._transfer.is_resuming = bool(extents)
-            self._transfer.queue_extents()
+            self._transfer.hold(held)
+        return self._take(*first) if first else []
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
         """Take the answer to `Verify`."""
         transfer = self._transfer
         if transfer is None or transfer.manifest is None:
             return []
+        transfer.looked_at(block)
         if ok:
             transfer.symbols.fill(block)
             transfer.verified[block] = True
@@ -270,8 +234,23 @@ class Receiver:
             return []  # the guess that an earlier run had finished it was wrong
         # spec: RCV-6
         transfer.symbols.drop(block)
+        if block in transfer.believed:
+            transfer.believed.remove(block)
+            return []  # so was the record that an earlier run kept
         self.counters.damaged += 1
         return [Damaged(block)]
+
+    def doubt(self, blocks: Sequence[int]) -> list[Action]:
+        """Fetch verified blocks again: after `Complete`, the disk has other bytes for them."""
+        transfer = self._transfer
+        if transfer is None or self.state is not State.COMPLETE or not blocks:
+            return []
+        self._enter(Event.DOUBT)
+        for block in blocks:
+            transfer.symbols.drop(block)
+            transfer.verified[block] = False
+        self.counters.damaged += len(blocks)
+        return [Damaged(block) for block in blocks]
 
     # Choosing the object.
 
@@ -287,15 +266,13 @@ class Receiver:
         if self._config.oid not in (None, oid):
             return "object"
         # spec: RCV-2
-        if (
-            size > self._config.max_object_size
-            or -(-size // symbol_size) > self._config.max_symbols
-        ):
-            return "too_large"
-        return ""
+        symbols = -(-size // symbol_size)
+        fits = size <= self._config.max_object_size and symbols <= self._config.max_symbols
+        return "" if fits else "too_large"
 
-    def _new_transfer(self, oid: int, size: int, symbol_size: int, now: int) -> _Transfer:
-        return _Transfer(oid, size, symbol_size, now, self._config.nak, self._rng)
+    def _new_transfer(self, oid: int, size: int, symbol_size: int, now: int) -> Transfer:
+        self.evidence.begin(now, oid, size, symbol_size)
+        return Transfer(oid, size, symbol_size, now, self._config.nak, self._rng)
 
     def _adopt_unannounced(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take the object of the first packet before its manifest is known (spec: RCV-1)."""
@@ -309,7 +286,8 @@ class Receiver:
             return self._refuse(reason, len(batch))
         self._enter(Event.DATA)
         self._transfer = self._new_transfer(oid, size, symbol_size, now)
-        return [Prepare(size, symbol_size)]
+        self._first = (now, batch)  # what may be stored is known after `resume`
+        return [Prepare(oid, size, symbol_size)]
 
     def _receive_spms(self, now: int, batch: PacketBatch) -> list[Action]:
         actions: list[Action] = []
@@ -341,10 +319,12 @@ class Receiver:
         if manifest_oid(spm.manifest) != oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
         # Before the manifest is parsed: that costs more than all the rest.
-        if reason := self._admissible(oid, size, symbol_size):
+        reason = self._admissible(oid, size, symbol_size)
+        if not reason and (transfer is None or transfer.oid != oid) and self._holds(now, spm):
+            reason = "object"
+        if reason:
+            self.evidence.take_other(now, row, spm, reason)
             raise RefusedPacket(reason)
-        if (transfer is None or transfer.oid != oid) and self._holds(now, spm):
-            raise RefusedPacket("object")
         try:
             manifest = parse_manifest(spm.manifest)
         except ObjectError as error:
@@ -354,19 +334,16 @@ class Receiver:
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
         actions: list[Action] = []
-        if transfer is None or transfer.oid != oid:
+        header = (oid, size, symbol_size)
+        # One oid with two shapes: the unannounced packets that were taken first were forged.
+        if transfer is None or (transfer.oid, transfer.size, transfer.symbol_size) != header:
             if transfer and transfer.manifest:
                 actions.append(Superseded(transfer.oid, oid))
             self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
-            actions.append(Prepare(size, symbol_size))
-        elif (transfer.size, transfer.symbol_size) != (size, symbol_size):
-            # The unannounced packets that were taken first had a forged header.
-            self._senders.forget()
-            transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
-            actions.append(Prepare(size, symbol_size))
+            actions.append(Prepare(oid, size, symbol_size))
         self._enter(Event.MANIFEST)
-        actions.append(Adopted(manifest, transfer.symbols.stored, spm.rate))
+        actions.append(Adopted(manifest, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
         self._senders.count(batch)
@@ -382,7 +359,7 @@ class Receiver:
 
     # Taking packets of the object.
 
-    def _belonging(self, transfer: _Transfer, batch: PacketBatch) -> PacketBatch:
+    def _belonging(self, transfer: Transfer, batch: PacketBatch) -> PacketBatch:
         """Return the packets of `transfer`'s object; count the others."""
         rows = batch.rows
         mine = rows["oid"] == np.uint64(transfer.oid)
@@ -395,9 +372,9 @@ class Receiver:
         self.counters.refused["object"] += len(batch) - int(np.count_nonzero(mine))
         return batch.select(mine)
 
-    def _receive_data(self, now: int, transfer: _Transfer, batch: PacketBatch) -> list[Action]:
+    def _receive_data(self, now: int, transfer: Transfer, batch: PacketBatch) -> list[Action]:
         symbols = batch.offsets // transfer.symbol_size
-        places, whole = transfer.symbols.add(symbols)
+        actions = self._keep(transfer, symbols, batch.payload)
         key = session_of(batch)
         is_repair = batch.repairs
         passing, repaired = symbols[~is_repair], symbols[is_repair]
@@ -406,25 +383,39 @@ class Receiver:
         if len(passing):
             transfer.heard = now
             transfer.odata_bytes += len(passing) * batch.payload.shape[1]
-            transfer.naks.take_position(now, key, int(passing[-1]), is_head=False)
+            transfer.head = int(passing[-1])
+            transfer.naks.take_position(now, key, transfer.head, is_head=False)
             tracker = self._senders.get(key)
             if tracker and tracker.received >= TRUSTED_PACKETS:
                 transfer.naks.trust(key)
         if len(repaired):
             transfer.naks.take_repair(now, key, repaired)
-        transfer.pending.extend(whole)
-        self.counters.duplicates += len(batch) - len(symbols[places])
-        runs = transfer.symbols.runs(symbols, places, may_fill=not transfer.is_resuming)
-        return [Store(runs, batch.payload)] if runs else []
+        return actions
 
-    def _receive_index(self, transfer: _Transfer, batch: PacketBatch) -> None:
+    def _keep(self, transfer: Transfer, symbols: Symbols, payload: Octets) -> list[Action]:
+        """Store those of (n,) symbols, (n, width) bytes, that are new and may be stored."""
+        early = transfer.early(symbols)
+        if early is not None:
+            self.counters.early += int(np.count_nonzero(early))
+            symbols, payload = symbols[~early], payload[~early]
+        places, whole = transfer.symbols.add(symbols)
+        transfer.pending.extend(whole)
+        fresh = len(symbols[places])
+        self.counters.fetched += fresh
+        self.counters.duplicates += len(symbols) - fresh
+        runs = transfer.symbols.runs(symbols, places, may_fill=not transfer.guards)
+        return [Store(runs, payload)] if runs else []
+
+    def _receive_index(self, transfer: Transfer, batch: PacketBatch) -> None:
         index = transfer.index
         if index is None or index.is_verified:
-            return  # its size is unknown without the manifest
+            return  # without the manifest its size is unknown
         if not index.add(batch.offsets, batch.payload):
             self.counters.refused["index"] += 1
+        if index.is_verified:
+            transfer.order_pending()
 
-    def _receive_ncfs(self, now: int, transfer: _Transfer, batch: PacketBatch) -> None:
+    def _receive_ncfs(self, now: int, transfer: Transfer, batch: PacketBatch) -> None:
         for body, last in zip(batch.payload, repaired_by(batch), strict=True):
             try:
                 symbols = parse_request(body.tobytes(), transfer.symbols.symbols)
@@ -433,10 +424,11 @@ class Receiver:
             else:
                 transfer.naks.take_ncf(now, session_of(batch), symbols, last)
 
-    def _take_spm(self, now: int, transfer: _Transfer, batch: PacketBatch, spm: Spm) -> None:
+    def _take_spm(self, now: int, transfer: Transfer, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
         key = session_of(batch)
         if spm.has_carousel:
+            self.evidence.take_spm(batch)
             head = int(batch.offsets[-1]) // transfer.symbol_size
             transfer.naks.take_position(now, key, head, is_head=True)
         if not spm.repair_port:
@@ -450,7 +442,7 @@ class Receiver:
         if is_told or spm.has_carousel:
             transfer.naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
-    def _nak(self, now: int, transfer: _Transfer, ask: Ask) -> SendNak:
+    def _nak(self, now: int, transfer: Transfer, ask: Ask) -> SendNak:
         tracker = self._senders.get(ask.repairer.key)
         return build_nak_packet(
             now,
@@ -476,10 +468,9 @@ class Receiver:
                 offset = block * manifest.block_size
                 length = min(manifest.block_size, manifest.size - offset)
                 actions.append(Verify(block, offset, length, transfer.index.block_digest(block)))
-        transfer.is_resuming &= bool(transfer.pending)
         return actions
 
-    def _complete_if_whole(self, transfer: _Transfer) -> list[Action]:
+    def _complete_if_whole(self, transfer: Transfer) -> list[Action]:
         if (
             self.state is not State.RECEIVING
             or not transfer.manifest
@@ -489,4 +480,4 @@ class Receiver:
         ):
             return []
         self._enter(Event.LAST_BLOCK)
-        return [Complete(transfer.manifest)]
+        return [Complete(transfer.manifest, transfer.index.digests)]

@@ -7,7 +7,7 @@ Packets lost are counted by session (spec: RCV-9); the rest outlives the cycles 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,23 @@ def repaired_by(batch: PacketBatch) -> list[int | None]:
     ]
 
 
+@dataclass(slots=True)
+class _Sum:
+    """Packets lost and received, and lost by sessions that are not believed (spec: RCV-9)."""
+
+    lost: int = 0
+    received: int = 0
+    unbelieved: int = 0
+
+    def add(self, tracker: SequenceTracker) -> None:
+        """Add what one session has."""
+        if tracker.is_plausible:
+            self.lost += tracker.lost
+            self.received += tracker.received
+        else:
+            self.unbelieved += tracker.lost
+
+
 class Senders:
     """Counts received and lost packets of each session (spec: RCV-9)."""
 
@@ -57,10 +74,10 @@ class Senders:
         """
         self._limit = limit
         self._trackers: dict[SessionKey, SequenceTracker] = {}
-        self._evicted = (0, 0)
-        """Packets lost and received of sessions that made room for others."""
+        self._evicted = _Sum()
+        """What was counted of sessions that made room for others."""
 
-        self._lost_before = 0
+        self._lost_before = self._unbelieved_before = 0
 
     def __len__(self) -> int:
         return len(self._trackers)
@@ -94,35 +111,36 @@ class Senders:
         return tracker
 
     def _evict(self, key: SessionKey) -> None:
-        tracker = self._trackers.pop(key)
-        if tracker.is_plausible:
-            lost, received = self._evicted
-            self._evicted = (lost + tracker.lost, received + tracker.received)
+        self._evicted.add(self._trackers.pop(key))
 
-    def _counted(self) -> tuple[int, int]:
-        """Return packets lost and received since `forget`."""
-        lost, received = self._evicted
+    def _counted(self) -> _Sum:
+        """Return what was counted since `forget`."""
+        counted = replace(self._evicted)
         for tracker in self._trackers.values():
-            if tracker.is_plausible:
-                lost, received = lost + tracker.lost, received + tracker.received
-        return lost, received
+            counted.add(tracker)
+        return counted
 
     @property
     def lost(self) -> int:
         """Packets missing by their numbers, over all sessions so far."""
-        return self._lost_before + self._counted()[0]
+        return self._lost_before + self._counted().lost
+
+    @property
+    def lost_unbelieved(self) -> int:
+        """Packets that sessions miss whose numbers look made up, so far."""
+        return self._unbelieved_before + self._counted().unbelieved
 
     @property
     def loss(self) -> float:
         """Share of packets lost since `forget`, 0 to less than 1."""
-        lost, received = self._counted()
-        return lost / max(1, lost + received)
+        counted = self._counted()
+        return counted.lost / max(1, counted.lost + counted.received)
 
     def forget(self) -> None:
         """Start to count anew, for another object."""
-        self._lost_before = self.lost
+        self._lost_before, self._unbelieved_before = self.lost, self.lost_unbelieved
         self._trackers.clear()
-        self._evicted = (0, 0)
+        self._evicted = _Sum()
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pgmlite.core.machine import (
     MS,
@@ -72,14 +72,20 @@ class Listener(Protocol):
     def progress(self) -> None:
         """Called about once a second."""
 
-    def warn(self, text: str) -> None:
-        """Something the user can mend."""
+    def warn(self, text: str, **facts: Any) -> None:
+        """Something the user can mend; `facts` are for programs, `cause` a word among them."""
 
 
 def sleep(nanoseconds: int) -> None:
     """Sleep, but not past the next look at signals."""
     if nanoseconds > 0:
         time.sleep(min(nanoseconds, POLL) / SECOND)
+
+
+def tell_of_disk(part: PartFile, listener: Listener) -> None:
+    """Pass on what the disk refused, and was gone on without."""
+    while part.warnings:
+        listener.warn(part.warnings.pop(0))
 
 
 def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener) -> list[Action]:
@@ -90,15 +96,14 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
     """
     match action:
         case Store():
-            for runs in action.pieces():
-                part.write(runs)
+            part.store(action.pieces())
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.block, ok=ok)
         case Prepare():
-            machine.resume(part.prepare(action.size))
+            return machine.resume(part.prepare(action))
         case Adopted():
-            part.begin(action.manifest.size, action.manifest.block_size)
+            part.begin(action.manifest)
             listener.adopted(action)
         case Superseded():
             listener.superseded(action)

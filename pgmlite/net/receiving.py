@@ -7,11 +7,20 @@ import select
 import time
 from collections import Counter
 
+from pgmlite.core.diagnosis import Diagnosis, Load
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
 from pgmlite.core.receiver import Receiver
 from pgmlite.errors import NetworkError, TimedOut
-from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, attend
+from pgmlite.net.loop import (
+    EXPECTED_SYMBOL_SIZE,
+    POLL,
+    REPORT_EVERY,
+    Listener,
+    Stop,
+    attend,
+    tell_of_disk,
+)
 from pgmlite.net.udp import NakSocket, ReceiverSocket
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
@@ -57,6 +66,18 @@ class ReceiveLoop:
         self._heard = 0
         self._is_down = False
         self._nak_socket: NakSocket | None = None
+        self.is_new = True
+        """False, after `run`: the output was the object already, and was not touched."""
+
+        self._nak_errors: set[int | None] = set()
+        self._disk_time = 0
+        self._diagnosis = Diagnosis(
+            machine,
+            str(socket.channel),
+            overhead=socket.channel.overhead,
+            granted=socket.granted,
+            wanted=socket.wanted,
+        )
         # No nap may fill more than a part of what the system buffers for us.
         self._read_at = self._gathered_at = 0
         self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
@@ -73,16 +94,19 @@ class ReceiveLoop:
         end = None if self._timeout is None else now + self._timeout
         self._heard = now
         report = now + REPORT_EVERY
+        self._watch(now)
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
-        done = self._perform(self._machine.start(now))
+        done = self._do(self._machine.start(now))
         while done is None:
             self._stop.check()
             if end is not None and now >= end:
-                raise TimedOut(self._why_late())
+                raise TimedOut(self._diagnosis.why_late(now))
             if now >= report:
                 report = now + REPORT_EVERY
+                self._watch(now)
                 self._listener.progress()
+                self._part.idle()
             deadline = self._machine.deadline
             wait = POLL if deadline is None else max(0, min(POLL, deadline - now))
             if end is not None:
@@ -92,22 +116,18 @@ class ReceiveLoop:
                 done = self._read()
             now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
-                done = self._perform(self._machine.tick(now))
+                done = self._do(self._machine.tick(now))
             if now - self._heard >= REJOIN_AFTER:
                 self._rejoin(now)
                 poller = select.poll()
                 poller.register(self._socket, select.POLLIN)
         return done
 
-    def _why_late(self) -> str:
-        """Say what was missing when the time was up."""
-        channel = self._socket.channel
-        if not self._machine.counters.packets:
-            return f"timed out: no valid packet came to {channel}"
-        if not self._machine.manifest:
-            return f"timed out: packets but no manifest came to {channel}"
-        stored, symbols = self._machine.progress
-        return f"timed out: {symbols - stored} of {symbols} symbols are missing"
+    def _watch(self, now: int) -> None:
+        """Say what keeps the transfer from getting on."""
+        load = Load(self._socket.kernel_drops, self._disk_time)
+        for finding in self._diagnosis.look(now, load):
+            self._listener.warn(finding.text, cause=finding.cause, **finding.facts)
 
     def _nap(self, now: int) -> None:
         """Let packets gather if they come so fast that the batch will be worth it."""
@@ -136,7 +156,7 @@ class ReceiveLoop:
             try:
                 arrival = self._socket.read_into(room)
             except OSError as error:
-                self._listener.warn(f"{self._socket.channel}: {error.strerror}")
+                self._listener.warn(f"{self._socket.channel}: {error.strerror}", cause="interface")
                 break
             if arrival is None:
                 break
@@ -152,10 +172,17 @@ class ReceiveLoop:
             self._read_at = now
         for batch in buffer.batches(self._refused):
             kept = self._loss.apply(batch) if self._loss else batch
-            done = self._perform(self._machine.receive(now, kept))
+            done = self._do(self._machine.receive(now, kept))
             if done:
                 return done
         return None
+
+    def _do(self, actions: list[Action]) -> Complete | None:
+        """Do what the machine says, and note how long it takes: hardly anything but disks does."""
+        began = time.monotonic_ns()
+        done = self._perform(actions)
+        self._disk_time += time.monotonic_ns() - began
+        return done
 
     def _perform(self, actions: list[Action]) -> Complete | None:
         """Do what the machine says; return `Complete` once the object is published."""
@@ -167,17 +194,22 @@ class ReceiveLoop:
                     case SendNak():
                         self._send_nak(action)
                     case Complete():
+                        if bad := self._part.settle(action):
+                            follow_up += self._machine.doubt(bad)
+                            continue
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()
                         if self._nak_socket:
                             self._nak_socket.close()
-                        self._part.publish(action.manifest.size)
+                        self.is_new = self._part.publish(action)
+                        tell_of_disk(self._part, self._listener)
                         return action
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
                         follow_up += attend(action, self._machine, self._part, self._listener)
             todo = follow_up
+        tell_of_disk(self._part, self._listener)
         return None
 
     def _send_nak(self, nak: SendNak) -> None:
@@ -187,7 +219,18 @@ class ReceiveLoop:
             self._nak_socket.send(nak.packet, nak.endpoint)
         except NetworkError as error:
             # The carousel brings what a NAK would: a missing socket is no reason to stop.
-            self._listener.warn(f"{error}; waiting for the carousel instead")
+            self._nak_failed(error, None)
+        except OSError as error:
+            address, port = nak.endpoint
+            where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+            self._nak_failed(f"no NAK can be sent to {where}: {error.strerror}", error.errno)
+
+    def _nak_failed(self, why: object, number: int | None) -> None:
+        """Count a NAK that did not leave; say once for each reason why."""
+        self._machine.evidence.naks_unsent += 1
+        if number not in self._nak_errors:
+            self._nak_errors.add(number)
+            self._listener.warn(f"{why}; waiting for the carousel instead", cause="nak")
 
     def _rejoin(self, now: int) -> None:
         self._heard = now
@@ -198,5 +241,5 @@ class ReceiveLoop:
             self._is_down = False
         except NetworkError as error:
             if not self._is_down:
-                self._listener.warn(f"{error}; waiting for it")
+                self._listener.warn(f"{error}; waiting for it", cause="interface")
             self._is_down = True

@@ -19,6 +19,7 @@ import psutil
 
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
+from pgmlite.net.drops import DropCount
 from pgmlite.wire.control import is_link_local
 
 IP_MULTICAST_ALL = 49
@@ -355,9 +356,12 @@ class NakSocket:
         return _read(self._sock, pieces)[0]
 
     def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
-        """Send one packet; what can't be sent is lost, as it may be anywhere on the way."""
-        with contextlib.suppress(OSError):
-            self._sock.sendto(packet, self.channel.at(*endpoint))
+        """Send one packet.
+
+        Raises:
+            OSError: As the system says; the packet is lost then, as it may be anywhere on the way.
+        """
+        self._sock.sendto(packet, self.channel.at(*endpoint))
 
     def close(self) -> None:
         """Close the socket."""
@@ -369,7 +373,7 @@ class ReceiverSocket:
 
     Attributes:
         granted: Receive buffer in bytes that the system allows.
-        kernel_drops: Packets the system dropped because that buffer was full.
+        wanted: What was asked for.
     """
 
     READS_AT_ONCE = 8
@@ -381,9 +385,8 @@ class ReceiverSocket:
             NetworkError: The port is taken, or the system refuses the group.
         """
         self.channel = channel
-        self.granted = 0
-        self.kernel_drops = 0
-        self._drops_before = 0
+        self.granted = self.wanted = 0
+        self._drops = DropCount()
         self._sock = self._open(channel)
 
     def _open(self, channel: Channel) -> socket.socket:
@@ -396,8 +399,9 @@ class ReceiverSocket:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             _pin(sock, channel)
             sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
-            wanted = min(MAX_RECEIVE_BUFFER, psutil.virtual_memory().total // RECEIVE_BUFFER_SHARE)
-            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, wanted)
+            memory = psutil.virtual_memory().total
+            self.wanted = min(MAX_RECEIVE_BUFFER, memory // RECEIVE_BUFFER_SHARE)
+            self.granted = _raise_buffer(sock, socket.SO_RCVBUF, SO_RCVBUFFORCE, self.wanted)
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_UDP, UDP_GRO, 1)
             sock.bind(channel.address)
@@ -429,8 +433,8 @@ class ReceiverSocket:
             OSError: As the system says.
         """
         arrival, drops = _read(self._sock, pieces)
-        if drops is not None:
-            self.kernel_drops = self._drops_before + drops
+        if arrival and arrival.length:
+            self._drops.take(drops, -(-arrival.length // arrival.stride))
         return arrival
 
     def rejoin(self) -> None:
@@ -450,7 +454,12 @@ class ReceiverSocket:
         sock = self._open(channel)
         self._sock.close()
         self._sock, self.channel = sock, channel
-        self._drops_before = self.kernel_drops
+        self._drops.restart()
+
+    @property
+    def kernel_drops(self) -> int:
+        """Packets the system dropped because the buffer was full, as near as can be told."""
+        return self._drops.packets
 
     @staticmethod
     def _membership(channel: Channel) -> tuple[int, int, int, bytes]:

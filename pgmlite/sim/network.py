@@ -19,6 +19,7 @@ from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     MS,
     Action,
+    Held,
     Machine,
     ObjectRange,
     ObjectSymbols,
@@ -72,17 +73,27 @@ class MemoryStore:
             data: What an earlier run left.
         """
         self.data = bytearray(data)
+        self._object: Prepare | None = None
+        self._written: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
+        """(symbols,): which ones of the object were written."""
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        """Grow to `size` bytes; return the extents that held data."""
+    def prepare(self, wanted: Prepare) -> Held:
+        """Grow to the object's size; return what was there."""
+        if wanted == self._object:
+            return Held([(0, self._written.copy())])
+        self._object = wanted
+        self._written = np.zeros(-(-wanted.size // wanted.symbol_size), np.bool_)
         held = len(self.data)
-        self.data.extend(bytes(max(0, size - held)))
-        return [(0, held)] if held else []
+        self.data.extend(bytes(max(0, wanted.size - held)))
+        extent = (0, min(held, wanted.size))
+        return Held(extents=[extent] if extent[1] else [])
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of (offset, bytes) `runs`."""
+        size = self._object.symbol_size if self._object else 1
         for offset, run in runs:
             self.data[offset : offset + len(run)] = run
+            self._written[offset // size : -(-(offset + len(run)) // size)] = True
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -339,8 +350,7 @@ class Network:
 def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> list[Action]:
     """Do what a receiver asks of its disk and give it the answer; return what it says to that."""
     if isinstance(action, Prepare):
-        machine.resume(store.prepare(action.size))
-        return []
+        return machine.resume(store.prepare(action))
     ok = store.matches(action.offset, action.length, action.digest)
     return machine.verified(action.block, ok=ok)
 

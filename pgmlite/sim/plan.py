@@ -180,9 +180,9 @@ class Setting:
     """Bytes; 1404 is what `send` takes on Ethernet."""
 
     block_symbols: int = DEFAULT_BLOCK_SYMBOLS
-    repair_share: float = 0.9
-    """Share of the sender's rate that repairs may take; `send` takes 0.5 unless told otherwise.
-    The closed form has no carousel that goes on beside the repairs: 0.9 comes near it."""
+    repair_share: float = RepairConfig().share
+    """Share of the sender's rate that repairs may take, as `send --repair` has it unless told
+    otherwise. The closed form has no carousel that goes on beside the repairs: 0.9 comes near."""
 
     latencies: tuple[int, ...] = (2 * MS,)
     """One way, ns; equal shares of the receivers have each of them."""

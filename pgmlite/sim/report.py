@@ -13,6 +13,7 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
+from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.sim import theory
 from pgmlite.sim.experiment import BACKOFF_FACTOR, Outcome, Result, SharedOutcome, announced_gsize
@@ -229,6 +230,9 @@ class Report:
         gains = [plain.last / naks.last for plain, naks in pairs]
         saved = [1 - naks.wire_bytes / plain.wire_bytes for plain, naks in pairs]
         ways = "send --repair" if Mode.NAK in self.plan.modes else "repair"
+        share = self.plan.setting.repair_share
+        if Mode.NAK in self.plan.modes and share != RepairConfig().share:
+            ways += f" --repair-share {share * 100:g}%"
         if min(gains) >= HARDLY:
             return (
                 f"Use `{ways}` if packets can travel back: all are done "
@@ -277,7 +281,7 @@ def _conditions(case: Case) -> tuple[int, int, Loss, int]:
 
 
 def _where(case: Case) -> str:
-    return f"{case.receivers} receivers at loss {case.loss}"
+    return f"{case.receivers} receiver{'s' * (case.receivers > 1)} at loss {case.loss}"
 
 
 def _range(values: Sequence[float], form: str) -> str:

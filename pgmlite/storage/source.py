@@ -46,10 +46,27 @@ class SourceFile:
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise DiskError(f"source {path}: is {kind}; give a file")
         self.size = status.st_size
+        if not self.size:
+            self._check_empty()
         self._identity = self._identify(status)
         self._between = memoryview(bytearray(READ_THROUGH))
         if self.size > MAX_OBJECT_SIZE:
             raise DiskError(f"source {path}: too large")
+
+    def _check_empty(self) -> None:
+        """
+        Raises:
+            DiskError: It has content, and the system says 0 bytes: how many come is not known.
+        """
+        try:
+            content = os.read(self._fd, 1)
+        except OSError as error:
+            raise DiskError(f"source {self.path}: {reason(error)}") from error
+        if content:
+            raise DiskError(
+                f"source {self.path}: has content, but the system does not say how much; "
+                "send a copy of it"
+            )
 
     @staticmethod
     def _identify(status: os.stat_result) -> tuple[int, int, int]:

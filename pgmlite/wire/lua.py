@@ -21,6 +21,7 @@ STRINGS = {("manifest", "name")}
 COMPUTED = {
     "payload": ("bytes", "payload", "A symbol, or a piece of the index."),
     "refused": ("string", "refused", "Why a receiver refuses the packet (section 3.8)."),
+    "cut": ("uint32", "bytes cut off", "Bytes of the packet that the capture does not have."),
     "nak.first": ("uint64", "first symbol", "First symbol of a stretch that is asked for."),
     "nak.last": ("uint64", "last symbol", "Last symbol of a stretch that is asked for."),
     "ncf.first": ("uint64", "first symbol", "First symbol of a stretch that is confirmed."),
@@ -131,7 +132,8 @@ TEMPLATE = """\
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, and all that depends on what a receiver or a repairer knows.
+-- the manifest, and all that depends on what a receiver or a repairer knows. A packet that the
+-- capture cut (tcpdump -s) is not judged: it has pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
 
@@ -348,15 +350,21 @@ local function dissect_body(tree, whole)
   return dissect_request(asked, whole(C.HEADER + C.NAK):tvb(), "nak", total)
 end
 
-local function dissect_packet(whole, pinfo, root)
+local function dissect_packet(whole, root, cut)
   local tree = root:add(pgmlite, whole())
-  if whole:len() >= C.HEADER then show(tree, "header", whole, 0) end
-  local reason = check_header(whole) or dissect_body(tree, whole)
+  if cut > 0 or whole:len() >= C.HEADER then show(tree, "header", whole, 0) end
+  local reason
+  if cut > 0 then
+    tree:add(f["pgmlite.cut"], whole(), cut):set_generated()
+  else
+    reason = check_header(whole) or dissect_body(tree, whole)
+  end
   local name = whole:len() >= 4 and NAME[whole(3, 1):uint()]
-  local summary = "refused"
+  local summary = cut > 0 and "cut by the capture" or "refused"
   if name and whole:len() >= C.HEADER then
     summary = string.format(
       "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
+    if cut > 0 then summary = summary .. " [cut by the capture]" end
   end
   if reason then
     tree:add(f["pgmlite.refused"], whole(), reason):set_generated()
@@ -367,16 +375,46 @@ local function dissect_packet(whole, pinfo, root)
   return summary
 end
 
--- Bytes from packet to packet. A capture made where the system cuts or joins packets shows many
--- of one length in one datagram; each begins like the first.
-local function stride_of(tvb)
-  local length = tvb:len()
-  if length < C.HEADER then return length end
+-- How long the packet at the start of a datagram is, by what it says; nil if it does not.
+local function length_of(tvb)
   local kind = tvb(3, 1):uint()
-  if kind ~= TYPE.ODATA and kind ~= TYPE.RDATA and kind ~= TYPE.INDEX then return length end
-  local stride = C.HEADER + tvb(6, 2):uint()
-  for at = stride, length - 1, stride do
-    if at + C.HEADER > length or tvb(at, 8):uint64() ~= tvb(0, 8):uint64() then return length end
+  if kind == TYPE.ODATA or kind == TYPE.RDATA then
+    local width, size, offset = tvb(6, 2):uint(), tvb(24, 8):uint64(), tvb(32, 8):uint64()
+    if offset >= size then return C.HEADER end
+    local room = size - offset
+    return C.HEADER + (room < UInt64(width) and room:tonumber() or width)
+  end
+  if kind == TYPE.INDEX then
+    -- The manifest would tell; the next packet of the same session does.
+    local raw = tvb():raw()
+    local at = raw:find(raw:sub(5, 32), C.HEADER + 5, true)
+    at = at and at - 5
+    return at and raw:sub(at + 1, at + 3) == raw:sub(1, 3) and at or nil
+  end
+  local body = C.HEADER + (kind == TYPE.NAK and C.NAK or 0)
+  if kind == TYPE.SPM then
+    local fixed = C.HEADER + C.SPM
+    return tvb:len() >= fixed and fixed + tvb(C.HEADER + 38, 2):uint() or nil
+  end
+  if (kind ~= TYPE.NAK and kind ~= TYPE.NCF) or tvb:len() < body + C.REQUEST then return nil end
+  local step = tvb(body, 1):uint() == C.RANGES and C.RANGE or 1
+  return body + C.REQUEST + tvb(body + 2, 2):uint() * step
+end
+
+-- Bytes from packet to packet. A capture made where the system cuts or joins packets shows many
+-- in one datagram: all but the last have the length of the first.
+local function stride_of(tvb, length)
+  if tvb:len() < C.HEADER or tvb(0, 2):uint() ~= C.MAGIC or tvb(2, 1):uint() ~= C.VERSION then
+    return length
+  end
+  local stride = length_of(tvb)
+  if not stride or stride < C.HEADER or stride >= length then return length end
+  local tail = length % stride
+  if tail > 0 and tail < C.HEADER then return length end
+  for at = stride, tvb:len() - 8, stride do
+    if tvb(at, 3):uint() ~= tvb(0, 3):uint() or tvb(at + 4, 4):uint() ~= tvb(4, 4):uint() then
+      return length
+    end
   end
   return stride
 end
@@ -384,11 +422,13 @@ end
 function pgmlite.dissector(tvb, pinfo, root)
   pinfo.cols.protocol = "pgmlite"
   if tvb:len() == 0 then return 0 end
-  local stride = stride_of(tvb)
+  local length = tvb:reported_len()
+  local stride = stride_of(tvb, length)
   local summary
   for at = 0, tvb:len() - 1, stride do
-    local part = tvb(at, math.min(stride, tvb:len() - at)):tvb()
-    local one = dissect_packet(part, pinfo, root)
+    local size = math.min(stride, length - at)
+    local here = math.min(size, tvb:len() - at)
+    local one = dissect_packet(tvb(at, here):tvb(), root, size - here)
     summary = summary or one
   end
   pinfo.cols.info = summary
@@ -397,7 +437,8 @@ end
 
 -- Sessions and repairers on other ports are recognised by their first bytes.
 local function recognise(tvb, pinfo, root)
-  if tvb:len() < C.HEADER or tvb(0, 2):uint() ~= C.MAGIC or tvb(2, 1):uint() ~= C.VERSION
+  if tvb:reported_len() < C.HEADER or tvb:len() < 8
+    or tvb(0, 2):uint() ~= C.MAGIC or tvb(2, 1):uint() ~= C.VERSION
     or not NAME[tvb(3, 1):uint()] or tvb(5, 1):uint() ~= 0
     or not is_symbol_size(tvb(6, 2):uint()) then
     return false

@@ -23,8 +23,15 @@ from random import Random
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-TARGETS = ("packet", "rows", "receiver", "repairer", "replay")
-LARGEST = {"packet": 2_000, "rows": 4_000, "receiver": 8_000, "repairer": 4_000, "replay": 12_000}
+TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture")
+LARGEST = {
+    "packet": 2_000,
+    "rows": 4_000,
+    "receiver": 8_000,
+    "repairer": 4_000,
+    "replay": 12_000,
+    "capture": 12_000,
+}
 
 
 def by_coverage(name: str, seconds: float, corpus: str) -> None:

@@ -1,0 +1,169 @@
+"""From UDP datagrams to packets.
+
+One datagram is one packet (spec: PKT-1). But where the system cuts or joins packets, a capture
+shows many in one datagram. All but the last have one length there, that of the first (UDP_SEGMENT,
+UDP_GRO). The capture does not say which; the first packet does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+
+from pgmlite.capture.clock import Times
+from pgmlite.wire import batch as wire
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch, Rows, stretches
+from pgmlite.wire.control import SPM_FIXED_SIZE
+from pgmlite.wire.derive import fields
+from pgmlite.wire.layout import DATA_TYPES, MAGIC, SPM_BODY, VERSION, PacketType, RequestForm
+from pgmlite.wire.request import FIXED_SIZE, NAK_FIXED_SIZE, RANGE_SIZE, REQUEST_HEAD_DTYPE
+
+OURS = MAGIC.to_bytes(2, "big") + bytes([VERSION])
+"""What every packet begins with."""
+
+TYPE = 3
+"""Byte of the header that is the type; what stands around it is the same in all of a session."""
+
+SESSION = slice(TYPE + 1, 32)
+"""Bytes of the header that all packets of a session have in common (spec: PKT-7)."""
+
+MANIFEST_SIZE = next(
+    HEADER_SIZE + (field.offset or 0) for field in fields(SPM_BODY) if field.name == "manifest_size"
+)
+"""Byte of an SPM at which it says how long its manifest is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Datagrams:
+    """UDP datagrams of one flow and one length that follow one another.
+
+    Attributes:
+        times: (n,) ns since 1970, never falling.
+        source: Address and port.
+        destination: Address and port.
+        octets: (n, width), what is behind the UDP headers; a view on what was read.
+        steps: How often the clock was set before them: between two that differ in it, nobody knows
+            how much time passed.
+    """
+
+    times: Times
+    source: tuple[str, int]
+    destination: tuple[str, int]
+    octets: Octets
+    steps: int = 0
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @property
+    def rows(self) -> Rows | None:
+        """(n,) their headers, as far as they are packets; None if they are too short for one."""
+        if self.octets.shape[1] < HEADER_SIZE:
+            return None
+        rows: Rows = self.octets[:, :HEADER_SIZE].view(HEADER_DTYPE)[:, 0]
+        return rows
+
+    def select(self, which: slice | np.ndarray) -> Datagrams:
+        """Return some of them: `which` is a slice, or (n,) of bool."""
+        return Datagrams(
+            self.times[which], self.source, self.destination, self.octets[which], self.steps
+        )
+
+
+def split(datagrams: Datagrams, refused: Counter[str]) -> list[PacketBatch]:
+    """Return the valid packets of datagrams; count the others."""
+    octets, source, rows = datagrams.octets, datagrams.source, datagrams.rows
+    if rows is None:
+        refused["short"] += len(octets)
+        return []
+    reasons: Counter[str] = Counter()
+    payload = octets[:, HEADER_SIZE:]
+    batches = wire.read_rows(rows, payload, source, reasons)
+    if reasons or any(batch.kind not in DATA_TYPES for batch in batches):
+        strides = _strides(octets, rows)
+        if strides.any():
+            return _taken_apart(datagrams, rows, strides, refused)
+    refused.update(reasons)
+    return batches
+
+
+def _taken_apart(
+    datagrams: Datagrams, rows: Rows, strides: wire.Offsets, refused: Counter[str]
+) -> list[PacketBatch]:
+    """Return the packets of datagrams some of which have several, in order.
+
+    Args:
+        strides: (n,) bytes from packet to packet in each; 0: it is one.
+    """
+    octets, source = datagrams.octets, datagrams.source
+    batches = []
+    for start, stop in stretches((strides[1:] != strides[:-1]) | (strides[1:] > 0)):
+        if stride := int(strides[start]):
+            one = np.ascontiguousarray(octets[start])
+            batches += wire.read(one, stride, source, refused)
+        else:
+            payload = octets[start:stop, HEADER_SIZE:]
+            batches += wire.read_rows(rows[start:stop], payload, source, refused)
+    return batches
+
+
+def _strides(octets: Octets, rows: Rows) -> wire.Offsets:
+    """Return (n,) of datagrams the bytes from packet to packet, 0 where there is only one."""
+    sizes = rows["size"].astype(np.int64) - rows["offset"].astype(np.int64)
+    widths = np.minimum(rows["symbol_size"], sizes)
+    is_data = (rows["type"] == PacketType.ODATA) | (rows["type"] == PacketType.RDATA)
+    strides = np.zeros(len(rows), np.int64)
+    for place in np.flatnonzero(~is_data | (widths != octets.shape[1] - HEADER_SIZE)).tolist():
+        strides[place] = stride_of(octets[place])
+    return strides
+
+
+def stride_of(octets: Octets) -> int:
+    """Return the bytes from packet to packet in a datagram, 0 if it is not several."""
+    length = len(octets)
+    head = octets[:HEADER_SIZE].tobytes()
+    if length < 2 * HEADER_SIZE or not head.startswith(OURS):
+        return 0
+    stride = _length(octets)
+    if not HEADER_SIZE <= stride < length or 0 < length % stride < HEADER_SIZE:
+        return 0
+    for at in range(stride, length, stride):
+        next_head = octets[at : at + 8].tobytes()
+        if next_head[:TYPE] != OURS or next_head[TYPE + 1 :] != head[TYPE + 1 : 8]:
+            return 0
+    return stride
+
+
+def _length(octets: Octets) -> int:
+    """Return how long the packet is that `octets` begin with, by what it says; 0: it does not."""
+    row = octets[:HEADER_SIZE].view(HEADER_DTYPE)[0]
+    kind = int(row["type"])
+    if kind in DATA_TYPES:
+        room = int(row["size"]) - int(row["offset"])
+        return HEADER_SIZE + max(0, min(int(row["symbol_size"]), room))
+    if kind == PacketType.INDEX:
+        return _next_packet(octets)
+    if kind == PacketType.SPM:
+        size = octets[MANIFEST_SIZE : MANIFEST_SIZE + 2].tobytes()
+        return HEADER_SIZE + SPM_FIXED_SIZE + int.from_bytes(size, "big")
+    if kind not in (PacketType.NAK, PacketType.NCF):
+        return 0
+    at = HEADER_SIZE + (NAK_FIXED_SIZE if kind == PacketType.NAK else 0)
+    if len(octets) < at + FIXED_SIZE:
+        return 0
+    head = octets[at : at + FIXED_SIZE].view(REQUEST_HEAD_DTYPE)[0]
+    step = RANGE_SIZE if head["form"] == RequestForm.RANGES else 1
+    return at + FIXED_SIZE + int(head["count"]) * step
+
+
+def _next_packet(octets: Octets) -> int:
+    """Return where the next packet of the same session begins, 0 if there is none.
+
+    How long a piece of the index is depends on the manifest, which is not here. No digest looks
+    like the header of the packet that it is in.
+    """
+    raw = octets.tobytes()
+    start = raw.find(raw[SESSION], HEADER_SIZE + TYPE + 1) - (TYPE + 1)
+    return start if raw[start : start + TYPE] == OURS else 0

@@ -1,0 +1,31 @@
+"""Quantities as people read them."""
+
+from __future__ import annotations
+
+
+def human_bytes(count: float) -> str:
+    """Return a number of bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def human_rate(rate: int | None) -> str:
+    """Return bit/s with an SI unit."""
+    if not rate:
+        return "full speed"
+    for unit, factor in (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3)):
+        if rate >= factor:
+            return f"{rate / factor:.4g} {unit}"
+    return f"{rate} bit/s"
+
+
+def human_time(seconds: float) -> str:
+    """Return a duration for people."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h"

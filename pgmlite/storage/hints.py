@@ -1,0 +1,361 @@
+"""The record beside a partial file, ``OUTPUT.part.map``: what lies in each place (spec: RCV-8).
+
+It is a hint. Digests judge: a record that is wrong costs the blocks it is wrong about, and one that
+is missing or of something else costs what can't be told from whole blocks alone.
+
+After a header, two bytes a place, little-endian: 0 nothing, else 1 + the number in its block of the
+symbol that lies there, which is the place's own; and `FLUSHED`, once that is on the disk. A process
+that is killed leaves all it wrote to the system. A power cut leaves the record and what it is about
+as they were written to the disk, in any order: then only what was flushed counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import RLock
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
+from pgmlite.core.machine import Held, Prepare
+from pgmlite.core.ranges import runs
+from pgmlite.storage.folder import Folder
+from pgmlite.storage.system import boot_id, close_quietly, sync_data
+from pgmlite.wire.batch import stretches
+
+HEADER = struct.Struct("<8sHHIQQQ16s8x")
+"""magic, flags, block symbols, symbol size, oid, size, inode of the partial file, boot.
+
+Not its device: that has another number after a reboot, on many systems.
+"""
+
+FLAGS = struct.Struct("<H")
+MAGIC = b"pgmlmap1"
+SUSPECT = 1
+"""Flag: the disk failed to take what was written, so all of it is to be read back."""
+
+FLUSHED = 1 << 15
+"""In a value: the symbol is on the disk."""
+
+PLACES_AT_ONCE = 1 << 19
+"""Places read in one step."""
+
+PAGE = 1 << 11
+"""Places that are marked as flushed in one call."""
+
+GAP = PAGE
+"""Places between two that are written anew in one call rather than in two."""
+
+Values = npt.NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class Unflushed:
+    """What was stored since the last flush: pieces of (first place, values), each of one page."""
+
+    of: Values
+    pieces: list[tuple[int, Values]]
+
+
+class Hints:
+    """The record of one partial file; made when the first symbol is stored.
+
+    A flush may be marked in a thread of its own; all else is done by one thread.
+    """
+
+    def __init__(self, folder: Folder, name: str) -> None:
+        """
+        Raises:
+            DiskError: What has its name is not ours.
+            OSError: As the system says.
+        """
+        self._folder = folder
+        self._name = name
+        self._fd = -1
+        if folder.status(name) is not None:
+            self._fd = folder.open_private(name)
+        self._flags = 0
+        self._object: Prepare | None = None
+        self._block_symbols = DEFAULT_BLOCK_SYMBOLS
+        self._lock = RLock()
+        self._values: Values = np.zeros(0, "<u2")
+        self._unflushed: set[int] = set()
+        """Pages with values that are not `FLUSHED`."""
+
+        self._inode = 0
+        self.is_of_another = False
+        """The record is of another object than the one that it was last asked about."""
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether an earlier run saw the disk fail."""
+        return bool(self._flags & SUSPECT)
+
+    def own(self, status: os.stat_result) -> None:
+        """Stand beside the partial file with this status; a record of another one is none.
+
+        Raises:
+            OSError: As the system says.
+        """
+        self._inode = status.st_ino
+        fields = self._read_header()
+        if fields is None:
+            self._forget()
+        else:
+            self._flags = fields[1]
+
+    def _read_header(self) -> tuple[bytes, int, int, int, int, int, int, bytes] | None:
+        if self._fd < 0:
+            return None
+        head = os.pread(self._fd, HEADER.size, 0)
+        if len(head) < HEADER.size:
+            return None
+        fields: tuple[bytes, int, int, int, int, int, int, bytes] = HEADER.unpack(head)
+        return fields if (fields[0], fields[6]) == (MAGIC, self._inode) else None
+
+    def load(self, wanted: Prepare, places: int) -> Held | None:
+        """Return what is said of `wanted`'s first `places`; None: nothing, it is of another object.
+
+        What may be there, but was not flushed before the system was started anew, is an extent.
+
+        Raises:
+            OSError: As the system says.
+        """
+        fields = self._read_header()
+        self._object = None
+        self.is_of_another = fields is not None and fields[4] not in (0, wanted.oid)
+        if fields is None or fields[3:6] != (wanted.symbol_size, wanted.oid, wanted.size):
+            return None
+        self._begin(wanted)
+        self._block_symbols = fields[2] or DEFAULT_BLOCK_SYMBOLS
+        is_exact = fields[7] == boot_id()
+        places = min(places, len(self._values))
+        symbols: list[tuple[int, npt.NDArray[np.bool_]]] = []
+        extents: list[tuple[int, int]] = []
+        changed: set[int] = set()
+        for first, values in self._stored(places):
+            own = values & ~np.uint16(FLUSHED) == self._own_values(first, len(values))
+            sure = own if is_exact else own & (values >= FLUSHED)
+            kept = np.where(sure, values, 0)
+            self._values[first : first + len(values)] = kept
+            if sure.any():
+                symbols.append((first, sure))
+            extents += self._perhaps(first, own, sure)
+            changed.update(_pages(first, kept != values))
+            self._unflushed.update(_pages(first, (kept != 0) & (kept < FLUSHED)))
+        # What is not believed now must not be believed later, when more lies in the file.
+        for page in changed:
+            self._write(page * PAGE, (page + 1) * PAGE)
+        if os.fstat(self._fd).st_size > HEADER.size + 2 * places:
+            os.ftruncate(self._fd, HEADER.size + 2 * places)
+        if not is_exact:
+            os.pwrite(self._fd, self._head(), 0)
+        return Held(symbols, extents)
+
+    def _stored(self, places: int) -> Iterator[tuple[int, Values]]:
+        """Yield the first place and the values of pieces of the file that are not holes."""
+        at, end = 0, min(places, max(0, os.fstat(self._fd).st_size - HEADER.size) // 2)
+        while at < end:
+            try:
+                # A record may be of a huge object, and hold little.
+                data = os.lseek(self._fd, HEADER.size + 2 * at, os.SEEK_DATA) - HEADER.size
+                at = max(at, data // 2)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # holes to the end
+                    return
+            count = min(PLACES_AT_ONCE, end - at)
+            if count <= 0:
+                return
+            values = np.frombuffer(os.pread(self._fd, 2 * count, HEADER.size + 2 * at), "<u2")
+            if not len(values):
+                return
+            yield at, values
+            at += len(values)
+
+    def _perhaps(
+        self, first: int, own: npt.NDArray[np.bool_], sure: npt.NDArray[np.bool_]
+    ) -> Iterator[tuple[int, int]]:
+        """Yield the bytes of blocks that may be whole, although not all of them is sure.
+
+        Args:
+            own, sure: (n,) of each place from `first` on.
+        """
+        if self._object is None or (own == sure).all():
+            return
+        size, block = self._object.symbol_size, self._block_symbols
+        noted = np.flatnonzero(own) + first
+        for one, other in runs(noted):
+            start, stop = int(noted[one]), int(noted[other - 1]) + 1
+            start += -start % block
+            if stop < len(self._values):
+                stop -= stop % block
+            if start < stop and not sure[start - first : stop - first].all():
+                yield start * size, min(stop * size, self._object.size)
+
+    def _own_values(self, first: int, count: int) -> Values:
+        numbers = np.arange(first, first + count) % self._block_symbols
+        return (numbers + 1).astype("<u2")
+
+    def _begin(self, wanted: Prepare) -> None:
+        with self._lock:
+            self._object = wanted
+            # Pages of zeros cost nothing until a symbol is stored: a forged size costs no memory.
+            self._values = np.zeros(-(-wanted.size // wanted.symbol_size), "<u2")
+            self._unflushed.clear()
+
+    def group(self, block_symbols: int) -> None:
+        """Learn how many symbols a block has.
+
+        Raises:
+            OSError: As the system says.
+        """
+        if block_symbols == self._block_symbols:
+            return
+        self._block_symbols = block_symbols
+        with self._lock:
+            for first in range(0, len(self._values), PLACES_AT_ONCE):
+                span = self._values[first : first + PLACES_AT_ONCE]
+                if span.any():
+                    own = self._own_values(first, len(span)) | (span & FLUSHED)
+                    span[:] = np.where(span, own, 0)
+                    self._write(first, first + len(span))
+                    self._unflushed.update(_pages(first, (span != 0) & (span < FLUSHED)))
+        if self._object:
+            os.pwrite(self._fd, self._head(), 0)
+
+    def note(self, wanted: Prepare, spans: Sequence[tuple[int, int]]) -> None:
+        """Record that the symbols of each (first, stop) lie in their places.
+
+        From then on that survives this process.
+
+        Raises:
+            DiskError: What has the record's name is not ours.
+            OSError: As the system says.
+        """
+        if self._object != wanted:
+            self._begin(wanted)
+            self._replace()
+        with self._lock:
+            if len(spans) == 1:
+                first, stop = spans[0]
+                self._values[first:stop] = self._own_values(first, stop - first)
+                self._write_unflushed(first, stop)
+                return
+            firsts, stops = np.array(spans).T
+            counts = stops - firsts
+            steps = np.repeat(firsts - (np.cumsum(counts) - counts), counts)
+            places = np.arange(len(steps)) + steps
+            self._values[places] = places % self._block_symbols + 1
+            gaps = firsts[1:] - stops[:-1]
+            for one, other in stretches((gaps < 0) | (gaps > GAP)):
+                self._write_unflushed(int(firsts[one]), int(stops[other - 1]))
+
+    def _write_unflushed(self, first: int, stop: int) -> None:
+        self._unflushed.update(range(first // PAGE, -(-stop // PAGE)))
+        self._write(first, stop)
+
+    def _write(self, first: int, stop: int) -> None:
+        os.pwrite(self._fd, self._values[first:stop].data, HEADER.size + 2 * first)
+
+    def unflushed(self) -> Unflushed:
+        """Return what was stored since the last flush."""
+        with self._lock:
+            pages, self._unflushed = sorted(self._unflushed), set()
+            return Unflushed(
+                self._values,
+                [(page * PAGE, self._values[page * PAGE :][:PAGE].copy()) for page in pages],
+            )
+
+    def mark_flushed(self, stored: Unflushed) -> None:
+        """Record that this is on the disk, as far as it still lies there; make all of it durable.
+
+        Raises:
+            OSError: As the system says.
+        """
+        with self._lock:
+            if stored.of is not self._values:
+                return  # another object took its place
+            for first, values in stored.pieces:
+                span = self._values[first : first + PAGE]
+                span[(values != 0) & (span == values)] |= FLUSHED
+                self._write(first, first + len(span))
+                self._unflushed.update(_pages(first, (span != 0) & (span < FLUSHED)))
+        sync_data(self._fd)
+
+    def _head(self) -> bytes:
+        of = self._object or Prepare(0, 0, 0)
+        return HEADER.pack(
+            MAGIC,
+            self._flags,
+            self._block_symbols,
+            of.symbol_size,
+            of.oid,
+            of.size,
+            self._inode,
+            boot_id(),
+        )
+
+    def _replace(self) -> None:
+        """Start a record of the object."""
+        if self._fd < 0:
+            self._fd = self._folder.open_private(self._name)
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, self._head(), 0)
+
+    def mark_suspect(self) -> None:
+        """Say to later runs that the disk failed to take what was written.
+
+        Raises:
+            DiskError: What has the record's name is not ours.
+            OSError: As the system says.
+        """
+        self._flags |= SUSPECT
+        if self._read_header() is None:
+            self._replace()
+        else:  # whichever object it is of
+            os.pwrite(self._fd, FLAGS.pack(self._flags), len(MAGIC))
+        sync_data(self._fd)
+
+    def _forget(self) -> None:
+        """Take what is there for nothing."""
+        self._object = None
+        self._flags = 0
+        if self._fd >= 0:
+            os.ftruncate(self._fd, 0)
+
+    def give_up(self) -> None:
+        """Say nothing any more of what lies where, only whether the disk failed."""
+        self._object = None
+        if self._fd < 0:
+            return
+        try:
+            os.ftruncate(self._fd, 0)
+            if self._flags:
+                os.pwrite(self._fd, self._head(), 0)
+        except OSError:
+            self.remove()
+
+    def remove(self) -> None:
+        """Close the record, and remove it if it is still the one at its name."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                if self._folder.is_at(self._name, self._fd):
+                    self._folder.unlink(self._name)
+        self.close()
+
+    def close(self) -> None:
+        """Close the record; it stays for the next run."""
+        if self._fd >= 0:
+            close_quietly(self._fd)
+            self._fd = -1
+
+
+def _pages(first: int, flags: npt.NDArray[np.bool_]) -> Iterator[int]:
+    """Yield the pages of the places, from `first` on, whose (n,) `flags` are set."""
+    yield from np.unique((np.flatnonzero(flags) + first) // PAGE).tolist()

@@ -1,0 +1,352 @@
+"""The record of what was published, ``OUTPUT.pgmlite``: whether its command is done.
+
+A file of JSON. It is written before the output is renamed, and names the very file that will be in
+place: one that does not match says nothing. So a kill at any instant leaves a record that is right
+or one that counts as none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+from pgmlite.errors import DiskError
+from pgmlite.storage.system import NOT_KNOWN, beside, reason
+from pgmlite.wire.control import MAX_NAME, Manifest
+from pgmlite.wire.layout import DIGEST_SIZE
+
+MAX_RECORD = 4 << 10
+"""Bytes; ours have less than half of it, whatever the name."""
+
+TEXTS = frozenset({"oid", "index_digest", "name", "phase"})
+"""The fields that are text; all others are numbers."""
+
+OID_DIGITS = 16
+MAX_NUMBER = (1 << 64) - 1
+WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+Warn = Callable[[str], None]
+
+
+class Phase(StrEnum):
+    """How far the command is."""
+
+    PUBLISHED = "published"
+    """It was not started yet."""
+    STARTED = "started"
+    """It was, and has not ended well."""
+    DONE = "done"
+    """It ended with code 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An object, the file that it was published as, and how far its command is.
+
+    Attributes:
+        time: When the file's content was last changed, ns.
+        attempt: How often the command was started.
+    """
+
+    oid: int
+    index_digest: bytes
+    name: str
+    device: int
+    inode: int
+    size: int
+    time: int
+    phase: Phase = Phase.PUBLISHED
+    attempt: int = 0
+
+    @classmethod
+    def of(cls, manifest: Manifest, status: os.stat_result) -> Self:
+        """Return the publication of an object as the file of `status`."""
+        return cls(
+            oid=manifest.oid,
+            index_digest=manifest.index_digest,
+            name=manifest.name,
+            device=status.st_dev,
+            inode=status.st_ino,
+            size=status.st_size,
+            time=status.st_mtime_ns,
+        )
+
+    def names(self, status: os.stat_result) -> bool:
+        """Whether `status` is of the very file, and nobody wrote it since."""
+        return (self.device, self.inode, self.size, self.time) == (
+            status.st_dev,
+            status.st_ino,
+            status.st_size,
+            status.st_mtime_ns,
+        )
+
+    def is_of(self, manifest: Manifest) -> bool:
+        """Whether this is the object of `manifest`."""
+        return (self.oid, self.index_digest) == (manifest.oid, manifest.index_digest)
+
+    def start(self) -> Self:
+        """Return it with the command started once more."""
+        return replace(self, phase=Phase.STARTED, attempt=self.attempt + 1)
+
+    def end(self) -> Self:
+        """Return it with the command done."""
+        return replace(self, phase=Phase.DONE)
+
+    def to_json(self) -> bytes:
+        """Return the bytes of the record."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values["oid"] = f"{self.oid:0{OID_DIGITS}x}"
+        values["index_digest"] = self.index_digest.hex()
+        return json.dumps(values, indent=1).encode() + b"\n"
+
+
+def parse(raw: bytes) -> Publication:
+    """Return what a record says; `raw` may come from anywhere.
+
+    Raises:
+        ValueError: It is no record of ours.
+    """
+    try:
+        values = json.loads(raw.decode())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(Publication)}:
+        raise ValueError("other fields than ours")
+    for name, value in values.items():
+        # Not `isinstance`: true and false are numbers to Python.
+        if type(value) is not (str if name in TEXTS else int):
+            raise ValueError(f"{name} is of another type")
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise ValueError(f"{name} is too large")
+    name = values["name"]
+    if not name or not name.isprintable() or len(name.encode()) > MAX_NAME:
+        raise ValueError("name is none that a manifest can have")
+    for name, digits in (("oid", OID_DIGITS), ("index_digest", 2 * DIGEST_SIZE)):
+        if not re.fullmatch(f"[0-9a-f]{{{digits}}}", values[name]):
+            raise ValueError(f"{name} is not {digits} hexadecimal digits")
+        values[name] = bytes.fromhex(values[name])
+    values["oid"] = int.from_bytes(values["oid"])
+    values["phase"] = Phase(values["phase"])
+    if values["attempt"] < 0 or (values["phase"] is Phase.PUBLISHED) != (not values["attempt"]):
+        raise ValueError("phase and attempt contradict each other")
+    return Publication(**values)
+
+
+class PublishedRecord:
+    """The record beside an output, locked from when it is read or written until it is closed.
+
+    It is believed only where nobody else can have put it: a command runs because of it.
+    """
+
+    def __init__(self, output: Path, warn: Warn) -> None:
+        """
+        Args:
+            output: The file, or a link to it.
+            warn: Told why a record is not used, and what could not be made lasting.
+        """
+        output = Path(os.path.realpath(output))
+        self.path = beside(output, ".pgmlite")
+        self.lock = -1
+        """A descriptor: as long as a copy of it is open, no other receiver reads the record."""
+        self._warn = warn
+        # Always the same name: what a kill left of it is cleared away by the next write.
+        self._fresh = beside(output, ".pgmlite~")
+
+    def check(self) -> None:
+        """Make sure before a transfer that a record can be written after it.
+
+        Raises:
+            DiskError: Something is in its place that can't be replaced.
+        """
+        for path in (self.path, self._fresh):
+            try:
+                status, folder = os.lstat(path), os.stat(path.parent)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._error(error) from error
+            if stat.S_ISDIR(status.st_mode):
+                raise DiskError(f"record {path}: is a folder; move it away")
+            movers = {0, status.st_uid, folder.st_uid}
+            if folder.st_mode & stat.S_ISVTX and os.geteuid() not in movers:
+                raise DiskError(f"record {path}: belongs to another user; choose another output")
+
+    def read(self) -> Publication | None:
+        """Return what the record says; None if there is none that can be believed.
+
+        Raises:
+            BlockingIOError: Another receiver has it, or what it left running has.
+        """
+        self.close()  # our own lock would be in the way
+        try:
+            os.lstat(self.path)
+            self._check_folder()
+            while (fd := _open(self.path)) < 0:
+                pass  # replaced between our two steps: take the new one
+        except FileNotFoundError:
+            return None
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            why = reason(error)
+        except ValueError as error:
+            why = str(error)
+        else:
+            self._keep(fd)
+            try:
+                return _parse_file(fd)
+            except OSError as error:
+                why = reason(error)
+            except ValueError as error:
+                why = str(error)
+        self._warn(f"record {self.path}: not used: {why}")
+        return None
+
+    def _check_folder(self) -> None:
+        """
+        Raises:
+            ValueError: Others can put files of ours in each other's place there.
+        """
+        folder = os.stat(self.path.parent)
+        is_open = folder.st_mode & WRITABLE_BY_OTHERS and not folder.st_mode & stat.S_ISVTX
+        if is_open or folder.st_uid not in {0, os.geteuid()}:
+            raise ValueError(f"others may rename files in {self.path.parent}")
+
+    def write(self, publication: Publication) -> None:
+        """Put a record in place, at once and for good.
+
+        Raises:
+            DiskError: It can't be written; the one before it stays.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._fresh.unlink()
+            fd = os.open(self._fresh, flags, 0o600)
+            try:
+                _lock(fd)
+                os.write(fd, publication.to_json())
+                os.fsync(fd)
+                os.replace(self._fresh, self.path)
+            except OSError:
+                os.close(fd)
+                raise
+        except OSError as error:
+            raise self._error(error) from error
+        self._keep(fd)
+        try:
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            if error.errno not in NOT_KNOWN:
+                self._warn(f"record {self.path}: may not survive a power cut: {reason(error)}")
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the record is still the one that was read or written last."""
+        try:
+            return os.path.samestat(os.fstat(self.lock), os.lstat(self.path))
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let others have the record."""
+        self._keep(-1)
+
+    def _keep(self, fd: int) -> None:
+        if self.lock >= 0:
+            os.close(self.lock)
+        self.lock = fd
+
+    def _error(self, error: OSError) -> DiskError:
+        return DiskError(f"record {self.path}: {reason(error)}")
+
+
+def _open(path: Path) -> int:
+    """Open and lock a record; return -1 if it is no longer the one at its path.
+
+    Raises:
+        ValueError: It is not a file of ours alone.
+        OSError: It can't be read; BlockingIOError: another process has it.
+    """
+    if not stat.S_ISREG(os.lstat(path).st_mode):  # to open a device may do things
+        raise ValueError("is not a regular file")
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(fd)
+        _check_own(status)
+        _lock(fd)
+        if os.path.samestat(status, os.lstat(path)):
+            return fd
+    except (OSError, ValueError):
+        os.close(fd)
+        raise
+    os.close(fd)
+    return -1
+
+
+def _check_own(status: os.stat_result) -> None:
+    """
+    Raises:
+        ValueError: Others may have written the file, or may yet.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is not a regular file")
+    if status.st_uid != os.geteuid():
+        raise ValueError("belongs to another user")
+    if status.st_nlink != 1:
+        raise ValueError("has another name, too")
+    if status.st_mode & WRITABLE_BY_OTHERS:
+        raise ValueError("may be written by others")
+
+
+def _lock(fd: int) -> None:
+    """
+    Raises:
+        BlockingIOError: Another process has the lock.
+    """
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass  # a file system without locks: two receivers of one output may run the command twice
+
+
+def _parse_file(fd: int) -> Publication:
+    """
+    Raises:
+        ValueError: It is no record of ours.
+        OSError: It can't be read.
+    """
+    raw = os.pread(fd, MAX_RECORD + 1, 0)
+    if len(raw) > MAX_RECORD:
+        raise ValueError("is too long")
+    try:
+        return parse(raw)
+    except ValueError as error:
+        raise ValueError(f"is no record: {error}") from error
+
+
+def remove_record(output: Path) -> None:
+    """Remove a record of ours: the file that it names is replaced, and no command follows."""
+    path = beside(Path(os.path.realpath(output)), ".pgmlite")
+    with contextlib.suppress(OSError, ValueError):
+        fd = _open(path)
+        try:
+            _parse_file(fd)
+            path.unlink()
+        finally:
+            os.close(fd)

@@ -1,0 +1,197 @@
+"""Receivers that are killed at random instants and started again, on the loopback interface.
+
+    python tests/bench/kills.py [COUNT [SEED]]
+
+Each of COUNT receivers, 200 by default, takes 8 MiB from one carousel, loses 5% of it, and is
+killed once, at whatever it is doing. The record says what it had stored; what the next run stores
+again is counted. At every instant the output is the old one or the new one. Prints the sums; if
+more than 1% was stored again or an output was wrong, the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from loopback import PATIENCE, SYMBOL, Endpoint, Running, endpoint, make_file, receiving, sending
+
+from pgmlite.storage.hints import HEADER
+
+SIZE = 8 << 20
+SYMBOLS = -(-SIZE // SYMBOL)
+RATE = "250M"
+
+EARLY = 0.2
+"""Share of the kills that come at any time from the start, the others once the object is known."""
+
+LATEST = 1.0
+"""Seconds to the latest kill: by then some are done."""
+
+AT_ONCE = 3
+"""Receivers that run side by side."""
+
+ALLOWED = 0.01
+"""Share of what was stored that may be stored again."""
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What became of one receiver.
+
+    Attributes:
+        recorded: Symbols that the first run had stored, by its record.
+        written: The same, by what lies in the partial file.
+        fetched: Symbols that the second run stored.
+        wrong: What was wrong, if anything was.
+    """
+
+    recorded: int
+    written: int
+    fetched: int
+    wrong: str
+
+    @property
+    def again(self) -> int:
+        """Symbols that were stored twice, by the record."""
+        return self.fetched - (SYMBOLS - self.recorded)
+
+    @property
+    def again_at_most(self) -> int:
+        """The same, by what lay in the partial file: the record is written a moment later."""
+        return self.fetched - (SYMBOLS - self.written)
+
+
+class Watch(threading.Thread):
+    """Looks at an output all the time: it must be one of two contents, whenever it changes."""
+
+    def __init__(self, output: Path, allowed: Iterable[bytes | None]) -> None:
+        super().__init__(daemon=True)
+        self.wrong = ""
+        self._output, self._allowed = output, list(allowed)
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        seen: object = ()
+        while not self._ended.wait(0.001):
+            now = self._identity()
+            if now != seen:
+                seen = now
+                self._look()
+
+    def _identity(self) -> object:
+        try:
+            status = self._output.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def _look(self) -> None:
+        try:
+            content = self._output.read_bytes()
+        except FileNotFoundError:
+            content = None
+        if content not in self._allowed:
+            self.wrong = "the output was neither old nor new"
+
+    def end(self) -> str:
+        """Look once more; return what was wrong."""
+        self._ended.set()
+        self.join()
+        self._look()
+        return self.wrong
+
+
+def stored(output: Path, right: bytes) -> tuple[int, int]:
+    """Return how many symbols a run has stored, by its record and by its partial file."""
+    part, record = output.with_name("out.part"), output.with_name("out.part.map")
+    if not part.exists():
+        is_done = output.exists() and output.read_bytes() == right
+        return (SYMBOLS, SYMBOLS) if is_done else (0, 0)
+    values = record.read_bytes()[HEADER.size :] if record.exists() else b""
+    recorded = int(np.count_nonzero(np.frombuffer(values, "<u2")))
+    size = SYMBOLS * SYMBOL
+    found, wanted = (
+        np.frombuffer(data[:size].ljust(size, b"\0"), np.uint8).reshape(SYMBOLS, SYMBOL)
+        for data in (part.read_bytes(), right)
+    )
+    return recorded, int((found == wanted).all(axis=1).sum())
+
+
+def kill_one(folder: Path, number: int, source: Path, place: Endpoint, rng: Random) -> Killed:
+    """Let a receiver be killed, and another one finish; return what became of it."""
+    folder.mkdir()
+    output, right = folder / "out", source.read_bytes()
+    old = rng.choice((None, b"old" * 1_000, Random(number).randbytes(SIZE)))
+    if old is not None:
+        output.write_bytes(old)
+    options = ["--drop", "5%", "--no-nak", "--seed"]
+    watch = Watch(output, (old, right))
+    watch.start()
+    with receiving(output, place, *options, number) as first:
+        if rng.random() >= EARLY:
+            first.event("manifest")
+        _wait(first, rng.uniform(0, LATEST))
+        first.stop(signal.SIGKILL)
+    recorded, written = stored(output, right)
+    with receiving(output, place, *options, number + 1_000_000) as second:
+        ended = second.end()
+    wrong = watch.end()
+    if ended.code or output.read_bytes() != right:
+        return Killed(recorded, written, 0, f"code {ended.code}: {ended.stderr}")
+    if left := {path.name for path in folder.iterdir()} - {"out"}:
+        wrong = wrong or f"left: {left}"
+    return Killed(recorded, written, ended.last["fetched"], wrong)
+
+
+def _wait(process: Running, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while process.is_running and time.monotonic() < end:
+        time.sleep(0.001)
+
+
+def kill_many(count: int, seed: int, folder: Path) -> list[Killed]:
+    """Let so many receivers be killed."""
+    rng, place = Random(seed), endpoint()
+    source = make_file(folder / "source", SIZE, seed=seed)
+    seeds = [Random(rng.random()) for _ in range(count)]
+    with sending(source, place, rate=RATE), ThreadPoolExecutor(AT_ONCE) as pool:
+        jobs = [
+            pool.submit(kill_one, folder / str(number), number, source, place, seeds[number])
+            for number in range(count)
+        ]
+        return [job.result(PATIENCE * count) for job in jobs]
+
+
+def main(count: int = 200, seed: int = 1) -> int:
+    """Kill receivers; return 1 if that did harm."""
+    with tempfile.TemporaryDirectory() as folder:
+        killed = kill_many(count, seed, Path(folder))
+    had = sum(one.recorded for one in killed)
+    again = sum(one.again for one in killed)
+    at_most = sum(one.again_at_most for one in killed)
+    worst = max(killed, key=lambda one: one.again_at_most / max(one.written, 1))
+    under_way = sum(0 < one.recorded < SYMBOLS for one in killed)
+    print(f"{count} receivers killed, {under_way} of them with the object under way:")
+    print(f"{had} symbols stored by the record, {again} of them ({again / max(had, 1):.2%}) again")
+    print(f"by what lay in the partial files {at_most}; the worst {worst}")
+    for one in killed:
+        if one.wrong or one.again > ALLOWED * one.recorded:
+            print("WRONG:", one)
+    wrong = any(one.wrong or one.again > ALLOWED * one.recorded for one in killed)
+    return int(wrong or at_most > ALLOWED * had)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
