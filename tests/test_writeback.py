@@ -420,8 +420,7 @@ def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> Non
     with Forged().on(), Run(output, verify_media=True) as run:
         run.announce(SAMPLE)
         with pytest.raises(DiskError, match="as large as it says"):
-            for _ in range(10):
-                run.cycle(SAMPLE)
+            run.cycle(SAMPLE, times=10)
     assert not output.exists()
 
 
