@@ -81,10 +81,13 @@ class Run:
         while not self.is_done and self.machine.deadline == 0:
             self._perform(self.machine.tick(0))
 
-    def cycle(self, sample: Sample, *, lost: Iterable[int] = ()) -> Self:
+    def cycle(self, sample: Sample, *, lost: Iterable[int] = (), times: int = 1) -> Self:
         """Hear all of the object but the symbols that are lost, until it is done."""
         gone = set(lost)
-        return self.give(sample.odata(n for n in range(sample.manifest.symbols) if n not in gone))
+        come = [n for n in range(sample.manifest.symbols) if n not in gone]
+        for _ in range(times):
+            self.give(sample.odata(come))
+        return self
 
     def _perform(self, actions: list[Action]) -> None:
         todo = actions

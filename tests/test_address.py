@@ -133,8 +133,8 @@ def test_every_verb_refuses_them(tmp_path, monkeypatch, capsys, verb):
 
 # Addresses.
 
-V6 = Channel("ff15::1", 5, "net0", 7)
-V4 = Channel("239.1.1.1", 5, "net0", 7)
+V6 = Channel("ff15::1", 5, "net0", 1_000_007)
+V4 = Channel("239.1.1.1", 5, "net0", 1_000_007)
 
 
 @pytest.fixture
@@ -182,6 +182,12 @@ def test_states_of_addresses(machine):
         check_own("fd01::3", V6)
     with pytest.raises(NetworkError, match="fd01::9: not an address of net0, which has fd01::1"):
         check_own("fd01::9", V6)
+
+
+def test_an_interface_that_was_renamed_keeps_its_addresses(machine):
+    machine((LO, "fd01::1", 0x80), ("net0", "fd01::2", 0x80))
+    before = Channel("ff15::1", 5, "net0", socket.if_nametoindex(LO))
+    assert own_addresses(before) == {"fd01::1": State.READY}
 
 
 def test_without_states_addresses_count_as_ready(machine, monkeypatch, tmp_path):

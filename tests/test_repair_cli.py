@@ -8,9 +8,23 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from loopback import COMMAND, Running, endpoint, environment, make_file, receiving, sending
+from loopback import (
+    COMMAND,
+    FakeReceiverSocket,
+    Running,
+    Until,
+    endpoint,
+    environment,
+    make_file,
+    receiving,
+    sending,
+)
 
+from pgmlite.cli import repair
+from pgmlite.cli.output import Output
+from pgmlite.errors import Interrupted
 from pgmlite.net.udp import NakSocket
+from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
 
 
@@ -51,6 +65,20 @@ def test_a_repairer_starts_only_with_a_copy_of_what_is_announced(tmp_path: Path)
             ) as receiver:
                 assert receiver.end().code == 0
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
+
+
+def test_a_repairer_that_hears_nothing_joins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # spec: NET-7
+    monkeypatch.setattr(repair, "REJOIN_AFTER", 1)
+    group = FakeReceiverSocket()
+    output = Output(as_json=True)
+    source = SourceFile(make_file(tmp_path / "source", 300))
+    with pytest.raises(Interrupted, match="seen"):  # however often it is refused
+        repair._recognise(source, group, output, Until(lambda: len(group.rejoins) > 4))
+    group.release()
+    source.close()
 
 
 def fails(*arguments: object) -> tuple[int, str]:

@@ -123,13 +123,17 @@ LINK = [errno.ENETDOWN, errno.ENETUNREACH, errno.EINVAL, errno.EADDRNOTAVAIL, er
 
 @pytest.mark.parametrize("rate", [20_000_000, None])
 @pytest.mark.parametrize("number", LINK, ids=os.strerror)
-def test_nothing_is_lost_while_there_is_no_link(make, number, rate):
+def test_nothing_is_lost_while_there_is_no_link(make, monkeypatch, number, rate):
     # spec: SND-10
     link = Link()
     link.refuses = fails(number, number, after=2)
     link.ways = [None, HERE, HERE]
     loop = make(link, rate=rate)
+    stood: list[int] = []
+    monkeypatch.setattr(loop.machine, "stood", stood.append)
     loop.run()
+    assert len(stood) == 1
+    assert stood[0] > 0
     packets = [packet for _, packet in link.sent]
     assert symbols(packets) == [*range(300)]
     assert gaps(packets) == 0

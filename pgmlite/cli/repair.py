@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import select
+import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import SystemRandom
 
@@ -16,9 +18,10 @@ from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.sender import Sender
-from pgmlite.errors import ObjectError, PgmliteError, RefusedPacket
+from pgmlite.errors import NetworkError, ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
+from pgmlite.net.receiving import REJOIN_AFTER
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket
 from pgmlite.storage.source import SourceFile
@@ -112,9 +115,16 @@ def _recognise(
     indexes: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
+    heard = time.monotonic_ns()
     while True:
         stop.check()
-        select.select([group], (), (), 0.1)
+        if select.select([group], (), (), 0.1)[0]:
+            heard = time.monotonic_ns()
+        elif time.monotonic_ns() - heard >= REJOIN_AFTER:
+            # spec: NET-7: its interface may have come back as another one.
+            heard = time.monotonic_ns()
+            with suppress(NetworkError):  # not yet
+                group.rejoin()
         while (room := buffer.room()) and (arrival := group.read_into(room)):
             if arrival.length:
                 buffer.add(arrival.length, arrival.stride, arrival.source)

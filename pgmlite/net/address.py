@@ -6,6 +6,7 @@ psutil lists interfaces and addresses; in which state the system has an IPv6 add
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import time
@@ -201,10 +202,13 @@ def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, Stat
         anywhere: Those of all interfaces of this machine.
     """
     states = _ipv6_states() if channel.family == socket.AF_INET6 else {}
+    wanted = channel.interface
+    with contextlib.suppress(OSError):  # it is gone, or came back as another one
+        wanted = socket.if_indextoname(channel.index)  # packets go on if it was renamed
     return {
         plain(one.address): states.get((name, plain(one.address)), State.READY)
         for name, addresses in psutil.net_if_addrs().items()
-        if anywhere or name == channel.interface
+        if anywhere or name == wanted
         for one in addresses
         if one.family == channel.family
     }
