@@ -298,6 +298,34 @@ def test_a_flush_says_nothing_of_an_object_that_came_meanwhile(tmp_path: Path) -
     record.close()
 
 
+def test_what_was_found_without_a_record_is_recorded(tmp_path: Path) -> None:
+    # spec: RCV-8
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    output.with_name("out.part.map").unlink()
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (56, SYMBOLS)  # seven whole blocks
+        run.give(SAMPLE.odata([70]))
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (57, SYMBOLS)
+
+
+def test_what_was_found_after_a_boot_is_recorded(
+    tmp_path: Path, next_boot: Callable[[], None]
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    next_boot()
+    for _ in range(2):
+        with Run(output) as run:
+            run.announce(SAMPLE)
+            assert run.machine.progress == (56, SYMBOLS)
+
+
 # Disks that fail.
 
 

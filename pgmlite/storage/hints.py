@@ -263,6 +263,16 @@ class Hints:
             for one, other in stretches((gaps < 0) | (gaps > GAP)):
                 self._write_unflushed(int(firsts[one]), int(stops[other - 1]))
 
+    def found(self, wanted: Prepare, first: int, stop: int) -> None:
+        """Record that these symbols lie in their places, if it does not say so already.
+
+        Raises:
+            DiskError: What has the record's name is not ours.
+            OSError: As the system says.
+        """
+        if self._object != wanted or not self._values[first:stop].all():
+            self.note(wanted, [(first, stop)])
+
     def _write_unflushed(self, first: int, stop: int) -> None:
         self._unflushed.update(range(first // PAGE, -(-stop // PAGE)))
         self._write(first, stop)

@@ -302,7 +302,10 @@ class PartFile:
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
-        found = self._has(block) or self._fetch_from_seeds(block)
+        found = self._has(block)
+        if found and self._object:
+            self._write_back.found(self._object, offset, offset + length)
+        found = found or self._fetch_from_seeds(block)
         if found or self._borrowed:
             self._begin_writing()
             self._copy_borrowed(BLOCKS_COPIED)

@@ -158,6 +158,11 @@ class WriteBack:
         """Learn how many symbols a block has."""
         self._record(lambda hints: hints.group(block_symbols))
 
+    def found(self, wanted: Prepare, start: int, stop: int) -> None:
+        """Record that the bytes from `start` to `stop` were there, whoever wrote them."""
+        size = wanted.symbol_size
+        self._record(lambda hints: hints.found(wanted, start // size, -(-stop // size)))
+
     def _record(self, step: Callable[[Hints], None]) -> None:
         """Do something with the record, as long as there is one."""
         if self._hints is None or not self._records:
