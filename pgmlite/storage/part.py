@@ -31,6 +31,9 @@ from pgmlite.wire.layout import DIGEST_SIZE
 BLOCKS_COPIED = 4
 """Blocks of the output that are copied in one step, so that packets are read in between."""
 
+FAILED_LATE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
+"""What a disk says that failed to take something; to the next call, which may be any."""
+
 READ_BACKS = 3
 """Times that everything is read back, because of other programs or of a disk, and is not right."""
 
@@ -487,8 +490,8 @@ class PartFile:
         self._opened.close()
 
     def _failed(self, error: OSError) -> DiskError:
-        """Return what to raise; a disk that is broken may have lost more than it says."""
-        if error.errno == errno.EIO:
+        """Return what to raise; whatever call says it, it may be about what was written before."""
+        if error.errno in FAILED_LATE:
             self._write_back.suspect()
         return self._error(error)
 

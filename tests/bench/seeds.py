@@ -16,12 +16,13 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from disks import MIB, Disk, missing, seclude, workshop
-from loopback import PATIENCE, endpoint, make_file, receiving, sending
+from loopback import PATIENCE, endpoint, receiving, sending
 
 CHANGED = 0.1
 
@@ -84,9 +85,17 @@ def same(one: Path, other: Path) -> bool:
                 return True
 
 
+def write(path: Path, mebibytes: int) -> Path:
+    """Write random bytes, always the same ones, more than the memory takes at a time."""
+    with path.open("wb") as file:
+        for number in range(mebibytes):
+            file.write(Random(number).randbytes(MIB))
+    return path
+
+
 def in_place(folder: Path, mebibytes: int, rate: str) -> Received:
     """Receive a file that is there already."""
-    source = make_file(folder / "source", mebibytes * MIB)
+    source = write(folder / "source", mebibytes)
     output = folder / "there" / "out"
     output.parent.mkdir()
     shutil.copyfile(source, output)
@@ -97,7 +106,7 @@ def in_place(folder: Path, mebibytes: int, rate: str) -> Received:
 def with_base(folder: Path, mebibytes: int, rate: str) -> tuple[Received, float]:
     """Receive a file of which there is an older version; return the share of the disk it takes."""
     size = mebibytes * MIB
-    new, base = make_file(folder / "source", size), folder / "there" / "base"
+    new, base = write(folder / "source", mebibytes), folder / "there" / "base"
     base.parent.mkdir()
     shutil.copyfile(new, base)
     with base.open("r+b") as file:
