@@ -20,7 +20,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Complete
 from pgmlite.core.receiver import Receiver
 from pgmlite.net.loop import attend
-from pgmlite.storage import folder, hints, part, publish, seeds, system, writeback
+from pgmlite.storage import folder, hints, part, publish, record, seeds, system, writeback
 from pgmlite.storage.part import PartFile
 
 
@@ -108,11 +108,11 @@ class Run:
 class System:
     """Stands between the storage modules and the system, as their `os` and `fcntl`."""
 
-    MODULES = (folder, hints, part, publish, seeds, system, writeback)
+    MODULES = (folder, hints, part, publish, record, seeds, system, writeback)
 
-    WRITES = frozenset({"pwrite", "pwritev", "copy_file_range", "ftruncate"})
+    WRITES = frozenset({"write", "pwrite", "pwritev", "copy_file_range", "ftruncate"})
     SYNCS = frozenset({"fsync", "fdatasync"})
-    NAMES = frozenset({"rename", "link", "unlink", "mkdir", "rmdir"})
+    NAMES = frozenset({"rename", "replace", "link", "unlink", "mkdir", "rmdir"})
     LOOKS = frozenset({"fchmod", "fchown"})
     READS = frozenset({"stat", "lstat", "fstat", "fstatvfs", "pread", "preadv", "lseek"})
     CALLS = WRITES | SYNCS | NAMES | LOOKS | READS | {"open", "close", "flock", "posix_fadvise"}

@@ -16,6 +16,7 @@ from parts import Run, System, name_of
 from pgmlite.errors import DiskError
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.publish import usual_mode
+from pgmlite.storage.record import Publication, PublishedRecord
 
 SAMPLE = make_object(6 * 512 - 5)  # 6 blocks of 8 symbols of 64 bytes; the last symbol is short
 SYMBOLS = SAMPLE.manifest.symbols
@@ -63,7 +64,7 @@ class Faults(System):
 
 def what(name: str, args: tuple[Any, ...]) -> str:
     """Return the name of the file that a call is about."""
-    if name == "rename":
+    if name in {"rename", "replace"}:
         return Path(args[1]).name
     first = args[0]
     return name_of(first) if isinstance(first, int) else Path(first).name
@@ -258,6 +259,7 @@ CASES = [
     ("old", errno.ENOSPC, False),
     ("none", errno.ESTALE, False),
     ("same", errno.EIO, True),
+    ("hook", errno.EIO, True),
     ("room", errno.EIO, True),
 ]
 
@@ -275,7 +277,7 @@ def test_no_refusal_publishes_what_is_wrong_or_loses_what_was_stored(
         old = output.read_bytes() if output.exists() else None
         faults, error = Nth(nth, number, lasting=lasting), ""
         try:
-            with faults.on(), Run(output) as run:
+            with faults.on(), Run(output, before_rename=recorder(output, before)) as run:
                 run.announce(SAMPLE).cycle(SAMPLE).cycle(SAMPLE)
         except DiskError as refusal:
             error = str(refusal)
@@ -290,8 +292,40 @@ def test_no_refusal_publishes_what_is_wrong_or_loses_what_was_stored(
         if not faults.refused:
             return
         has_mode = ("fchmod", "file") not in faults.refused
+        for name in ("out.pgmlite", "out.pgmlite~"):
+            output.with_name(name).unlink(missing_ok=True)
         check_next(output, missing, mode=0o640 if old and has_mode else None)
         nth += 1
+
+
+def recorder(output: Path, before: str) -> Callable[[os.stat_result], None] | None:
+    """Return what records a publication for the command that follows it, if one does."""
+    if before != "hook":
+        return None
+
+    def write(status: os.stat_result) -> None:
+        record = PublishedRecord(output, lambda text: None)
+        try:
+            record.write(Publication.of(SAMPLE.manifest, status))
+        finally:
+            record.close()
+
+    return write
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP])
+def test_a_file_system_without_fsync_has_commands_too(output: Path, number: int) -> None:
+    faults = Faults()
+    for call in System.SYNCS:
+        faults.refuse(call, number)
+    run = receive(output, faults, before_rename=recorder(output, "hook"))
+    assert run.is_done
+    assert ("fsync", "out.pgmlite~") in faults.refused
+    record = PublishedRecord(output, lambda text: None)
+    publication = record.read()
+    record.close()
+    assert publication is not None
+    assert publication.names(output.stat())
 
 
 # What other programs do at the worst moment.

@@ -22,6 +22,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.hints import FLUSHED, HEADER, SUSPECT
+from pgmlite.storage.part import READ_BACKS
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY, Flusher
 
 SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
@@ -297,6 +298,34 @@ def test_a_flush_says_nothing_of_an_object_that_came_meanwhile(tmp_path: Path) -
     record.close()
 
 
+def test_what_was_found_without_a_record_is_recorded(tmp_path: Path) -> None:
+    # spec: RCV-8
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    output.with_name("out.part.map").unlink()
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (56, SYMBOLS)  # seven whole blocks
+        run.give(SAMPLE.odata([70]))
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (57, SYMBOLS)
+
+
+def test_what_was_found_after_a_boot_is_recorded(
+    tmp_path: Path, next_boot: Callable[[], None]
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    next_boot()
+    for _ in range(2):
+        with Run(output) as run:
+            run.announce(SAMPLE)
+            assert run.machine.progress == (56, SYMBOLS)
+
+
 # Disks that fail.
 
 
@@ -419,8 +448,11 @@ def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> Non
     output = tmp_path / "out"
     with Forged().on(), Run(output, verify_media=True) as run:
         run.announce(SAMPLE)
+        for _ in range(READ_BACKS):
+            run.cycle(SAMPLE)
+            assert run.heard.events[-1] == "damaged 9"
         with pytest.raises(DiskError, match="as large as it says"):
-            run.cycle(SAMPLE, times=10)
+            run.cycle(SAMPLE)
     assert not output.exists()
 
 

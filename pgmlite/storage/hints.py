@@ -88,6 +88,9 @@ class Hints:
         self._unflushed: set[int] = set()
         """Pages with values that are not `FLUSHED`."""
 
+        self._flushed: set[int] = set()
+        """Pages with values that are; a page may be one of both."""
+
         self._inode = 0
         self.is_of_another = False
         """The record is of another object than the one that it was last asked about."""
@@ -148,7 +151,7 @@ class Hints:
                 symbols.append((first, sure))
             extents += self._perhaps(first, own, sure)
             changed.update(_pages(first, kept != values))
-            self._unflushed.update(_pages(first, (kept != 0) & (kept < FLUSHED)))
+            self._sort(first, kept)
         # What is not believed now must not be believed later, when more lies in the file.
         for page in changed:
             self._write(page * PAGE, (page + 1) * PAGE)
@@ -198,6 +201,11 @@ class Hints:
             if start < stop and not sure[start - first : stop - first].all():
                 yield start * size, min(stop * size, self._object.size)
 
+    def _sort(self, first: int, values: Values) -> None:
+        """Note which pages have values of either kind, of (n,) `values` from `first` on."""
+        self._unflushed.update(_pages(first, (values != 0) & (values < FLUSHED)))
+        self._flushed.update(_pages(first, values >= FLUSHED))
+
     def _own_values(self, first: int, count: int) -> Values:
         numbers = np.arange(first, first + count) % self._block_symbols
         return (numbers + 1).astype("<u2")
@@ -208,6 +216,7 @@ class Hints:
             # Pages of zeros cost nothing until a symbol is stored: a forged size costs no memory.
             self._values = np.zeros(-(-wanted.size // wanted.symbol_size), "<u2")
             self._unflushed.clear()
+            self._flushed.clear()
 
     def group(self, block_symbols: int) -> None:
         """Learn how many symbols a block has.
@@ -219,13 +228,11 @@ class Hints:
             return
         self._block_symbols = block_symbols
         with self._lock:
-            for first in range(0, len(self._values), PLACES_AT_ONCE):
-                span = self._values[first : first + PLACES_AT_ONCE]
-                if span.any():
-                    own = self._own_values(first, len(span)) | (span & FLUSHED)
-                    span[:] = np.where(span, own, 0)
-                    self._write(first, first + len(span))
-                    self._unflushed.update(_pages(first, (span != 0) & (span < FLUSHED)))
+            for page in self._unflushed | self._flushed:  # the others are empty, however many
+                first, span = page * PAGE, self._values[page * PAGE :][:PAGE]
+                own = self._own_values(first, len(span)) | (span & FLUSHED)
+                span[:] = np.where(span, own, 0)
+                self._write(first, first + len(span))
         if self._object:
             os.pwrite(self._fd, self._head(), 0)
 
@@ -256,6 +263,16 @@ class Hints:
             for one, other in stretches((gaps < 0) | (gaps > GAP)):
                 self._write_unflushed(int(firsts[one]), int(stops[other - 1]))
 
+    def found(self, wanted: Prepare, first: int, stop: int) -> None:
+        """Record that these symbols lie in their places, if it does not say so already.
+
+        Raises:
+            DiskError: What has the record's name is not ours.
+            OSError: As the system says.
+        """
+        if self._object != wanted or not self._values[first:stop].all():
+            self.note(wanted, [(first, stop)])
+
     def _write_unflushed(self, first: int, stop: int) -> None:
         self._unflushed.update(range(first // PAGE, -(-stop // PAGE)))
         self._write(first, stop)
@@ -285,7 +302,7 @@ class Hints:
                 span = self._values[first : first + PAGE]
                 span[(values != 0) & (span == values)] |= FLUSHED
                 self._write(first, first + len(span))
-                self._unflushed.update(_pages(first, (span != 0) & (span < FLUSHED)))
+                self._sort(first, span)
         sync_data(self._fd)
 
     def _head(self) -> bytes:

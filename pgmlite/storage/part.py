@@ -23,14 +23,7 @@ from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
 from pgmlite.storage.seeds import Block, Seed, digest_of
 from pgmlite.storage.stream import BlockStream
-from pgmlite.storage.system import (
-    PIECES_AT_ONCE,
-    beside,
-    close_quietly,
-    extents_of,
-    forget_cache,
-    reason,
-)
+from pgmlite.storage.system import PIECES_AT_ONCE, beside, close_quietly, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
@@ -309,7 +302,10 @@ class PartFile:
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
-        found = self._has(block) or self._fetch_from_seeds(block)
+        found = self._has(block)
+        if found and self._object:
+            self._write_back.found(self._object, offset, offset + length)
+        found = found or self._fetch_from_seeds(block)
         if found or self._borrowed:
             self._begin_writing()
             self._copy_borrowed(BLOCKS_COPIED)
@@ -359,7 +355,7 @@ class PartFile:
         some, self._borrowed = self._borrowed[:most], self._borrowed[most:]
         for block in some:
             if self._old is None or not self._copy(self._old, block):
-                self._spoilt.add(self._number(block))
+                self._spoilt.add(block[0] // self._block_size)
 
     # Publishing.
 
@@ -373,7 +369,8 @@ class PartFile:
             if not self._verify_media or self._old is None:
                 return []
             bad = self._read_back(self._old.fd, self._old.has, complete)
-            self._borrowed = [block for block in self._borrowed if self._number(block) not in bad]
+            size = self._block_size
+            self._borrowed = [block for block in self._borrowed if block[0] // size not in bad]
             return bad
         self._begin_writing()
         self._copy_borrowed(len(self._borrowed))
@@ -404,17 +401,13 @@ class PartFile:
         # Where others make files, what lies there may be laid for us.
         return old.st_uid == os.geteuid() or not self._folder.is_shared
 
-    def _number(self, block: Block) -> int:
-        return block[0] // self._block_size
-
     def _read_back(self, fd: int, has: Callable[[Block], bool], complete: Complete) -> list[int]:
         """Return the blocks that the disk has not, or not as they are."""
         manifest, index = complete.manifest, complete.index
         self._touched = False
         self._seen = self._look()
         bad = []
-        self._write_back.sync(fd)
-        forget_cache(fd)
+        self._write_back.read_anew(fd)
         for number in range(manifest.blocks):
             offset = number * manifest.block_size
             length = min(manifest.block_size, manifest.size - offset)
@@ -448,8 +441,8 @@ class PartFile:
             return False
         try:
             self._finish(complete)
-            names = (self.path.name, self.output.name, self._room)
-            self._folder.put(self._fd, *names, self._dress)
+            name, to = self.path.name, self.output.name
+            self._folder.put(self._fd, name, to, self._room, self._dress)
         except OSError as error:
             raise self._failed(error) from error
         # From here on the output is new: what goes wrong now is no failure to publish it.
@@ -472,7 +465,7 @@ class PartFile:
             raise DiskError(f"partial file {self.path}: another program keeps writing to it")
         if self._seen[1] != complete.manifest.size:
             os.ftruncate(self._fd, complete.manifest.size)
-        self._write_back.sync(self._fd)
+        self._write_back.sync()
 
     def _dress(self) -> None:
         """Make the file look as the output shall: where it lies now, nobody else reaches it."""

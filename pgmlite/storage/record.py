@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Self
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.system import NOT_KNOWN, beside, reason
+from pgmlite.storage.system import NOT_KNOWN, beside, reason, sync_all
 from pgmlite.wire.control import MAX_NAME, Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -235,7 +235,7 @@ class PublishedRecord:
             try:
                 _lock(fd)
                 os.write(fd, publication.to_json())
-                os.fsync(fd)
+                sync_all(fd)
                 os.replace(self._fresh, self.path)
             except OSError:
                 os.close(fd)

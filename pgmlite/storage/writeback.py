@@ -158,6 +158,11 @@ class WriteBack:
         """Learn how many symbols a block has."""
         self._record(lambda hints: hints.group(block_symbols))
 
+    def found(self, wanted: Prepare, start: int, stop: int) -> None:
+        """Record that the bytes from `start` to `stop` were there, whoever wrote them."""
+        size = wanted.symbol_size
+        self._record(lambda hints: hints.found(wanted, start // size, -(-stop // size)))
+
     def _record(self, step: Callable[[Hints], None]) -> None:
         """Do something with the record, as long as there is one."""
         if self._hints is None or not self._records:
@@ -243,13 +248,22 @@ class WriteBack:
         """
         self._try(self._flusher.wait)
 
-    def sync(self, fd: int) -> None:
-        """Have a file's bytes on the disk.
+    def read_anew(self, fd: int) -> None:
+        """Have a file's bytes on the disk, and read from there next.
 
         Raises:
             DiskError: The disk failed to take them.
         """
         self._try(lambda: sync_data(fd))
+        forget_cache(fd)
+
+    def sync(self) -> None:
+        """Have the file's bytes on the disk.
+
+        Raises:
+            DiskError: The disk failed to take them.
+        """
+        self._try(lambda: sync_data(self._fd))
 
     def sync_all(self) -> None:
         """Have the file's bytes, owner and permissions on the disk.

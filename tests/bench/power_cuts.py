@@ -20,7 +20,8 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Self
@@ -36,6 +37,7 @@ from parts import Run, System
 
 from pgmlite.core.machine import Prepare
 from pgmlite.storage import hints, writeback
+from pgmlite.storage.record import Publication, PublishedRecord
 from pgmlite.storage.writeback import WriteBack
 
 SYMBOL, PER_BLOCK, BLOCKS = 1_404, 64, 24
@@ -163,7 +165,7 @@ def transfer(output: Path, rng: Random, power: Power, *, runs: int) -> None:
     stops = sorted(rng.randrange(SYMBOLS) for _ in range(runs - 1))
     with power.on():
         for stop in [*stops, SYMBOLS]:
-            with Run(output) as run:
+            with Run(output, before_rename=partial(note, output)) as run:
                 run.announce(NEW)
                 while not run.is_done:
                     lost = {n for n in range(SYMBOLS) if rng.random() < loss}
@@ -173,6 +175,13 @@ def transfer(output: Path, rng: Random, power: Power, *, runs: int) -> None:
                 if run.is_done:
                     power.is_published = True
                     power.maybe_cut("published", 1)
+
+
+def note(output: Path, status: os.stat_result) -> None:
+    """Record a publication, as for a command that follows it."""
+    record = PublishedRecord(output, print)
+    record.write(Publication.of(NEW.manifest, status))
+    record.close()
 
 
 class Trial:
@@ -218,6 +227,11 @@ class Trial:
             status = output.stat()
             if self._old is not None and (status.st_mode & 0o777, status.st_uid) != (MODE, OWNER):
                 self._count("OUTPUT WITH ANOTHER MODE OR OWNER", cut)
+            record = PublishedRecord(output, print)
+            found = record.read()
+            record.close()
+            if found is None or not replace(found, device=status.st_dev).names(status):
+                self._count("PUBLISHED AND NOT RECORDED", cut)
         elif content == self._old:
             self._count("output old", cut)
         else:
