@@ -6,7 +6,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -66,7 +66,7 @@ class Run:
 
     def announce(self, sample: Sample) -> Self:
         """Hear the manifest and the index, and look at all that is there."""
-        return self.give([sample.spm(), *sample.index_pieces()])
+        return self.give(announcement(sample))
 
     def give(self, packets: Iterable[bytes]) -> Self:
         """Let packets arrive, as many at once as a system joins; do all that follows."""
@@ -84,9 +84,9 @@ class Run:
     def cycle(self, sample: Sample, *, lost: Iterable[int] = (), times: int = 1) -> Self:
         """Hear all of the object but the symbols that are lost, until it is done."""
         gone = set(lost)
-        come = [n for n in range(sample.manifest.symbols) if n not in gone]
+        come = [one for n, one in enumerate(all_odata(sample)) if n not in gone]
         for _ in range(times):
-            self.give(sample.odata(come))
+            self.give(come)
         return self
 
     def _perform(self, actions: list[Action]) -> None:
@@ -103,6 +103,18 @@ class Run:
                     self.is_done = True
                     return
             todo = after
+
+
+@cache
+def announcement(sample: Sample) -> list[bytes]:
+    """Return the packets that tell of an object."""
+    return [sample.spm(), *sample.index_pieces()]
+
+
+@cache
+def all_odata(sample: Sample) -> list[bytes]:
+    """Return one cycle of an object."""
+    return sample.all_odata()
 
 
 class System:

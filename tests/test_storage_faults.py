@@ -255,7 +255,6 @@ class Nth(Faults):
 CASES = [
     ("old", errno.EIO, False),
     ("old", errno.EIO, True),
-    ("old", errno.EPERM, True),
     ("old", errno.ENOSPC, False),
     ("none", errno.ESTALE, False),
     ("same", errno.EIO, True),

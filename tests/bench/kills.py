@@ -84,7 +84,7 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         seen: object = ()
-        while not self._ended.wait(0.001):
+        while not self._ended.wait(0.002):
             now = self._identity()
             if now != seen:
                 seen = now
