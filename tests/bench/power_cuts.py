@@ -56,8 +56,12 @@ AT_ONCE = GRO_SEGMENTS * SYMBOL
 MODE = 0o640
 OWNER = 4_321
 
-OFTEN = frozenset({"pwrite", "pwritev", "open"})
-CHANGING = OFTEN | System.WRITES | System.SYNCS | System.NAMES | System.LOOKS
+SHARES = (
+    dict.fromkeys(System.NAMES | System.LOOKS | System.WRITES, 0.4)  # most are of a publication
+    | dict.fromkeys(System.SYNCS, 0.05)
+    | dict.fromkeys({"pwrite", "pwritev", "open"}, 0.012)
+)
+"""Calls that change a disk, and the share of them that have a cut before them, or after."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 WRITE_AND_WAIT = 7
@@ -94,9 +98,9 @@ class Power(System):
         self._lock = threading.RLock()  # the flusher is a thread
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if name not in CHANGING:
+        if name not in SHARES:
             return function(*args, **kwargs)
-        share = 0.012 if name in OFTEN else 0.4
+        share = SHARES[name]
         self.maybe_cut(f"before {name}", share)
         result = function(*args, **kwargs)
         if name in {"pwrite", "pwritev"}:
@@ -214,6 +218,7 @@ class Trial:
 
     def _check(self, cut: Cut) -> None:
         self.found["cuts"] += 1
+        self.found["in a publication"] += cut.where.split()[-1] in System.NAMES | System.LOOKS
         with Disk(cut.image, self._shop / "after", self._kind) as disk:
             output = disk.folder / "d" / "out"
             self._look_at_output(cut, output)
@@ -283,7 +288,7 @@ def cut_power(kind: str, cuts: int, seed: int) -> bool:
         with Disk(shop / "fresh", shop / "disk", kind):
             pass
         while found["cuts"] < cuts:
-            trial = Trial(shop, kind, rng, min(15, cuts - found["cuts"] - 1))
+            trial = Trial(shop, kind, rng, cuts - found["cuts"] - 1)
             found += trial.found
             worst = max(worst, trial.worst)
     print(f"{kind}: {', '.join(f'{name} {count}' for name, count in sorted(found.items()))}")
