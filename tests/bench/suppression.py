@@ -26,7 +26,7 @@ from builders import make_object
 from nak_builders import GRTT, Group, Unlucky
 
 from pgmlite.core.config import NakConfig, RepairConfig
-from pgmlite.core.machine import MS, Action
+from pgmlite.core.machine import MS, Action, Held, Prepare
 from pgmlite.sim.network import MemoryStore
 from pgmlite.sim.theory import backoff_shape, nb_expected, nb_first
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
@@ -48,8 +48,8 @@ class Unheeding(Unlucky):
 class Nowhere(MemoryStore):
     """A disk that keeps nothing and says that all is well: a thousand take no memory."""
 
-    def prepare(self, size: int) -> list[tuple[int, int]]:
-        return []
+    def prepare(self, wanted: Prepare) -> Held:
+        return Held()
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         return
