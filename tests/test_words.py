@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import pytest
+from builders import Drive, make_object
 from loopback import (
     COMMAND,
     PATIENCE,
@@ -34,7 +35,9 @@ from loopback import (
 from pgmlite import cli
 from pgmlite.cli import VERBS, app
 from pgmlite.cli.lines import columns, fit
+from pgmlite.cli.output import Output, ReceiveReport
 from pgmlite.cli.tables import Column, render
+from pgmlite.errors import DiskError
 
 CAPTURE = Path(__file__).parent.parent / "captures" / "clean-carousel.pcap"
 
@@ -387,3 +390,17 @@ def test_the_time_of_a_transfer_begins_with_its_first_packet(tmp_path: Path) -> 
             ended = receiver.end()
     assert ended.code == 0
     assert 0 < ended.last["transfer_seconds"] <= ended.last["seconds"] - waited["seconds"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
+    sample, part = make_object(1_000), tmp_path / "out.part"
+    drive = Drive()
+    drive.give([sample.spm(), *sample.odata(range(4))])
+    if is_there:
+        part.write_bytes(sample.data)
+    output = Output(as_json=False)
+    ReceiveReport(output, drive.machine, None).failed(DiskError("another file"), str(part))
+    said = capsys.readouterr().err
+    assert (str(part) in said) is is_there
+    assert ("nothing of the object is kept" in said) is not is_there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from types import TracebackType
@@ -379,11 +380,13 @@ class ReceiveReport:
         """Print the summary of a transfer that did not complete; the error itself is not said."""
         stored, symbols = self._machine.progress
         counters = self.counters()
-        share = f"{stored / symbols:.1%}" if symbols else "nothing"
+        kept = "nothing of the object is kept"
+        if symbols and os.path.lexists(part):
+            share = f"{stored / symbols:.1%}"
+            kept = f"{share} of the object is in {part} and will be used by the next run"
         self._output.failed(
             "failed",
-            f"incomplete: {share} of the object is in {part} and will be used by the next run; "
-            f"{counters['packets']} packets came, {self._losses(counters)}, "
+            f"incomplete: {kept}; {counters['packets']} packets came, {self._losses(counters)}, "
             f"{sum(counters['refused'].values())} refused"
             if symbols
             else "",
