@@ -23,6 +23,7 @@ OPENED_ANEW = 40
 """Times that a file is opened because what had its name is gone."""
 
 WRITES = stat.S_IWGRP | stat.S_IWOTH
+"""Permissions by which others than the owner may write."""
 
 
 def resolve_output(output: Path) -> Path:
@@ -85,8 +86,7 @@ class Folder:
 
     Attributes:
         is_shared: Others than its owner may make files in it.
-        is_open: Others may rename and remove our files too: it has no sticky bit.
-        is_everybodys: Every user of the machine may.
+        is_everybodys: Every user of the machine may rename and remove our files: no sticky bit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,8 +109,8 @@ class Folder:
             status = os.fstat(self._fd)
         strangers = status.st_uid not in (os.geteuid(), 0)
         self.is_shared = strangers or bool(status.st_mode & WRITES)
-        self.is_open = self.is_shared and (strangers or not status.st_mode & stat.S_ISVTX)
-        self.is_everybodys = self.is_open and bool(status.st_mode & stat.S_IWOTH)
+        is_sticky = bool(status.st_mode & stat.S_ISVTX) and not strangers
+        self.is_everybodys = bool(status.st_mode & stat.S_IWOTH) and not is_sticky
 
     def _at(self, name: str) -> str | Path:
         return self.path / name if self._fd is None else name

@@ -8,7 +8,6 @@ or one that counts as none.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -20,7 +19,8 @@ from pathlib import Path
 from typing import Self
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.system import NOT_KNOWN, beside, reason, sync_all
+from pgmlite.storage.folder import WRITES
+from pgmlite.storage.system import NOT_KNOWN, beside, lock, reason, sync_all
 from pgmlite.wire.control import MAX_NAME, Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -32,7 +32,6 @@ TEXTS = frozenset({"oid", "index_digest", "name", "phase"})
 
 OID_DIGITS = 16
 MAX_NUMBER = (1 << 64) - 1
-WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 Warn = Callable[[str], None]
 
@@ -217,7 +216,7 @@ class PublishedRecord:
             ValueError: Others can put files of ours in each other's place there.
         """
         folder = os.stat(self.path.parent)
-        is_open = folder.st_mode & WRITABLE_BY_OTHERS and not folder.st_mode & stat.S_ISVTX
+        is_open = folder.st_mode & WRITES and not folder.st_mode & stat.S_ISVTX
         if is_open or folder.st_uid not in {0, os.geteuid()}:
             raise ValueError(f"others may rename files in {self.path.parent}")
 
@@ -233,7 +232,7 @@ class PublishedRecord:
                 self._fresh.unlink()
             fd = os.open(self._fresh, flags, 0o600)
             try:
-                _lock(fd)
+                lock(fd)
                 os.write(fd, publication.to_json())
                 sync_all(fd)
                 os.replace(self._fresh, self.path)
@@ -287,7 +286,7 @@ def _open(path: Path) -> int:
     try:
         status = os.fstat(fd)
         _check_own(status)
-        _lock(fd)
+        lock(fd)  # without locks, two receivers of one output may run the command twice
         if os.path.samestat(status, os.lstat(path)):
             return fd
     except (OSError, ValueError):
@@ -308,21 +307,8 @@ def _check_own(status: os.stat_result) -> None:
         raise ValueError("belongs to another user")
     if status.st_nlink != 1:
         raise ValueError("has another name, too")
-    if status.st_mode & WRITABLE_BY_OTHERS:
+    if status.st_mode & WRITES:
         raise ValueError("may be written by others")
-
-
-def _lock(fd: int) -> None:
-    """
-    Raises:
-        BlockingIOError: Another process has the lock.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass  # a file system without locks: two receivers of one output may run the command twice
 
 
 def _parse_file(fd: int) -> Publication:
