@@ -81,7 +81,7 @@ def test_late_joiners_keep_what_came_before_the_manifest(tmp_path: Path) -> None
 
 
 def test_two_senders_take_half_the_time(tmp_path: Path) -> None:
-    source = random_file(tmp_path / "source", 8)
+    source = random_file(tmp_path / "source", 16)
 
     def seconds(**starts: str) -> float:
         with Lab(receivers=2) as lab:

@@ -216,17 +216,18 @@ def test_bad_packets_do_not_spoil_the_figures(under_attack: list[dict[str, Any]]
 
 def test_unusable_interfaces_are_named(tmp_path: Path) -> None:
     source = random_file(tmp_path / "source", 1)
-    verbs = {"send": [str(source)], "recv": ["-o", str(tmp_path / "out")]}
+    # Each has an output of its own: two receivers of one would refuse each other.
+    outputs = (str(tmp_path / f"out {number}") for number in range(4))
     with Lab(receivers=0) as lab:
         lab.ip("S", "link add bare0 type bridge", "link set bare0 addrgenmode none")
         lab.link("S", "up", "bare0")
         processes = {
-            (interface, family, verb): lab.spawn(
-                "S", *PGMLITE, verb, *words, "-g", GROUPS[family], "-i", interface
+            (interface, family, words[0]): lab.spawn(
+                "S", *PGMLITE, *words, "-g", GROUPS[family], "-i", interface
             )
             for interface in ("bare0", "nowhere0")
             for family in GROUPS
-            for verb, words in verbs.items()
+            for words in (("send", str(source)), ("recv", "-o", next(outputs)))
         }
         for (interface, family, _), process in processes.items():
             process.result(code=3)
