@@ -14,7 +14,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a `lab` test where the lab can't run; in CI that is a failure, never a silent skip."""
     if item.get_closest_marker("lab") is None:
         return
-    from lab import missing
+    from tests.support.lab import missing
 
     reason = missing()
     if not reason:

@@ -1,6 +1,6 @@
 """Write what is generated from the code: vectors, tables, diagrams, the Wireshark dissector.
 
-    python tests/generate.py
+    python -m tests.generate
 
 after a change to the declaration of the format, to a transition table or to a vector. The tests
 `test_generated` and `test_vectors` fail until it has been run.
@@ -9,21 +9,16 @@ after a change to the declaration of the format, to a transition table or to a v
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import vectors
-
-from pgmlite.core import nak, receiver
+from pgmlite.core.receive import nak, receiver
+from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
-from pgmlite.wire.lua import dissector
+from tests.support import vectors
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"

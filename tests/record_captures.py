@@ -1,6 +1,6 @@
 """Records ``captures/`` anew: real transfers in a network of namespaces, seen by tcpdump.
 
-    python tests/record_captures.py [NAME...]
+    python -m tests.record_captures [NAME...]
 
 Needs root and what `lab.missing` looks for. Times, losses and random numbers differ each time; the
 objects do not. Writes ``captures/NAME.pcap``, ``index.json`` and the table of ``README.md``.
@@ -22,12 +22,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
+from tests.support.lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
 
 HERE = Path(__file__).resolve().parent
+SUPPORT = HERE / "support"
 CAPTURES = HERE.parent / "captures"
 LARGEST = 300_000
 """Bytes of a capture, at most."""
@@ -186,8 +184,8 @@ def two_senders(scene: Scene) -> None:
 
 
 def disorder(scene: Scene) -> None:
-    """A relay between switch and receiver (tests/relay.py, frames through AF_PACKET sockets) lets
-    10% of the packets come up to 6 places late, and 5% twice."""
+    """A relay between switch and receiver (tests/support/relay.py, frames through AF_PACKET
+    sockets) lets 10% of the packets come up to 6 places late, and 5% twice."""
     file = scene.make("disorder.bin", 100_000)
     scene.lab.ip(
         "SW",
@@ -197,7 +195,7 @@ def disorder(scene: Scene) -> None:
         "link set relay1 up promisc on",
         "link set vR1 promisc on",
     )
-    relay = scene.lab.spawn("SW", sys.executable, str(HERE / "relay.py"), "relay1", "vR1")
+    relay = scene.lab.spawn("SW", sys.executable, str(SUPPORT / "relay.py"), "relay1", "vR1")
     relay.event("start")
     with scene.tcpdump("reordering-and-duplicates", "R1"):
         receiver = scene.lab.recv("R1", scene.folder / "out")
@@ -230,14 +228,14 @@ def repairer(scene: Scene) -> None:
 
 
 def hostile(scene: Scene) -> None:
-    """A stranger on the network sends junk to the group (tests/stranger.py): all invalid vectors,
-    random bytes, cut and changed packets, fragments, and one symbol with wrong bytes under a right
-    header, which spoils a block until the carousel brings it again."""
+    """A stranger on the network sends junk to the group (tests/support/stranger.py): all invalid
+    vectors, random bytes, cut and changed packets, fragments, and one symbol with wrong bytes under
+    a right header, which spoils a block until the carousel brings it again."""
     file = scene.make("hostile.bin", 40_000)
     with scene.tcpdump("hostile-junk", "R1"):
         receiver = scene.lab.recv("R1", scene.folder / "out")
         where = (GROUPS[6], str(PORT), "eth0", "250")
-        stranger = scene.lab.spawn("R2", sys.executable, str(HERE / "stranger.py"), *where)
+        stranger = scene.lab.spawn("R2", sys.executable, str(SUPPORT / "stranger.py"), *where)
         stranger.event("start")
         scene.send("S", file, "--symbol-size", "512", rate="400k")
         ended = scene.check(receiver)
@@ -333,7 +331,7 @@ def readme(index: dict[str, dict[str, Any]]) -> str:
         "# Captures",
         "",
         "Real transfers, recorded by tcpdump in networks of namespaces on one machine, as root:",
-        "`python tests/record_captures.py`. Group `ff15::7067:1` (IPv4: 239.70.67.1), port 28775.",
+        "`python -m tests.record_captures`. Group `ff15::7067:1` (IPv4: 239.70.67.1), port 28775.",
         "`pgmlite replay captures/NAME.pcap -o OUT` gives the object again. Its SHA-256, and what",
         "the receiver in the recording reported (`complete`), are in `index.json`. The objects are",
         "random bytes made from their names. Unless said otherwise the frames are Ethernet, UDP",

@@ -1,6 +1,6 @@
 """The requirements of ``spec/protocol.md`` and the tests that cite them.
 
-    python tests/requirements.py
+    python -m tests.requirements
 
 prints each identifier with its tests; the exit code is 1 if one has none.
 """
@@ -39,7 +39,7 @@ def defined() -> list[str]:
 def tests() -> dict[str, list[str]]:
     """Return the tests that cite each requirement."""
     found: dict[str, list[str]] = {clause: [] for clause in defined()}
-    for path in sorted(HERE.glob("test_*.py")):
+    for path in sorted(HERE.rglob("test_*.py")):
         text = path.read_text()
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):

@@ -8,16 +8,15 @@ import lzma
 from random import Random
 from types import ModuleType
 
-import fuzz_targets
-import pcaps
 import pytest
-from fuzz_targets import TARGETS, joined, seeds
 from hypothesis import given
 from hypothesis import strategies as st
-from vectors import SMALL, valid
 
 from pgmlite.wire.derive import fields
 from pgmlite.wire.layout import HEADER, MANIFEST, NAK_BODY, REQUEST, SPM_BODY
+from tests.support import fuzz_targets, pcaps
+from tests.support.fuzz_targets import TARGETS, joined, seeds
+from tests.support.vectors import SMALL, valid
 
 VALID = [one for _, one in valid()]
 

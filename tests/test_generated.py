@@ -4,19 +4,19 @@ import re
 from itertools import islice
 from pathlib import Path
 
-import generate
 import pytest
-import vectors
-from builders import Scripted, encode, packet, play
-from requirements import CLAUSE, cited, untested
 
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import SECOND
-from pgmlite.core.sender import Sender
+from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import Manifest, Spm, digest
 from pgmlite.wire.derive import STRUCTS, fields
 from pgmlite.wire.layout import VERSION, PacketType
 from pgmlite.wire.request import build_nak
+from tests import generate
+from tests.requirements import CLAUSE, cited, untested
+from tests.support import vectors
+from tests.support.builders import Scripted, encode, packet, play
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "spec" / "protocol.md"
@@ -33,7 +33,7 @@ def test_citations_are_understood() -> None:
     ("path", "text"), [pytest.param(*made, id=made[0].name) for made in generate.files()]
 )
 def test_what_is_generated_is_up_to_date(path: Path, text: str) -> None:
-    assert path.read_text() == text, "run: python tests/generate.py"
+    assert path.read_text() == text, "run: python -m tests.generate"
 
 
 @pytest.mark.parametrize("name", STRUCTS)

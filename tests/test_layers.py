@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "sim": {"core", "wire", "errors"},
     "cli": {"capture", "net", "sim", "storage", "core", "wire", "errors", ""},
     "__main__": {"cli"},
-    "scapy": {"wire", "errors"},
+    "dissect": {"wire", "errors"},
+    "scapy": {"dissect"},
     "": set(),
 }
 """Ring -> the other rings that it may import; "" is the package's own ``__init__``."""

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import witness
-from generate import ROOT, SPEC
-from loopback import endpoint, make_file, sending
+
+from tests import witness
+from tests.generate import ROOT, SPEC
+from tests.support.loopback import endpoint, make_file, sending
 
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]

@@ -1,7 +1,7 @@
 """A receiver written from spec/protocol.md alone: no construct, no numpy, nothing of pgmlite.
 
-    python tests/witness.py CAPTURE OUT                     from a capture
-    python tests/witness.py GROUP PORT INTERFACE OUT        from a network (IPv4 or IPv6 group)
+    python -m tests.witness CAPTURE OUT                     from a capture
+    python -m tests.witness GROUP PORT INTERFACE OUT        from a network (IPv4 or IPv6 group)
 
 Only the digest comes from a package (blake3). It shows that the document is enough to build on, and
 the tests let it receive what ours receives and refuse what ours refuses. It never sends a NAK,

@@ -15,7 +15,7 @@ from pgmlite.capture.file import Capture
 from pgmlite.capture.notes import hints, notes, why_none
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
-from pgmlite.core.receiver import Receiver
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, TimedOut
 from pgmlite.net.loop import Listener, Stop, attend, tell_of_disk
 from pgmlite.storage.part import PartFile

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.lines import fit
 from pgmlite.cli.rate import RateWatch
-from pgmlite.core.diagnosis import SILENT_AFTER
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
-from pgmlite.core.sender import Sender
+from pgmlite.core.receive.diagnosis import SILENT_AFTER
+from pgmlite.core.send.sender import Sender
 from pgmlite.errors import EXIT_OK, PgmliteError
 from pgmlite.net.udp import ReceiverSocket
 from pgmlite.wire.control import Manifest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     # Imported when needed: a sender starts sooner without them.
     from rich.progress import Progress
 
-    from pgmlite.core.receiver import Receiver
+    from pgmlite.core.receive.receiver import Receiver
     from pgmlite.storage.part import PartFile
 
 PLAIN_LINES_EVERY = 10.0

@@ -16,7 +16,7 @@ from pgmlite.cli.values import check_seconds, parse_oid, parse_repairer, parse_s
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss
-from pgmlite.core.receiver import Receiver
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import resolve
 from pgmlite.net.hook import find_command

@@ -17,7 +17,7 @@ from pgmlite.cli.send import hashing, open_ear, open_sender
 from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.human import human_bytes, human_rate
-from pgmlite.core.sender import Sender
+from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError, ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop

@@ -21,7 +21,7 @@ from pgmlite.core.human import human_bytes
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import SendNak
 from pgmlite.core.ranges import runs
-from pgmlite.core.receiver import Receiver
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.loop import Stop
 from pgmlite.storage.part import PartFile

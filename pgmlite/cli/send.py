@@ -23,7 +23,7 @@ from pgmlite.cli.values import (
 )
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.human import human_bytes, human_rate, human_time
-from pgmlite.core.sender import Sender
+from pgmlite.core.send.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
 from pgmlite.net.loop import Stop

@@ -22,7 +22,7 @@ from pgmlite.errors import Interrupted
 
 if TYPE_CHECKING:
     # A sender starts sooner without them.
-    from pgmlite.core.receiver import Receiver
+    from pgmlite.core.receive.receiver import Receiver
     from pgmlite.storage.part import PartFile
 
 POLL = 100 * MS

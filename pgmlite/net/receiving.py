@@ -7,10 +7,10 @@ import select
 import time
 from collections import Counter
 
-from pgmlite.core.diagnosis import Diagnosis, Load
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
-from pgmlite.core.receiver import Receiver
+from pgmlite.core.receive.diagnosis import Diagnosis, Load
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import NetworkError, TimedOut
 from pgmlite.net.loop import (
     EXPECTED_SYMBOL_SIZE,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
-from pgmlite.core.sender import Sender
+from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, sleep

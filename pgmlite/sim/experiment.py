@@ -12,7 +12,7 @@ import numpy as np
 
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.core.sender import Sender
+from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.sim.group import NEVER, Counts, ReceiverGroup
 from pgmlite.sim.loss import GilbertElliott, Independent, LossModel, OncePerBlock, Tree

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
-from pgmlite.core.nak import Ask, NakMachine, build_nak_packet
-from pgmlite.core.receiver import TRUSTED_PACKETS
-from pgmlite.core.sessions import SessionKey, repaired_by
+from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receive.receiver import TRUSTED_PACKETS
+from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.sim.loss import Flags
 from pgmlite.wire.batch import PacketBatch, Source
 from pgmlite.wire.control import Manifest, Spm, parse_spm

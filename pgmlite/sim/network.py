@@ -29,7 +29,7 @@ from pgmlite.core.machine import (
     Transmit,
     Verify,
 )
-from pgmlite.core.receiver import Receiver
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel

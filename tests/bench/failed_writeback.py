@@ -1,6 +1,6 @@
 """A disk that fails to take what was written, and then works again; as root.
 
-    python tests/bench/failed_writeback.py [MEGABYTES [FILE_SYSTEM... [WAY...]]]
+    python -m tests.bench.failed_writeback [MEGABYTES [FILE_SYSTEM... [WAY...]]]
 
 The disk is a loop device over an image in a memory that is too small: writes fail as on a thin
 volume that is full, or on a dying disk. What it failed to take stays in the page cache, where it
@@ -18,11 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import copyfile
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from disks import MAKE, MIB, Disk, seclude, sh, workshop
-from loopback import Endpoint, endpoint, make_file, receive, receiving, sending
+from tests.support.disks import MAKE, MIB, Disk, seclude, sh, workshop
+from tests.support.loopback import Endpoint, endpoint, make_file, receive, receiving, sending
 
 SECONDS = {"end": 1.5, "media": 1.5, "flush": 7, "kill": 4, "copy": 1.5}
 """Ways to meet the failure, and how long a cycle of the carousel takes then: with the last flush;

@@ -1,6 +1,6 @@
 """Fuzzing by coverage, for as long as you like: parsers, machines, replay.
 
-    python tests/bench/fuzz.py [SECONDS] [TARGET...]
+    python -m tests.bench.fuzz [SECONDS] [TARGET...]
 
 Uses atheris where it is installed (pip install atheris), and for a fifth of the time, or all of it,
 blind mutations of the same seeds: there memory is ours alone, while atheris keeps books of its own.
@@ -20,9 +20,6 @@ import time
 from pathlib import Path
 from random import Random
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture")
 LARGEST = {
     "packet": 2_000,
@@ -39,8 +36,8 @@ def by_coverage(name: str, seconds: float, corpus: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["pgmlite"]):
-        from fuzz_targets import TARGETS as TARGETS_OF
-        from fuzz_targets import seeds
+        from tests.support.fuzz_targets import TARGETS as TARGETS_OF
+        from tests.support.fuzz_targets import seeds
     for number, seed in enumerate(seeds(name)):
         (Path(corpus) / str(number)).write_bytes(seed)
     options = [
@@ -57,8 +54,8 @@ def by_coverage(name: str, seconds: float, corpus: str) -> None:
 
 def blindly(name: str, seconds: float) -> None:
     """Change seeds at random."""
-    from fuzz_targets import TARGETS as TARGETS_OF
-    from fuzz_targets import seeds
+    from tests.support.fuzz_targets import TARGETS as TARGETS_OF
+    from tests.support.fuzz_targets import seeds
 
     rng, pool, count = Random(time.time_ns()), seeds(name), 0
     end, settled = time.monotonic() + seconds, 0

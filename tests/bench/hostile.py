@@ -1,6 +1,6 @@
 """One transfer while a stranger sends hostile datagrams to its group, on this machine alone.
 
-    python tests/bench/hostile.py [COUNT]
+    python -m tests.bench.hostile [COUNT]
 
 prints what the receiver refused, by reason, and its memory; a million datagrams by default.
 """
@@ -17,10 +17,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from loopback import (
+from tests.support.loopback import (
     BLOCK,
     HEADER,
     INDEX,

@@ -1,6 +1,6 @@
 """Receivers that are killed at random instants and started again, on the loopback interface.
 
-    python tests/bench/kills.py [COUNT [SEED]]
+    python -m tests.bench.kills [COUNT [SEED]]
 
 Each of COUNT receivers, 200 by default, takes 8 MiB from one carousel, loses 5% of it, and is
 killed once, at whatever it is doing. The record says what it had stored; what the next run stores
@@ -21,13 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
-from loopback import PATIENCE, SYMBOL, Endpoint, Running, endpoint, make_file, receiving, sending
 
 from pgmlite.storage.hints import HEADER
+from tests.support.loopback import (
+    PATIENCE,
+    SYMBOL,
+    Endpoint,
+    Running,
+    endpoint,
+    make_file,
+    receiving,
+    sending,
+)
 
 SIZE = 8 << 20
 SYMBOLS = -(-SIZE // SYMBOL)

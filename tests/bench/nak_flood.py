@@ -1,6 +1,6 @@
 """A sender with repairs while strangers who hear its session flood it with NAKs (root).
 
-    python tests/bench/nak_flood.py [SHARE [SECONDS]]
+    python -m tests.bench.nak_flood [SHARE [SECONDS]]
 
 Fifty thousand well-formed NAKs a second, from a thousand IPv6 addresses of as many /64, each with
 the right nonce and random symbols. Prints the rates of carousel and repairs before and meanwhile,
@@ -17,10 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from lab import GROUPS, NAK_PORT, PORT, Lab, Process, random_file
+from tests.support.lab import GROUPS, NAK_PORT, PORT, Lab, Process, random_file
 
 SOURCES = 1_000
 BURST = 25

@@ -1,6 +1,6 @@
 """Power cuts while a receiver is at work, on real file systems; as root.
 
-    python tests/bench/power_cuts.py [CUTS [SEED [FILE_SYSTEM...]]]
+    python -m tests.bench.power_cuts [CUTS [SEED [FILE_SYSTEM...]]]
 
 A disk is a loop device over an image, and a cut is a copy of that image as it is between two of the
 receiver's own system calls, while pieces of its files were written to the disk or not, as a kernel
@@ -27,18 +27,15 @@ from random import Random
 from typing import Any, Self
 from unittest.mock import patch
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
-from builders import GRO_SEGMENTS, make_object
-from disks import Disk, clone, seclude, sh, workshop
-from parts import Run, System
 
 from pgmlite.core.machine import Prepare
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.record import Publication, PublishedRecord
 from pgmlite.storage.writeback import WriteBack
+from tests.support.builders import GRO_SEGMENTS, make_object
+from tests.support.disks import Disk, clone, seclude, sh, workshop
+from tests.support.parts import Run, System
 
 SYMBOL, PER_BLOCK, BLOCKS = 1_404, 64, 24
 NEW = make_object(BLOCKS * PER_BLOCK * SYMBOL + 777, symbol_size=SYMBOL, block_symbols=PER_BLOCK)

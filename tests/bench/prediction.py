@@ -1,6 +1,6 @@
 """Does `compare` predict what happens? The plan `lab`, beside real transfers in namespaces (root).
 
-    python tests/bench/prediction.py [RUNS]
+    python -m tests.bench.prediction [RUNS]
 
 prints the mean time from the sender's start to the last receiver's end: of RUNS real transfers in
 each mode, 5 by default, and what `pgmlite compare lab` says.
@@ -15,10 +15,7 @@ import tempfile
 from pathlib import Path
 from statistics import fmean, stdev
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from lab import PGMLITE, Lab, random_file
+from tests.support.lab import PGMLITE, Lab, random_file
 
 MODES = {"carousel": (), "nak": ("--repair",)}
 

@@ -1,6 +1,6 @@
 """How fast a capture is replayed: one cycle of a carousel, 100 MB by default.
 
-    python tests/bench/replay.py [MEGABYTES] [BITS_PER_SECOND]
+    python -m tests.bench.replay [MEGABYTES] [BITS_PER_SECOND]
 
 prints megabytes of capture a second, by format, with the object verified and in place.
 """
@@ -13,14 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from builders import make_object
-from pcaps import LINKS, carousel, ip_packet
-
 from pgmlite.cli import run
 from pgmlite.core.machine import SECOND
+from tests.support.builders import make_object
+from tests.support.pcaps import LINKS, carousel, ip_packet
 
 
 def write(

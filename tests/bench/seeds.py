@@ -1,6 +1,6 @@
 """What is there already is not fetched again: the output itself, and older versions.
 
-    python tests/bench/seeds.py [MEBIBYTES]
+    python -m tests.bench.seeds [MEBIBYTES]
 
 prints how long a receiver takes whose output is right, 1 GiB by default, and how much of a quarter
 of that is fetched when 10% of an older version changed; as root also on file systems that share
@@ -18,11 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from disks import MIB, Disk, missing, seclude, workshop
-from loopback import PATIENCE, endpoint, receiving, sending
+from tests.support.disks import MIB, Disk, missing, seclude, workshop
+from tests.support.loopback import PATIENCE, endpoint, receiving, sending
 
 CHANGED = 0.1
 

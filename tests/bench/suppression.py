@@ -1,6 +1,6 @@
 """How many NAKs a loss of a whole group costs, beside theory (RFC 5401 section 3.2.2).
 
-    python tests/bench/suppression.py [RECEIVERS [GSIZE [RUNS]]]
+    python -m tests.bench.suppression [RECEIVERS [GSIZE [RUNS]]]
 
 prints the mean NAKs for each loss and the mean time to the first, in GRTT, of RUNS losses that all
 RECEIVERS share while the sender announces a group of GSIZE; 1000, 1000 and 20 by default.
@@ -14,16 +14,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from statistics import fmean, stdev
 from unittest.mock import patch
 
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
-from builders import make_object
-from nak_builders import GRTT, Group, Unlucky
 
 from pgmlite.core.config import NakConfig, RepairConfig
 from pgmlite.core.machine import MS, Action, Held, Prepare
@@ -32,6 +26,8 @@ from pgmlite.sim.theory import backoff_shape, nb_expected, nb_first
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import parse_request
+from tests.support.builders import make_object
+from tests.support.nak_builders import GRTT, Group, Unlucky
 
 BACKOFF_FACTOR = 6
 
@@ -117,7 +113,7 @@ def suppress(
         nak=NakConfig(carousel_margin=0.0),
     )
     # What a receiver makes of an NCF's bytes is the same for all of them.
-    with patch("pgmlite.core.receiver.parse_request", cache(parse_request)):
+    with patch("pgmlite.core.receive.receiver.parse_request", cache(parse_request)):
         group.network.run((losses + 2) * MS + 10 * GRTT)
     passed = group.receivers[0].machine.passed
     naks: dict[int, list[tuple[int, str]]] = defaultdict(list)

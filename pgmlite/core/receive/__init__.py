@@ -1,0 +1,1 @@
+"""What a receiver is made of (spec/protocol.md sections 6 and 7)."""

@@ -1,0 +1,126 @@
+"""What a receiver hears that its transfer has no use for: why nothing arrives, it may tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgmlite.core import serial
+from pgmlite.core.human import human_bytes
+from pgmlite.core.machine import MS
+from pgmlite.core.receive.sessions import SessionKey, session_of
+from pgmlite.errors import ObjectError
+from pgmlite.wire.batch import PacketBatch, Rows
+from pgmlite.wire.control import Spm, parse_manifest
+
+MOST_OTHERS = 16
+"""Other objects remembered; the one silent for longest makes room."""
+
+PARSE_EVERY = 100 * MS
+"""An object's first manifest is parsed no more often: strangers can invent them without end."""
+
+MOST_FOLLOWED = 8
+"""Sessions whose SPMs are followed, at most."""
+
+BLOCKED_SPMS = 3
+"""SPMs that must have told of more, before packets of the object's size count as blocked."""
+
+BLOCKED_PACKETS = 100
+"""And packets that were sent meanwhile: at 95% loss none of them comes once in 170 times."""
+
+LONGEST_NAME = 60
+"""Characters of an object's name that are shown; it is a stranger's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """An object that was announced and not taken; `reason` is that of the refusal."""
+
+    oid: int
+    name: str
+    size: int
+    reason: str
+
+    def __str__(self) -> str:
+        name = self.name
+        if len(name) > LONGEST_NAME:
+            name = f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+        return f"{name}, {human_bytes(self.size)}, object {self.oid:016x}"
+
+
+class Evidence:
+    """What there is to tell of one receiver.
+
+    Attributes:
+        asked: The only object that is taken; None: any.
+        began: When the first packet of its object came, ns; None: none came yet.
+        others: Other objects on the air, by oid; the one silent for longest stands first.
+        naks_unsent: NAKs that the driver could not send.
+        unseen: Packets that sessions sent since one of the object's full size came, at least.
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        self.asked = asked
+        self.began: int | None = None
+        self.others: dict[int, Other] = {}
+        self.naks_unsent = 0
+        self.unseen = 0
+        self._parse_at = 0
+        self._full = 0
+        self._spms = 0
+        self._followed: dict[SessionKey, tuple[int, int]] = {}
+        """(sqn, head) of the latest SPM."""
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether small packets tell of large ones, and none of those gets through."""
+        return self._spms >= BLOCKED_SPMS and self.unseen >= BLOCKED_PACKETS
+
+    def begin(self, now: int, oid: int, size: int, symbol_size: int) -> None:
+        """Note that this object is being received from now on."""
+        self.began = now
+        self.others.pop(oid, None)
+        self._full = min(size, symbol_size)
+        self._large_came()
+
+    def take_other(self, now: int, row: Rows, spm: Spm, reason: str) -> None:
+        """Remember the object of an SPM that was refused; its digest is known to be the oid."""
+        if not spm.has_carousel:
+            return
+        oid = int(row["oid"])
+        other = self.others.pop(oid, None)
+        if other is None:
+            if now < self._parse_at:
+                return
+            self._parse_at = now + PARSE_EVERY
+            try:
+                manifest = parse_manifest(spm.manifest)
+            except ObjectError:
+                return
+            if len(self.others) >= MOST_OTHERS:
+                self.others.pop(next(iter(self.others)))
+            other = Other(oid, manifest.name, manifest.size, reason)
+        self.others[oid] = other
+
+    def take(self, batch: PacketBatch) -> None:
+        """Take packets of the object being received, which are of one kind and length."""
+        if batch.payload.shape[1] >= self._full:
+            self._large_came()
+
+    def take_spm(self, batch: PacketBatch) -> None:
+        """Take an SPM of a carousel: how much was sent since the one before?"""
+        self.take(batch)
+        key = session_of(batch)
+        now = int(batch.rows["sqn"][-1]), int(batch.offsets[-1])
+        before = self._followed.pop(key, now)
+        while len(self._followed) >= MOST_FOLLOWED:
+            self._followed.pop(next(iter(self._followed)))
+        self._followed[key] = now
+        sent = serial.distance(before[0], now[0]) - 1
+        # A carousel that stands sends SPMs alone.
+        if sent > 0 and before[1] != now[1]:
+            self.unseen += sent
+            self._spms += 1
+
+    def _large_came(self) -> None:
+        self.unseen = self._spms = 0
+        self._followed.clear()

@@ -1,0 +1,1 @@
+"""Dissectors made from the declaration of the format."""

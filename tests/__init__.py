@@ -1,0 +1,1 @@
+"""Tests of pgmlite, by ring; generators of what is generated; measurements."""

@@ -1,0 +1,123 @@
+"""``info`` on captures and manifests, whole, cut and foreign."""
+
+import json
+
+import pytest
+
+from pgmlite.cli import run
+from pgmlite.core.config import SenderConfig
+from pgmlite.core.machine import ObjectRange
+from pgmlite.core.send.sender import Sender
+from tests.support.builders import make_object
+
+scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
+
+
+@pytest.fixture
+def sent(tmp_path):
+    """A capture of one second of a carousel, and what it carries."""
+    import random
+
+    sample = make_object(50_000, symbol_size=1000, block_symbols=16)
+    data, manifest, index = sample.data, sample.manifest, sample.index
+    config = SenderConfig(rate=4_000_000, packet_overhead=48)
+    machine = Sender(config, manifest, index, rng=random.Random(7))
+    machine.start(0)
+    now, frames = 0, []
+    while now < 1_000_000_000:
+        for action in machine.tick(now):
+            payload = action.payload
+            if isinstance(payload, ObjectRange):
+                payload = data[payload.offset : payload.offset + payload.length]
+            for place, row in enumerate(action.rows):
+                width = len(payload) if len(action.rows) == 1 else 1000
+                body = row.tobytes() + payload[place * width : (place + 1) * width]
+                frame = (
+                    scapy.Ether()
+                    / scapy.IPv6(src="fd01::1", dst="ff15::7067:6d")
+                    / scapy.UDP(sport=40_000, dport=28_775)
+                    / scapy.Raw(body)
+                )
+                frame.time = now / 1e9
+                frames.append(frame)
+        now = max(machine.deadline, now + 1)
+    return manifest, frames, tmp_path
+
+
+def info(capsys, *arguments):
+    code = run(["info", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("kind", ["pcap", "pcapng"])
+def test_capture_is_summarised(sent, capsys, kind):
+    manifest, frames, folder = sent
+    file = folder / f"c.{kind}"
+    (scapy.wrpcap if kind == "pcap" else scapy.wrpcapng)(str(file), frames)
+    code, out, _ = info(capsys, file, "--json")
+    assert code == 0
+    (session,) = json.loads(out)["sessions"]
+    assert session["source"] == "fd01::1"
+    assert session["group"] == "[ff15::7067:6d]:28775"
+    assert sum(session["packets"].values()) == len(frames)
+    assert session["lost"] == 0
+    assert session["rate"] == 4_000_000
+    assert session["objects"][0]["index_digest"] == manifest.index_digest.hex()
+    code, out, _ = info(capsys, file)
+    assert code == 0
+    assert f"{manifest.oid:016x}" in out
+    assert "announced 4 Mbit/s" in out
+
+
+def test_losses_and_foreign_packets(sent, capsys):
+    _, frames, folder = sent
+    junk = scapy.Ether() / scapy.IP() / scapy.UDP(dport=53) / scapy.Raw(b"not ours")
+    wrong = frames[0].copy()
+    wrong[scapy.Raw].load = wrong[scapy.Raw].load[:2] + b"\x09" + wrong[scapy.Raw].load[3:]
+    for layer in (scapy.IPv6, scapy.UDP):
+        frames[0][layer].fields.pop("chksum", None)
+    file = folder / "c.pcap"
+    scapy.wrpcap(str(file), [junk, wrong, *frames[:50], *frames[60:]])
+    code, out, _ = info(capsys, file, "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["sessions"][0]["lost"] == 10
+    assert found["refused"] == {"version": 1}
+
+
+def test_manifest_file(sent, capsys):
+    manifest, _, folder = sent
+    file = folder / "m.manifest"
+    file.write_bytes(manifest.raw)
+    code, out, _ = info(capsys, file)
+    assert code == 0
+    assert manifest.name in out
+    assert f"{manifest.oid:016x}" in out
+    file.write_bytes(manifest.raw[:-1])
+    code, _, err = info(capsys, file)
+    assert code == 4
+    assert err.startswith("pgmlite: manifest does not parse")
+
+
+def test_what_is_neither(sent, capsys):
+    _, frames, folder = sent
+    text = folder / "t.txt"
+    text.write_text("hello")
+    code, _, err = info(capsys, text)
+    assert (code, err) == (4, f"pgmlite: {text}: neither a capture (pcap, pcapng) nor a manifest\n")
+    code, _, err = info(capsys, folder / "missing")
+    assert code == 7
+    assert "missing" in err
+    empty = folder / "none.pcap"
+    scapy.wrpcap(str(empty), [scapy.Ether() / scapy.IP() / scapy.UDP()])
+    code, _, err = info(capsys, empty)
+    assert code == 4
+    assert "no pgmlite packets" in err
+    whole = folder / "c.pcap"
+    scapy.wrpcap(str(whole), frames)
+    cut = folder / "cut.pcap"
+    cut.write_bytes(whole.read_bytes()[:20_003])
+    code, out, _ = info(capsys, cut, "--json")
+    assert code == 0
+    assert json.loads(out)["sessions"]

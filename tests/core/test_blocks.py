@@ -1,0 +1,161 @@
+"""What of an object is there, against a model made of sets."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgmlite.core.ranges import runs
+from pgmlite.core.receive.blocks import IndexAssembly, SymbolMap
+from tests.support.builders import Sample, make_object
+
+
+def numbers(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+class Model:
+    """A set of symbols, and blocks worked out anew at every question."""
+
+    def __init__(self, symbols: int) -> None:
+        self.all = range(symbols)
+        self.have: set[int] = set()
+        self.block_symbols = 0
+
+    def block(self, number: int) -> set[int]:
+        size = self.block_symbols
+        return set(self.all[number * size : (number + 1) * size])
+
+    @property
+    def blocks(self) -> int:
+        return -(-len(self.all) // self.block_symbols) if self.block_symbols else 0
+
+    @property
+    def whole(self) -> set[int]:
+        return {number for number in range(self.blocks) if self.block(number) <= self.have}
+
+
+@st.composite
+def batches(draw: st.DrawFn, symbols: int) -> list[int]:
+    """Draw a run as it mostly comes, or any symbols in any order."""
+    if draw(st.booleans()):
+        start = draw(st.integers(0, symbols - 1))
+        return list(range(start, draw(st.integers(start, symbols - 1)) + 1))
+    return draw(st.lists(st.integers(0, symbols - 1), min_size=1, max_size=20))
+
+
+class TestSymbolMap:
+    @given(st.integers(1, 60), st.integers(1, 25), st.data())
+    def test_knows_what_the_model_knows(
+        self, symbols: int, block_symbols: int, data: st.DataObject
+    ) -> None:
+        short = data.draw(st.integers(0, 63), label="bytes missing in the last symbol")
+        tested, model = SymbolMap(64 * symbols - short, 64), Model(symbols)
+        assert tested.symbols == symbols
+        grouped_at = data.draw(st.integers(0, 5), label="step at which the manifest comes")
+        for step in range(12):
+            if step == grouped_at:
+                model.block_symbols = block_symbols
+                assert set(tested.set_blocks(block_symbols)) == model.whole
+            deeds = ["add", "add", "add", "fill", "drop"] if model.block_symbols else ["add"]
+            before = model.whole
+            match data.draw(st.sampled_from(deeds)):
+                case "add":
+                    batch = data.draw(batches(symbols))
+                    places, whole = tested.add(numbers(*batch))
+                    fresh = numbers(*batch)[places].tolist()
+                    assert len(fresh) == len(set(fresh))
+                    assert set(fresh) == set(batch) - model.have
+                    model.have |= set(batch)
+                    assert sorted(whole) == sorted(model.whole - before)
+                    if isinstance(places, slice):
+                        assert fresh == batch == sorted(set(batch))
+                case "fill":
+                    block = data.draw(st.integers(0, model.blocks - 1))
+                    tested.fill(block)
+                    model.have |= model.block(block)
+                case "drop":
+                    block = data.draw(st.integers(0, model.blocks - 1))
+                    tested.drop(block)
+                    model.have -= model.block(block)
+            assert tested.stored == len(model.have)
+            for block in range(model.blocks):
+                assert tested.is_whole(block) == (block in model.whole)
+
+    def test_of_nothing_has_no_blocks(self) -> None:
+        empty = SymbolMap(0, 64)
+        assert (empty.symbols, empty.set_blocks(8)) == (0, [])
+
+    def test_first_copy_in_a_batch_counts(self) -> None:
+        places, _ = SymbolMap(640, 64).add(numbers(3, 5, 3))
+        assert sorted(places.tolist()) == [0, 1]
+
+    @given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
+    def test_runs_are_maximal_stretches(self, values: list[int]) -> None:
+        edges = list(runs(numbers(*values)))
+        assert [start for start, _ in edges] == [0, *(stop for _, stop in edges[:-1])]
+        assert edges[-1][1] == len(values)
+        for start, stop in edges:
+            assert values[start:stop] == list(range(values[start], values[start] + stop - start))
+        for (_, stop), _ in pairwise(edges):
+            assert values[stop] != values[stop - 1] + 1
+
+
+def pieces(sample: Sample, *order: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return equally long pieces of the index, as a batch has them."""
+    size = sample.manifest.symbol_size
+    parts = [sample.index[size * n : size * (n + 1)] for n in order]
+    octets = np.frombuffer(b"".join(parts), np.uint8)
+    return numbers(*(size * n for n in order)), octets.reshape(len(order), -1)
+
+
+class TestIndexAssembly:
+    # 5 blocks: an index of 160 bytes, in pieces of 64, 64 and 32.
+    sample = make_object(5 * 512 - 100)
+
+    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 1, 2, 0)])
+    def test_verifies_when_every_piece_came(self, order: tuple[int, ...]) -> None:
+        index = IndexAssembly(self.sample.manifest)
+        for place, number in enumerate(order):
+            assert not index.is_verified
+            assert index.add(*pieces(self.sample, number))
+            assert index.is_verified == (place == len(order) - 1)
+        for block in range(5):
+            digest = self.sample.index[32 * block : 32 * block + 32]
+            assert index.block_digest(block) == digest
+
+    @pytest.mark.parametrize(
+        ("offset", "width"),
+        [(0, 32), (0, 63), (128, 64), (128, 31), (192, 64), (160, 32), (1 << 62, 64)],
+    )
+    def test_ignores_pieces_that_fit_no_place(self, offset: int, width: int) -> None:
+        index = IndexAssembly(self.sample.manifest)
+        assert index.add(*pieces(self.sample, 0, 1))
+        assert index.add(numbers(offset), np.full((1, width), 0xEE, np.uint8))
+        assert not index.is_verified
+        assert index.add(*pieces(self.sample, 2))
+        assert index.is_verified
+
+    def test_starts_anew_when_it_does_not_verify(self) -> None:
+        index = IndexAssembly(self.sample.manifest)
+        offsets, octets = pieces(self.sample, 1)
+        assert index.add(offsets, octets ^ 1)
+        assert index.add(*pieces(self.sample, 0))
+        assert not index.add(*pieces(self.sample, 2))
+        assert not index.is_verified
+        assert index.add(*pieces(self.sample, 0, 1))
+        assert not index.is_verified
+        assert index.add(*pieces(self.sample, 2))
+        assert index.is_verified
+
+    def test_of_an_empty_object_is_there_at_once(self) -> None:
+        index = IndexAssembly(make_object(0).manifest)
+        assert index.check()
+        assert index.is_verified
+
+    def test_of_an_empty_object_still_has_to_match(self) -> None:
+        manifest = self.sample.manifest
+        forged = type(manifest)(64, 8, 0, manifest.index_digest, "forged")
+        assert not IndexAssembly(forged).check()

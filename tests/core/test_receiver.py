@@ -1,0 +1,488 @@
+"""The receiver, driven by hand: what it takes, refuses, stores, verifies, and when it is done."""
+
+from collections import Counter
+from typing import ClassVar
+
+import pytest
+
+from pgmlite.core.machine import (
+    SECOND,
+    Adopted,
+    Complete,
+    Damaged,
+    Held,
+    Prepare,
+    Store,
+    Superseded,
+    Verify,
+)
+from pgmlite.core.receive.blocks import FILL_SYMBOLS
+from pgmlite.core.receive.receiver import State
+from pgmlite.wire.control import Manifest, manifest_oid
+from pgmlite.wire.layout import PacketType
+from tests.support.builders import Drive, Sample, make_object, packet, spm_body
+
+# 6 blocks of 8 symbols, the last of 3 symbols of which the last has 20 bytes; an index of 3 pieces.
+ONE = make_object(5 * 512 + 148, name="one.bin")
+OTHER = make_object(4_000, name="other.bin", seed=1)
+LAST = ONE.manifest.symbols - 1
+
+
+def kinds(actions: list) -> list[type]:
+    return [type(action) for action in actions]
+
+
+def placed(store: Store) -> list[list[tuple[int, int]]]:
+    """Return what a `Store` writes together: (offset, bytes)."""
+    return [[(offset, len(run)) for offset, run in runs] for runs in store.pieces()]
+
+
+def announced(sample: Sample = ONE, **config: int) -> Drive:
+    """Return a receiver that has the manifest and the index."""
+    drive = Drive(**config)
+    drive.give([sample.spm(), *sample.index_pieces()])
+    assert drive.machine.state is State.RECEIVING
+    return drive
+
+
+class TestTaking:
+    def test_data_is_stored_before_the_manifest_comes(self) -> None:
+        # spec: RCV-1
+        drive = Drive()
+        prepare, store = drive.give(ONE.odata([3, 4, 5]))
+        assert prepare == Prepare(ONE.manifest.oid, ONE.manifest.size, 64)
+        assert list(store.pieces()) == [[(192, ONE.data[192:384])]]
+        assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
+        assert drive.machine.progress == (3, 43)
+        (adopted,) = drive.give([ONE.spm()])
+        assert adopted == Adopted(ONE.manifest, 10_000_000)
+        assert drive.machine.state is State.RECEIVING
+        drive.give([*ONE.all_odata(), *ONE.index_pieces()])
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    def test_what_came_before_is_not_written_over(self) -> None:
+        drive = announced()
+        drive.give(ONE.odata([10]))
+        (store,) = drive.give(ONE.odata([8, 9, 10, 11, 12]))
+        assert placed(store) == [[(512, 128)], [(704, 128)]]
+        drive.give(ONE.all_odata())
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    def test_what_an_earlier_run_left_is_not_written_over(self) -> None:
+        drive = Drive(disk=ONE.data)
+        drive.give([ONE.spm()])
+        drive.give(ONE.odata([16, 17, 19]))
+        assert drive.store.data == ONE.data
+
+    def test_manifest_then_index_then_data(self) -> None:
+        drive = Drive()
+        assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
+        assert drive.machine.manifest == ONE.manifest
+        assert drive.give(ONE.index_pieces()) == []
+        assert kinds(drive.give(ONE.odata(range(8)))) == [Store, Verify]
+        assert kinds(drive.give(ONE.odata(range(8, 20)))) == [Store, Verify]
+        *stores, last, complete = drive.give(ONE.odata(range(20, LAST + 1)))
+        assert last == Verify(5, 2_560, 148, ONE.index[160:])
+        assert complete == Complete(ONE.manifest, ONE.index)
+        assert drive.machine.state is State.COMPLETE
+        assert drive.store.data == ONE.data
+        assert kinds(stores) == [Store, Verify, Verify, Verify, Store]
+
+    @pytest.mark.parametrize("order", ["sio", "soi", "osi", "isoi", "iosi", "oisi"])
+    def test_completes_as_soon_as_all_three_are_there(self, order: str) -> None:
+        # The index can't be placed before the manifest is there: it has to come again.
+        # spec: RCV-12
+        parts = {"s": [ONE.spm()], "i": ONE.index_pieces(), "o": ONE.all_odata()}
+        drive = Drive()
+        for letter in order:
+            assert not drive.is_complete
+            drive.give(parts[letter])
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    def test_symbols_in_any_order_go_to_their_offsets(self) -> None:
+        drive = announced()
+        drive.give(ONE.odata([*range(LAST, -1, -2), *range(LAST - 1, -1, -2)]))
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    def test_runs_are_stored_in_one_piece(self) -> None:
+        drive = announced()
+        (store,) = drive.give(ONE.odata([9, 1, 2, 3, 9, 2, 7]))
+        assert placed(store) == [[(64, 192), (448, 64), (576, 64)]]
+        assert drive.machine.counters.duplicates == 2
+
+    def test_runs_stand_together_only_where_nothing_is_stored_between_them(self) -> None:
+        drive = announced()
+        drive.give(ONE.odata([6]))
+        (store,) = drive.give(ONE.odata([1, 3, 5, 7]))
+        assert placed(store) == [[(64, 64), (192, 64), (320, 64)], [(448, 64)]]
+        (store,) = drive.give(ONE.odata([10, 10 + FILL_SYMBOLS + 1, 10 + FILL_SYMBOLS + 11]))
+        assert [len(runs) for runs in placed(store)] == [2, 1]
+
+    def test_nothing_is_written_over_before_it_was_looked_at(self) -> None:
+        # spec: RCV-8
+        drive = Drive(disk=OTHER.data)
+        drive.give([ONE.spm()])
+        assert drive.give(ONE.odata([16, 18, 19])) == []
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 0)
+        drive.give(ONE.index_pieces())
+        (store,) = drive.give(ONE.odata([16, 18, 19]))
+        assert placed(store) == [[(1_024, 64), (1_152, 128)]]
+        assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 3)
+
+    def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
+        # spec: RCV-12
+        empty = make_object(0)
+        drive = Drive(disk=b"left over")
+        assert kinds(drive.give([empty.spm()])) == [Prepare, Adopted, Complete]
+
+    def test_a_known_manifest_says_nothing_new(self) -> None:
+        drive = announced()
+        assert drive.give([ONE.spm(sqn=8), ONE.spm(sqn=9)]) == []
+
+    def test_few_blocks_are_verified_at_a_time(self) -> None:
+        # spec: RCV-11
+        drive = Drive(resume_blocks=2)
+        drive.give([ONE.spm(), *ONE.all_odata(), *ONE.index_pieces()[:-1]])
+        machine = drive.machine
+        assert machine.deadline is None
+        assert machine.tick(SECOND) == []
+        drive.give(ONE.index_pieces()[-1:], now=-1)
+        counts = [sum(type(a) is Verify for a in drive.seen)]
+        while machine.deadline is not None:
+            counts.append(sum(type(a) is Verify for a in drive.perform(machine.tick(0))))
+        assert counts == [2, 2, 2]
+        assert drive.is_complete
+
+
+class TestVerifying:
+    def test_a_damaged_block_is_fetched_again(self) -> None:
+        # spec: RCV-6
+        drive = announced()
+        forged = ONE.odata([10])[0][:-1] + b"!"
+        drive.give([forged])
+        *_, damaged = drive.give(ONE.odata(range(16)))
+        assert damaged == Damaged(1)
+        assert (drive.machine.counters.damaged, drive.machine.progress) == (1, (8, 43))
+        drive.give(ONE.odata(range(16, LAST + 1)))
+        assert not drive.is_complete
+        drive.give(ONE.odata(range(16)))
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+        assert Counter(kinds(drive.seen))[Damaged] == 1
+
+    def test_stored_bytes_are_never_replaced(self) -> None:
+        # spec: RCV-10
+        drive = announced()
+        drive.give(ONE.odata(range(8)))
+        forged = [one[:-1] + b"!" for one in ONE.odata(range(8))]
+        assert drive.give(forged) == []
+        assert drive.machine.counters.duplicates == 8
+        drive.give(ONE.all_odata())
+        assert drive.store.data == ONE.data
+
+    def test_an_index_that_does_not_verify_is_collected_anew(self) -> None:
+        # spec: IDX-1
+        drive = Drive()
+        first, *others = ONE.index_pieces()
+        drive.give([ONE.spm(), *ONE.all_odata(), first[:-1] + b"!", *others])
+        assert drive.refused == {"index": 1}
+        assert not drive.is_complete
+        drive.give(ONE.index_pieces())
+        assert drive.is_complete
+
+    def test_pieces_that_fit_no_place_are_left_aside(self) -> None:
+        # spec: IDX-2
+        drive = Drive()
+        short = packet(PacketType.INDEX, b"x", **ONE.fields)
+        beyond = packet(PacketType.INDEX, bytes(64), **(ONE.fields | {"offset": 64 << 40}))
+        drive.give([ONE.spm(), short, beyond, *ONE.index_pieces(), short, *ONE.all_odata()])
+        assert drive.is_complete
+        assert drive.refused == {}
+
+
+def forged_spm(sample: Sample, raw: bytes, **fields: int) -> bytes:
+    """Return an SPM whose oid is that of the manifest's bytes `raw`, whatever they are."""
+    values = sample.fields | {"oid": manifest_oid(raw)} | fields
+    return packet(PacketType.SPM, spm_body(raw), **values)
+
+
+class TestRefusing:
+    @pytest.mark.parametrize(
+        ("reason", "forged"),
+        [
+            ("manifest", ONE.spm(oid=ONE.manifest.oid ^ 1)),
+            ("manifest", ONE.spm(size=ONE.manifest.size + 1)),
+            ("manifest", ONE.spm(symbol_size=68)),
+            ("manifest", forged_spm(ONE, ONE.manifest.raw[:-1])),
+            ("manifest", forged_spm(ONE, b"")),
+            ("manifest", forged_spm(ONE, bytes(1_100))),
+            ("spm", ONE.spm()[:-1]),
+            ("spm", ONE.spm() + b"\0"),
+            ("spm", ONE.spm()[:48]),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "before", [[], ONE.odata([0]), [OTHER.spm()]], ids=["", "odata", "spm"]
+    )
+    def test_spm(self, before: list[bytes], reason: str, forged: bytes) -> None:
+        drive = Drive()
+        drive.give(before)
+        state = drive.machine.state
+        assert drive.give([forged], now=60 * SECOND) == []
+        assert drive.refused == {reason: 1}
+        assert drive.machine.state is state
+
+    def test_another_manifest_for_the_oid_in_hand(self) -> None:
+        # spec: RCV-3
+        drive = announced()
+        body = spm_body(OTHER.manifest.raw)
+        assert drive.give([packet(PacketType.SPM, body, **ONE.fields), ONE.spm(size=64)]) == []
+        assert drive.refused == {"manifest": 2}
+        assert drive.machine.manifest == ONE.manifest
+
+    def test_packets_of_other_objects(self) -> None:
+        # spec: RCV-5
+        drive = announced()
+        foreign = [*OTHER.all_odata()[:-1], *OTHER.index_pieces()[:1], OTHER.spm()]
+        assert drive.give([*foreign, *ONE.odata([0], size=10_000)]) == []
+        assert drive.give(ONE.odata([0], symbol_size=128)) == []
+        assert drive.refused["object"] == len(foreign) + 1
+        assert drive.machine.progress == (0, 43)
+
+    def test_foreign_packets_between_our_own(self) -> None:
+        drive = announced()
+        mixed = [p for pair in zip(ONE.all_odata(), OTHER.all_odata(), strict=False) for p in pair]
+        drive.give(mixed[:-2])
+        drive.give(ONE.odata([LAST]))
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+        assert drive.refused == {"object": 42}
+
+    @pytest.mark.parametrize(
+        ("limits", "size", "block_symbols"),
+        [
+            ({"max_object_size": 10_000}, 10_001, 8),
+            ({"max_symbols": 100}, 6_401, 8),
+            ({}, (1 << 40) + 1, 4_096),
+            ({}, (1 << 30) * 64 + 1, 4_096),
+        ],
+    )
+    def test_too_large_objects(self, limits: dict[str, int], size: int, block_symbols: int) -> None:
+        # spec: RCV-2
+        manifest = Manifest(64, block_symbols, size, bytes(32), "huge")
+        fields = {"symbol_size": 64, "size": size, "oid": manifest.oid}
+        drive = Drive(**limits)
+        spm = packet(PacketType.SPM, spm_body(manifest.raw), **fields)
+        odata = packet(PacketType.ODATA, bytes(64), **fields)
+        assert drive.give([odata, odata, spm]) == []
+        assert drive.refused == {"too_large": 3}
+        assert drive.machine.state is State.LISTENING
+
+    def test_too_many_blocks(self) -> None:
+        manifest = Manifest(64, 1, 64 * ((1 << 20) + 1), bytes(32), "huge")
+        drive = Drive()
+        drive.give([forged_spm(Sample(b"", manifest, b""), manifest.raw)])
+        assert drive.refused == {"too_large": 1}
+
+    def test_all_but_the_object_asked_for(self) -> None:
+        drive = Drive(oid=ONE.manifest.oid)
+        assert drive.give([*OTHER.odata(range(5)), OTHER.spm()], now=60 * SECOND) == []
+        assert drive.refused == {"object": 6}
+        drive.give([*ONE.all_odata(), ONE.spm(), *ONE.index_pieces(), OTHER.spm()])
+        assert drive.is_complete
+        assert drive.store.data == ONE.data
+
+    @pytest.mark.parametrize("limit", [1, 64])
+    def test_one_foreign_packet_does_not_cost_the_batch(self, limit: int) -> None:
+        drive = Drive(oid=ONE.manifest.oid)
+        drive.give([*OTHER.odata([0]), *ONE.odata(range(5))], limit=limit)
+        assert drive.refused == {"object": 1}
+        assert drive.machine.progress == (5, 43)
+
+
+class TestSwitching:
+    def test_an_unannounced_object_gives_way_to_an_announced_one(self) -> None:
+        drive = Drive()
+        drive.give(OTHER.odata(range(20)))
+        assert drive.give(ONE.odata([0])) == []
+        assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
+        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        assert drive.is_complete
+        assert drive.store.data[: ONE.manifest.size] == ONE.data
+
+    def test_a_forged_size_gives_way_to_the_manifest(self) -> None:
+        drive = Drive()
+        drive.give(ONE.odata([0], size=1 << 36))
+        assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
+        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        assert drive.is_complete
+
+    def test_another_object_waits_for_silence(self) -> None:
+        # spec: RCV-4
+        drive = announced()
+        drive.give(ONE.odata([0]), now=10 * SECOND)
+        assert drive.give([OTHER.spm()], now=15 * SECOND - 1) == []
+        assert drive.refused == {"object": 1}
+        superseded, prepare, adopted = drive.give([OTHER.spm()], now=15 * SECOND)
+        assert superseded == Superseded(ONE.manifest.oid, OTHER.manifest.oid)
+        assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
+        assert adopted == Adopted(OTHER.manifest, 10_000_000)
+        drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
+        assert drive.is_complete
+        assert drive.store.data == OTHER.data
+
+    @pytest.mark.parametrize("alive", [[ONE.spm(sqn=9)], ONE.odata([0]), ONE.index_pieces()])
+    def test_every_packet_of_the_object_keeps_it(self, alive: list[bytes]) -> None:
+        drive = announced()
+        drive.give(alive, now=4 * SECOND)
+        drive.give([OTHER.spm()], now=8 * SECOND)
+        assert drive.machine.manifest == ONE.manifest
+
+    ALONE: ClassVar[dict[str, int]] = {"repair_share": 100, "repair_port": 9}
+
+    def test_a_repairer_that_was_left_behind_does_not_keep_it(self) -> None:
+        # spec: RCV-4
+        drive = announced()
+        drive.give(ONE.odata([0]), now=10 * SECOND)
+        fields = {"tsi": 9}
+        for tenth in range(1, 50):
+            spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **(ONE.fields | fields))
+            repair = ONE.odata([1], type=PacketType.RDATA, **fields)
+            drive.give([spm, *repair], now=10 * SECOND + tenth * SECOND // 10)
+            assert drive.give([OTHER.spm()], now=10 * SECOND + tenth * SECOND // 10) == []
+        assert Superseded in kinds(drive.give([OTHER.spm()], now=15 * SECOND))
+        assert drive.machine.manifest == OTHER.manifest
+
+    def test_a_repairer_announces_nothing(self) -> None:
+        # spec: RCV-4
+        spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **ONE.fields)
+        drive = Drive()
+        assert drive.give([spm]) == []
+        assert drive.refused == {"object": 1}
+        drive.give([OTHER.spm()])
+        assert drive.give([spm], now=60 * SECOND) == []
+        assert drive.machine.manifest == OTHER.manifest
+
+    def test_a_repairer_brings_the_manifest_of_what_is_sent(self) -> None:
+        spm = packet(0, spm_body(ONE.manifest.raw, **self.ALONE), **ONE.fields)
+        drive = Drive()
+        drive.give(ONE.odata([0]))
+        assert kinds(drive.give([spm])) == [Adopted]
+        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        assert drive.is_complete
+
+    def test_data_of_another_object_never_takes_over(self) -> None:
+        drive = announced()
+        assert drive.give(OTHER.all_odata(), now=60 * SECOND) == []
+        assert drive.machine.manifest == ONE.manifest
+
+
+class TestResuming:
+    def test_what_is_right_needs_no_data(self) -> None:
+        drive = Drive(disk=ONE.data)
+        drive.give([ONE.spm(), *ONE.index_pieces()])
+        assert drive.is_complete
+        assert Counter(kinds(drive.seen)) == {Prepare: 1, Adopted: 1, Verify: 6, Complete: 1}
+        assert drive.machine.progress == (43, 43)
+
+    @pytest.mark.parametrize("first", [[ONE.spm()], ONE.odata([20])], ids=["spm", "odata"])
+    def test_what_is_wrong_is_fetched(self, first: list[bytes]) -> None:
+        disk = bytearray(ONE.data + b"of a longer file")
+        disk[600] ^= 1
+        drive = Drive(disk=bytes(disk))
+        drive.give([*first, ONE.spm(), *ONE.index_pieces()])
+        assert drive.machine.progress == (35, 43)
+        drive.give(ONE.odata(range(8, 16)))
+        assert drive.is_complete
+        assert drive.store.data[: ONE.manifest.size] == ONE.data
+        assert drive.machine.counters.damaged == 0
+
+    def test_data_before_the_manifest_write_over_nothing(self) -> None:
+        # spec: RCV-8
+        drive = Drive(disk=ONE.data)
+        drive.give(ONE.odata(range(0, 43, 5)))
+        drive.give([ONE.spm(), *ONE.index_pieces()])
+        assert drive.is_complete
+
+    def test_a_block_with_holes_is_looked_at_once(self) -> None:
+        drive = Drive()
+        drive.give([ONE.spm()])
+        drive.machine.resume(Held(extents=[(64 * n, 64 * n + 32) for n in range(43)]))
+        actions = drive.give(ONE.index_pieces())
+        blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
+        assert actions
+        assert sorted(blocks) == list(range(6))
+
+    @pytest.mark.parametrize("held", [1, 511, 512, 513, 2_559])
+    def test_a_part_is_used_by_whole_blocks(self, held: int) -> None:
+        # spec: RCV-8
+        drive = Drive(disk=ONE.data[:held])
+        drive.give([ONE.spm(), *ONE.index_pieces()])
+        assert drive.machine.progress == (held // 512 * 8, 43)
+
+    def test_nothing_of_another_file_is_used(self) -> None:
+        drive = Drive(disk=OTHER.data)
+        drive.give([ONE.spm(), *ONE.index_pieces()])
+        assert drive.machine.progress == (0, 43)
+        drive.give(ONE.all_odata())
+        assert drive.is_complete
+        assert drive.machine.counters.damaged == 0
+
+
+class TestCounting:
+    def test_loss_is_counted_by_source_session_and_channel(self) -> None:
+        # spec: RCV-9
+        drive = announced()
+        for source, tsi, channel in [("a", 1, 0), ("b", 1, 0), ("a", 2, 0), ("a", 1, 1)]:
+            fields = {"tsi": tsi, "channel": channel}
+            drive.give(ONE.odata([0], sqn=100, **fields), source=source)
+            drive.give(ONE.odata([0], sqn=105, **fields), source=source)
+        assert drive.machine.lost == 4 * 4
+        drive.give(ONE.odata([0], sqn=103, tsi=1), source="a")
+        assert drive.machine.lost == 15
+
+    def test_two_sessions_in_one_batch(self) -> None:
+        drive = announced()
+        for sqn in (10, 12):
+            drive.give([p for tsi in (1, 2) for p in ONE.odata([0, 1], sqn=2 * sqn, tsi=tsi)])
+        assert drive.machine.lost == 2 * 2
+
+    def test_strangers_cannot_grow_the_table_of_senders(self) -> None:
+        # spec: RCV-13
+        drive = announced(max_senders=5)
+        for number in range(100):
+            drive.give(ONE.odata([0], sqn=1), source=f"sender {number}")
+            drive.give(ONE.odata([0], sqn=3), source=f"sender {number}")
+            drive.give([ONE.spm()], source="a")
+        assert len(drive.machine._senders) == 5
+        assert drive.machine.lost == 100
+
+    def test_cycles_include_what_was_lost(self) -> None:
+        drive = Drive()
+        for cycle in range(4):
+            every = ONE.all_odata(sqn=43 * cycle)
+            drive.give(every[cycle % 2 :: 2] if cycle else every)
+        assert drive.machine.lost == 64
+        assert drive.machine.cycles == pytest.approx(4, rel=0.05)
+
+    def test_a_number_out_of_thin_air_spoils_no_counter(self) -> None:
+        drive = Drive()
+        drive.give(ONE.all_odata(sqn=1))
+        assert drive.machine.cycles == 1
+        drive.give(ONE.odata([0], sqn=1 << 30))
+        assert drive.machine.lost == 0
+        assert drive.machine.cycles == pytest.approx(1, rel=0.05)
+
+    def test_a_packet_is_counted_once(self) -> None:
+        drive = Drive()
+        packets = [ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()[:-1], b"junk"]
+        drive.give([*packets, *OTHER.odata([0])])
+        counters = drive.machine.counters
+        assert counters.packets == len(packets) - 1 + 1
+        assert counters.bytes == sum(map(len, packets)) - 4 + 112
+        assert (counters.odata, counters.duplicates) == (LAST, 0)
+        assert drive.refused == {"short": 1, "object": 1}

@@ -1,0 +1,162 @@
+"""The Wireshark dissector: every field of every vector, and why bad packets are refused."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pgmlite.wire.derive import STRUCTS
+from pgmlite.wire.derive import fields as declared
+from tests.generate import SPEC
+from tests.support import tshark
+
+VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
+INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
+
+CONTEXT = {"object", "index", "session", "nonce"}
+"""Reasons that depend on more than the packet."""
+
+UNSEEN = {"manifest of another oid", "nak at a receiver", "another manifest of the same oid"}
+"""Vectors whose fault one packet does not show without the digest, or to a receiver alone."""
+
+
+def number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
+
+
+@pytest.fixture(autouse=True)
+def _tshark() -> None:
+    tshark.need()
+
+
+@pytest.fixture(scope="module")
+def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tshark") / "valid.pcap"
+    tshark.write_raw(path, [bytes.fromhex(case["hex"]) for case in VALID], port=28_775)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("part", "prefix"),
+    [
+        ("header", "pgmlite"),
+        ("spm", "pgmlite.spm"),
+        ("manifest", "pgmlite.manifest"),
+        ("nak", "pgmlite.nak"),
+        ("request", "pgmlite.request"),
+    ],
+)
+def test_every_fixed_field_of_every_valid_packet(valid: Path, part: str, prefix: str) -> None:
+    names = [field.name for field in declared(STRUCTS[part])]
+    names = [name for name in names if name not in {"items", "request", "extensions", "manifest"}]
+    rows = tshark.fields(valid, *(f"{prefix}.{name}" for name in names))
+    assert len(rows) == len(VALID)
+    for case, row in zip(VALID, rows, strict=True):
+        for name, shown in zip(names, row, strict=True):
+            expected = case.get(part, {}).get(name)
+            if expected is None:
+                assert shown == "", (case["name"], name)
+            elif name in {"index_digest", "name"} or (part, name) == ("manifest", "magic"):
+                assert shown == expected, (case["name"], name)
+            else:
+                value = int(expected, 16) if isinstance(expected, str) else expected
+                assert number(shown) == value, (case["name"], name)
+
+
+def test_symbols_payloads_and_extensions(valid: Path) -> None:
+    names = ("nak.first", "nak.last", "ncf.first", "ncf.last", "payload", "refused")
+    rows = tshark.fields(valid, *(f"pgmlite.{name}" for name in names))
+    for case, (nak_first, nak_last, ncf_first, ncf_last, payload, refused) in zip(
+        VALID, rows, strict=True
+    ):
+        firsts = [int(one) for one in (nak_first or ncf_first).split(",") if one]
+        lasts = [int(one) for one in (nak_last or ncf_last).split(",") if one]
+        assert merged(zip(firsts, lasts, strict=True)) == case.get("symbols", []), case["name"]
+        assert bool(nak_first) == ("nak" in case)
+        assert payload == case.get("payload", "")
+        assert refused == ""
+    rows = tshark.fields(valid, "pgmlite.extension.address", "pgmlite.extension.port")
+    assert ["fd01::2,::ffff:192.0.2.7", "28776,28776"] in rows
+
+
+def merged(stretches) -> list[list[int]]:
+    """Join stretches that touch, as whoever reads a request does."""
+    found: list[list[int]] = []
+    for first, last in stretches:
+        if found and found[-1][1] + 1 == first:
+            found[-1][1] = last
+        else:
+            found.append([first, last])
+    return found
+
+
+def test_filter_by_symbol(valid: Path) -> None:
+    rows = tshark.fields(valid, "pgmlite.nak.first", only="pgmlite.nak.first == 300")
+    assert rows == [["5,300"]]
+
+
+def test_bad_packets_are_flagged_with_their_reason(tmp_path: Path) -> None:
+    cases = [case for case in INVALID if case["hex"]]
+    path = tmp_path / "invalid.pcap"
+    tshark.write_raw(path, [bytes.fromhex(case["hex"]) for case in cases], port=28_776)
+    rows = tshark.fields(path, "pgmlite.refused", "_ws.expert.message")
+    assert len(rows) == len(cases)
+    for case, (refused, message) in zip(cases, rows, strict=True):
+        if case["reason"] in CONTEXT or case["name"] in UNSEEN:
+            continue
+        assert (case["name"], refused) == (case["name"], case["reason"])
+        assert message == f"Refused: {refused}"
+
+
+def test_other_ports_are_recognised_and_joined_packets_taken_apart(tmp_path: Path) -> None:
+    from tests.support.vectors import SMALL
+
+    path = tmp_path / "joined.pcap"
+    tshark.write_raw(path, [b"".join(SMALL.all_odata()), b"\0" * 60], port=4_000)
+    rows = tshark.fields(path, "pgmlite.offset", "pgmlite.refused")
+    assert rows == [[",".join(str(64 * symbol) for symbol in range(16)), ""], ["", ""]]
+
+
+def test_packets_that_the_capture_cut_are_not_judged(tmp_path: Path) -> None:
+    payloads = [bytes.fromhex(case["hex"]) for case in VALID]
+    bad = [bytes.fromhex(case["hex"]) for case in INVALID if len(case["hex"]) > 400]
+    for port, kept in ((4_000, 8), (28_775, 47), (28_775, 60), (28_775, 100)):
+        path = tmp_path / f"{port}-{kept}.pcap"
+        tshark.write_raw(path, payloads + bad, port=port, kept=28 + kept)
+        names = ("pgmlite.cut", "pgmlite.refused", "_ws.malformed", "pgmlite.version")
+        rows = tshark.fields(path, *names)
+        for one, (cut, refused, malformed, version) in zip(payloads, rows, strict=False):
+            assert cut == (str(len(one) - kept) if len(one) > kept else ""), (one.hex(), kept)
+            assert (refused, malformed, version) == ("", "", "1")
+        assert [row[1] for row in rows[len(payloads) :]] == [""] * len(bad)
+
+
+def test_joined_packets_of_several_kinds_are_taken_apart(tmp_path: Path) -> None:
+    from tests.support.pcaps import carousel, joined
+    from tests.support.vectors import SMALL
+
+    some = list(carousel(SMALL, cycles=3))
+    path = tmp_path / "joined.pcap"
+    groups = [one for _, one, _ in joined(some, Random(1))]
+    assert len(groups) < len(some) // 2
+    tshark.write_raw(path, groups, port=28_775)
+    rows = tshark.fields(path, "pgmlite.type", "pgmlite.sqn", "pgmlite.refused")
+    seen = [
+        pair
+        for kinds, sqns, _ in rows
+        for pair in zip(kinds.split(","), sqns.split(","), strict=True)
+    ]
+    assert [(number(kind), int(sqn)) for kind, sqn in seen] == [
+        (one[3], int.from_bytes(one[40:44])) for _, one in some
+    ]
+    assert {refused for _, _, refused in rows} == {""}
+    # The capture has only the first two packets of each whole.
+    cut = tmp_path / "cut.pcap"
+    tshark.write_raw(cut, groups, port=28_775, kept=28 + 2 * 112)
+    assert {row[0] for row in tshark.fields(cut, "pgmlite.refused")} == {""}
+    # What is behind a packet is no packet: as before, the whole is refused.
+    tshark.write_raw(path, [SMALL.spm() + bytes(60), SMALL.all_odata()[0] * 2 + b"x"], port=28_775)
+    tshark.fields.cache_clear()
+    rows = tshark.fields(path, "pgmlite.refused")
+    assert rows == [["spm"], ["length"]]

@@ -1,0 +1,236 @@
+"""NAK repair through real sockets: what it saves, and what is left when it fails."""
+
+from __future__ import annotations
+
+import signal
+import struct
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from tests.support.lab import GROUPS, NAK_PORT, PORT, Lab, Process, random_file
+
+pytestmark = pytest.mark.lab
+
+ETHERNET, IPV6, UDP, HEADER_SIZE, RDATA = 14, 40, 8, 48, 5
+SYMBOL_SIZE = 1_404
+HOLD_OFF = 0.002
+"""Seconds; the shortest GRTT."""
+
+RATE = "200M"
+REPAIRER = "[fd01::14]:28776"
+"""R4, which loses nothing."""
+
+
+def stopped(process: Process) -> dict[str, int]:
+    """Stop a sender or repairer; return its counters."""
+    process.popen.send_signal(signal.SIGTERM)
+    return process.result(6)
+
+
+def lengths(source: Path, senders: Iterable[Process], receivers: dict[Path, Process]) -> float:
+    """Return the object lengths that all senders together sent until all receivers were done."""
+    for process in receivers.values():
+        process.event("complete")
+    sent = sum(end["odata"] + end.get("rdata", 0) for end in map(stopped, senders))
+    return sent / -(-source.stat().st_size // SYMBOL_SIZE)
+
+
+def complete(out: dict[Path, Process], source: Path) -> list[dict[str, int]]:
+    """Wait until all receivers have the object; return their counters."""
+    results = [process.result() for process in out.values()]
+    for path in out:
+        assert path.read_bytes() == source.read_bytes()
+    return results
+
+
+def join(lab: Lab, nodes: Iterable[str], folder: Path, *options: str) -> dict[Path, Process]:
+    """Start a receiver on each node."""
+    return {folder / node: lab.recv(node, folder / node, *options) for node in nodes}
+
+
+@pytest.mark.parametrize("family", [6, 4])
+def test_repairs_by_the_sender(tmp_path: Path, family: int) -> None:
+    source = random_file(tmp_path / "source", 64)
+    with Lab(receivers=3) as lab:
+        lab.loss(0.05)
+        group = GROUPS[family]
+        receivers = {
+            tmp_path / node: lab.recv(node, tmp_path / node, group=group) for node in lab.receivers
+        }
+        sender = lab.send("S", source, "--repair", rate=RATE, group=group)
+        sent = lengths(source, [sender], receivers)
+        results = complete(receivers, source)
+    naks = [result["naks_sent"] for result in results]
+    print(f"IPv{family}: {sent:.3f} object lengths, NAKs {naks}")
+    # The theory of 3 receivers says 1.15; what a busy machine does late comes on top.
+    assert sent <= 1.5
+
+
+def test_repairs_by_somebody_else(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 64)
+    with Lab(receivers=4) as lab:
+        lab.loss(0.05, lab.receivers[:3])
+        lab.close_inbound("S")
+        repairer = lab.repair("R4", source, rate="100M")
+        receivers = join(lab, lab.receivers[:3], tmp_path)
+        sender = lab.send("S", source, "--repairer", REPAIRER, rate=RATE)
+        sent = lengths(source, [sender, repairer], receivers)
+        complete(receivers, source)
+    print(f"{sent:.3f} object lengths")
+    assert sent <= 1.6
+
+
+def test_without_repairs(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 16)
+    with Lab(receivers=3) as lab:
+        lab.loss(0.05)
+        receivers = join(lab, lab.receivers, tmp_path)
+        sender = lab.send("S", source, rate=RATE)
+        sent = lengths(source, [sender], receivers)
+        results = complete(receivers, source)
+    print(f"{sent:.3f} object lengths")
+    assert sent > 3
+    assert not any(result["naks_sent"] for result in results)
+
+
+def test_a_repairer_that_is_killed_is_not_missed(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 16)
+    with Lab(receivers=4) as lab:
+        lab.loss(0.05, lab.receivers[:3])
+        repairer = lab.repair("R4", source)
+        receivers = join(lab, lab.receivers[:3], tmp_path)
+        lab.send("S", source, "--repairer", REPAIRER, rate="50M")
+        for process in receivers.values():
+            process.stored(0.5)
+        repairer.stop()
+        results = complete(receivers, source)
+    print([(result["cycles"], result["rdata"]) for result in results])
+    assert all(result["rdata"] for result in results)
+
+
+def test_a_repairer_that_starts_late_is_used(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 32)
+    with Lab(receivers=4) as lab:
+        lab.loss(0.05, lab.receivers[:3])
+        receivers = join(lab, lab.receivers[:3], tmp_path)
+        lab.send("S", source, "--repairer", REPAIRER, rate="50M")
+        for process in receivers.values():
+            process.stored(0.3)
+        assert not any(p.events[-1]["naks_sent"] for p in receivers.values())
+        repairer = lab.repair("R4", source)
+        results = complete(receivers, source)
+        assert stopped(repairer)["rdata"]
+    print([(result["cycles"], result["rdata"]) for result in results])
+
+
+def test_two_repairers_do_not_repeat_each_other(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 16)
+    with Lab(receivers=5) as lab:
+        # What all lose, some ask the one for and some the other; the rest only one of them is told.
+        lab.loss(0.03, ["R1", "R2"])
+        lab.drop("iifname vS meta l4proto udp numgen random mod 100 < 3", shared=True)
+        repairers = [lab.repair(node, source) for node in ("R4", "R5")]
+        receivers = {
+            tmp_path / node: lab.recv(node, tmp_path / node, "--repairer", f"[fd01::{host}]:28776")
+            for node, host in (("R1", 14), ("R2", 15), ("R3", 15))
+        }
+        with lab.capture("R1", keep=128) as capture:
+            lab.send("S", source, rate="50M")
+            complete(receivers, source)
+        counts = [stopped(repairer)["rdata"] for repairer in repairers]
+    times: dict[bytes, list[tuple[float, bytes]]] = defaultdict(list)
+    for at, frame in capture.frames:
+        packet = frame[ETHERNET + IPV6 + UDP :]
+        if packet[3] == RDATA:
+            times[packet[32:40]].append((at, frame[ETHERNET + 8 : ETHERNET + 24]))
+    pairs = [(then, now) for sent in times.values() for then, now in pairwise(sent)]
+    by_another = sum(one != other for (_, one), (_, other) in pairs)
+    soon = [now - then for (then, _), (now, _) in pairs if now - then < HOLD_OFF]
+    print(f"{counts} repairs, {len(pairs)} twice, {by_another} by both; within 2 ms: {len(soon)}")
+    assert all(counts)
+    # A packet that is on its way while the other repairer sends can't be known to it.
+    assert len(soon) <= 0.05 * sum(counts)
+
+
+AT_ONCE = (
+    "import sys; from pgmlite.core.receive import nak; nak.draw_backoff = lambda *_: 0;"
+    "from pgmlite.cli import run; sys.exit(run())"
+)
+"""A receiver that asks without a back-off: suppression taken out."""
+
+
+@pytest.mark.parametrize("suppresses", [True, False])
+def test_what_all_lost_few_ask_for(tmp_path: Path, suppresses: bool) -> None:
+    source = random_file(tmp_path / "source", 16)
+    bursts = -(-source.stat().st_size // 1_404) / 1_024
+    with Lab(receivers=9) as lab:
+        lab.drop("iifname vS meta l4proto udp numgen inc mod 1024 < 8", shared=True)
+        receivers = {}
+        for node in lab.receivers:
+            where = ["-g", GROUPS[6], "-p", str(PORT), "-i", "eth0", "-o", str(tmp_path / node)]
+            program = ["-m", "pgmlite"] if suppresses else ["-c", AT_ONCE]
+            command = [sys.executable, *program, "recv", "--json", *where]
+            receivers[tmp_path / node] = lab.spawn(node, *command)
+        for process in receivers.values():
+            process.event("start")
+        sender = lab.send("S", source, "--repair", rate="50M")
+        results = complete(receivers, source)
+        heard = stopped(sender)["naks_received"]
+    naks = sum(result["naks_sent"] for result in results)
+    silent = sum(result["naks_suppressed"] for result in results)
+    print(
+        f"suppression {suppresses}: {naks} NAKs sent, {heard} received, for {bursts:.0f} bursts: "
+        f"{naks / bursts:.2f} each; {silent / (silent + naks):.0%} suppressed"
+    )
+    # Seen: 1.2 to 1.5 with suppression, 4.5 to 5.6 without.
+    assert (naks <= 3 * bursts) == suppresses
+
+
+FORGER = """
+import pathlib, socket, sys
+path, address, group = sys.argv[1:]
+sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+sock.setsockopt(socket.IPPROTO_IPV6, 78, 1)  # IPV6_FREEBIND: any address
+sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, socket.if_nametoindex("eth0"))
+sock.bind((address, 0))
+for _ in range(20):
+    sock.sendto(pathlib.Path(path).read_bytes(), (group, PORT))
+""".replace("PORT", str(PORT))
+
+
+def test_nobody_is_asked_on_the_word_of_an_spm(tmp_path: Path) -> None:
+    source = random_file(tmp_path / "source", 8)
+    with Lab(receivers=4) as lab:
+        lab.loss(0.05, lab.receivers[:2])
+        receivers = join(lab, lab.receivers[:2], tmp_path)
+        spms = f"udp port {PORT} and ip6[{IPV6 + UDP + 3}] == 0"
+        with lab.capture("R4", match=spms, keep=2_000) as seen:
+            sender = lab.send("S", source, rate="20M")
+            sender.event("start")
+            for process in receivers.values():
+                process.stored(0.1)
+        forged = bytearray(seen.frames[-1][1][ETHERNET + IPV6 + UDP :])
+        forged[8:16] = bytes(range(8))  # another session
+        struct.pack_into(">QBBBBH", forged, HEADER_SIZE + 24, 7, 100, 1, 4, 50, NAK_PORT)
+        path = tmp_path / "forged"
+        path.write_bytes(forged)
+        # From R3's own address, and as if from R4, who knows of nothing.
+        naks = f"udp dst port {NAK_PORT} and ip6 dst host"
+        forger, victim = "fd01::13", "fd01::14"
+        with (
+            lab.capture("R3", match=f"{naks} {forger}") as at_forger,
+            lab.capture("R4", match=f"{naks} {victim}") as at_victim,
+        ):
+            for address in (forger, victim):
+                lab.run("R3", sys.executable, "-c", FORGER, str(path), address, GROUPS[6])
+            results = complete(receivers, source)
+    print(f"{len(at_forger)} and {len(at_victim)} NAKs; {results[0]['refused']}")
+    assert not at_forger
+    assert not at_victim
+    assert not any(result["naks_sent"] for result in results)
+    assert all(result["lost"] for result in results)

@@ -1,0 +1,217 @@
+"""A group of receivers does what as many single receivers do."""
+
+from collections import Counter
+from functools import cache
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.machine import MS, SECOND, Action
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.sender import Sender
+from pgmlite.sim.group import NEVER, Arrival, ReceiverGroup, gather
+from pgmlite.sim.network import Audience, GroupNode, Link, Network
+from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
+from pgmlite.wire.layout import PacketType
+from tests.support.builders import Sample, make_object
+from tests.support.nak_builders import completion
+
+LATENCY = 2 * MS
+RATE = 2_000_000
+
+
+class Fated:
+    """Loses packets by their numbers: the same for whoever asks."""
+
+    def __init__(self, receivers: int, share: float, seed: int) -> None:
+        self.receivers, self.share, self.seed = receivers, share, seed
+        self._drawn: dict[tuple[int, int], np.ndarray] = {}
+
+    def draw(self, batch: PacketBatch) -> np.ndarray:
+        return np.column_stack([self._of(int(r["tsi"]), int(r["sqn"])) for r in batch.rows])
+
+    def _of(self, tsi: int, sqn: int) -> np.ndarray:
+        if (tsi, sqn) not in self._drawn:
+            draws = np.random.default_rng([self.seed, tsi, sqn]).random(self.receivers)
+            self._drawn[tsi, sqn] = draws < self.share
+        return self._drawn[tsi, sqn]
+
+
+class Single(Receiver):
+    """A receiver that gets what a `Fated` way leaves of the packets."""
+
+    def __init__(self, config: ReceiverConfig, rng: Random, fate: Fated, member: int) -> None:
+        super().__init__(config, rng=rng)
+        self._fate, self._member = fate, member
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        return super().receive(now, batch.select(~self._fate.draw(batch)[self._member]))
+
+
+@cache
+def sample(symbols: int, block: int) -> Sample:
+    return make_object(symbols * 64 - 5, block_symbols=block)
+
+
+def network_of(symbols: int, block: int, seed: int, *, repairer: bool) -> Network:
+    """Return a network with a sender, with or without a repairer of its own."""
+    one, network = sample(symbols, block), Network(seed)
+    repair = RepairConfig(port=9, grtt_start=2 * LATENCY, grtt_min=2 * LATENCY)
+    for name in ("S", "R") if repairer else ("S",):
+        answers = repair if name == "R" or not repairer else None
+        config = SenderConfig(
+            rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS, carousel=name == "S"
+        )
+        machine = Sender(config, one.manifest, one.index, repair=answers, rng=network.rng(name))
+        network.add(name, machine, data=one.data, link=Link(latency=LATENCY))
+    return network
+
+
+def naks(network: Network) -> list[tuple[int, str, bytes]]:
+    return sorted((at, name, nak.packet) for at, name, nak in network.nak_log)
+
+
+@given(
+    receivers=st.integers(1, 5),
+    symbols=st.integers(30, 150),
+    block=st.sampled_from([8, 20, 64]),
+    share=st.sampled_from([0.0, 0.03, 0.2]),
+    seed=st.integers(0, 1_000),
+    mode=st.sampled_from(["carousel", "nak", "repairer"]),
+    late=st.booleans(),
+)
+@settings(max_examples=20, deadline=None)
+def test_a_group_asks_and_completes_like_single_receivers(
+    receivers: int, symbols: int, block: int, share: float, seed: int, mode: str, late: bool
+) -> None:
+    one = sample(symbols, block)
+    fate = Fated(receivers, share, seed)
+    joins = np.array([100 * MS * late * n for n in range(receivers)], np.int64)
+    config = ReceiverConfig(
+        naks=mode != "carousel",
+        repairers=frozenset({("R", 9)} if mode == "repairer" else ()),
+    )
+    names = tuple(f"r{n}" for n in range(receivers))
+
+    singles = network_of(symbols, block, seed, repairer=mode == "repairer")
+    nodes = [
+        singles.add(
+            name,
+            Single(config, singles.rng(name), fate, n),
+            link=Link(latency=LATENCY),
+            at=int(joins[n]),
+        )
+        for n, name in enumerate(names)
+    ]
+    together = network_of(symbols, block, seed, repairer=mode == "repairer")
+    group = ReceiverGroup(one.manifest, config, rngs=[together.rng(name) for name in names])
+    together.add_groups(Audience(fate, (GroupNode(group, names, LATENCY, joins, 0),)))
+    while together.now < 2 * SECOND and group.left:
+        for network in (singles, together):
+            network.run(network.now + 50 * MS)
+
+    assert naks(together) == naks(singles)
+    ends = [completion(node) for node in nodes]
+    assert group.completed.tolist() == [NEVER if end is None else end for end in ends]
+    assert ends.count(None) == group.left
+    if mode != "carousel" and share == 0.2 and symbols > 100:
+        assert naks(together), "a test in which nobody asks shows nothing"
+
+
+def test_members_far_away_hear_later() -> None:
+    network = network_of(50, 8, 1, repairer=False)
+    one = sample(50, 8)
+    groups = [
+        ReceiverGroup(one.manifest, ReceiverConfig(), rngs=[network.rng(name)]) for name in "ab"
+    ]
+    nodes = tuple(
+        GroupNode(group, (name,), latency, np.zeros(1, np.int64), 0)
+        for group, name, latency in zip(groups, "ab", (MS, 9 * MS), strict=True)
+    )
+    network.add_groups(Audience(Fated(2, 0.0, 1), nodes))
+    assert network.run_while(lambda: bool(groups[0].left or groups[1].left), SECOND)
+    assert groups[1].completed[0] - groups[0].completed[0] == 8 * MS
+
+
+def test_a_limit_ends_a_run() -> None:
+    network = network_of(50, 8, 1, repairer=False)
+    assert not network.run_while(lambda: True, 100 * MS)
+    assert network.now <= 100 * MS
+
+
+def arrival(kind: PacketType, symbols: list[int], tsi: int = 1) -> Arrival:
+    rows = np.zeros(len(symbols), HEADER_DTYPE)
+    rows["type"], rows["tsi"] = kind, tsi
+    rows["offset"] = np.array(symbols) * 64
+    batch = PacketBatch(
+        kind, rows, rows["offset"].astype(np.int64), np.zeros((len(symbols), 0), np.uint8), "S"
+    )
+    return Arrival(batch, np.ones((2, len(symbols)), np.bool_))
+
+
+class TestGathering:
+    def test_data_of_one_type_and_session_is_one_batch(self) -> None:
+        piles = list(
+            gather(
+                [
+                    arrival(PacketType.ODATA, [1, 2]),
+                    arrival(PacketType.RDATA, [9]),
+                    arrival(PacketType.ODATA, [3]),
+                    arrival(PacketType.ODATA, [4], tsi=2),
+                ]
+            )
+        )
+        assert [(pile[0].batch.offsets // 64).tolist() for pile in piles] == [[1, 2, 3], [4], [9]]
+
+    def test_ncfs_are_read_before_repairs(self) -> None:
+        kinds = [PacketType.RDATA, PacketType.NCF, PacketType.ODATA, PacketType.SPM]
+        piles = list(gather([arrival(kind, [1]) for kind in kinds]))
+        assert [pile[0].batch.kind for pile in piles] == [
+            PacketType.SPM,
+            PacketType.NCF,
+            PacketType.ODATA,
+            PacketType.RDATA,
+        ]
+
+    @given(
+        st.lists(
+            st.tuples(
+                st.sampled_from([PacketType.ODATA, PacketType.RDATA]),
+                st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True),
+            )
+        )
+    )
+    def test_nothing_is_lost_and_no_batch_repeats_a_symbol(
+        self, given_batches: list[tuple[PacketType, list[int]]]
+    ) -> None:
+        piles = list(gather([arrival(kind, symbols) for kind, symbols in given_batches]))
+        seen: Counter[tuple[PacketType, int]] = Counter()
+        for (one,) in piles:
+            symbols = (one.batch.offsets // 64).tolist()
+            assert len(set(symbols)) == len(symbols) == one.kept.shape[1]
+            seen.update((one.batch.kind, symbol) for symbol in symbols)
+        assert seen == Counter((kind, s) for kind, symbols in given_batches for s in symbols)
+
+
+def test_a_symbol_that_comes_twice_counts_once() -> None:
+    one = sample(30, 8)
+    group = ReceiverGroup(one.manifest, ReceiverConfig(naks=False), rngs=[Random(1), Random(2)])
+    everything = list(range(29))
+    for now, symbols in ((1, everything), (2, everything), (3, [5, 3, 7])):
+        group.receive(now, [arrival(PacketType.ODATA, symbols)])
+    assert group.have.sum(axis=1).tolist() == [29, 29]
+    assert group.left == 2
+
+
+def test_bursts_of_all_kinds_have_a_bare_form() -> None:
+    network = network_of(50, 8, 3, repairer=False)
+    group = ReceiverGroup(sample(50, 8).manifest, ReceiverConfig(), rngs=[network.rng("a")])
+    node = GroupNode(group, ("a",), LATENCY, np.zeros(1, np.int64), 10 * MS)
+    network.add_groups(Audience(Fated(1, 0.1, 3), (node,)))
+    assert network.run_while(lambda: bool(group.left), 10 * SECOND)
+    # Read only now and then, and never between.
+    assert group.completed[0] % (10 * MS) == pytest.approx(0)

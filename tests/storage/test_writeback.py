@@ -1,0 +1,530 @@
+"""Flushes: when they start, what a power cut leaves, and what becomes of a disk that fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pgmlite.core.machine import Prepare
+from pgmlite.errors import DiskError
+from pgmlite.storage import hints, writeback
+from pgmlite.storage.folder import Folder
+from pgmlite.storage.hints import FLUSHED, HEADER, SUSPECT
+from pgmlite.storage.part import READ_BACKS
+from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY, Flusher
+from tests.support.builders import make_object
+from tests.support.parts import Run, System, name_of
+
+SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
+SYMBOLS = SAMPLE.manifest.symbols
+MIB = 1 << 20
+
+# When a flush starts.
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(writeback, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def flushes() -> list[None]:
+    return []
+
+
+@pytest.fixture
+def flusher(clock: Clock, flushes: list[None]) -> Flusher:
+    return Flusher(lambda: flushes.append(None))
+
+
+def test_a_flush_starts_with_64_mib(flusher: Flusher, flushes: list[None]) -> None:
+    # spec: RCV-15
+    assert FLUSH_BYTES == 64 * MIB
+    for wanted in (1, 2, 3):
+        for _ in range(63):
+            flusher.wrote(MIB)
+        flusher.join()
+        assert len(flushes) == wanted - 1
+        flusher.wrote(MIB)
+        flusher.join()
+        assert len(flushes) == wanted
+
+
+def test_a_flush_starts_after_5_seconds(
+    flusher: Flusher, flushes: list[None], clock: Clock
+) -> None:
+    # spec: RCV-15
+    assert FLUSH_EVERY == 5
+    flusher.wrote(1)
+    for _ in range(49):
+        clock.now += 0.1
+        flusher.wrote(1)
+        flusher.join()
+    assert not flushes
+    clock.now += 0.11
+    flusher.look()  # nothing more comes
+    flusher.join()
+    assert len(flushes) == 1
+    clock.now += 1_000
+    flusher.look()  # nothing waits
+    flusher.join()
+    assert len(flushes) == 1
+    flusher.wrote(1)  # from the first byte on
+    clock.now += 4.9
+    flusher.look()
+    flusher.join()
+    assert len(flushes) == 1
+    clock.now += 0.2
+    flusher.look()
+    flusher.join()
+    assert len(flushes) == 2
+
+
+def test_one_flush_at_a_time_and_nobody_waits_for_it(clock: Clock) -> None:
+    begun, may_end, flushes = Event(), Event(), []
+
+    def flush() -> None:
+        flushes.append(None)
+        begun.set()
+        assert may_end.wait(30)
+
+    flusher = Flusher(flush)
+    flusher.wrote(FLUSH_BYTES)
+    assert begun.wait(30)
+    for _ in range(3):
+        flusher.wrote(FLUSH_BYTES)
+        clock.now += 60
+    assert len(flushes) == 1
+    may_end.set()
+    flusher.join()
+    flusher.look()  # what came meanwhile
+    flusher.join()
+    assert len(flushes) == 2
+
+
+class Syncs(System):
+    """Counts what is flushed, by the name of the file; some of it fails."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.failing: dict[str, int] = {}
+        self.at_advice: dict[str, Callable[[], None]] = {}
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if name in self.SYNCS:
+            file = name_of(args[0])
+            self.seen.append(file)
+            if number := self.failing.pop(file, 0):
+                raise OSError(number, os.strerror(number))
+        if name == "posix_fadvise" and (do := self.at_advice.pop(name_of(args[0]), None)):
+            do()
+        return function(*args, **kwargs)
+
+
+@pytest.fixture
+def syncs() -> Iterator[Syncs]:
+    with Syncs().on() as syncs:
+        yield syncs
+
+
+def test_a_flush_is_of_the_file_then_of_the_record_then_of_their_names(
+    tmp_path: Path, syncs: Syncs, clock: Clock
+) -> None:
+    with Run(tmp_path / "out") as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(20)))
+        syncs.seen.clear()
+        clock.now += 5
+        run.part.idle()
+        run.part._write_back.wait()
+        assert syncs.seen == ["out.part", "out.part.map", tmp_path.name]
+        syncs.seen.clear()
+        run.give(SAMPLE.odata(range(20, 40)))
+        clock.now += 5
+        run.part.idle()
+        run.part._write_back.wait()
+        assert syncs.seen == ["out.part", "out.part.map"]
+
+
+# What a power cut leaves.
+
+
+@pytest.fixture
+def next_boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what starts the system anew, as far as the record can tell."""
+    return lambda: monkeypatch.setattr(hints, "boot_id", lambda: os.urandom(16))
+
+
+def flush(run: Run, clock: Clock) -> None:
+    clock.now += 5
+    run.part.idle()
+    run.part._write_back.wait()
+
+
+def values_of(output: Path) -> dict[int, int]:
+    """Return what a record says: the values that are not 0, by place."""
+    values = np.frombuffer(output.with_name("out.part.map").read_bytes()[HEADER.size :], "<u2")
+    return {int(place): int(values[place]) for place in np.flatnonzero(values)}
+
+
+def whole_blocks(symbols: set[int]) -> set[int]:
+    """Return those of the symbols whose blocks have all of theirs."""
+    blocks = (set(range(at, min(at + 8, SYMBOLS))) for at in range(0, SYMBOLS, 8))
+    return {n for block in blocks if block <= symbols for n in block}
+
+
+steps = st.one_of(
+    st.sets(st.integers(0, SYMBOLS - 1)), st.sampled_from(["flush", "kill", "boot", "no record"])
+)
+
+
+@given(steps=st.lists(steps, max_size=12))
+@example(steps=[set(range(20)), "flush", set(range(30, 60)), "boot", "kill", "boot"])
+def test_what_is_believed_is_what_there_is(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[Any]
+) -> None:
+    """Whatever happens in whatever order, in a system that has written all of it by then."""
+    # spec: RCV-8
+    output, clock, boots = tmp_path_factory.mktemp("folder") / "out", Clock(), 0
+    noted: set[int] = set()
+    flushed: set[int] = set()
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(writeback, "time", clock)
+        patches.setattr(hints, "boot_id", lambda: boots.to_bytes(16))
+        run = Run(output).announce(SAMPLE)
+        for step in [*steps, "kill"]:
+            if isinstance(step, set):
+                run.give(SAMPLE.odata(sorted(step - noted)))
+                noted |= step
+                if run.is_done:
+                    break
+            elif step == "flush":
+                flush(run, clock)
+                flushed = set(noted)
+            else:
+                run.part.close()
+                whole = whole_blocks(noted)
+                if step == "no record":
+                    output.with_name("out.part.map").unlink(missing_ok=True)
+                    noted, flushed = whole, set()
+                elif step == "boot":
+                    boots += 1
+                    noted = flushed | whole
+                else:
+                    flushed = set(noted)  # the next run sees to that
+                run = Run(output).announce(SAMPLE)
+                have = set(np.flatnonzero(run.machine._transfer.symbols.have).tolist())
+                assert have == noted
+        run.part.close()
+    if run.is_done:
+        assert output.read_bytes() == SAMPLE.data
+
+
+def test_what_was_not_flushed_before_a_boot_is_not_believed_after_a_kill_either(
+    tmp_path: Path, clock: Clock, next_boot: Callable[[], None]
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(3)))
+        flush(run, clock)
+        run.give(SAMPLE.odata(range(3, 6)))
+    assert values_of(output) == {n: n + 1 + FLUSHED * (n < 3) for n in range(6)}
+    next_boot()
+    for _ in range(2):
+        with Run(output) as run:
+            run.announce(SAMPLE)
+            assert run.machine.progress == (3, SYMBOLS)
+        assert values_of(output) == {n: n + 1 + FLUSHED for n in range(3)}
+
+
+def test_what_a_run_finds_on_the_disk_counts_as_flushed(
+    tmp_path: Path, next_boot: Callable[[], None]
+) -> None:
+    # Else two runs that are cut short could lose twice what may wait for a flush.
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(6)))
+    with Run(output) as run:
+        run.announce(SAMPLE)
+    next_boot()
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (6, SYMBOLS)
+
+
+def test_places_that_a_cut_took_from_the_file_do_not_come_back(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(30)))
+    os.truncate(run.part.path, 10 * 64)
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (10, SYMBOLS)
+        run.give(SAMPLE.odata([40]))
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (11, SYMBOLS)
+
+
+def test_a_disk_has_another_number_after_a_boot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Renumbered(System):
+        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            if name not in {"stat", "lstat", "fstat"}:
+                return result
+            fields = {name: getattr(result, name) for name in dir(result) if name[:3] == "st_"}
+            return SimpleNamespace(**fields | {"st_dev": result.st_dev + 1})
+
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(6)))
+    with Renumbered().on(), Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (6, SYMBOLS)
+
+
+def test_a_flush_says_nothing_of_an_object_that_came_meanwhile(tmp_path: Path) -> None:
+    record = hints.Hints(Folder(tmp_path), "map")
+    record.own(os.stat(tmp_path))
+    one, other = Prepare(1, 640, 64), Prepare(2, 640, 64)
+    record.note(one, [(0, 6)])
+    stored = record.unflushed()
+    record.note(other, [(0, 6)])
+    record.mark_flushed(stored)
+    (held,) = record.load(other, 10).symbols
+    assert held[1].sum() == 6
+    (_, values), *_ = record.unflushed().pieces
+    assert not (values & FLUSHED).any()
+    record.close()
+
+
+def test_what_was_found_without_a_record_is_recorded(tmp_path: Path) -> None:
+    # spec: RCV-8
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    output.with_name("out.part.map").unlink()
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (56, SYMBOLS)  # seven whole blocks
+        run.give(SAMPLE.odata([70]))
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (57, SYMBOLS)
+
+
+def test_what_was_found_after_a_boot_is_recorded(
+    tmp_path: Path, next_boot: Callable[[], None]
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(60)))
+    next_boot()
+    for _ in range(2):
+        with Run(output) as run:
+            run.announce(SAMPLE)
+            assert run.machine.progress == (56, SYMBOLS)
+
+
+# Disks that fail.
+
+
+def fail(run: Run, clock: Clock) -> str:
+    """Let the flush that is due fail; return what the run ends with."""
+    clock.now += 5
+    run.part.idle()
+    run.part._write_back._flusher.join()
+    with pytest.raises(DiskError, match="not all of it is on the disk") as raised:
+        run.give(SAMPLE.odata([40]))
+    return str(raised.value)
+
+
+def is_suspect(output: Path) -> bool:
+    head = output.with_name("out.part.map").read_bytes()[: HEADER.size]
+    return bool(HEADER.unpack(head)[1] & SUSPECT)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_flush_that_fails_ends_the_run_and_the_next_reads_back(
+    tmp_path: Path, clock: Clock, syncs: Syncs, number: int
+) -> None:
+    # spec: RCV-15
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
+        syncs.failing["out.part"] = number
+        assert os.strerror(number) in fail(run, clock)
+    assert is_suspect(output)
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (36, SYMBOLS)
+        # What the disk never got shows when the cache is gone: here, right before it is published.
+        syncs.at_advice["out.part"] = lambda: os.pwrite(run.part._fd, bytes(64), 2 * 512)
+        run.cycle(SAMPLE)
+        assert not syncs.at_advice
+        assert not run.is_done
+        assert run.heard.events[-1:] == ["damaged 2"]
+        run.cycle(SAMPLE)
+        assert run.is_done
+        assert run.fetched == SYMBOLS - 36 + 8
+    assert output.read_bytes() == SAMPLE.data
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["ftruncate", "pwritev", "preadv"])
+def test_a_failure_that_another_call_tells_of_is_remembered(
+    tmp_path: Path, call: str, number: int
+) -> None:
+    # XFS flushes before it cuts a file, and says there what failed before.
+    class Late(System):
+        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if name == call and name_of(args[0]) == "out.part":
+                raise OSError(number, os.strerror(number))
+            return function(*args, **kwargs)
+
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata([*range(0, SYMBOLS, 2), *range(1, 20, 2)]))
+        with Late().on(), pytest.raises(DiskError, match=os.strerror(number)):
+            run.cycle(SAMPLE).cycle(SAMPLE)
+    assert is_suspect(output)
+
+
+def test_a_flush_that_fails_at_the_very_end_is_remembered(
+    tmp_path: Path, clock: Clock, syncs: Syncs
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
+        syncs.failing["out.part"] = errno.EIO
+        clock.now += 5
+        run.part.idle()
+    assert is_suspect(output)
+
+
+def test_a_disk_that_failed_is_remembered_without_a_record_too(
+    tmp_path: Path, clock: Clock, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(8)))
+        syncs.failing["out.part"] = errno.EIO
+        with monkeypatch.context() as full:
+            full.setattr(hints.Hints, "_write", no_space)
+            run.give(SAMPLE.odata(range(8, 16)))
+        assert "no record" in " ".join(run.warnings)
+        fail(run, clock)
+    assert is_suspect(output)
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (16, SYMBOLS)  # two whole blocks
+        assert run.part._write_back.is_suspect
+
+
+def no_space(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_mark_of_a_failed_disk_leaves_the_record_of_any_object(
+    tmp_path: Path, syncs: Syncs
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(6)))
+    syncs.failing["out.part"] = errno.EIO
+    with Run(output) as run:  # it is not known yet what will come
+        assert "reading it anew" in " ".join(run.warnings)
+    assert is_suspect(output)
+    with Run(output) as run:
+        run.announce(SAMPLE)
+        assert run.machine.progress == (6, SYMBOLS)
+
+
+def test_a_record_that_can_not_be_flushed_ends_nothing(
+    tmp_path: Path, clock: Clock, syncs: Syncs
+) -> None:
+    output = tmp_path / "out"
+    with Run(output) as run:
+        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
+        syncs.failing["out.part.map"] = errno.EIO
+        flush(run, clock)
+        run.cycle(SAMPLE)
+        assert run.is_done
+        assert "no record" in " ".join(run.warnings)
+    assert output.read_bytes() == SAMPLE.data
+
+
+def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> None:
+    """It takes all and gives back something else, as forged memory sticks do."""
+
+    class Forged(System):
+        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            done = function(*args, **kwargs)
+            if name == "preadv" and args[2] == 9 * 512:
+                args[1][0][:done] = bytes(done)
+            return done
+
+    output = tmp_path / "out"
+    with Forged().on(), Run(output, verify_media=True) as run:
+        run.announce(SAMPLE)
+        for _ in range(READ_BACKS):
+            run.cycle(SAMPLE)
+            assert run.heard.events[-1] == "damaged 9"
+        with pytest.raises(DiskError, match="as large as it says"):
+            run.cycle(SAMPLE)
+    assert not output.exists()
+
+
+# The output that is there.
+
+
+@pytest.mark.parametrize("verify_media", [False, True])
+def test_an_output_that_is_right_in_memory_alone_is_no_output(
+    tmp_path: Path, syncs: Syncs, verify_media: bool
+) -> None:
+    output = tmp_path / "out"
+    output.write_bytes(SAMPLE.data)
+
+    def show_the_disk() -> None:
+        status = output.stat()
+        with output.open("r+b") as file:
+            file.seek(3 * 512)
+            file.write(bytes(64))
+        os.utime(output, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    syncs.at_advice["out"] = show_the_disk
+    if not verify_media:
+        syncs.failing["out"] = errno.EIO
+    with Run(output, verify_media=verify_media) as run:
+        run.announce(SAMPLE)
+        assert not syncs.at_advice
+        assert not run.is_done
+        run.cycle(SAMPLE)
+        assert run.is_done
+        assert run.is_new
+        assert run.fetched == 8
+    assert output.read_bytes() == SAMPLE.data

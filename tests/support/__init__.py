@@ -1,0 +1,1 @@
+"""What tests share: builders, labs of network namespaces, captures made to order, vectors."""

@@ -1,0 +1,352 @@
+"""Objects, packets, and stand-ins for the kernel and the drivers, shared by the tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from pgmlite.core.config import ReceiverConfig, SenderConfig
+from pgmlite.core.machine import (
+    Action,
+    Complete,
+    Finished,
+    Held,
+    ObjectRange,
+    Prepare,
+    Store,
+    Transmit,
+    Verify,
+)
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.sender import Sender
+from pgmlite.sim.network import MemoryStore, answer
+from pgmlite.wire import batch as wire
+from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
+from pgmlite.wire.control import Manifest, Spm, digest
+from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, PacketType
+
+TSI = 0x5E55_1011_0000_0001
+GRO_SEGMENTS = 64
+
+
+def packet(kind: int, payload: bytes = b"", **fields: int) -> bytes:
+    """Return a packet; `fields` may break any rule of the header."""
+    row = np.zeros(1, HEADER_DTYPE)
+    for name, value in ({"magic": MAGIC, "version": VERSION, "type": kind} | fields).items():
+        row[name] = value
+    return row.tobytes() + payload
+
+
+def spm_body(manifest: bytes, **fields: int) -> bytes:
+    """Return the body of an SPM that carries `manifest`."""
+    values = {"timestamp": 1, "rate": 10_000_000, "cycle": 0, "spm_interval": 1_000} | fields
+    return Spm(manifest=manifest, **values).build()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An object with all that its sender knows, and its packets."""
+
+    data: bytes
+    manifest: Manifest
+    index: bytes
+
+    @cached_property
+    def fields(self) -> dict[str, int]:
+        """The header fields that name the object."""
+        manifest = self.manifest
+        return {
+            "oid": manifest.oid,
+            "size": manifest.size,
+            "symbol_size": manifest.symbol_size,
+            "tsi": TSI,
+        }
+
+    def odata(self, symbols: Iterable[int], *, sqn: int = 1, **fields: int) -> list[bytes]:
+        """Return ODATA packets of `symbols`, with sqns from `sqn` on."""
+        size = self.manifest.symbol_size
+        return [
+            packet(
+                PacketType.ODATA,
+                self.data[symbol * size : (symbol + 1) * size],
+                **(
+                    self.fields
+                    | {"offset": symbol * size, "sqn": (sqn + place) % (1 << 32)}
+                    | fields
+                ),
+            )
+            for place, symbol in enumerate(symbols)
+        ]
+
+    def all_odata(self, *, sqn: int = 1, **fields: int) -> list[bytes]:
+        """Return one cycle of ODATA."""
+        return self.odata(range(self.manifest.symbols), sqn=sqn, **fields)
+
+    def index_pieces(self, *, sqn: int = 1, **fields: int) -> list[bytes]:
+        """Return INDEX packets that carry the index once."""
+        size = self.manifest.symbol_size
+        return [
+            packet(
+                PacketType.INDEX,
+                self.index[offset : offset + size],
+                **(
+                    self.fields
+                    | {"offset": offset, "sqn": (sqn + offset // size) % (1 << 32)}
+                    | fields
+                ),
+            )
+            for offset in range(0, len(self.index), size)
+        ]
+
+    def spm(self, *, sqn: int = 0, **fields: int) -> bytes:
+        """Return an SPM."""
+        body = spm_body(self.manifest.raw)
+        return packet(PacketType.SPM, body, **(self.fields | {"sqn": sqn} | fields))
+
+
+def make_object(
+    size: int,
+    *,
+    symbol_size: int = 64,
+    block_symbols: int = 8,
+    name: str = "object.bin",
+    seed: int = 0,
+) -> Sample:
+    """Return an object of `size` random bytes."""
+    data = Random(f"{seed}/{size}").randbytes(size)
+    block = symbol_size * block_symbols
+    index = b"".join(digest(data[at : at + block]) for at in range(0, size, block))
+    return Sample(data, Manifest(symbol_size, block_symbols, size, digest(index), name), index)
+
+
+@dataclass(frozen=True)
+class Read:
+    """What one read of a socket gives."""
+
+    data: bytes
+    stride: int
+    source: str = "a"
+
+
+def joined(packets: Iterable[bytes], *, source: str = "a", limit: int = 64) -> Iterator[Read]:
+    """Join packets as UDP_GRO does: equal lengths, a shorter one ends the read."""
+    pile: list[bytes] = []
+    for one in packets:
+        room = sum(map(len, pile)) + len(one) <= MAX_PACKET and len(pile) < limit
+        open_end = not pile or len(one) <= len(pile[-1]) == len(pile[0])
+        if not (room and open_end):
+            yield Read(b"".join(pile), len(pile[0]), source)
+            pile = []
+        pile.append(one)
+    if pile:
+        yield Read(b"".join(pile), len(pile[0]), source)
+
+
+def batches(
+    packets: Iterable[bytes],
+    *,
+    source: str = "a",
+    limit: int = GRO_SEGMENTS,
+    refused: Counter[str] | None = None,
+) -> list[PacketBatch]:
+    """Return packets as a receiver reads them, up to `limit` in one batch."""
+    refused = Counter() if refused is None else refused
+    result = []
+    for read in joined(packets, source=source, limit=limit):
+        octets = np.frombuffer(read.data, np.uint8)
+        result += wire.read(octets, read.stride, source, refused)
+    return result
+
+
+def cut(read: Read) -> list[bytes]:
+    """Return the packets of one read."""
+    return [read.data[at : at + read.stride] for at in range(0, len(read.data), read.stride)]
+
+
+def fill(pieces: Sequence[memoryview | bytearray], data: bytes) -> None:
+    """Write `data` over `pieces` in order, as the kernel does."""
+    for piece in pieces:
+        part, data = data[: len(piece)], data[len(piece) :]
+        piece[: len(part)] = part
+    assert not data, "more bytes than the pieces take"
+
+
+def encode(burst: Transmit, data: bytes) -> list[bytes]:
+    """Return the packets of a burst as they go on the wire; `data` is the object."""
+    payload = burst.payload
+    if isinstance(payload, ObjectRange):
+        payload = data[payload.offset : payload.offset + payload.length]
+    count = len(burst.rows)
+    width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])
+    assert -(-len(payload) // width) == count
+    return [
+        row.tobytes() + payload[place * width : (place + 1) * width]
+        for place, row in enumerate(burst.rows)
+    ]
+
+
+class Scripted(Random):
+    """Gives a sender the tsi and the first sqn that a test wants."""
+
+    def __new__(cls, **_: int) -> Scripted:
+        return super().__new__(cls)
+
+    def __init__(self, *, tsi: int = TSI, sqn: int = 0) -> None:
+        super().__init__(0)
+        self._values = {64: tsi, 32: sqn}
+
+    def getrandbits(self, bits: int) -> int:
+        return self._values[bits]
+
+
+def make_sender(sample: Sample, *, rng: Random | None = None, **config: Any) -> Sender:
+    """Return a sender of `sample` at 10 Mbit/s, unless told otherwise."""
+    values = {"rate": 10_000_000, "packet_overhead": 48} | config
+    rng = rng or Random("sender")
+    return Sender(SenderConfig(**values), sample.manifest, sample.index, rng=rng)
+
+
+def play(
+    sender: Sender, *, packets: int = 1 << 60, until: int = 1 << 60, step: int = 0
+) -> Iterator[tuple[int, Transmit | Finished]]:
+    """Tick a started sender at its deadlines, up to a number of packets or a time in ns.
+
+    Args:
+        step: ns from tick to tick at least; without a rate no time would pass.
+    """
+    now, sent = sender.deadline, 0
+    while now is not None and now <= until and sent < packets:
+        for action in sender.tick(now):
+            assert isinstance(action, Transmit | Finished)
+            if isinstance(action, Transmit):
+                sent += len(action.rows)
+            yield now, action
+        deadline = sender.deadline
+        now = None if deadline is None else max(deadline, now + step)
+
+
+class Disk(MemoryStore):
+    """A file with holes, as receivers have it: a forged size takes no memory."""
+
+    PAGE = 4_096
+    SHOWN = 1 << 20
+
+    def __init__(self, data: bytes) -> None:
+        self.size = len(data)
+        self._pages: dict[int, bytearray] = {}
+        self._put(0, data)
+
+    @property
+    def data(self) -> bytes:
+        """What is at the start: all of any sample, not all of a forged size."""
+        return self._get(0, min(self.size, self.SHOWN))
+
+    def prepare(self, wanted: Prepare) -> Held:
+        """Grow to the object's size; return the extents below the size before."""
+        end, self.size = min(self.size, wanted.size), max(self.size, wanted.size)
+        starts = sorted(page * self.PAGE for page in self._pages)
+        return Held(
+            extents=[(start, min(start + self.PAGE, end)) for start in starts if start < end]
+        )
+
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write the bytes of `runs`, and what is worth nothing between them."""
+        self.size = max(self.size, runs[-1][0] + len(runs[-1][1]))
+        for (offset, run), (after, _) in pairwise(runs):
+            end = offset + len(run)
+            self._put(end, b"\xa5" * (after - end))
+        for offset, run in runs:
+            self._put(offset, bytes(run))
+
+    def matches(self, offset: int, length: int, expected: bytes) -> bool:
+        """Whether the stored bytes have the digest `expected`."""
+        return digest(self._get(offset, length)) == expected
+
+    def _put(self, offset: int, data: bytes) -> None:
+        while data:
+            page, at = divmod(offset, self.PAGE)
+            part, data = data[: self.PAGE - at], data[self.PAGE - at :]
+            held = self._pages.setdefault(page, bytearray(self.PAGE))
+            held[at : at + len(part)] = part
+            offset += len(part)
+
+    def _get(self, offset: int, length: int) -> bytes:
+        first, last = offset // self.PAGE, (offset + length) // self.PAGE
+        hole = bytes(self.PAGE)
+        joined = b"".join(self._pages.get(page, hole) for page in range(first, last + 1))
+        return joined[offset % self.PAGE :][:length]
+
+
+class Drive:
+    """A receiver with a disk in memory, driven by hand."""
+
+    def __init__(self, *, disk: bytes = b"", **config: Any) -> None:
+        """
+        Args:
+            disk: What an earlier run left.
+        """
+        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0))
+        self.store = Disk(disk)
+        self.seen: list[Action] = []
+        self._room = 0
+        assert self.machine.start(0) == []
+
+    def give(
+        self,
+        packets: Iterable[bytes],
+        *,
+        now: int = 0,
+        source: str = "a",
+        limit: int = GRO_SEGMENTS,
+    ) -> list[Action]:
+        """Let packets arrive, up to `limit` in a batch; return all that followed."""
+        refused = self.machine.counters.refused
+        actions = []
+        for batch in batches(packets, source=source, limit=limit, refused=refused):
+            actions += self.perform(self.machine.receive(now, batch))
+            actions += self.settle(now)
+        return actions
+
+    def settle(self, now: int = 0) -> list[Action]:
+        """Tick until nothing is due."""
+        actions = []
+        while (deadline := self.machine.deadline) is not None and deadline <= now:
+            actions += self.perform(self.machine.tick(now))
+        return actions
+
+    def perform(self, actions: list[Action]) -> list[Action]:
+        """Do what the machine says; return that and all that followed."""
+        done: list[Action] = []
+        todo = list(actions)
+        while todo:
+            action = todo.pop(0)
+            done.append(action)
+            match action:
+                case Prepare():
+                    self._room = action.size
+                    todo = answer(self.machine, self.store, action) + todo
+                case Verify():
+                    todo = answer(self.machine, self.store, action) + todo
+                case Store():
+                    for runs in action.pieces():
+                        assert all(0 <= at <= self._room - len(run) for at, run in runs)
+                        self.store.write(runs)
+        self.seen += done
+        return done
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Refusals by reason."""
+        return dict(self.machine.counters.refused)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the object was said to be complete."""
+        return any(isinstance(action, Complete) for action in self.seen)

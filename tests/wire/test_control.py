@@ -1,0 +1,188 @@
+"""Manifests, SPM bodies and names of objects: what strangers and odd file systems can say."""
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.wire.control import (
+    MAX_OBJECT_SIZE,
+    Manifest,
+    Spm,
+    manifest_oid,
+    object_name,
+    parse_manifest,
+    parse_spm,
+)
+from pgmlite.wire.layout import MANIFEST, MAX_MANIFEST, MAX_SYMBOL_SIZE
+from tests.support.builders import spm_body
+
+RAW = Manifest(1_024, 1_024, 5_000_000, bytes(range(32)), "firmware.bin").raw
+NAME_AT = 4 + 4 + 2 + 2 + 8 + 32
+
+
+def changed(at: int, octets: bytes) -> bytes:
+    return RAW[:at] + octets + RAW[at + len(octets) :]
+
+
+def extended(*extensions: tuple[int, bytes]) -> bytes:
+    parsed = dict(MANIFEST.parse(RAW))
+    parsed["extensions"] = [{"kind": kind, "value": value} for kind, value in extensions]
+    return bytes(MANIFEST.build(parsed))
+
+
+NAMES = st.text(min_size=1, max_size=60).map(object_name)
+MANIFESTS = st.builds(
+    Manifest,
+    symbol_size=st.integers(16, MAX_SYMBOL_SIZE // 4).map(lambda n: 4 * n),
+    block_symbols=st.integers(1, 4_096),
+    size=st.integers(0, MAX_OBJECT_SIZE),
+    index_digest=st.binary(min_size=32, max_size=32),
+    name=NAMES,
+)
+
+
+class TestManifest:
+    @given(MANIFESTS)
+    def test_round_trip(self, manifest: Manifest) -> None:
+        parsed = parse_manifest(manifest.raw)
+        assert parsed == manifest
+        assert (parsed.raw, parsed.oid) == (manifest.raw, manifest.oid)
+        assert len(manifest.raw) <= MAX_MANIFEST
+        short = manifest.symbols * manifest.symbol_size - manifest.size
+        assert 0 <= short < manifest.symbol_size
+        short = manifest.blocks * manifest.block_symbols - manifest.symbols
+        assert 0 <= short < manifest.block_symbols
+        short = manifest.index_packets * manifest.symbol_size - 32 * manifest.blocks
+        assert 0 <= short < manifest.symbol_size
+
+    def test_unknown_extensions_are_part_of_the_object_identifier(self) -> None:
+        # spec: MAN-2, MAN-4
+        raw = extended((2, b"two"), (0x7FFF, b""))
+        parsed = parse_manifest(raw)
+        assert parsed.raw == raw
+        assert parsed.oid == manifest_oid(raw) != manifest_oid(RAW)
+        assert parsed.name == "firmware.bin"
+
+    @pytest.mark.parametrize("kind", [0x8000, 0xFFFF])
+    def test_unknown_critical_extension_is_refused(self, kind: int) -> None:
+        # spec: VER-4
+        with pytest.raises(ObjectError, match="critical"):
+            parse_manifest(extended((2, b""), (kind, b"must")))
+
+    @pytest.mark.parametrize(
+        ("raw", "message"),
+        [
+            (changed(0, b"PGLN"), "magic"),
+            (changed(4, b"\2"), "version"),
+            (changed(5, b"\2"), "digest algorithm 2"),
+            (changed(6, b"\1"), "FEC scheme 1"),
+            (changed(7, b"\1"), "reserved"),
+            (changed(8, b"\0\0"), "symbol size 0"),
+            (changed(8, b"\0\x3c"), "symbol size 60"),
+            (changed(8, b"\xff\xff"), "symbol size 65535"),
+            (changed(10, b"\0\0"), "0 symbols a block"),
+            (changed(10, b"\x10\x01"), "4097 symbols a block"),
+            (changed(12, b"\x80"), "object size"),
+            (RAW[:NAME_AT] + b"\0", "name"),
+            (changed(NAME_AT + 1, b"\n"), "name"),
+            (changed(NAME_AT + 1, b"\x1b"), "name"),
+            (changed(NAME_AT + 1, "\u202e".encode()), "name"),
+            (changed(NAME_AT + 1, b"\xff"), "utf8"),
+            (changed(NAME_AT + 12, b"\xc3"), "utf8"),
+            (extended((1, bytes(1_000))), "at most 1024"),
+            (b"", "parse"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_refusals_say_what_is_wrong_in_one_line(self, raw: bytes, message: str) -> None:
+        # spec: MAN-3
+        with pytest.raises(ObjectError, match=message) as caught:
+            parse_manifest(raw)
+        assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("length", range(len(RAW)))
+    def test_truncation_is_refused(self, length: int) -> None:
+        # spec: MAN-1
+        with pytest.raises(ObjectError):
+            parse_manifest(RAW[:length])
+
+    @pytest.mark.parametrize("trailing", [b"\0", b"\0\1\0", b"\0\1\0\2x", b"\0\1\0\0\0"])
+    def test_trailing_bytes_that_are_no_extension_are_refused(self, trailing: bytes) -> None:
+        # spec: MAN-1
+        with pytest.raises(ObjectError):
+            parse_manifest(RAW + trailing)
+
+    @given(
+        st.one_of(
+            st.binary(max_size=200),
+            st.builds(changed, st.integers(0, len(RAW) - 1), st.binary(min_size=1, max_size=9)),
+        )
+    )
+    @example(RAW + bytes(4) * 200)
+    def test_nothing_but_object_errors_of_one_line(self, raw: bytes) -> None:
+        try:
+            parsed = parse_manifest(raw)
+        except ObjectError as refusal:
+            lines = str(refusal).splitlines()
+        else:
+            lines = [parsed.name]
+            assert parsed.raw == raw
+        assert len(lines) == 1
+
+    @pytest.mark.parametrize(
+        ("file_name", "name"),
+        [
+            ("firmware.bin", "firmware.bin"),
+            ("Übung №1.bin", "Übung №1.bin"),
+            ("two\nlines\x1b[2J", "two\ufffdlines\ufffd[2J"),
+            ("not\udcffutf8", "not\ufffdutf8"),
+            ("x" * 400, "x" * 255),
+            ("x" * 254 + "é", "x" * 254),
+            ("é" * 200, "é" * 127),
+            ("", "object"),
+        ],
+    )
+    def test_name_of_odd_files(self, file_name: str, name: str) -> None:
+        assert object_name(file_name) == name
+
+    @given(st.text(alphabet=st.characters(), max_size=400))
+    def test_any_file_name_gives_a_manifest_that_parses(self, file_name: str) -> None:
+        # spec: MAN-5
+        manifest = Manifest(64, 1, 0, bytes(32), object_name(file_name))
+        assert parse_manifest(manifest.raw) == manifest
+
+
+def test_a_link_local_address_names_nobody() -> None:
+    # spec: MAN-6
+    endpoints = [("fe80::1", 9), ("169.254.0.7", 9), ("fd01::2", 9), ("10.0.0.2", 9)]
+    manifest = Manifest(64, 1, 0, bytes(32), "object", tuple(endpoints))
+    parsed = parse_manifest(manifest.raw)
+    assert parsed.repairers == tuple(endpoints[2:])
+    assert parsed.raw == manifest.raw
+
+
+class TestSpm:
+    @given(
+        st.builds(
+            Spm,
+            timestamp=st.integers(0, (1 << 64) - 1),
+            rate=st.integers(0, (1 << 64) - 1),
+            cycle=st.integers(0, (1 << 32) - 1),
+            spm_interval=st.integers(0, (1 << 32) - 1),
+            manifest=st.binary(max_size=MAX_MANIFEST),
+        )
+    )
+    def test_round_trip(self, spm: Spm) -> None:
+        assert parse_spm(spm.build()) == spm
+
+    @given(st.data())
+    def test_every_other_length_is_refused(self, data: st.DataObject) -> None:
+        # spec: MAN-6
+        body = spm_body(RAW)
+        cut_at = data.draw(st.integers(0, len(body) - 1))
+        for broken in (body[:cut_at], body + bytes(1 + cut_at)):
+            with pytest.raises(RefusedPacket) as caught:
+                parse_spm(broken)
+            assert caught.value.reason == "spm"
+            assert "\n" not in str(caught.value)

@@ -1,0 +1,435 @@
+"""What NAKs and NCFs name, whatever bytes come; the numbers that time them (RFC 5401, RFC 5740)."""
+
+import math
+import struct
+import tracemalloc
+from collections.abc import Callable
+from itertools import pairwise
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from construct import ConstructError
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.timing import (
+    draw_backoff,
+    grtt_of,
+    gsize_of,
+    quantise_grtt,
+    quantise_gsize,
+)
+from pgmlite.errors import RefusedPacket
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.layout import MAX_CONTROL, MAX_PACKET, NAK_BODY, REQUEST, RequestForm
+from pgmlite.wire.request import (
+    MAX_REQUESTED,
+    NAK_FIXED_SIZE,
+    build_nak,
+    build_request,
+    parse_nak,
+    parse_request,
+    request_size,
+)
+from tests.support.nak_builders import symbols_of
+
+FIXED = 8
+LARGEST = 1 << 32
+"""Symbols that 32 bits can number."""
+
+REQUEST_LIMIT = MAX_CONTROL - HEADER_SIZE
+"""Bytes of the largest request: that of an NCF."""
+
+
+def ranges(*items: tuple[int, int], base: int = 0, count: int | None = None) -> bytes:
+    """Return a request of ranges, sound or not."""
+    head = struct.pack(">BBHI", 0, 0, len(items) if count is None else count, base)
+    return head + b"".join(struct.pack(">II", *item) for item in items)
+
+
+def bitmap(bits: bytes, *, base: int = 0, count: int | None = None) -> bytes:
+    """Return a request with a bitmap, sound or not."""
+    return struct.pack(">BBHI", 1, 0, len(bits) if count is None else count, base) + bits
+
+
+SOUND = {
+    "a range": ranges((0, 5), base=7),
+    "ranges": ranges((0, 1), (3, 2), (900, 100), base=40),
+    "a bitmap": bitmap(b"\x80\x01\xff"),
+    "a bitmap further on": bitmap(b"\xa5" * 20, base=800),
+}
+TOTAL = 1_040
+
+
+@st.composite
+def wanted_symbols(draw: st.DrawFn) -> np.ndarray:
+    """Draw ascending symbols: scattered, in runs, near and far."""
+    start = st.integers(0, LARGEST - 3_000)
+    near = draw(start)
+    starts = st.one_of(start, st.integers(near, near + 2_000))
+    runs = draw(st.lists(st.tuples(starts, st.integers(1, 300)), min_size=1, max_size=30))
+    return symbols_of(*(range(first, first + length) for first, length in runs))
+
+
+def named(symbols: list[int], limit: int, form: RequestForm) -> tuple[int, int]:
+    """Return how many of `symbols` a form can name in `limit` bytes, and the bytes it takes."""
+    room = limit - FIXED
+    if form is RequestForm.BITMAP:
+        inside = [symbol for symbol in symbols if symbol < symbols[0] + room * 8]
+        return len(inside), (inside[-1] - symbols[0]) // 8 + 1
+    count, runs = 0, 0
+    for before, symbol in pairwise([None, *symbols]):
+        runs += before is None or symbol != before + 1
+        if runs > room // 8:
+            return count, (runs - 1) * 8
+        count += 1
+    return count, runs * 8
+
+
+def parsed_or_refused(parse: Callable[[bytes, int], Any], body: bytes) -> tuple[Any, str]:
+    """Return what `body` says, or None and the reason of its refusal."""
+    try:
+        return parse(body, TOTAL), ""
+    except RefusedPacket as refused:
+        return None, refused.reason
+
+
+def as_declared(body: bytes) -> Any:
+    """Return what the declaration makes of a request, or None."""
+    try:
+        return REQUEST.parse(body)
+    except ConstructError:
+        return None
+
+
+class TestDeclaration:
+    @given(wanted_symbols(), st.integers(16, REQUEST_LIMIT))
+    def test_what_is_built_is_as_declared(self, symbols: np.ndarray, limit: int) -> None:
+        body, _ = build_request(symbols, limit)
+        assert REQUEST.build(as_declared(body)) == body
+        nak = build_nak(1 << 63, (1 << 64) - 1, 0.25, body)
+        assert NAK_BODY.build(NAK_BODY.parse(nak)) == nak
+
+    @given(
+        st.integers(0, 3), st.sampled_from([0, 0, 0, 1]), st.integers(0, 4), st.binary(max_size=40)
+    )
+    @example(1, 0, 2, b"\x80\x01")
+    @example(0, 0, 1, bytes(7) + b"\x01")
+    def test_what_is_taken_is_as_declared(
+        self, form: int, flags: int, count: int, rest: bytes
+    ) -> None:
+        body = struct.pack(">BBHI", form, flags, count, 5) + rest
+        taken, _ = parsed_or_refused(parse_request, body)
+        declared = as_declared(body)
+        if declared is None:
+            assert taken is None
+        elif taken is not None:
+            assert REQUEST.build(declared) == body
+            assert int(taken[0]) >= declared.base == 5
+
+
+class TestBuilding:
+    @given(wanted_symbols(), st.integers(16, REQUEST_LIMIT))
+    @example(symbols_of(range(0, 200, 2)), 16)
+    @example(symbols_of(range(64)), 16)
+    @example(symbols_of(0, 63), 16)
+    @example(symbols_of(0, LARGEST - 1), 24)
+    def test_names_as_many_as_fit_lowest_first(self, symbols: np.ndarray, limit: int) -> None:
+        # spec: REQ-1
+        body, count = build_request(symbols, limit)
+        assert len(body) <= limit
+        assert parse_request(body, LARGEST).tolist() == symbols[:count].tolist()
+        forms = {form: named(symbols.tolist(), limit, form) for form in RequestForm}
+        most = max(count for count, _ in forms.values())
+        assert count == most
+        size = min(size for count, size in forms.values() if count == most)
+        assert len(body) == FIXED + size
+
+    @given(wanted_symbols(), st.integers(16, 200))
+    def test_what_did_not_fit_can_be_named_next(self, symbols: np.ndarray, limit: int) -> None:
+        rest, named_so_far = symbols, []
+        while len(rest):
+            body, count = build_request(rest, limit)
+            assert count > 0
+            named_so_far += parse_request(body, LARGEST).tolist()
+            rest = rest[count:]
+        assert named_so_far == symbols.tolist()
+
+    @given(wanted_symbols(), st.integers(16, REQUEST_LIMIT))
+    def test_the_size_says_whether_all_fits(self, symbols: np.ndarray, limit: int) -> None:
+        body, count = build_request(symbols, limit)
+        size = request_size(symbols)
+        assert (count == len(symbols)) == (size <= limit)
+        if count == len(symbols):
+            assert size == len(body)
+
+    def test_one_request_never_names_more_than_a_parser_takes(self) -> None:
+        body, count = build_request(np.arange(MAX_REQUESTED + 5), REQUEST_LIMIT)
+        assert count == MAX_REQUESTED
+        assert len(parse_request(body, LARGEST)) == MAX_REQUESTED
+
+    def test_a_nak_holds_what_a_fleet_of_firmware_needs(self) -> None:
+        scattered = np.array(sorted(Random(1).sample(range(9_000), 3_000)))
+        _, count = build_request(scattered, REQUEST_LIMIT - NAK_FIXED_SIZE)
+        assert count == len(scattered)
+
+
+class TestHostileRequests:
+    @staticmethod
+    def refuse(body: bytes, total: int = TOTAL) -> None:
+        with pytest.raises(RefusedPacket) as refused:
+            parse_request(body, total)
+        assert refused.value.reason == "request"
+
+    @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
+    def test_sound_ones_parse(self, body: bytes) -> None:
+        symbols = parse_request(body, TOTAL)
+        assert (np.diff(symbols) > 0).all()
+
+    @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
+    def test_cut_off_anywhere(self, body: bytes) -> None:
+        for length in range(len(body)):
+            self.refuse(body[:length])
+
+    @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
+    @pytest.mark.parametrize("extra", [1, 8, 500])
+    def test_trailing_bytes(self, body: bytes, extra: int) -> None:
+        # spec: PKT-1
+        self.refuse(body + bytes(extra))
+
+    @pytest.mark.parametrize("form", [2, 3, 128, 255])
+    def test_unknown_form(self, form: int) -> None:
+        for body in SOUND.values():
+            self.refuse(bytes([form]) + body[1:])
+
+    @pytest.mark.parametrize("body", SOUND.values(), ids=SOUND)
+    def test_reserved_flags(self, body: bytes) -> None:
+        # spec: REQ-4
+        for bit in range(8):
+            self.refuse(body[:1] + bytes([1 << bit]) + body[2:])
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(ranges(), id="no range"),
+            pytest.param(bitmap(b""), id="no bit"),
+            pytest.param(bitmap(bytes(100)), id="only zeros"),
+            pytest.param(ranges((0, 0)), id="zero-length range"),
+            pytest.param(ranges((0, 4), (9, 0), (20, 1)), id="zero-length range among others"),
+            pytest.param(ranges((9, 1), (0, 1)), id="unsorted"),
+            pytest.param(ranges((5, 1), (5, 1)), id="twice the same"),
+            pytest.param(ranges((0, 10), (9, 5)), id="overlapping"),
+            pytest.param(ranges((0, 10), (3, 2)), id="one inside another"),
+            pytest.param(ranges((TOTAL, 1)), id="range outside"),
+            pytest.param(ranges((TOTAL - 1, 2)), id="range half outside"),
+            pytest.param(ranges((0, 1), base=TOTAL), id="base outside"),
+            pytest.param(ranges((1, 1), base=LARGEST - 1), id="start past 32 bits"),
+            pytest.param(ranges((LARGEST - 1, LARGEST - 1), base=LARGEST - 1), id="all of ones"),
+            pytest.param(bitmap(b"\x80", base=TOTAL), id="bitmap outside"),
+            pytest.param(bitmap(b"\x80\x01", base=TOTAL - 15), id="bitmap half outside"),
+            pytest.param(ranges((0, 1), count=2), id="count too large"),
+            pytest.param(ranges((0, 1), (3, 1), count=1), id="count too small"),
+            pytest.param(bitmap(b"\x80", count=65_535), id="count far too large"),
+        ],
+    )
+    def test_contents(self, body: bytes) -> None:
+        # spec: REQ-2
+        self.refuse(body)
+
+    def test_bits_past_the_object_may_be_zero(self) -> None:
+        body = bitmap(b"\x80\x00\x00", base=TOTAL - 1)
+        assert parse_request(body, TOTAL).tolist() == [TOTAL - 1]
+
+    def test_the_last_symbol_can_be_named_and_no_other(self) -> None:
+        assert parse_request(ranges((0, TOTAL)), TOTAL).tolist() == list(range(TOTAL))
+        self.refuse(ranges((0, TOTAL + 1)))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param(ranges((0, MAX_REQUESTED + 1)), id="in one range"),
+            pytest.param(ranges((0, LARGEST - 1)), id="in the longest range"),
+            pytest.param(
+                ranges((0, 40_000), (50_000, 40_000)), id="in two ranges that alone may be"
+            ),
+            pytest.param(
+                ranges(*((n, LARGEST - 1) for n in range(100))), id="in many overlapping ranges"
+            ),
+            pytest.param(bitmap(b"\xff" * 8_193), id="in a bitmap"),
+        ],
+    )
+    def test_too_many_symbols_cost_no_memory(self, body: bytes) -> None:
+        # spec: REQ-3
+        tracemalloc.start()
+        try:
+            self.refuse(body, LARGEST)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 3 << 20
+
+    @pytest.mark.parametrize("step", [2, 8_000])
+    def test_no_body_is_parsed_that_no_nak_can_have(self, step: int) -> None:
+        # Every range takes construct some microseconds: those of one large datagram a sixth of a
+        # second, at each receiver.
+        count = (MAX_PACKET - HEADER_SIZE - FIXED) // 8
+        self.refuse(ranges(*((n * step, 1) for n in range(count))), LARGEST)
+        within = (REQUEST_LIMIT - FIXED) // 8
+        assert len(parse_request(ranges(*((n * step, 1) for n in range(within))), LARGEST))
+
+    @given(st.binary(max_size=60))
+    def test_any_bytes(self, body: bytes) -> None:
+        self._either(body)
+
+    @given(
+        st.sampled_from([0, 1]),
+        st.integers(0, 40),
+        st.integers(0, LARGEST - 1),
+        st.binary(max_size=200),
+    )
+    def test_any_items(self, form: int, count: int, base: int, items: bytes) -> None:
+        self._either(struct.pack(">BBHI", form, 0, count, base % 2_000) + items)
+
+    @given(st.sampled_from(sorted(SOUND)), st.integers(0, 8_000), st.integers(1, 255))
+    def test_sound_ones_with_a_wrong_byte(self, name: str, place: int, flip: int) -> None:
+        body = bytearray(SOUND[name])
+        body[place % len(body)] ^= flip
+        self._either(bytes(body))
+
+    @staticmethod
+    def _either(body: bytes) -> None:
+        symbols, reason = parsed_or_refused(parse_request, body)
+        if symbols is None:
+            assert reason == "request"
+            return
+        assert 0 < len(symbols) <= TOTAL
+        assert (np.diff(symbols) > 0).all()
+        assert symbols[0] >= 0
+        assert symbols[-1] < TOTAL
+
+
+class TestNakBodies:
+    WORD = st.integers(0, (1 << 64) - 1)
+
+    @given(WORD, WORD, st.floats(0, 1), wanted_symbols())
+    def test_round_trip(self, nonce: int, timestamp: int, loss: float, symbols: np.ndarray) -> None:
+        request, count = build_request(symbols, REQUEST_LIMIT - NAK_FIXED_SIZE)
+        body = build_nak(nonce, timestamp, loss, request)
+        assert len(body) <= REQUEST_LIMIT
+        nak = parse_nak(body, LARGEST)
+        assert (nak.nonce, nak.timestamp) == (nonce, timestamp)
+        assert nak.loss == pytest.approx(loss, abs=1e-5)
+        assert nak.symbols.tolist() == symbols[:count].tolist()
+
+    @pytest.mark.parametrize(("loss", "said"), [(-0.5, 0), (1.5, 1)])
+    def test_loss_stays_a_share(self, loss: float, said: float) -> None:
+        assert parse_nak(build_nak(0, 0, loss, SOUND["ranges"]), TOTAL).loss == said
+
+    @pytest.mark.parametrize("request_body", SOUND.values(), ids=SOUND)
+    def test_cut_off_anywhere_or_too_long(self, request_body: bytes) -> None:
+        body = build_nak(1, 2, 0.5, request_body)
+        for wrong in [*(body[:length] for length in range(len(body))), body + b"\0"]:
+            with pytest.raises(RefusedPacket) as refused:
+                parse_nak(wrong, TOTAL)
+            assert refused.value.reason == "request"
+
+    def test_reserved_bytes(self) -> None:
+        body = bytearray(build_nak(1, 2, 0.5, SOUND["ranges"]))
+        body[NAK_FIXED_SIZE - 1] = 1
+        with pytest.raises(RefusedPacket):
+            parse_nak(bytes(body), TOTAL)
+
+    @given(st.binary(max_size=100), st.booleans())
+    def test_any_bytes(self, tail: bytes, is_plausible: bool) -> None:
+        body = (bytes(NAK_FIXED_SIZE) if is_plausible else b"") + tail
+        nak, reason = parsed_or_refused(parse_nak, body)
+        assert reason == "request" if nak is None else nak.symbols[-1] < TOTAL
+
+
+class TestRoundTripTime:
+    @pytest.mark.parametrize(
+        ("grtt", "bits", "read"),
+        [
+            (SECOND // 4, 148, 0.266),
+            (SECOND, 166, 1.064),
+            (1_000, 0, 1e-6),
+            (32_000, 31, 32e-6),
+            (1_000 * SECOND, 255, 1_000.0),
+        ],
+    )
+    def test_values_of_the_rfc(self, grtt: int, bits: int, read: float) -> None:
+        assert quantise_grtt(grtt) == bits
+        assert grtt_of(bits) / SECOND == pytest.approx(read, rel=2e-3)
+
+    def test_what_is_out_of_range_is_brought_into_it(self) -> None:
+        assert quantise_grtt(0) == quantise_grtt(-5) == 0
+        assert quantise_grtt(1 << 62) == 255
+
+    def test_every_code_comes_back(self) -> None:
+        times = [grtt_of(bits) for bits in range(256)]
+        assert times == sorted(set(times))
+        assert [quantise_grtt(time) for time in times] == list(range(256))
+
+    @given(st.integers(1_000, 1_000 * SECOND))
+    @example(32_500)
+    @example(33_000)
+    def test_is_never_too_short_and_hardly_too_long(self, grtt: int) -> None:
+        read = grtt_of(quantise_grtt(grtt))
+        assert grtt <= read <= max(grtt + 4_000, 1.0801 * grtt)
+
+    @given(st.integers(0, 1_000 * SECOND), st.integers(0, 1_000 * SECOND))
+    def test_is_monotone(self, one: int, other: int) -> None:
+        assume(one <= other)
+        assert quantise_grtt(one) <= quantise_grtt(other)
+
+
+class TestGroupSize:
+    @pytest.mark.parametrize(
+        ("bits", "size"), [(0x0, 10), (0x8, 50), (0x3, 10**4), (0x7, 10**8), (0xF, 5 * 10**8)]
+    )
+    def test_values_of_the_rfc(self, bits: int, size: int) -> None:
+        assert gsize_of(bits) == size
+        assert quantise_gsize(size) == bits
+
+    @given(st.floats(0, 5e8))
+    def test_is_rounded_up(self, size: float) -> None:
+        read = gsize_of(quantise_gsize(size))
+        assert size <= read <= max(10, 5 * size)
+
+    def test_the_largest_stands_for_all_above(self) -> None:
+        assert quantise_gsize(1e12) == 0xF
+
+
+class TestBackOff:
+    LONGEST = 60 * MS
+
+    @pytest.mark.parametrize("gsize", [10, 50, 10_000, 5 * 10**8])
+    def test_distribution(self, gsize: int) -> None:
+        # F(t) = (e^(Lt/T) - 1) / (e^L - 1), RFC 5401 section 3.2.2
+        # spec: NAK-4
+        shape = math.log(gsize) + 1
+        rng, count = Random(5), 20_000
+        drawn = sorted(draw_backoff(rng, self.LONGEST, gsize) for _ in range(count))
+        assert drawn[0] >= 0
+        assert drawn[-1] <= self.LONGEST
+        for place in range(0, count, 500):
+            below = math.expm1(shape * drawn[place] / self.LONGEST) / math.expm1(shape)
+            # Four deviations of the worst quantile; a wrong L would be off by ten.
+            assert below == pytest.approx(place / count, abs=2 / math.sqrt(count))
+
+    @pytest.mark.parametrize("gsize", [10, 10_000])
+    def test_most_are_long_and_few_are_short(self, gsize: int) -> None:
+        rng = Random(6)
+        drawn = [draw_backoff(rng, self.LONGEST, gsize) for _ in range(5_000)]
+        early = sum(time < self.LONGEST / 6 for time in drawn) / len(drawn)
+        assert early < 1 / 6 / 2
+
+    def test_without_a_round_trip_there_is_nothing_to_wait_for(self) -> None:
+        assert draw_backoff(Random(1), 0, 10) == 0
+
+    def test_same_seed_same_draws(self) -> None:
+        first, second = ([draw_backoff(Random(n), MS, 10) for n in range(9)] for _ in range(2))
+        assert first == second

@@ -1,0 +1,57 @@
+"""The test vectors: what the code makes, and what its parsers say to them."""
+
+import json
+
+import pytest
+
+from pgmlite.wire.control import REPAIRS_ONLY
+from pgmlite.wire.layout import PacketType
+from tests.generate import SPEC
+from tests.support import vectors
+from tests.support.vectors import describe, refusals
+
+VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
+INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
+REASONS = {
+    *("short", "magic", "version", "type", "reserved", "symbol_size", "length", "offset"),
+    *("spm", "manifest", "object", "index", "request", "session", "nonce"),
+}
+"""Those of section 3.8 that one packet can show, without limits and budgets."""
+
+
+def names(cases: list[dict]) -> list[str]:
+    return [case["name"] for case in cases]
+
+
+def test_every_type_and_every_reason_has_a_vector() -> None:
+    assert {case["header"]["type"] for case in VALID} == set(PacketType)
+    assert {case["reason"] for case in INVALID} == REASONS
+    assert len(set(names(VALID))) == len(VALID)
+    assert len(set(names(INVALID))) == len(INVALID)
+
+
+@pytest.mark.parametrize("case", VALID, ids=names(VALID))
+def test_valid_packets_are_taken(case: dict) -> None:
+    one = bytes.fromhex(case["hex"])
+    if case["header"]["type"] != PacketType.NAK:
+        taken = {"name": case["name"], "at": "receiver", "before": [], "hex": case["hex"]}
+        # spec: RCV-4: a stand-alone repairer announces nothing to who hears nothing else.
+        is_alone = case.get("spm", {}).get("repair_share") == REPAIRS_ONLY
+        assert refusals(taken) == ({"object": 1} if is_alone else {})
+    assert describe(one) == {k: v for k, v in case.items() if k not in {"name", "hex"}}
+
+
+@pytest.mark.parametrize("case", INVALID, ids=names(INVALID))
+def test_invalid_packets_are_refused_for_their_reason(case: dict) -> None:
+    # spec: PKT-1, PKT-2, PKT-3, PKT-4, PKT-5, MAN-3, REQ-2, REQ-3, REQ-4, VER-1, VER-2, VER-3
+    assert refusals(case) == {case["reason"]: 1}
+
+
+def test_a_cycle_completes_a_receiver() -> None:
+    from tests.support.builders import Drive
+
+    facts = json.loads((SPEC / "vectors" / "object.json").read_text())
+    drive = Drive()
+    drive.give(bytes.fromhex(one["hex"]) for one in facts["cycle"])
+    assert drive.is_complete
+    assert drive.store.data == bytes.fromhex(facts["data"]) == vectors.pattern(1_000)
