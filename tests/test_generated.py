@@ -9,14 +9,14 @@ import pytest
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.send.sender import Sender
-from pgmlite.wire.control import Manifest, Spm, digest
+from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.derive import STRUCTS, fields
 from pgmlite.wire.layout import VERSION, PacketType
 from pgmlite.wire.request import build_nak
 from tests import generate
 from tests.requirements import CLAUSE, cited, untested
 from tests.support import vectors
-from tests.support.builders import Scripted, encode, packet, play
+from tests.support.builders import Scripted, encode, packet, play, spm_body
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "spec" / "protocol.md"
@@ -101,7 +101,7 @@ def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
     example = octets_of(rest.partition("\n### 3.7")[0])
     manifest = vectors.sample(3_000, 1_404, 1_024, "example.bin").manifest
     header = {"symbol_size": 1_404, "tsi": vectors.TSI, "oid": manifest.oid, "size": 3_000}
-    spm = Spm(SECOND, 0, 0, 0, b"", **vectors.REPAIR_FIELDS).build()
+    spm = spm_body(b"", timestamp=SECOND, **vectors.REPAIR_FIELDS)
     asked = vectors.request([1])
     nak = build_nak(vectors.NONCE, 1_010_000_000, 0.2, asked)
     assert example == b"".join(

@@ -17,6 +17,7 @@ from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch, Rows, stretches
 from pgmlite.wire.control import SPM_FIXED_SIZE
 from pgmlite.wire.derive import fields
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, SPM_BODY, VERSION, PacketType, RequestForm
 from pgmlite.wire.request import FIXED_SIZE, NAK_FIXED_SIZE, RANGE_SIZE, REQUEST_HEAD_DTYPE
 
@@ -49,8 +50,8 @@ class Datagrams:
     """
 
     times: Times
-    source: tuple[str, int]
-    destination: tuple[str, int]
+    source: Endpoint
+    destination: Endpoint
     octets: Octets
     steps: int = 0
 

@@ -14,6 +14,7 @@ from pgmlite.capture import tunnels
 from pgmlite.capture.datagrams import stride_of
 from pgmlite.capture.tunnels import BY_VERSION, IPV4, IPV6, Skipped, Walk
 from pgmlite.wire.batch import Octets
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, VERSION
 
 LINK_TYPES = {
@@ -63,8 +64,8 @@ class Place:
 
     udp: int
     width: int
-    source: tuple[str, int]
-    destination: tuple[str, int]
+    source: Endpoint
+    destination: Endpoint
     varying: tuple[int, ...]
     pseudo: int
     is_ipv4: bool
@@ -238,8 +239,8 @@ def _udp(walk: Walk, ip: _Ip, kept: int, length: int) -> Place | None:
     return Place(
         udp,
         size - 8,
-        (_address(ip.addresses[:half]), source),
-        (_address(ip.addresses[half:]), destination),
+        Endpoint(_address(ip.addresses[:half]), source),
+        Endpoint(_address(ip.addresses[half:]), destination),
         (*walk.varying, udp + 6, udp + 7),
         _folded(ip.addresses + UDP.to_bytes(2, "big") + size.to_bytes(2, "big")),
         ip.is_v4,

@@ -20,6 +20,7 @@ from pgmlite.errors import ObjectError, TimedOut
 from pgmlite.net.loop import Listener, Stop, attend, tell_of_disk
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 
 GATHER = 5 * MS
@@ -61,20 +62,20 @@ class Choice:
     start: int = 0
     stop: int | None = None
 
-    def admits(self, destination: tuple[str, int], batch: PacketBatch) -> bool:
+    def admits(self, destination: Endpoint, batch: PacketBatch) -> bool:
         """Whether `batch` shows that packets to `destination` are those that count."""
         is_there = self.group in (None, destination[0]) and self.port in (None, destination[1])
         oids = batch.rows["oid"]
         return is_there and (self.oid is None or bool((oids == np.uint64(self.oid)).any()))
 
 
-def find_group(capture: Capture, choice: Choice) -> tuple[str, int]:
+def find_group(capture: Capture, choice: Choice) -> Endpoint:
     """Return where the first packet of a session goes that `choice` admits.
 
     Raises:
         ObjectError: There is none.
     """
-    others: dict[tuple[str, int], None] = {}
+    others: dict[Endpoint, None] = {}
     refused: Counter[str] = Counter()
     for datagrams in capture.datagrams():
         for batch in split(datagrams, refused):
@@ -110,7 +111,7 @@ class ReplayLoop:
         stop: Stop,
         *,
         choice: Choice,
-        group: tuple[str, int],
+        group: Endpoint,
         loss: Loss | None = None,
         reorder: Reorder | None = None,
         realtime: bool = False,
@@ -133,10 +134,10 @@ class ReplayLoop:
         self._behind: int | None = None
         """ns that our clock is ahead of the capture's."""
 
-        self._sqns: dict[tuple[str, int], int] = {}
+        self._sqns: dict[Endpoint, int] = {}
         """Source -> sqn of its last packet."""
 
-        self._heard: dict[tuple[tuple[str, int], int], None] = {}
+        self._heard: dict[tuple[Endpoint, int], None] = {}
         """Sources and tsis, the one heard last at the end."""
 
         self._steps: int | None = None

@@ -24,6 +24,7 @@ from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import MANIFEST_MAGIC, Manifest, parse_manifest, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAX_MANIFEST, PacketType
 from pgmlite.wire.request import parse_nak
 
@@ -82,7 +83,7 @@ class Asking:
     symbols: int = 0
     """Symbols asked for, as often as they were."""
 
-    receivers: set[tuple[str, int]] = field(default_factory=set)
+    receivers: set[Endpoint] = field(default_factory=set)
     """Addresses and ports that asked."""
 
     def as_dict(self) -> dict[str, Any]:
@@ -194,7 +195,7 @@ def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[
     for datagrams in capture.datagrams():
         reasons: Counter[str] = Counter()
         source = datagrams.source[0]
-        target = _endpoint_text(datagrams.destination)
+        target = str(datagrams.destination)
         first, last = (int(datagrams.times[place]) / SECOND for place in (0, -1))
         for batch in split(datagrams, reasons):
             for one in _by_session(batch):
@@ -220,11 +221,6 @@ def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[
     return list(found.values()), list(asked.values())
 
 
-def _endpoint_text(endpoint: tuple[str, int]) -> str:
-    address, port = endpoint
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
 def _by_session(batch: wire.PacketBatch) -> Iterator[wire.PacketBatch]:
     tsis = batch.rows["tsi"]
     if bool((tsis == tsis[0]).all()):
@@ -235,7 +231,7 @@ def _by_session(batch: wire.PacketBatch) -> Iterator[wire.PacketBatch]:
 
 
 def _take_naks(
-    asking: Asking, source: tuple[str, int], batch: wire.PacketBatch, refused: Counter[str]
+    asking: Asking, source: Endpoint, batch: wire.PacketBatch, refused: Counter[str]
 ) -> None:
     for row, payload in zip(batch.rows, batch.payload, strict=True):
         total = -(-int(row["size"]) // int(row["symbol_size"]))

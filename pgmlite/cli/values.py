@@ -15,6 +15,7 @@ from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_PACKET,
@@ -69,7 +70,7 @@ def parse_share(option: str, text: str) -> float:
     return share
 
 
-def parse_endpoint(option: str, text: str, channel: Channel | None) -> tuple[str, int]:
+def parse_endpoint(option: str, text: str, channel: Channel | None) -> Endpoint:
     """Return ``ADDR:PORT`` or ``[ADDR]:PORT``, the address as packets show it; it may be empty.
 
     Args:
@@ -86,7 +87,7 @@ def parse_endpoint(option: str, text: str, channel: Channel | None) -> tuple[str
         if not 1 <= int(port) <= 65_535:
             raise ValueError
         if not plain:
-            return "", int(port)
+            return Endpoint("", int(port))
         address = ipaddress.ip_address(plain)
     except ValueError:
         raise UsageError(
@@ -100,22 +101,22 @@ def parse_endpoint(option: str, text: str, channel: Channel | None) -> tuple[str
         raise UsageError(f"{option} {text}: the group is of the other kind of IP addresses")
     if zone and (channel is None or zone != channel.interface):
         raise UsageError(f"{option} {text}: the interface is that of the group; leave %{zone} out")
-    return str(address), int(port)
+    return Endpoint(str(address), int(port))
 
 
-def parse_repairer(text: str, channel: Channel | None) -> tuple[str, int]:
+def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
     """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer; `channel` as of `parse_endpoint`.
 
     Raises:
         UsageError: It is neither, or no machine can have that address there.
     """
     endpoint = parse_endpoint("--repairer", text, channel)
-    if not endpoint[0]:
+    if not endpoint.address:
         raise UsageError(f"--repairer {text}: the address of the repairer is missing")
     return endpoint
 
 
-def name_repairers(texts: Sequence[str], channel: Channel) -> tuple[tuple[str, int], ...]:
+def name_repairers(texts: Sequence[str], channel: Channel) -> tuple[Endpoint, ...]:
     """Return the endpoints that a manifest names (spec: MAN-6).
 
     Raises:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
+from pgmlite.wire.endpoint import Endpoint
 
 MIN_RATE = 10_000
 """bit/s; below it an SPM a second would leave no room for the object."""
@@ -248,7 +249,7 @@ class ReceiverConfig:
     naks: bool = True
     """Ask for what was lost, where somebody listens; False: stay silent."""
 
-    repairers: frozenset[tuple[str, int]] = frozenset()
+    repairers: frozenset[Endpoint] = frozenset()
     """Addresses and ports of repairers that may be asked, beside the sender itself."""
 
     nak: NakConfig = NakConfig()

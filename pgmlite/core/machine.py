@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.request import Symbols
 
 MS = 1_000_000
@@ -76,7 +77,7 @@ class Transmit:
 class SendNak:
     """Send one packet to a repairer: address and port."""
 
-    endpoint: tuple[str, int]
+    endpoint: Endpoint
     packet: bytes
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from pgmlite.wire import control, layout, request
 from pgmlite.wire.derive import STRUCTS, Field, fields
-from pgmlite.wire.layout import Extension, PacketType, RequestForm
+from pgmlite.wire.layout import ManifestOption, PacketType, RequestForm
 
 INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 HEXADECIMAL = {"magic", "type", "tsi", "oid", "nonce", "kind", "flags"}
@@ -104,8 +104,8 @@ def dissector() -> str:
         "SYMBOL_ALIGNMENT": layout.SYMBOL_ALIGNMENT,
         "MANIFEST": sum(field.size or 0 for field in fields(layout.MANIFEST)),
         "MANIFEST_MAGIC": int.from_bytes(control.MANIFEST_MAGIC, "big"),
-        "CRITICAL": control.CRITICAL_EXTENSION,
-        "REPAIRER": int(Extension.REPAIRER),
+        "CRITICAL": layout.CRITICAL,
+        "REPAIRER": int(ManifestOption.REPAIRER),
         "ENDPOINT": control.ENDPOINT_SIZE,
         "RANGES": int(RequestForm.RANGES),
         "BITMAP": int(RequestForm.BITMAP),

@@ -221,9 +221,7 @@ class ReceiveLoop:
             # The carousel brings what a NAK would: a missing socket is no reason to stop.
             self._nak_failed(error, None)
         except OSError as error:
-            address, port = nak.endpoint
-            where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-            self._nak_failed(f"no NAK can be sent to {where}: {error.strerror}", error.errno)
+            self._nak_failed(f"no NAK can be sent to {nak.endpoint}: {error.strerror}", error.errno)
 
     def _nak_failed(self, why: object, number: int | None) -> None:
         """Count a NAK that did not leave; say once for each reason why."""

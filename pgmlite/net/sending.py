@@ -27,6 +27,7 @@ from pgmlite.net.udp import (
 )
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
+from pgmlite.wire.endpoint import Endpoint
 
 LISTEN_TIME = MS // 4
 """Packets that are there are taken for so long, even if that makes a burst late."""
@@ -112,7 +113,7 @@ class SendLoop:
     """Where NAKs arrive could not be opened anew."""
 
     _last_error: str = ""
-    _place: tuple[str, int] = ("", 0)
+    _place: Endpoint = field(init=False)
     """The address and port of the session."""
 
     _refusals: Refusals = field(init=False)
@@ -122,7 +123,7 @@ class SendLoop:
 
     def __post_init__(self) -> None:
         self._refusals = Refusals(self._warn)
-        self._place = (self.socket.address, self.socket.port)
+        self._place = Endpoint(self.socket.address, self.socket.port)
 
     def run(self) -> None:
         """
@@ -323,7 +324,7 @@ class SendLoop:
             self.socket.reopen()
         except NetworkError:  # still gone
             return
-        place = (self.socket.address, self.socket.port)
+        place = Endpoint(self.socket.address, self.socket.port)
         is_new = place != self._place
         if is_new:
             self._place = place

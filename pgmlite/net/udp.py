@@ -21,6 +21,7 @@ from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
 from pgmlite.net.drops import DropCount
 from pgmlite.wire.control import is_link_local
+from pgmlite.wire.endpoint import Endpoint
 
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
@@ -83,10 +84,10 @@ def _pin(sock: socket.socket, channel: Channel) -> None:
         )
 
 
-def _place(sock: socket.socket) -> tuple[str, int]:
+def _place(sock: socket.socket) -> Endpoint:
     """Return the address and the port that a socket sends from."""
     address, port, *_ = sock.getsockname()
-    return plain(address), port
+    return Endpoint(plain(address), port)
 
 
 def _is_taken(error: NetworkError) -> bool:
@@ -266,7 +267,7 @@ class Arrival:
 
     length: int
     stride: int
-    source: tuple[str, int]
+    source: Endpoint
 
 
 def _read(
@@ -283,7 +284,7 @@ def _read(
             stride = int.from_bytes(value[:4], sys.byteorder)
         elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
             drops = int.from_bytes(value[:4], sys.byteorder)
-    return Arrival(length, stride, address[:2]), drops
+    return Arrival(length, stride, Endpoint(*address[:2])), drops
 
 
 class NakSocket:
@@ -355,7 +356,7 @@ class NakSocket:
         """Read one datagram; None if nothing is there (`ReceiverSocket.read_into`)."""
         return _read(self._sock, pieces)[0]
 
-    def send(self, packet: bytes, endpoint: tuple[str, int]) -> None:
+    def send(self, packet: bytes, endpoint: Endpoint) -> None:
         """Send one packet.
 
         Raises:

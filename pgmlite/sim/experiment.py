@@ -20,6 +20,7 @@ from pgmlite.sim.network import Audience, GroupNode, Link, Network
 from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Run
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS
 from pgmlite.wire.request import parse_nak
 
@@ -129,9 +130,10 @@ class Transfer:
     def _groups(self) -> tuple[GroupNode, ...]:
         """Return the receivers: a group for each latency."""
         run, setting = self._run, self._run.setting
+        told = {Endpoint(REPAIRER, NAK_PORT)} if run.mode is Mode.REPAIRER else ()
         config = ReceiverConfig(
             naks=run.mode in {Mode.NAK, Mode.REPAIRER},
-            repairers=frozenset({(REPAIRER, NAK_PORT)} if run.mode is Mode.REPAIRER else ()),
+            repairers=frozenset(told),
         )
         interval = setting.read_interval or READ_PACKETS * run.packet_time
         members = run.receivers * run.copies

@@ -24,8 +24,9 @@ from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.receiver import TRUSTED_PACKETS
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.sim.loss import Flags
-from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest, Spm, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
 
@@ -80,7 +81,7 @@ def gather(arrived: Sequence[Arrival]) -> Iterator[list[Arrival]]:
 
     Data is joined into one batch, unless a symbol came twice: it is new only once.
     """
-    piles: dict[tuple[int, Source, int], list[Arrival]] = {}
+    piles: dict[tuple[int, Endpoint, int], list[Arrival]] = {}
     for one in arrived:
         rank = READING_ORDER.index(one.batch.kind)
         key = rank, one.batch.source, int(one.batch.rows["tsi"][0])
@@ -266,27 +267,25 @@ class ReceiverGroup:
         if not self._config.naks:
             self._has_manifest[hit] = True
             return
-        head = int(batch.offsets[place]) // self._symbol_size
         endpoint = self._endpoint(key, spm)
         for member in hit.tolist():
             machine = self._naks[member]
             if not self._has_manifest[member]:
                 self._has_manifest[member] = True
                 machine.set_blocks(self._manifest.block_symbols)
-            if spm.repair_share < 100:
+            if spm.position:
+                head = spm.position.offset // self._symbol_size
                 machine.take_position(now, key, head, is_head=True)
             if endpoint:
                 is_told = endpoint in self._config.repairers
                 machine.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
-    def _endpoint(self, key: SessionKey, spm: Spm) -> tuple[str, int] | None:
+    def _endpoint(self, key: SessionKey, spm: Spm) -> Endpoint | None:
         """Return where a session takes NAKs, if its members may ask there (spec: NAK-9)."""
-        if not spm.repair_port:
+        if not spm.repairs:
             return None
-        source = key[0]
-        address = source[0] if isinstance(source, tuple) else str(source)
-        endpoint = (address, spm.repair_port)
-        may_ask = spm.repair_share < 100 or endpoint in self._config.repairers
+        endpoint = Endpoint(key[0].address, spm.repairs.repair_port)
+        may_ask = spm.position is not None or endpoint in self._config.repairers
         return endpoint if may_ask else None
 
     def _receive_ncfs(

@@ -33,8 +33,9 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
-from pgmlite.wire.batch import PacketBatch, Source, read
+from pgmlite.wire.batch import PacketBatch, read
 from pgmlite.wire.control import digest
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 
 
@@ -288,15 +289,14 @@ class Network:
                     node.outcome.append((self.now, action))
 
     def _transmit(self, sender: Node, burst: Transmit) -> None:
+        source = Endpoint(sender.name, 0)
         if self.audiences:
-            bare = headers(burst, (sender.name, 0))
+            bare = headers(burst, source)
             for audience in self.audiences:
                 self._address(audience, bare)
         if len(self.nodes) == 1:
             return
-        batches = (
-            list(packets(burst, sender.data, (sender.name, 0))) if not self.audiences else [bare]
-        )
+        batches = list(packets(burst, sender.data, source)) if not self.audiences else [bare]
         for node in self.nodes:
             if node is not sender:
                 for batch in batches:
@@ -324,10 +324,10 @@ class Network:
         """Send a NAK from `name`; `latency` in ns is the target's own unless given."""
         octets = np.frombuffer(nak.packet, np.uint8)
         for target in self.nodes:
-            if target.name == nak.endpoint[0]:
+            if target.name == nak.endpoint.address:
                 self.nak_log.append((self.now, name, nak))
                 delay = target.link.latency if latency is None else latency
-                for batch in read(octets, len(octets), (name, 0), Counter()):
+                for batch in read(octets, len(octets), Endpoint(name, 0), Counter()):
                     self._push(self.now + delay, target, batch)
 
     def _deliver(self, node: Node, batch: PacketBatch) -> None:
@@ -355,7 +355,7 @@ def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> l
     return machine.verified(action.block, ok=ok)
 
 
-def packets(burst: Transmit, data: bytes, source: Source) -> Iterator[PacketBatch]:
+def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
     """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
     payload = burst.payload
     if isinstance(payload, ObjectRange):
@@ -376,7 +376,7 @@ def packets(burst: Transmit, data: bytes, source: Source) -> Iterator[PacketBatc
         yield PacketBatch(kind, rows[full:], offsets[full:], rest, source)
 
 
-def headers(burst: Transmit, source: Source) -> PacketBatch:
+def headers(burst: Transmit, source: Endpoint) -> PacketBatch:
     """Return a burst as one batch, without the payload if that is a part of the object."""
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))

@@ -15,6 +15,7 @@ from pathlib import Path
 from pgmlite.errors import DiskError
 from pgmlite.storage.system import PIECES_AT_ONCE, reason
 from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
+from pgmlite.wire.endpoint import Endpoint
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
@@ -126,7 +127,7 @@ class SourceFile:
         block_symbols: int,
         progress: Progress | None = None,
         *,
-        repairers: tuple[tuple[str, int], ...] = (),
+        repairers: tuple[Endpoint, ...] = (),
     ) -> tuple[Manifest, bytes]:
         """Hash the file; return its manifest and its index.
 

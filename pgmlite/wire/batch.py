@@ -8,7 +8,7 @@ length is the attacker's choice.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import numpy_dtype
-from pgmlite.wire.layout import DATA_TYPES, HEADER, MAGIC, VERSION, PacketType
+from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import DATA_TYPES, HEADER, MAGIC, VERSION, Flag, PacketType
 
 HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
@@ -39,7 +40,6 @@ if there are fewer, each is a batch in place."""
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
-Source = Hashable
 
 
 def stretches(changes: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -59,14 +59,14 @@ class PacketBatch:
         rows: (n,) headers, a view on the receive buffer.
         offsets: (n,) the rows' offsets in machine order.
         payload: (n, width) bytes behind the headers, a view.
-        source: Who sent them; opaque to the core.
+        source: Who sent them.
     """
 
     kind: PacketType
     rows: Rows
     offsets: Offsets
     payload: Octets
-    source: Source
+    source: Endpoint
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,7 +96,8 @@ def _classify(key: int) -> tuple[PacketType | None, int, str]:
         kind = PacketType(key >> 32 & 0xFF)
     except ValueError:
         return None, 0, "type"
-    if key >> 16 & 0xFF:
+    # spec: PKT-2: only data can be a repair symbol.
+    if key >> 16 & 0xFF & ~(Flag.REPAIR_SYMBOL if kind in DATA_TYPES else 0):
         return None, 0, "reserved"
     symbol_size = key & 0xFFFF
     if not is_symbol_size(symbol_size):
@@ -104,7 +105,7 @@ def _classify(key: int) -> tuple[PacketType | None, int, str]:
     return kind, symbol_size, ""
 
 
-def read(buffer: Octets, stride: int, source: Source, refused: Counter[str]) -> list[PacketBatch]:
+def read(buffer: Octets, stride: int, source: Endpoint, refused: Counter[str]) -> list[PacketBatch]:
     """Split `buffer` into batches of valid packets; count the others in `refused` by reason.
 
     Args:
@@ -129,7 +130,7 @@ def read(buffer: Octets, stride: int, source: Source, refused: Counter[str]) -> 
 
 
 def read_rows(
-    rows: Rows, payload: Octets, source: Source, refused: Counter[str]
+    rows: Rows, payload: Octets, source: Endpoint, refused: Counter[str]
 ) -> list[PacketBatch]:
     """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`."""
     keys = rows["key"]
@@ -150,7 +151,7 @@ def read_rows(
 
 
 def _check(
-    key: int, rows: Rows, payload: Octets, source: Source, refused: Counter[str]
+    key: int, rows: Rows, payload: Octets, source: Endpoint, refused: Counter[str]
 ) -> list[PacketBatch]:
     """Return the valid rows, all of one `key`, as at most one batch."""
     kind, symbol_size, reason = _classify(key)
@@ -166,20 +167,28 @@ def _check(
     wide_offsets = rows["offset"].astype(np.uint64)
     bad: npt.NDArray[np.bool_] = (sizes | wide_offsets) > MAX_OBJECT_SIZE
     offsets: Offsets = wide_offsets.view(np.int64)
+    esis = rows["esi"].astype(np.int64)
     if kind in DATA_TYPES:
         # Not offset + width, which a stranger's offset would make overflow.
         room = sizes.view(np.int64) - offsets
-        # spec: PKT-4: whole symbols inside the object; only the object's last may be short.
-        bad |= room < width if width == symbol_size else room != width
+        if key >> 16 & Flag.REPAIR_SYMBOL:
+            # spec: PKT-4: a repair symbol is whole, whatever the last source symbol is.
+            bad |= (room <= 0) | (width != symbol_size)
+            odd = np.zeros(len(rows), np.bool_)
+        else:
+            # spec: PKT-4: whole symbols inside the object; only the object's last may be short.
+            bad |= room < width if width == symbol_size else room != width
+            odd = esis > offsets // symbol_size  # its block would begin before the object
+    else:
+        odd = esis != 0
     if carries_bytes:
         bad |= offsets % symbol_size != 0
-    reserved = rows["reserved"] != 0
-    if reserved.any():
-        refused["reserved"] += int(np.count_nonzero(reserved))
-        bad &= ~reserved
+    odd &= ~bad
     if bad.any():
         refused["offset"] += int(np.count_nonzero(bad))
-    bad |= reserved
+    if odd.any():
+        refused["esi"] += int(np.count_nonzero(odd))
+    bad |= odd
     if not bad.any():
         return [PacketBatch(kind, rows, offsets, payload, source)]
     if bad.all():
@@ -194,7 +203,7 @@ class _Stretch:
 
     start: int
     stop: int
-    source: Source
+    source: Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +212,7 @@ class _Odd:
 
     octets: Octets
     stride: int
-    source: Source
+    source: Endpoint
 
 
 class ReceiveBuffer:
@@ -259,7 +268,7 @@ class ReceiveBuffer:
         start = 2 * self._used
         return [*self._pieces[start : start + 2 * self._read_rows], self._spill]
 
-    def add(self, length: int, stride: int, source: Source) -> None:
+    def add(self, length: int, stride: int, source: Endpoint) -> None:
         """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`."""
         count, tail = divmod(length, stride)
         if stride != self.stride or tail or count > self._read_rows:

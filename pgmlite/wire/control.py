@@ -6,39 +6,58 @@ spec/protocol.md sections 3.2 to 3.4.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, fields
+import re
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from typing import Any, TypeVar
 
 from blake3 import blake3
 from construct import ConstructError
 
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import derive
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import (
+    CRITICAL,
     DIGEST_SIZE,
+    HEADER,
     MANIFEST,
     MAX_BLOCK_SYMBOLS,
+    MAX_CONTROL,
     MAX_MANIFEST,
     MAX_SYMBOL_SIZE,
     MIN_SYMBOL_SIZE,
+    POSITION,
+    REPAIRS,
     SPM_BODY,
+    STRIP_SYMBOLS,
     SYMBOL_ALIGNMENT,
     DigestAlgorithm,
-    Extension,
     FecScheme,
+    ManifestOption,
+    SpmOption,
 )
 
 SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
-"""Bytes of an SPM between the header and the manifest."""
+"""Bytes of an SPM between the header and the options."""
 
-REPAIRS_ONLY = 100
-"""The repair share of a stand-alone repairer, percent."""
+OPTION_HEAD_SIZE = 4
+"""Bytes of an option before its value."""
+
+MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
+"""Bytes of an SPM behind the header, at most."""
 
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 ENDPOINT_SIZE = 18
-CRITICAL_EXTENSION = 0x8000
 MANIFEST_MAGIC = b"PGLM"
 MAX_NAME = 255
+
+REFUSED_CHARACTERS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What a name may not have: C0, DEL, C1, line and paragraph separators, what sets the direction of
+text, surrogates. A closed list: another version of Unicode changes nothing (spec: MAN-5)."""
+
 MAX_OBJECT_SIZE = (1 << 63) - 1
 """Offsets stay exact in signed 64-bit arithmetic."""
 
@@ -59,10 +78,10 @@ def is_link_local(address: str) -> bool:
 
 
 def object_name(file_name: str) -> str:
-    """Return a manifest name for `file_name`: printable, at most 255 bytes of UTF-8, not empty."""
+    """Return a manifest name for `file_name`: allowed, at most 255 bytes of UTF-8, not empty."""
     # A receiver prints the name: control characters would reach its terminal.
-    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in file_name)
-    return printable.encode()[:MAX_NAME].decode(errors="ignore") or "object"
+    allowed = REFUSED_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", file_name)
+    return allowed.encode()[:MAX_NAME].decode(errors="ignore") or "object"
 
 
 @dataclass(frozen=True)
@@ -81,7 +100,7 @@ class Manifest:
     size: int
     index_digest: bytes
     name: str
-    repairers: tuple[tuple[str, int], ...] = ()
+    repairers: tuple[Endpoint, ...] = ()
     """Addresses and ports of repairers that receivers may ask."""
 
     @cached_property
@@ -94,8 +113,10 @@ class Manifest:
                 | {
                     "digest_algorithm": DigestAlgorithm.BLAKE3_256,
                     "fec_scheme": FecScheme.NONE,
-                    "extensions": [
-                        {"kind": Extension.REPAIRER, "value": _pack_endpoint(endpoint)}
+                    "repair_symbols": 0,
+                    "strip_symbols": STRIP_SYMBOLS,
+                    "options": [
+                        {"kind": ManifestOption.REPAIRER, "value": _pack_endpoint(endpoint)}
                         for endpoint in self.repairers
                     ],
                 }
@@ -139,13 +160,13 @@ def manifest_oid(raw: bytes) -> int:
     return int.from_bytes(digest(raw)[:8], "big")
 
 
-def _pack_endpoint(endpoint: tuple[str, int]) -> bytes:
+def _pack_endpoint(endpoint: Endpoint) -> bytes:
     address = ipaddress.ip_address(endpoint[0])
     packed = address.packed if address.version == 6 else MAPPED_IPV4 + address.packed
     return packed + endpoint[1].to_bytes(2, "big")
 
 
-def _unpack_endpoint(value: bytes) -> tuple[str, int]:
+def _unpack_endpoint(value: bytes) -> Endpoint:
     """Return address and port.
 
     Raises:
@@ -155,7 +176,7 @@ def _unpack_endpoint(value: bytes) -> tuple[str, int]:
     if len(value) != ENDPOINT_SIZE or not port:
         raise ObjectError("manifest: an endpoint of a repairer is malformed")
     address = ipaddress.IPv6Address(value[:16])
-    return str(address.ipv4_mapped or address), port
+    return Endpoint(str(address.ipv4_mapped or address), port)
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -181,23 +202,63 @@ def parse_manifest(raw: bytes) -> Manifest:
         raise ObjectError(f"manifest: {parsed.block_symbols} symbols a block is not allowed")
     if parsed.size > MAX_OBJECT_SIZE:
         raise ObjectError(f"manifest: object size {parsed.size} is not allowed")
-    if not parsed.name or not parsed.name.isprintable():
-        raise ObjectError("manifest: the name is empty or has control characters")
-    for extension in parsed.extensions:
-        if extension.kind >= CRITICAL_EXTENSION:
-            raise ObjectError(f"manifest: extension {extension.kind:#x} is unknown and critical")
+    if parsed.repair_symbols:
+        raise ObjectError(f"manifest: {parsed.repair_symbols} repair symbols without a FEC scheme")
+    if parsed.strip_symbols != STRIP_SYMBOLS:
+        raise ObjectError(f"manifest: {parsed.strip_symbols} symbols a strip is not allowed")
+    if not parsed.name or REFUSED_CHARACTERS.search(parsed.name):
+        raise ObjectError("manifest: the name is empty or has characters that are refused")
+    for option in parsed.options:
+        if option.kind >= CRITICAL:
+            raise ObjectError(f"manifest: option {option.kind:#x} is unknown and critical")
     repairers = tuple(
         endpoint
-        for extension in parsed.extensions
-        if extension.kind == Extension.REPAIRER
+        for option in parsed.options
+        if option.kind == ManifestOption.REPAIRER
         # spec: MAN-6
-        if not is_link_local((endpoint := _unpack_endpoint(extension.value))[0])
+        if not is_link_local((endpoint := _unpack_endpoint(option.value))[0])
     )
     plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name != "repairers"}
     manifest = Manifest(**plain, repairers=repairers)
-    # What was parsed is what gets hashed and passed on, extensions included.
+    # What was parsed is what gets hashed and passed on, options included.
     manifest.__dict__["raw"] = raw
     return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class SpmPosition:
+    """Where the carousel of a session is.
+
+    Attributes:
+        cycle: Whole cycles sent since the sender's start.
+        offset: As in the header of the next ODATA.
+        esi: As in the header of the next ODATA.
+    """
+
+    cycle: int
+    offset: int
+    esi: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpmRepairs:
+    """How a session takes NAKs.
+
+    Attributes:
+        nonce: What a NAK has to repeat.
+        grtt: Group round-trip time, quantised (`pgmlite.core.timing`).
+        gsize: Group size, quantised.
+        backoff_factor: K; receivers wait up to K GRTT before a NAK.
+        repair_share: Percent of the rate that repairs may take.
+        repair_port: UDP port for NAKs at the sender's address.
+    """
+
+    nonce: int
+    grtt: int
+    gsize: int
+    backoff_factor: int
+    repair_share: int
+    repair_port: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,38 +268,30 @@ class Spm:
     Attributes:
         timestamp: Sender's monotonic clock, ns.
         rate: bit/s with IP headers; 0: not limited.
-        cycle: Whole cycles sent since the sender's start.
         spm_interval: Longest time to the next SPM, ms.
         manifest: The manifest's bytes.
-        nonce: What a NAK has to repeat.
-        grtt: Group round-trip time, quantised (`pgmlite.core.timing`).
-        gsize: Group size, quantised.
-        backoff_factor: K; receivers wait up to K GRTT before a NAK.
-        repair_share: Percent of the rate that repairs may take.
-        repair_port: UDP port for NAKs at the sender's address; 0: nobody listens.
+        position: Of the carousel; None: the session has none, it only repeats what was lost.
+        repairs: None: nobody listens.
     """
 
     timestamp: int
     rate: int
-    cycle: int
     spm_interval: int
     manifest: bytes
-    nonce: int = 0
-    grtt: int = 0
-    gsize: int = 0
-    backoff_factor: int = 0
-    repair_share: int = 0
-    repair_port: int = 0
-
-    @property
-    def has_carousel(self) -> bool:
-        """Whether the session sends the object, and does not only repeat what was lost of it."""
-        return self.repair_share < REPAIRS_ONLY
+    position: SpmPosition | None = None
+    repairs: SpmRepairs | None = None
 
     def build(self) -> bytes:
         """Return the body's bytes."""
-        values = {name: getattr(self, name) for name in self.__slots__}
-        return bytes(SPM_BODY.build(values | {"manifest_size": len(self.manifest)}))
+        options = [{"kind": SpmOption.MANIFEST, "value": self.manifest}]
+        if self.position:
+            value = POSITION.build(asdict(self.position))
+            options.append({"kind": SpmOption.POSITION, "value": value})
+        if self.repairs:
+            value = REPAIRS.build(asdict(self.repairs))
+            options.append({"kind": SpmOption.REPAIRS, "value": value})
+        fixed = {name: getattr(self, name) for name in ("timestamp", "rate", "spm_interval")}
+        return bytes(SPM_BODY.build(fixed | {"options": options}))
 
 
 def parse_spm(body: bytes) -> Spm:
@@ -247,8 +300,48 @@ def parse_spm(body: bytes) -> Spm:
     Raises:
         RefusedPacket: reason ``spm``.
     """
+    if len(body) > MAX_SPM:
+        raise RefusedPacket("spm", f"{len(body)} bytes")
     try:
         parsed = SPM_BODY.parse(body)
+        values: dict[int, bytes] = {}
+        for option in parsed.options:
+            if option.kind in values:
+                raise RefusedPacket("spm", f"option {option.kind:#x} twice")
+            values[option.kind] = option.value
+        if unknown := [kind for kind in values if kind >= CRITICAL and kind not in SPM_OPTIONS]:
+            raise RefusedPacket("spm", f"option {unknown[0]:#x} is unknown and critical")
+        if SpmOption.MANIFEST not in values:
+            raise RefusedPacket("spm", "no manifest")
+        position = _option(POSITION, SpmPosition, values.get(SpmOption.POSITION))
+        repairs = _option(REPAIRS, SpmRepairs, values.get(SpmOption.REPAIRS))
     except ConstructError as error:
         raise RefusedPacket("spm", " ".join(str(error).split())) from error
-    return Spm(**{name: parsed[name] for name in Spm.__slots__})
+    if repairs and not repairs.repair_port:
+        raise RefusedPacket("spm", "NAKs to port 0")
+    return Spm(
+        parsed.timestamp,
+        parsed.rate,
+        parsed.spm_interval,
+        values[SpmOption.MANIFEST],
+        position,
+        repairs,
+    )
+
+
+SPM_OPTIONS = frozenset(SpmOption)
+_Option = TypeVar("_Option", SpmPosition, SpmRepairs)
+
+
+def _option(struct: Any, made: type[_Option], value: bytes | None) -> _Option | None:
+    """Return the dataclass of an option's value.
+
+    Raises:
+        RefusedPacket: reason ``spm``: it has another length.
+    """
+    if value is None:
+        return None
+    if len(value) != struct.sizeof():
+        raise RefusedPacket("spm", f"an option of {len(value)} bytes")
+    parsed = struct.parse(value)
+    return made(**{field.name: parsed[field.name] for field in fields(made)})

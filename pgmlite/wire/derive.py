@@ -84,8 +84,10 @@ def markdown_table(struct: Any) -> str:
 STRUCTS: dict[str, Struct] = {
     "header": layout.HEADER,
     "spm": layout.SPM_BODY,
+    "option": layout.OPTION,
+    "position": layout.POSITION,
+    "repairs": layout.REPAIRS,
     "manifest": layout.MANIFEST,
-    "extension": layout.EXTENSION,
     "request": layout.REQUEST,
     "range": layout.RANGE,
     "nak": layout.NAK_BODY,

@@ -28,7 +28,7 @@ from construct import (
 )
 
 MAGIC = 0x7067
-VERSION = 1
+VERSION = 2
 
 IPV6_UDP_HEADERS = 48
 """Bytes of IPv6 and UDP headers before a packet; the larger of the two families."""
@@ -36,11 +36,12 @@ IPV6_UDP_HEADERS = 48
 MAX_PACKET = 65_507
 """Largest UDP payload of either address family, in bytes."""
 
-MAX_MANIFEST = 1_024
-"""Largest manifest in bytes: an SPM always fits the smallest IPv6 path (RFC 8085 section 3.2)."""
-
 MAX_CONTROL = 1_232
-"""Largest NAK or NCF in bytes: what the smallest IPv6 path leaves of 1280."""
+"""Largest SPM, NAK or NCF in bytes: what the smallest IPv6 path leaves of 1280 (RFC 8085 section
+3.2)."""
+
+MAX_MANIFEST = 896
+"""Largest manifest in bytes: an SPM has room for position, repairs and two signatures beside it."""
 
 MIN_SYMBOL_SIZE = 64
 MAX_SYMBOL_SIZE = 65_456
@@ -50,6 +51,10 @@ SYMBOL_ALIGNMENT = 4
 """Symbol sizes are multiples of it, so that word-wise FEC codes can be added (RFC 6330 Al)."""
 
 MAX_BLOCK_SYMBOLS = 4_096
+
+STRIP_SYMBOLS = 16
+"""Source symbols in a strip: what is hashed, and later sent, in one go."""
+
 DIGEST_SIZE = 32
 
 
@@ -73,6 +78,7 @@ class RequestForm(IntEnum):
 
     RANGES = 0
     BITMAP = 1
+    COUNTS = 2
 
 
 class DigestAlgorithm(IntEnum):
@@ -87,50 +93,87 @@ class FecScheme(IntEnum):
     NONE = 0
 
 
-class Extension(IntEnum):
-    """Kinds of extensions of a manifest."""
+class Flag(IntEnum):
+    """Bits of the header's flags."""
+
+    REPAIR_SYMBOL = 0x01
+
+
+class SpmOption(IntEnum):
+    """Kinds of options of an SPM."""
+
+    MANIFEST = 0x8001
+    POSITION = 0x0002
+    REPAIRS = 0x0003
+
+
+class ManifestOption(IntEnum):
+    """Kinds of options of a manifest."""
 
     REPAIRER = 0x0001
 
 
+CRITICAL = 0x8000
+"""Options of this kind and above: refuse what carries one that is unknown."""
+
+
 HEADER = Struct(
     "magic" / Const(MAGIC, Int16ub) * "0x7067, the letters `pg`.",
-    "version" / Const(VERSION, Int8ub) * "Version of this format: 1.",
+    "version" / Const(VERSION, Int8ub) * "Version of this format: 2.",
     "type"
     / Int8ub
     * "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.",
     "channel"
     / Int8ub
     * "Channel of the session, counted from 0; sequence numbers are per channel.",
-    "flags" / Const(0, Int8ub) * "Reserved: 0.",
+    "flags"
+    / Int8ub
+    * "Bit 0x01: the payload is a repair symbol; only in ODATA and RDATA. Others: 0.",
     "symbol_size" / Int16ub * "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.",
     "tsi" / Int64ub * "Transport session identifier: random, new for every session.",
     "oid" / Int64ub * "Object identifier: first 8 bytes of the manifest's digest.",
     "size" / Int64ub * "Bytes in the object.",
     "offset"
     / Int64ub
-    * "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. "
-    "SPM: byte offset of the next ODATA in the carousel. NCF: packets of the session until all "
-    "that it names was sent, at most; 0: it does not say. NAK: 0.",
+    * "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of "
+    "its block if it is a repair symbol. INDEX: byte offset in the index. NCF: packets of the "
+    "session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.",
     "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start. "
     "NAK: the highest one seen of the session that is asked.",
-    "reserved" / Const(0, Int32ub) * "Reserved for the encoding symbol ID of FEC: 0.",
+    "esi" / Int32ub * "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source "
+    "symbols from 0 on, repair symbols behind them. Else: 0.",
+)
+
+OPTION = Struct(
+    "kind" / Int16ub * "Kind of option; 0x8000 and above: refuse the whole if it is unknown.",
+    "value" / Prefixed(Int16ub, GreedyBytes) * "Length in bytes (16 bits), then the value.",
 )
 
 SPM_BODY = Struct(
     "timestamp" / Int64ub * "Sender's monotonic clock in nanoseconds.",
     "rate" / Int64ub * "Rate of the session in bit/s, IP headers included; 0: not limited.",
-    "cycle" / Int32ub * "Whole carousel cycles sent since the sender's start.",
     "spm_interval" / Int32ub * "Longest time to the next SPM, in milliseconds.",
+    "options"
+    / GreedyRange(OPTION)
+    * "Options, to the end of the packet, each kind at most once. 0x8001: the manifest, which must "
+    "be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: "
+    "repairs; a session without them takes no NAKs.",
+    Terminated,
+)
+
+POSITION = Struct(
+    "cycle" / Int32ub * "Whole carousel cycles sent since the sender's start.",
+    "offset" / Int64ub * "As in the header of the next ODATA of the carousel.",
+    "esi" / Int32ub * "As in the header of the next ODATA of the carousel.",
+)
+
+REPAIRS = Struct(
     "nonce" / Int64ub * "Random, new every few seconds; a NAK shows that its sender heard it.",
     "grtt" / Int8ub * "Group round-trip time, quantised as in RFC 5401 section 3.7.4.",
     "gsize" / Int8ub * "Group size: 4 bits as in RFC 5740 section 4.2.1.",
     "backoff_factor" / Int8ub * "K: receivers wait up to K times the GRTT before a NAK.",
-    "repair_share" / Int8ub * "Percent of the rate that repairs may take; 100: a repairer only.",
-    "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; 0: none.",
-    "manifest_size" / Int16ub * "Bytes of the manifest that follows, at most 1024.",
-    "manifest" / Bytes(this.manifest_size) * "The manifest.",
-    Terminated,
+    "repair_share" / Int8ub * "Percent of the rate that repairs may take.",
+    "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; not 0.",
 )
 
 REQUEST_HEAD = Struct(
@@ -173,25 +216,22 @@ NAK_BODY = Struct(
     "request" / REQUEST * "The symbols asked for.",
 )
 
-EXTENSION = Struct(
-    "kind" / Int16ub * "Kind of extension; 0x8000 and above: refuse the manifest if unknown.",
-    "value" / Prefixed(Int16ub, GreedyBytes) * "Length in bytes (16 bits), then the value.",
-)
-
 MANIFEST = Struct(
     "magic" / Const(b"PGLM") * "The letters `PGLM`.",
-    "version" / Const(1, Int8ub) * "Version of the manifest: 1.",
+    "version" / Const(2, Int8ub) * "Version of the manifest: 2.",
     "digest_algorithm" / Int8ub * "1: BLAKE3 with 256-bit output, for every digest here.",
     "fec_scheme" / Int8ub * "0: no FEC.",
     "reserved" / Const(0, Int8ub) * "Reserved: 0.",
     "symbol_size" / Int16ub * "Bytes in a symbol; equal to the header's.",
     "block_symbols" / Int16ub * "Source symbols in a block (the last may be shorter), 1 to 4096.",
+    "repair_symbols" / Int16ub * "Repair symbols of a full block; 0 without FEC.",
+    "strip_symbols"
+    / Int16ub
+    * "Source symbols in a strip, the last of a block may be shorter: 16.",
     "size" / Int64ub * "Bytes in the object; equal to the header's.",
     "index_digest" / Bytes(DIGEST_SIZE) * "Digest of the index: it names the content.",
     "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
-    "extensions"
-    / GreedyRange(EXTENSION)
-    * "Extensions, to the end of the manifest. 0x0001: a repairer, "
+    "options" / GreedyRange(OPTION) * "Options, to the end of the manifest. 0x0001: a repairer, "
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",
     Terminated,
 )
@@ -201,6 +241,7 @@ ENUMS: dict[tuple[str, str], type[IntEnum]] = {
     ("request", "form"): RequestForm,
     ("manifest", "digest_algorithm"): DigestAlgorithm,
     ("manifest", "fec_scheme"): FecScheme,
-    ("extension", "kind"): Extension,
+    ("spm", "kind"): SpmOption,
+    ("manifest", "kind"): ManifestOption,
 }
 """The names of a field's values, by struct and field; every dissector shows them."""

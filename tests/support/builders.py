@@ -29,7 +29,8 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, digest
+from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs, digest
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, PacketType
 
 TSI = 0x5E55_1011_0000_0001
@@ -44,10 +45,26 @@ def packet(kind: int, payload: bytes = b"", **fields: int) -> bytes:
     return row.tobytes() + payload
 
 
+def make_spm(manifest: bytes, **fields: int) -> Spm:
+    """Return an SPM that carries `manifest`.
+
+    Args:
+        fields: Of the body, its position and its repairs; a `repair_share` of 100 means that there
+            is no carousel.
+    """
+    values = {"timestamp": 1, "rate": 10_000_000, "spm_interval": 1_000}
+    values |= {name: fields.pop(name) for name in values if name in fields}
+    place = {"cycle": 0, "offset": 0, "esi": 0}
+    place |= {name: fields.pop(name) for name in place if name in fields}
+    position = None if fields.get("repair_share") == 100 else SpmPosition(**place)
+    blank = dict.fromkeys(SpmRepairs.__slots__, 0)
+    repairs = SpmRepairs(**(blank | fields)) if fields.get("repair_port") else None
+    return Spm(manifest=manifest, position=position, repairs=repairs, **values)
+
+
 def spm_body(manifest: bytes, **fields: int) -> bytes:
-    """Return the body of an SPM that carries `manifest`."""
-    values = {"timestamp": 1, "rate": 10_000_000, "cycle": 0, "spm_interval": 1_000} | fields
-    return Spm(manifest=manifest, **values).build()
+    """Return the body of an SPM, of the fields that `make_spm` takes."""
+    return make_spm(manifest, **fields).build()
 
 
 @dataclass(frozen=True)
@@ -78,7 +95,11 @@ class Sample:
                 self.data[symbol * size : (symbol + 1) * size],
                 **(
                     self.fields
-                    | {"offset": symbol * size, "sqn": (sqn + place) % (1 << 32)}
+                    | {
+                        "offset": symbol * size,
+                        "esi": symbol % self.manifest.block_symbols,
+                        "sqn": (sqn + place) % (1 << 32),
+                    }
                     | fields
                 ),
             )
@@ -105,9 +126,10 @@ class Sample:
             for offset in range(0, len(self.index), size)
         ]
 
-    def spm(self, *, sqn: int = 0, **fields: int) -> bytes:
-        """Return an SPM."""
-        body = spm_body(self.manifest.raw)
+    def spm(self, *, sqn: int = 0, head: int = 0, **fields: int) -> bytes:
+        """Return an SPM of a carousel that sends symbol `head` next."""
+        offset, esi = head * self.manifest.symbol_size, head % self.manifest.block_symbols
+        body = spm_body(self.manifest.raw, offset=offset, esi=esi)
         return packet(PacketType.SPM, body, **(self.fields | {"sqn": sqn} | fields))
 
 
@@ -161,7 +183,7 @@ def batches(
     result = []
     for read in joined(packets, source=source, limit=limit):
         octets = np.frombuffer(read.data, np.uint8)
-        result += wire.read(octets, read.stride, source, refused)
+        result += wire.read(octets, read.stride, Endpoint(source, 0), refused)
     return result
 
 

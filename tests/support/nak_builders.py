@@ -31,7 +31,7 @@ from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
-from tests.support.builders import Disk, Sample, batches, packet, spm_body
+from tests.support.builders import Disk, Sample, batches, make_spm, packet, spm_body
 
 Flags = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int64]
@@ -131,7 +131,7 @@ class Asking:
         endpoint, key = fields.pop("endpoint", self.ENDPOINT), fields.pop("key", self.KEY)
         preferred = fields.pop("preferred", True)
         values = SPM_FIELDS | {"timestamp": self.now} | fields
-        spm = Spm(rate=0, cycle=0, spm_interval=1_000, manifest=b"", **values)
+        spm = make_spm(b"", **values)
         self.machine.take_repairer(self.now, endpoint, key, spm, preferred=preferred)
         if head is not None:
             self.machine.take_position(self.now, key, head, is_head=True)

@@ -213,8 +213,12 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     yield "index without payload", packet(7, b"", **h), "length"
     yield "index longer than a symbol", packet(7, bytes(65), **h), "length"
     yield "rdata without payload", packet(5, b"", **h), "length"
-    yield "reserved word", packet(4, payload, **(h | {"reserved": 1})), "reserved"
-    yield "reserved word of an spm", _replaced(spm, 44, b"\0\0\0\1"), "reserved"
+    yield (
+        "a block that begins before the object",
+        packet(4, payload, **(h | {"esi": 1 << 30})),
+        "esi",
+    )
+    yield "esi of an spm", _replaced(spm, 44, b"\0\0\0\1"), "esi"
     yield "offset between symbols", packet(4, payload, **(h | {"offset": 32})), "offset"
     yield "index offset between symbols", packet(7, payload, **(h | {"offset": 32})), "offset"
     yield "short symbol in the middle", packet(4, payload[:40], **(h | {"offset": 64})), "offset"

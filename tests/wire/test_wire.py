@@ -100,13 +100,11 @@ class TestDerivedTypes:
 REFUSED = {
     "short": [b"\0", packet(PacketType.ODATA, **GOOD)[:-1]],
     "magic": [packet(PacketType.ODATA, SYMBOL, **GOOD, magic=0x7068)],
-    "version": [packet(PacketType.ODATA, SYMBOL, **GOOD, version=version) for version in (0, 2)],
+    "version": [packet(PacketType.ODATA, SYMBOL, **GOOD, version=version) for version in (0, 1, 3)],
     "type": [packet(kind, SYMBOL, **GOOD) for kind in (1, 6, 9, 255)],
     "reserved": [
-        packet(PacketType.ODATA, SYMBOL, **GOOD, flags=1),
-        packet(PacketType.ODATA, SYMBOL, **GOOD, reserved=1),
-        packet(PacketType.SPM, SYMBOL, **GOOD, reserved=1 << 31),
-        packet(PacketType.ODATA, SYMBOL, **GOOD, reserved=1, offset=1),
+        packet(PacketType.ODATA, SYMBOL, **GOOD, flags=2),
+        packet(PacketType.SPM, SYMBOL, **GOOD, flags=1),
     ],
     "symbol_size": [
         packet(kind, SYMBOL, **(GOOD | {"symbol_size": size}))
@@ -200,7 +198,7 @@ class TestRead:
                     "magic": st.just(1),
                     "version": st.just(2),
                     "flags": st.just(1),
-                    "reserved": st.just(1),
+                    "esi": st.just(1),
                     "channel": st.just(1),
                     "symbol_size": st.sampled_from([0, 64, 66, 128]),
                     "size": st.sampled_from([0, 64, 1_000, 1_024, (1 << 63) - 1, 1 << 63]),

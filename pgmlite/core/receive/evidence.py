@@ -10,7 +10,7 @@ from pgmlite.core.machine import MS
 from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows
-from pgmlite.wire.control import Spm, parse_manifest
+from pgmlite.wire.control import Spm, SpmPosition, parse_manifest
 
 MOST_OTHERS = 16
 """Other objects remembered; the one silent for longest makes room."""
@@ -84,7 +84,7 @@ class Evidence:
 
     def take_other(self, now: int, row: Rows, spm: Spm, reason: str) -> None:
         """Remember the object of an SPM that was refused; its digest is known to be the oid."""
-        if not spm.has_carousel:
+        if not spm.position:
             return
         oid = int(row["oid"])
         other = self.others.pop(oid, None)
@@ -106,11 +106,11 @@ class Evidence:
         if batch.payload.shape[1] >= self._full:
             self._large_came()
 
-    def take_spm(self, batch: PacketBatch) -> None:
+    def take_spm(self, batch: PacketBatch, position: SpmPosition) -> None:
         """Take an SPM of a carousel: how much was sent since the one before?"""
         self.take(batch)
         key = session_of(batch)
-        now = int(batch.rows["sqn"][-1]), int(batch.offsets[-1])
+        now = int(batch.rows["sqn"][-1]), position.offset
         before = self._followed.pop(key, now)
         while len(self._followed) >= MOST_FOLLOWED:
             self._followed.pop(next(iter(self._followed)))

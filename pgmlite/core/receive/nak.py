@@ -27,6 +27,7 @@ from pgmlite.core.receive.sessions import Carousels, Flags, Repairer, Repairers,
 from pgmlite.core.timing import draw_backoff
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 from pgmlite.wire.request import (
     MAX_REQUESTED,
@@ -226,7 +227,7 @@ class NakMachine:
         return losing
 
     def take_repairer(
-        self, now: int, endpoint: tuple[str, int], key: SessionKey, spm: Spm, *, preferred: bool
+        self, now: int, endpoint: Endpoint, key: SessionKey, spm: Spm, *, preferred: bool
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
         self._is_stale = True

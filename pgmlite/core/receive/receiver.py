@@ -37,6 +37,7 @@ from pgmlite.core.receive.transfer import Transfer
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import Octets, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
 
@@ -310,7 +311,7 @@ class Receiver:
             if (known.raw, known.size, known.symbol_size) != (spm.manifest, size, symbol_size):
                 raise RefusedPacket("manifest", "it contradicts the one in hand")
             # spec: RCV-4: who can only repeat an object does not keep it alive.
-            if spm.has_carousel:
+            if spm.position:
                 transfer.heard = now
             self._senders.count(batch)
             self._take_spm(now, transfer, batch, spm)
@@ -355,7 +356,7 @@ class Receiver:
         # spec: RCV-4: a carousel keeps its object, and nothing else announces one.
         transfer = self._transfer
         is_alive = transfer is not None and now - transfer.heard < self._config.switch_after
-        return not spm.has_carousel or (is_alive and self.manifest is not None)
+        return not spm.position or (is_alive and self.manifest is not None)
 
     # Taking packets of the object.
 
@@ -427,19 +428,18 @@ class Receiver:
     def _take_spm(self, now: int, transfer: Transfer, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
         key = session_of(batch)
-        if spm.has_carousel:
-            self.evidence.take_spm(batch)
-            head = int(batch.offsets[-1]) // transfer.symbol_size
+        if spm.position:
+            self.evidence.take_spm(batch, spm.position)
+            head = spm.position.offset // transfer.symbol_size
             transfer.naks.take_position(now, key, head, is_head=True)
-        if not spm.repair_port:
+        if not spm.repairs:
             return
-        address = batch.source[0] if isinstance(batch.source, tuple) else str(batch.source)
-        endpoint = (address, spm.repair_port)
+        endpoint = Endpoint(batch.source.address, spm.repairs.repair_port)
         named = transfer.manifest.repairers if transfer.manifest else ()
         is_told = endpoint in self._config.repairers or endpoint in named
         # spec: NAK-9: nobody is asked on the word of an SPM alone, but its own sender, who must
         # send data too: a forged SPM must not aim a fleet's NAKs at a victim.
-        if is_told or spm.has_carousel:
+        if is_told or spm.position:
             transfer.naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
     def _nak(self, now: int, transfer: Transfer, ask: Ask) -> SendNak:

@@ -6,7 +6,6 @@ Packets lost are counted by session (spec: RCV-9); the rest outlives the cycles 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +18,7 @@ from pgmlite.core.serial import SequenceTracker, Sqns
 from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.request import Symbols
 
 GRTT_LIMIT = 2 * SECOND
@@ -28,7 +28,7 @@ GRTT_LEAST = 2 * MS
 """ns; nor keep it busy with timers."""
 
 Flags = npt.NDArray[np.bool_]
-SessionKey = tuple[Hashable, int, int]
+SessionKey = tuple[Endpoint, int, int]
 """(source, tsi, channel)."""
 
 
@@ -268,7 +268,7 @@ class Carousels:
 class Repairer:
     """A session that takes NAKs, from its latest SPM."""
 
-    endpoint: tuple[str, int]
+    endpoint: Endpoint
     key: SessionKey
     preferred: bool
     """We were told of it, by the manifest or by our own configuration."""
@@ -288,10 +288,12 @@ class Repairer:
 
     def learn(self, now: int, spm: Spm) -> None:
         """Take what an SPM says."""
-        self.nonce, self.timestamp, self.heard = spm.nonce, spm.timestamp, now
-        self.grtt = min(max(grtt_of(spm.grtt), GRTT_LEAST), GRTT_LIMIT)
-        self.gsize = gsize_of(spm.gsize & 0xF)
-        self.backoff_factor = min(max(spm.backoff_factor, 1), 15)
+        self.timestamp, self.heard = spm.timestamp, now
+        if repairs := spm.repairs:
+            self.nonce = repairs.nonce
+            self.grtt = min(max(grtt_of(repairs.grtt), GRTT_LEAST), GRTT_LIMIT)
+            self.gsize = gsize_of(repairs.gsize & 0xF)
+            self.backoff_factor = min(max(repairs.backoff_factor, 1), 15)
 
     @property
     def patience(self) -> int:
@@ -311,13 +313,13 @@ class Repairers:
 
     def __init__(self, config: NakConfig) -> None:
         self._config = config
-        self._repairers: dict[tuple[str, int], Repairer] = {}
+        self._repairers: dict[Endpoint, Repairer] = {}
 
     def __len__(self) -> int:
         return len(self._repairers)
 
     def take(
-        self, now: int, endpoint: tuple[str, int], key: SessionKey, spm: Spm, *, preferred: bool
+        self, now: int, endpoint: Endpoint, key: SessionKey, spm: Spm, *, preferred: bool
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
         repairer = self._repairers.get(endpoint)

@@ -18,7 +18,7 @@ from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import backoff_factor, gsize_of, quantise_grtt, quantise_gsize
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.batch import PacketBatch, Source
+from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.request import Nak, Symbols, build_request, parse_nak
 
@@ -46,11 +46,6 @@ class _Budget:
         taken = max(0, min(wanted, int(self.tokens)))
         self.tokens -= taken
         return taken
-
-
-def _address(source: Source) -> Source:
-    """Return whose budget a NAK is charged to, whatever its port."""
-    return source[0] if isinstance(source, tuple) else source
 
 
 NONCE_SIZE = 8
@@ -149,7 +144,7 @@ class RepairQueue:
         self._held: npt.NDArray[np.uint16] = np.zeros(manifest.symbols, np.uint16)
         self._held_symbols = 0
         self._holds: deque[tuple[int, Symbols]] = deque()
-        self._sources: dict[Source, tuple[_Budget, _Budget]] = {}
+        self._sources: dict[str, tuple[_Budget, _Budget]] = {}
         self._naks = _Budget(config.naks_per_second, 0)
         self._nonces = [rng.getrandbits(64)] * 3
         self._nonce_at = 0
@@ -239,7 +234,7 @@ class RepairQueue:
         if not len(places):
             return []
         confirmed = []
-        nak_budget, symbol_budget = self._budgets(now, _address(batch.source))
+        nak_budget, symbol_budget = self._budgets(now, batch.source.address)
         for place in places.tolist():
             if nak_budget.tokens < 0 or self._naks.tokens < 0:
                 self.refused["budget"] += 1
@@ -287,7 +282,7 @@ class RepairQueue:
         if not len(places):
             return places
         # A source's own budget first: one that floods must not use up everybody's.
-        budget, _ = self._budgets(now, _address(batch.source))
+        budget, _ = self._budgets(now, batch.source.address)
         rate = self._config.source_naks_per_second
         count = budget.take_some(now, len(places), rate, rate)
         rate = self._config.naks_per_second
@@ -296,8 +291,8 @@ class RepairQueue:
             self.refused["budget"] += len(places) - count
         return places[:count]
 
-    def _budgets(self, now: int, key: Source) -> tuple[_Budget, _Budget]:
-        budgets = self._sources.pop(key, None)
+    def _budgets(self, now: int, address: str) -> tuple[_Budget, _Budget]:
+        budgets = self._sources.pop(address, None)
         if budgets is None:
             while len(self._sources) >= self._config.max_sources:
                 self._sources.pop(next(iter(self._sources)))
@@ -306,7 +301,7 @@ class RepairQueue:
                 _Budget(self._config.source_naks_per_second, now),
                 _Budget(depth, now),
             )
-        self._sources[key] = budgets
+        self._sources[address] = budgets
         return budgets
 
     def _forget_sources(self, before: int) -> None:

@@ -27,7 +27,7 @@ from pgmlite.core.send.repairs import RepairQueue, SentLog, Unconfirmed
 from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
-from pgmlite.wire.control import REPAIRS_ONLY, SPM_FIXED_SIZE, Manifest, Spm
+from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, parse_request
 
@@ -388,8 +388,8 @@ class Sender:
         """Return the time between SPMs in ns (spec: SND-5)."""
         if self._config.rate is None:
             return self._config.spm_min
-        body = SPM_FIXED_SIZE + len(self._manifest.raw)
-        bits = (HEADER_SIZE + body + self._config.packet_overhead) * 8
+        body = Spm(0, 0, 0, self._manifest.raw, *self._options(0)).build()
+        bits = (HEADER_SIZE + len(body) + self._config.packet_overhead) * 8
         interval = bits * SPM_SHARE * SECOND // self._config.rate
         return min(max(interval, self._config.spm_min), self._config.spm_max)
 
@@ -413,32 +413,33 @@ class Sender:
     def _spm(self, now: int) -> Transmit:
         self._spm_due = now + self._spm_interval
         self._index_left = self._manifest.index_packets
-        repair = self._repair_facts(now)
         body = Spm(
-            timestamp=now,
-            rate=self._config.rate or 0,
-            cycle=int(self.cycles) % serial.MODULUS,
-            spm_interval=-(-self._spm_interval // MS),
-            manifest=self._manifest.raw,
-            **repair,
+            now,
+            self._config.rate or 0,
+            -(-self._spm_interval // MS),
+            self._manifest.raw,
+            *self._options(now),
         ).build()
-        head = self._head * self._manifest.symbol_size
-        return Transmit(self._rows(PacketType.SPM, head, 1), body)
+        return Transmit(self._rows(PacketType.SPM, 0, 1), body)
 
-    def _repair_facts(self, now: int) -> dict[str, int]:
-        """Return what an SPM says of repairs (spec: REP-6)."""
-        if self.repairs is None:
-            return {}
-        grtt, gsize = self.repairs.group(now)
-        percent = round(self._repair.share * 100)
-        return {
-            "nonce": self.repairs.nonce(now),
-            "grtt": grtt,
-            "gsize": gsize,
-            "backoff_factor": self.repairs.backoff_factor,
-            "repair_share": percent if self._config.carousel else REPAIRS_ONLY,
-            "repair_port": self._repair.port,
-        }
+    def _options(self, now: int) -> tuple[SpmPosition | None, SpmRepairs | None]:
+        """Return what an SPM says of the carousel and of repairs (spec: REP-6)."""
+        position = repairs = None
+        if self._config.carousel:
+            place, esi = self._head, self._head % self._manifest.block_symbols
+            cycle = int(self.cycles) % serial.MODULUS
+            position = SpmPosition(cycle, place * self._manifest.symbol_size, esi)
+        if self.repairs is not None:
+            grtt, gsize = self.repairs.group(now)
+            repairs = SpmRepairs(
+                nonce=self.repairs.nonce(now),
+                grtt=grtt,
+                gsize=gsize,
+                backoff_factor=self.repairs.backoff_factor,
+                repair_share=round(self._repair.share * 100) if self._config.carousel else 100,
+                repair_port=self._repair.port,
+            )
+        return position, repairs
 
     def _repair_burst(self, now: int) -> Transmit | None:
         if self.repairs is None:
@@ -453,6 +454,7 @@ class Sender:
         size = self._manifest.symbol_size
         rows = self._rows(PacketType.RDATA, 0, len(symbols))
         rows["offset"] = symbols * size
+        rows["esi"] = symbols % self._manifest.block_symbols
         self._sent.carried(symbols)
         return Transmit(rows, ObjectSymbols(symbols, size, self._manifest.size))
 
@@ -482,6 +484,7 @@ class Sender:
         self.counters.odata += count
         self._odata_until_index -= count
         rows = self._rows(PacketType.ODATA, offset, count)
+        rows["esi"] = (self._steps[:count] + offset // size) % self._manifest.block_symbols
         if self.repairs is not None:
             share = self._repair.share
             earned = self._repair_credit + count * share / (1 - share)
