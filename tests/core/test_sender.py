@@ -15,7 +15,7 @@ from pgmlite.core.config import MAX_RATE, MIN_RATE, ReceiverConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Finished, ObjectRange, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import SpmPosition, parse_manifest, parse_spm
 from pgmlite.wire.layout import HEADER, PacketType
 from tests.support.builders import (
     TSI,
@@ -101,9 +101,10 @@ class TestPackets:
                 spm = parse_spm(bytes(burst.payload))
                 assert spm.manifest == sample.manifest.raw
                 assert (spm.timestamp, spm.rate) == (now, 2_000_000)
-                assert spm.cycle == (head - 100) // 2_000
+                cycle = (head - 100) // 2_000
+                assert spm.position == SpmPosition(cycle, head % 2_000 * 64, head % 8)
+                assert spm.repairs is None
                 assert spm.spm_interval * MS >= 250 * MS
-                assert burst.rows["offset"].tolist() == [head % 2_000 * 64]
 
     def test_without_a_rate_0_is_announced(self) -> None:
         _, kind, burst = next(bursts(make_sender(make_object(100), rate=None)))

@@ -28,7 +28,7 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, answer, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.control import Spm, parse_spm
+from pgmlite.wire.control import Spm, SpmRepairs, parse_spm
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
 from tests.support.builders import Disk, Sample, batches, make_spm, packet, spm_body
@@ -323,9 +323,10 @@ class Answering:
         return self.spms[-1].nonce
 
     @property
-    def spms(self) -> list[Spm]:
-        """The bodies of all SPMs sent."""
-        return [spm_of(burst) for _, burst in self.sent if kind_of(burst) is PacketType.SPM]
+    def spms(self) -> list[SpmRepairs]:
+        """What all SPMs sent say of repairs."""
+        spms = (spm_of(burst) for _, burst in self.sent if kind_of(burst) is PacketType.SPM)
+        return [spm.repairs for spm in spms if spm.repairs]
 
     @property
     def last_sqn(self) -> int:

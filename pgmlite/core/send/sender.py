@@ -101,7 +101,6 @@ class Sender:
         # spec: SND-4: who is there from the start can verify from the first block on.
         self._odata_until_index = 0
         self._index_left = manifest.index_packets
-        self._spm_interval = self._plan_spms()
         self._spm_due = 0
         self._end: int | None = None
         self._pacer = Pacer(config.rate, 0)
@@ -116,6 +115,7 @@ class Sender:
             else None
         )
         self._repair = repair or RepairConfig()
+        self._spm_interval = self._plan_spms()
         self._sent = SentLog(manifest.symbols if repair else 0)
         self._repair_credit = 0.0
         self._unconfirmed = Unconfirmed(manifest.symbols if repair else 0)
@@ -388,7 +388,8 @@ class Sender:
         """Return the time between SPMs in ns (spec: SND-5)."""
         if self._config.rate is None:
             return self._config.spm_min
-        body = Spm(0, 0, 0, self._manifest.raw, *self._options(0)).build()
+        repairs = SpmRepairs(0, 0, 0, 0, 0, 1) if self.repairs else None
+        body = Spm(0, 0, 0, self._manifest.raw, SpmPosition(0, 0, 0), repairs).build()
         bits = (HEADER_SIZE + len(body) + self._config.packet_overhead) * 8
         interval = bits * SPM_SHARE * SECOND // self._config.rate
         return min(max(interval, self._config.spm_min), self._config.spm_max)
