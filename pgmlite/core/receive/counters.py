@@ -21,5 +21,8 @@ class Counters:
     """Symbols that came before what lies in their place was looked at, and were not stored."""
 
     duplicates: int = 0
+    congested: int = 0
+    """Packets that a router marked instead of dropping them (ECN)."""
+
     damaged: int = 0
     refused: Counter[str] = field(default_factory=Counter)

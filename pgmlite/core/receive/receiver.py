@@ -75,15 +75,8 @@ def _check_position(spm: Spm, manifest: Manifest) -> None:
         RefusedPacket: reason ``spm``: the carousel is where the object has no symbol.
     """
     # spec: PKT-8
-    if spm.position is None:
-        return
-    offset, esi = spm.position.offset, spm.position.esi
-    if manifest.size and offset < manifest.size:
-        place = np.array([offset]), np.array([esi])
-        is_there = bool(Geometry.of(manifest).names(*place)[0])
-    else:
-        is_there = manifest.size == offset == esi == 0
-    if not is_there:
+    place = spm.position
+    if place and not Geometry.of(manifest).has(place.offset, place.esi):
         raise RefusedPacket("spm", "the carousel is where the object has no symbol")
 
 
@@ -192,6 +185,7 @@ class Receiver:
         if self.state is State.COMPLETE or not len(batch):
             return []
         self.counters.packets += len(batch)
+        self.counters.congested += batch.congested
         self.counters.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
         if batch.kind is PacketType.SPM:
             return self._receive_spms(now, batch)
