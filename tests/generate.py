@@ -64,7 +64,7 @@ def example(name: str) -> str:
             "",
             f"* The index is these {manifest.blocks} digests, {manifest.index_size} bytes. It goes "
             f"out in {len(pieces)} pieces: {', '.join(pieces)}.",
-            f"* Its digest is `{manifest.index_digest.hex()}`.",
+            f"* Its digest is `{manifest.tree_digest.hex()}`.",
             f"* The manifest has {len(manifest.raw)} bytes; its digest is "
             f"`{digest(manifest.raw).hex()}`.",
             f"* The oid is `{manifest.oid:016x}`.",

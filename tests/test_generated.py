@@ -120,4 +120,4 @@ def test_example_of_two_blocks() -> None:
     text = SPEC.read_text()
     of = vectors.sample(3_000, 1_404, 2, "example.bin")
     assert (of.manifest.blocks, len(of.index)) == (2, 64)
-    assert f"`{of.manifest.index_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text
+    assert f"`{of.manifest.tree_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text

@@ -78,7 +78,7 @@ class Manifest:
     def __init__(self, raw):
         check(MANIFEST.size < len(raw) <= 1_024, "manifest")
         fields, self.raw = MANIFEST.unpack_from(raw), raw
-        self.symbol_size, self.block_symbols, self.size, self.index_digest = fields[5:]
+        self.symbol_size, self.block_symbols, self.size, self.tree_digest = fields[5:]
         good = fields[:5] == (b"PGLM", 1, 1, 0, 0)  # magic, version, digest, FEC, reserved
         good &= is_symbol_size(self.symbol_size) and 1 <= self.block_symbols <= 4_096
         check(good and self.size <= LIMIT, "manifest")
@@ -208,7 +208,7 @@ class Receiver:
             self.pieces[offset] = body
         if len(self.pieces) == -(-whole // step):
             index = b"".join(self.pieces[at] for at in sorted(self.pieces))
-            if digest(index) != self.manifest.index_digest:  # IDX-1
+            if digest(index) != self.manifest.tree_digest:  # IDX-1
                 self.pieces = {}
                 raise Refused("index")
             self.index = index

@@ -14,7 +14,7 @@ MIN_RATE = 10_000
 MAX_RATE = 400_000_000_000
 
 DEFAULT_BLOCK_SYMBOLS = 1_024
-"""About 1 MiB a block: what is fetched again after damage, and one digest in the index."""
+"""About 1 MiB a block: what is fetched again after damage, and one digest in the tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +55,8 @@ class SenderConfig:
     spm_max: int = 1 * SECOND
     """Longest time between SPMs, ns; receivers are told."""
 
-    index_share: int = 100
-    """One INDEX packet for at most this many ODATA packets, so about 1% of the rate."""
+    tree_share: int = 100
+    """One leaf of the tree for at most this many ODATA packets, so about 1% of the rate."""
 
     @property
     def transmit_limit(self) -> int:
@@ -76,8 +76,8 @@ class SenderConfig:
             raise UsageError("duration: must be more than 0 s")
         if not 0 < self.spm_min <= self.spm_max:
             raise UsageError("SPM intervals: must be more than 0, the shortest first")
-        if self.start < 0 or self.index_share < 1:
-            raise UsageError("start and index share: must not be negative")
+        if self.start < 0 or self.tree_share < 1:
+            raise UsageError("start and tree share: must not be negative")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def test_describe_equals_a_plain_computation(tmp_path, size):
     manifest, index = source.describe(64, 8, lambda done, total: reports.append((done, total)))
     source.close()
     assert (manifest, index) == (expected.manifest, expected.index)
-    assert manifest.index_digest == blake3(index).digest()
+    assert manifest.tree_digest == blake3(index).digest()
     assert all(done <= total == size for done, total in reports)
 
 

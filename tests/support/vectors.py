@@ -161,7 +161,7 @@ def valid() -> Iterator[tuple[str, bytes]]:
         "spm with an unknown extension that is not critical",
         packet(0, body, **header(NAMED, oid=oid)),
     )
-    first, second = SMALL.index_pieces(tsi=TSI)
+    first, second = SMALL.nodes(tsi=TSI)
     yield "index, first piece", first
     yield "index, last piece", second
     yield "odata", SMALL.odata([0], tsi=TSI, sqn=0xFFFF_FFFF)[0]
@@ -315,7 +315,7 @@ def invalid() -> Iterator[dict[str, Any]]:
         _with_manifest(other.manifest.raw, oid=SMALL.manifest.oid),
         "manifest",
     )
-    pieces = SMALL.index_pieces(tsi=TSI)
+    pieces = SMALL.nodes(tsi=TSI)
     forged = pieces[1][:48] + bytes(len(pieces[1]) - 48)
     yield later("index that does not verify", forged, "index", pieces[0])
     yield from _at_repairer()
@@ -365,7 +365,7 @@ def cycle(of: Sample, repair: RepairConfig | None = None) -> list[dict[str, Any]
     """Return every packet of one cycle with the time at which it may leave."""
     rng = Scripted(tsi=TSI, sqn=0xFFFF_FFFE)
     config = SenderConfig(rate=1_000_000, packet_overhead=48, cycles=1)
-    sender = Sender(config, of.manifest, of.index, repair=repair, rng=rng)
+    sender = Sender(config, of.manifest, of.tree, repair=repair, rng=rng)
     sender.start(SECOND)
     bursts = takewhile(lambda step: isinstance(step[1], Transmit), play(sender))
     return [
@@ -391,7 +391,7 @@ def object_file() -> dict[str, Any]:
                 "symbol_size": of.manifest.symbol_size,
                 "block_symbols": of.manifest.block_symbols,
                 "index": of.index.hex(),
-                "index_digest": of.manifest.index_digest.hex(),
+                "tree_digest": of.manifest.tree_digest.hex(),
                 "manifest": raw.hex(),
                 "manifest_digest": digest(raw).hex(),
                 "oid": f"{of.manifest.oid:016x}",
