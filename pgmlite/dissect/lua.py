@@ -198,21 +198,22 @@ local function check_header(whole)
   local symbol_size = whole(6, 2):uint()
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
-  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA or kind == TYPE.TREE
+  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA
   if carries and (width < 1 or width > symbol_size) then return "length" end
+  if kind == TYPE.TREE and (width < 32 or width > symbol_size or width % 32 ~= 0) then
+    return "length"
+  end
   if whole(44, 4):uint() ~= 0 then return "reserved" end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
   if not carries then return nil end
   local size, offset = whole(24, 8):uint64(), whole(32, 8):uint64()
   if offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
-  if kind ~= TYPE.TREE then
-    if offset > size then return "offset" end
-    local room = size - offset
-    if width == symbol_size then
-      if room < UInt64(width) then return "offset" end
-    elseif room ~= UInt64(width) then
-      return "offset"
-    end
+  if offset > size then return "offset" end
+  local room = size - offset
+  if width == symbol_size then
+    if room < UInt64(width) then return "offset" end
+  elseif room ~= UInt64(width) then
+    return "offset"
   end
   return nil
 end

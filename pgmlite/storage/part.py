@@ -157,6 +157,7 @@ class PartFile:
         """
         # The file is not grown here: `size` may be a stranger's invention, too large for it.
         self._object = wanted
+        self._symbol_size = wanted.symbol_size
         self._is_written = False
         self._borrowed.clear()
         self._spoilt.clear()
@@ -182,7 +183,7 @@ class PartFile:
         Raises:
             DiskError: It does not.
         """
-        self._block_size, self._symbol_size = manifest.block_size, manifest.symbol_size
+        self._block_size = manifest.block_size
         self._stream.begin(manifest.size, manifest.symbol_size, manifest.block_symbols)
         self._write_back.group(manifest.block_symbols)
         self._room_due = manifest.size
