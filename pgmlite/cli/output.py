@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.lines import fit
 from pgmlite.cli.rate import RateWatch
+from pgmlite.core.events import Adopted, Damaged, Superseded
 from pgmlite.core.human import human_bytes, human_rate, human_time
-from pgmlite.core.machine import SECOND, Adopted, Damaged, Superseded
+from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.diagnosis import SILENT_AFTER
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import EXIT_OK, PgmliteError
