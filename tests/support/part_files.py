@@ -19,7 +19,7 @@ def wanted(sample: Sample = SAMPLE) -> Prepare:
 
 
 def complete(sample: Sample = SAMPLE) -> Complete:
-    return Complete(sample.manifest, sample.index)
+    return Complete(sample.manifest, sample.tree.digests)
 
 
 def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:
@@ -40,7 +40,7 @@ def matches(part: PartFile, block: int, sample: Sample = SAMPLE) -> bool:
     """Whether a block is there."""
     size = sample.manifest.block_size
     length = min(size, sample.manifest.size - block * size)
-    return part.matches(block * size, length, sample.index[32 * block : 32 * block + 32])
+    return part.matches(block * size, length, sample.tree.digests[32 * block : 32 * block + 32])
 
 
 def publish(part: PartFile, sample: Sample = SAMPLE) -> bool:
