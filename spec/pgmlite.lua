@@ -14,16 +14,16 @@ local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
 local f = {}
 f["pgmlite.magic"] = ProtoField.uint16("pgmlite.magic", "magic", base.HEX, nil, nil, "0x7067, the letters `pg`.")
 f["pgmlite.version"] = ProtoField.uint8("pgmlite.version", "version", base.DEC, nil, nil, "Version of this format: 2.")
-f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}, nil, "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.")
+f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "TREE", [8] = "NAK", [10] = "NCF"}, nil, "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 TREE, 0x08 NAK, 0x0A NCF.")
 f["pgmlite.channel"] = ProtoField.uint8("pgmlite.channel", "channel", base.DEC, nil, nil, "Channel of the session, counted from 0; sequence numbers are per channel.")
 f["pgmlite.flags"] = ProtoField.uint8("pgmlite.flags", "flags", base.HEX, nil, nil, "Bit 0x01: the payload is a repair symbol; only in ODATA and RDATA. Others: 0.")
 f["pgmlite.symbol_size"] = ProtoField.uint16("pgmlite.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.")
 f["pgmlite.tsi"] = ProtoField.uint64("pgmlite.tsi", "tsi", base.HEX, nil, nil, "Transport session identifier: random, new for every session.")
 f["pgmlite.oid"] = ProtoField.uint64("pgmlite.oid", "oid", base.HEX, nil, nil, "Object identifier: first 8 bytes of the manifest's digest.")
 f["pgmlite.size"] = ProtoField.uint64("pgmlite.size", "size", base.DEC, nil, nil, "Bytes in the object.")
-f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of its block if it is a repair symbol. INDEX: byte offset in the index. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.")
+f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of its block if it is a repair symbol. TREE: number of the node. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.")
 f["pgmlite.sqn"] = ProtoField.uint32("pgmlite.sqn", "sqn", base.DEC, nil, nil, "Sequence number: +1 for every packet of (tsi, channel), random start. NAK: the highest one seen of the session that is asked.")
-f["pgmlite.esi"] = ProtoField.uint32("pgmlite.esi", "esi", base.DEC, nil, nil, "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source symbols from 0 on, repair symbols behind them. Else: 0.")
+f["pgmlite.esi"] = ProtoField.uint32("pgmlite.esi", "esi", base.DEC, nil, nil, "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks. Else: 0.")
 f["pgmlite.spm.timestamp"] = ProtoField.uint64("pgmlite.spm.timestamp", "timestamp", base.DEC, nil, nil, "Sender's monotonic clock in nanoseconds.")
 f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, nil, nil, "Rate of the session in bit/s, IP headers included; 0: not limited.")
 f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
@@ -47,7 +47,7 @@ f["pgmlite.manifest.block_symbols"] = ProtoField.uint16("pgmlite.manifest.block_
 f["pgmlite.manifest.repair_symbols"] = ProtoField.uint16("pgmlite.manifest.repair_symbols", "repair_symbols", base.DEC, nil, nil, "Repair symbols of a full block; 0 without FEC.")
 f["pgmlite.manifest.strip_symbols"] = ProtoField.uint16("pgmlite.manifest.strip_symbols", "strip_symbols", base.DEC, nil, nil, "Source symbols in a strip, the last of a block may be shorter: 16.")
 f["pgmlite.manifest.size"] = ProtoField.uint64("pgmlite.manifest.size", "size", base.DEC, nil, nil, "Bytes in the object; equal to the header's.")
-f["pgmlite.manifest.index_digest"] = ProtoField.bytes("pgmlite.manifest.index_digest", "index_digest", base.NONE, "Digest of the index: it names the content.")
+f["pgmlite.manifest.tree_digest"] = ProtoField.bytes("pgmlite.manifest.tree_digest", "tree_digest", base.NONE, "Digest of the root of the tree of blocks: it names the content.")
 f["pgmlite.manifest.name"] = ProtoField.string("pgmlite.manifest.name", "name", base.UNICODE, "File name: 1 to 255 bytes of UTF-8, length first.")
 f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).")
 f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP", [2] = "COUNTS"}, nil, "0: ranges, 1: bitmap, 2: counts.")
@@ -69,7 +69,7 @@ f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kin
 f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
 f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
-f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a piece of the index.")
+f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of the tree of blocks.")
 f["pgmlite.refused"] = ProtoField.string("pgmlite.refused", "refused", base.UNICODE, "Why a receiver refuses the packet (section 3.8).")
 f["pgmlite.cut"] = ProtoField.uint32("pgmlite.cut", "bytes cut off", base.DEC, nil, nil, "Bytes of the packet that the capture does not have.")
 f["pgmlite.nak.first"] = ProtoField.uint64("pgmlite.nak.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is asked for.")
@@ -87,8 +87,8 @@ local malformed = ProtoExpert.new(
   "pgmlite.malformed", "Refused", expert.group.MALFORMED, expert.severity.ERROR)
 pgmlite.experts = {malformed}
 
-local TYPE = {SPM = 0, ODATA = 4, RDATA = 5, INDEX = 7, NAK = 8, NCF = 10}
-local NAME = {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}
+local TYPE = {SPM = 0, ODATA = 4, RDATA = 5, TREE = 7, NAK = 8, NCF = 10}
+local NAME = {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "TREE", [8] = "NAK", [10] = "NCF"}
 local C = {
   MAGIC = 28775,
   VERSION = 2,
@@ -105,6 +105,8 @@ local C = {
   MAX_REQUESTED = 65536,
   MAX_MANIFEST = 896,
   MAX_BLOCK_SYMBOLS = 4096,
+  DIGEST = 32,
+  NO_TREE = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
   MIN_SYMBOL_SIZE = 64,
   MAX_SYMBOL_SIZE = 65456,
   SYMBOL_ALIGNMENT = 4,
@@ -167,7 +169,7 @@ places["manifest"] = {
   {f["pgmlite.manifest.repair_symbols"], 12, 2},
   {f["pgmlite.manifest.strip_symbols"], 14, 2},
   {f["pgmlite.manifest.size"], 16, 8},
-  {f["pgmlite.manifest.index_digest"], 24, 32},
+  {f["pgmlite.manifest.tree_digest"], 24, 32},
 }
 places["request"] = {
   {f["pgmlite.request.form"], 0, 1},
@@ -257,11 +259,13 @@ local function check_header(whole)
   local symbol_size = whole(6, 2):uint()
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
-  local carries = is_data or kind == TYPE.INDEX
-  if carries and (width < 1 or width > symbol_size) then return "length" end
+  if is_data and (width < 1 or width > symbol_size) then return "length" end
+  if kind == TYPE.TREE and (width < C.DIGEST or width > symbol_size or width % C.DIGEST ~= 0) then
+    return "length"
+  end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
   local size, offset, esi = whole(24, 8):uint64(), whole(32, 8):uint64(), whole(44, 4):uint()
-  if carries and offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
+  if is_data and offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
   if is_data then
     if offset >= size then return "offset" end
     local room = size - offset
@@ -327,6 +331,8 @@ local function dissect_manifest(parent, tvb, header)
   if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
     return "manifest"
   end
+  local is_empty = tvb(16, 8):uint64() == UInt64(0)
+  if is_empty and tvb(24, C.DIGEST):bytes():tohex(true) ~= C.NO_TREE then return "manifest" end
   if not is_name(tvb(name, length):raw()) then return "manifest" end
   return nil
 end
@@ -521,7 +527,7 @@ local function length_of(tvb)
     local room = size - offset
     return C.HEADER + (room < UInt64(width) and room:tonumber() or width)
   end
-  if kind == TYPE.INDEX or kind == TYPE.SPM then
+  if kind == TYPE.TREE or kind == TYPE.SPM then
     -- They end with the packet; the next packet of the same session tells.
     local raw = tvb():raw()
     local at = raw:find(raw:sub(7, 32), C.HEADER + 7, true)

@@ -9,7 +9,7 @@ import struct
 
 from blake3 import blake3
 
-SPM, ODATA, RDATA, INDEX, NAK, NCF = 0x00, 0x04, 0x05, 0x07, 0x08, 0x0A
+SPM, ODATA, RDATA, TREE, NAK, NCF = 0x00, 0x04, 0x05, 0x07, 0x08, 0x0A
 HEADER = struct.Struct(">HBBBBHQQQQII")
 SPM_FIXED, POSITION = 20, struct.Struct(">IQI")
 MANIFEST = struct.Struct(">4sBBBBHHHHQ32s")
@@ -47,13 +47,14 @@ class Header:
         self.is_repair = is_data and flags == 1
         check(magic == 0x7067, "magic")
         check(version == 2, "version")
-        check(self.type in (SPM, ODATA, RDATA, INDEX, NAK, NCF), "type")
+        check(self.type in (SPM, ODATA, RDATA, TREE, NAK, NCF), "type")
         check(flags == 0 or self.is_repair, "reserved")
         check(is_symbol_size(size), "symbol_size")
-        carries = is_data or self.type == INDEX
-        check(not carries or 1 <= width <= size, "length")
+        check(not is_data or 1 <= width <= size, "length")
+        digests = 32 <= width <= size and width % 32 == 0
+        check(self.type != TREE or digests, "length")
         check(max(self.size, self.offset) <= LIMIT, "offset")
-        check(not carries or self.offset % size == 0, "offset")
+        check(not is_data or self.offset % size == 0, "offset")
         if self.is_repair:
             check(width == size and room > 0, "offset")
         else:
@@ -96,7 +97,7 @@ class Manifest:
     def __init__(self, raw):
         check(MANIFEST.size < len(raw) <= 896, "manifest")
         self.raw = raw
-        *fixed, repair, strip, self.size, self.index_digest = MANIFEST.unpack_from(raw)
+        *fixed, repair, strip, self.size, self.tree_digest = MANIFEST.unpack_from(raw)
         self.symbol_size, self.block_symbols = fixed[5:]
         # Magic, version, digest, FEC and what is reserved, then repair symbols and strip.
         check((*fixed[:5], repair, strip) == (b"PGLM", 2, 1, 0, 0, 0, 16), "manifest")
@@ -114,6 +115,18 @@ class Manifest:
             if kind == 1:  # an endpoint of a repairer: address and port
                 check(len(value) == 18 and value[16:] != b"\0\0", "manifest")
         self.blocks = -(-self.size // (self.symbol_size * self.block_symbols))
+        check(self.size or self.tree_digest == digest(b""), "manifest")  # OBJ-4
+        self.fanout, levels = self.symbol_size // 32, [self.blocks]  # TREE-2
+        while self.size and (len(levels) == 1 or levels[0] > 1):
+            levels.insert(0, -(-levels[0] // self.fanout))
+        self.starts = [sum(levels[:level]) for level in range(len(levels) + 1)]
+        self.nodes = self.starts[-2]
+
+    def children(self, node):
+        """Return what a node has the digests of: nodes, or blocks numbered on behind them."""
+        level = max(n for n, start in enumerate(self.starts) if start <= node)
+        first = self.starts[level + 1] + (node - self.starts[level]) * self.fanout
+        return range(first, min(first + self.fanout, self.starts[level + 2]))
 
     def has(self, offset, esi):
         """Whether `offset` is that of a symbol, or 0 in an empty object, and has this ESI."""
@@ -177,14 +190,14 @@ class Receiver:
         if self.oid is not None:
             mine = (self.oid, self.size, self.symbol_size)
             check((header.oid, header.size, header.symbol_size) == mine, "object")  # RCV-5
-            if header.type in (ODATA, INDEX):
+            if header.type in (ODATA, TREE):
                 self.heard = now  # RCV-4
             if header.type in (ODATA, RDATA):
                 known = not self.manifest or self.manifest.has(header.offset, header.esi)
                 check(known and not header.is_repair, "esi")  # PKT-13
                 self.symbols.setdefault(header.offset // header.symbol_size, body)  # RCV-10
-            elif header.type == INDEX:
-                self._index(header.offset, body)
+            elif header.type == TREE:
+                self._node(header.offset, body)
             else:
                 check(len(body) <= 1_232 - HEADER.size, "request")
                 parse_request(body, header.symbols)  # valid or not: we never ask
@@ -193,8 +206,8 @@ class Receiver:
     def _adopt(self, header):
         check(header.size <= MAX_SIZE and header.symbols <= MAX_SYMBOLS, "too_large")  # RCV-2
         self.oid, self.size, self.symbol_size = header.oid, header.size, header.symbol_size
-        self.symbols, self.pieces, self.good = {}, {}, set()
-        self.manifest = self.index = None
+        self.symbols, self.digests, self.good = {}, {}, set()
+        self.manifest = None
 
     def _spm(self, header, body, now):
         raw, position, _ = parse_spm(body)
@@ -216,34 +229,36 @@ class Receiver:
         if self.manifest or same != (self.oid, self.size, self.symbol_size):
             self._adopt(header)
         self.manifest, self.heard = manifest, now
-        self._index(0, b"")
+        self.digests = {0: manifest.tree_digest}
         self._verify()
 
-    def _index(self, offset, body):
-        if not self.manifest or self.index is not None:
+    def _node(self, number, body):
+        manifest = self.manifest
+        if not manifest:
             return
-        whole, step = 32 * self.manifest.blocks, self.symbol_size
-        if body and len(body) == min(step, whole - offset):  # IDX-2
-            self.pieces[offset] = body
-        if len(self.pieces) == -(-whole // step):
-            index = b"".join(self.pieces[at] for at in sorted(self.pieces))
-            if digest(index) != self.manifest.index_digest:  # IDX-1
-                self.pieces = {}
-                raise Refused("index")
-            self.index = index
+        check(number < manifest.nodes, "tree")  # TREE-3
+        children = manifest.children(number)
+        check(len(body) == 32 * len(children), "tree")
+        if number not in self.digests or children[0] in self.digests:
+            return
+        check(digest(body) == self.digests[number], "tree")  # TREE-4
+        for place, child in enumerate(children):
+            self.digests[child] = body[32 * place : 32 * place + 32]
 
     def _verify(self):
-        if self.index is None:
-            return
         manifest = self.manifest
+        if not manifest:
+            return
         total = -(-self.size // self.symbol_size)
         for block in range(manifest.blocks):
             first = block * manifest.block_symbols
             numbers = range(first, min(first + manifest.block_symbols, total))
-            if block in self.good or not all(number in self.symbols for number in numbers):
+            expected = self.digests.get(manifest.nodes + block)
+            if block in self.good or not expected or not self.symbols.keys() >= set(numbers):
                 continue
-            content = b"".join(self.symbols[number] for number in numbers)
-            if digest(content) == self.index[32 * block : 32 * block + 32]:
+            parts = [numbers[at : at + 16] for at in range(0, len(numbers), 16)]  # TREE-1
+            strips = [digest(b"".join(self.symbols[n] for n in part)) for part in parts]
+            if digest(b"".join(strips)) == expected:
                 self.good.add(block)
             else:  # RCV-6
                 for number in numbers:

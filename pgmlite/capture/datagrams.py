@@ -160,7 +160,7 @@ def _length(octets: Octets) -> int:
         symbol_size, room = int(row["symbol_size"]), int(row["size"]) - int(row["offset"])
         is_whole = row["flags"] == Flag.REPAIR_SYMBOL
         return HEADER_SIZE + (symbol_size if is_whole else max(0, min(symbol_size, room)))
-    if kind in (PacketType.INDEX, PacketType.SPM):
+    if kind in (PacketType.TREE, PacketType.SPM):
         return _next_packet(octets)
     if kind not in (PacketType.NAK, PacketType.NCF):
         return 0
@@ -182,7 +182,7 @@ def _begins_like(start: bytes, head: bytes) -> bool:
 def _next_packet(octets: Octets) -> int:
     """Return where the next packet of the same session begins, 0 if there is none.
 
-    How long a piece of the index is depends on the manifest, which is not here, and options end
+    How long a node of the tree is depends on the manifest, which is not here, and options end
     with the packet. No digest and no manifest looks like the header of the packet that it is in.
     """
     raw = octets.tobytes()

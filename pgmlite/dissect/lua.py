@@ -14,6 +14,7 @@ from construct import Struct
 from pgmlite import dissect
 from pgmlite.wire import control, layout, request
 from pgmlite.wire.derive import STRUCTS, Field, fields
+from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import Flag, ManifestOption, PacketType, RequestForm, SpmOption
 
 INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
@@ -30,7 +31,7 @@ DECLARED: dict[str, Struct] = {
 """What the fields of the dissector are made from, by the start of their names."""
 
 COMPUTED = {
-    "payload": ("bytes", "payload", "A symbol, or a piece of the index."),
+    "payload": ("bytes", "payload", "A symbol, or a node of the tree of blocks."),
     "refused": ("string", "refused", "Why a receiver refuses the packet (section 3.8)."),
     "cut": ("uint32", "bytes cut off", "Bytes of the packet that the capture does not have."),
     "nak.first": ("uint64", "first symbol", "First symbol of a stretch that is asked for."),
@@ -114,6 +115,8 @@ def dissector() -> str:
         "MAX_REQUESTED": request.MAX_REQUESTED,
         "MAX_MANIFEST": layout.MAX_MANIFEST,
         "MAX_BLOCK_SYMBOLS": layout.MAX_BLOCK_SYMBOLS,
+        "DIGEST": layout.DIGEST_SIZE,
+        "NO_TREE": f'"{digest(b"").hex()}"',
         "MIN_SYMBOL_SIZE": layout.MIN_SYMBOL_SIZE,
         "MAX_SYMBOL_SIZE": layout.MAX_SYMBOL_SIZE,
         "SYMBOL_ALIGNMENT": layout.SYMBOL_ALIGNMENT,

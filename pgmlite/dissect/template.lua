@@ -88,11 +88,13 @@ local function check_header(whole)
   local symbol_size = whole(6, 2):uint()
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
-  local carries = is_data or kind == TYPE.INDEX
-  if carries and (width < 1 or width > symbol_size) then return "length" end
+  if is_data and (width < 1 or width > symbol_size) then return "length" end
+  if kind == TYPE.TREE and (width < C.DIGEST or width > symbol_size or width % C.DIGEST ~= 0) then
+    return "length"
+  end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
   local size, offset, esi = whole(24, 8):uint64(), whole(32, 8):uint64(), whole(44, 4):uint()
-  if carries and offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
+  if is_data and offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
   if is_data then
     if offset >= size then return "offset" end
     local room = size - offset
@@ -158,6 +160,8 @@ local function dissect_manifest(parent, tvb, header)
   if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
     return "manifest"
   end
+  local is_empty = tvb(16, 8):uint64() == UInt64(0)
+  if is_empty and tvb(24, C.DIGEST):bytes():tohex(true) ~= C.NO_TREE then return "manifest" end
   if not is_name(tvb(name, length):raw()) then return "manifest" end
   return nil
 end
@@ -352,7 +356,7 @@ local function length_of(tvb)
     local room = size - offset
     return C.HEADER + (room < UInt64(width) and room:tonumber() or width)
   end
-  if kind == TYPE.INDEX or kind == TYPE.SPM then
+  if kind == TYPE.TREE or kind == TYPE.SPM then
     -- They end with the packet; the next packet of the same session tells.
     local raw = tvb():raw()
     local at = raw:find(raw:sub(7, 32), C.HEADER + 7, true)

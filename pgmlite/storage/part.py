@@ -21,8 +21,8 @@ from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
-from pgmlite.storage.seeds import Block, Seed, digest_of
-from pgmlite.storage.stream import BlockStream
+from pgmlite.storage.seeds import Block, Seed, has_block
+from pgmlite.storage.stream import StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, beside, close_quietly, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
@@ -78,9 +78,9 @@ class PartFile:
         self._verify_media = verify_media
         self._before_rename = before_rename
         self._mode = usual_mode()
-        self._stream = BlockStream()
+        self._stream = StripStream()
         self._object: Prepare | None = None
-        self._block_size = 0
+        self._block_size = self._symbol_size = 0
         self._room_due: int | None = None
         """Bytes that the disk must have room for, as long as that has not been looked at."""
 
@@ -155,6 +155,7 @@ class PartFile:
         """
         # The file is not grown here: `size` may be a stranger's invention, too large for it.
         self._object = wanted
+        self._symbol_size = wanted.symbol_size
         self._is_written = False
         self._borrowed.clear()
         self._spoilt.clear()
@@ -181,7 +182,7 @@ class PartFile:
             DiskError: It does not.
         """
         self._block_size = manifest.block_size
-        self._stream.begin(manifest.block_size)
+        self._stream.begin(manifest.size, manifest.symbol_size, manifest.block_symbols)
         self._write_back.group(manifest.block_symbols)
         self._room_due = manifest.size
         if self._is_written or self._old is None or self._old.size != manifest.size:
@@ -298,14 +299,15 @@ class PartFile:
         Raises:
             DiskError: They can't be read.
         """
-        if streamed := self._stream.pop(offset, length):
-            return streamed == expected
-        block = (offset, length, expected)
+        strips = self._stream.take(offset)
+        block = Block(offset, length, self._symbol_size, expected)
+        if strips and all(strips):
+            return has_block(self._fd, block, strips)  # nothing is read
         if self._old and not self._is_written and self._old.has(block):
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
-        found = self._has(block)
+        found = self._has(block, strips)
         if found and self._object:
             self._write_back.found(self._object, offset, offset + length)
         found = found or self._fetch_from_seeds(block)
@@ -314,19 +316,16 @@ class PartFile:
             self._copy_borrowed(BLOCKS_COPIED)
         return found
 
-    def _has(self, block: Block) -> bool:
+    def _has(self, block: Block, strips: Sequence[bytes | None] = ()) -> bool:
         """Whether the partial file has a block; what can't be read may be written anew, once."""
-        offset, length, expected = block
         try:
-            return digest_of(self._fd, offset, length) == expected
+            return has_block(self._fd, block, strips)
         except OSError as error:
-            if offset in self._unreadable:
+            if block.offset in self._unreadable:
                 raise self._failed(error) from error
-            self._unreadable.add(offset)
+            self._unreadable.add(block.offset)
             self._write_back.suspect()
-            self.warnings.append(
-                f"partial file {self.path}: {reason(error)} at byte {offset}; fetching it again"
-            )
+            self.warnings.append(f"{self._error(error)} at byte {block.offset}; fetching it again")
             return False
 
     def _fetch_from_seeds(self, block: Block) -> bool:
@@ -341,7 +340,7 @@ class PartFile:
 
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
-        offset, length, _ = block
+        offset, length = block[:2]
         end = offset + length
         try:
             seed.copy(self._fd, offset, length)
@@ -358,7 +357,7 @@ class PartFile:
         some, self._borrowed = self._borrowed[:most], self._borrowed[most:]
         for block in some:
             if self._old is None or not self._copy(self._old, block):
-                self._spoilt.add(block[0] // self._block_size)
+                self._spoilt.add(block.offset // self._block_size)
 
     # Publishing.
 
@@ -373,7 +372,7 @@ class PartFile:
                 return []
             bad = self._read_back(self._old.fd, self._old.has, complete)
             size = self._block_size
-            self._borrowed = [block for block in self._borrowed if block[0] // size not in bad]
+            self._borrowed = [block for block in self._borrowed if block.offset // size not in bad]
             return bad
         self._begin_writing()
         self._copy_borrowed(len(self._borrowed))
@@ -390,7 +389,7 @@ class PartFile:
             status = self._folder.status(self.output.name)
         except OSError:
             return False
-        found = sum(length for _, length, _ in self._borrowed)
+        found = sum(block.length for block in self._borrowed)
         return (
             old is not None
             and status is not None
@@ -406,7 +405,7 @@ class PartFile:
 
     def _read_back(self, fd: int, has: Callable[[Block], bool], complete: Complete) -> list[int]:
         """Return the blocks that the disk has not, or not as they are."""
-        manifest, index = complete.manifest, complete.index
+        manifest, digests = complete.manifest, complete.digests
         self._touched = False
         self._seen = self._look()
         bad = []
@@ -414,8 +413,8 @@ class PartFile:
         for number in range(manifest.blocks):
             offset = number * manifest.block_size
             length = min(manifest.block_size, manifest.size - offset)
-            block = (offset, length, index[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
-            if not has(block):
+            digest = digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
+            if not has(Block(offset, length, manifest.symbol_size, digest)):
                 bad.append(number)
         self._read_backs_failed += bool(bad)
         if self._read_backs_failed > READ_BACKS:

@@ -18,7 +18,7 @@ from tests.support.vectors import SMALL
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 
-CONTEXT = {"object", "index", "session", "nonce"}
+CONTEXT = {"object", "tree", "session", "nonce"}
 """Reasons that depend on more than the packet."""
 
 UNSEEN = {
@@ -68,7 +68,7 @@ def test_every_fixed_field_of_every_valid_packet(valid: Path, part: str, prefix:
             expected = case.get(part, {}).get(name)
             if expected is None:
                 assert shown == "", (case["name"], name)
-            elif name in {"index_digest", "name"} or (part, name) == ("manifest", "magic"):
+            elif name in {"tree_digest", "name"} or (part, name) == ("manifest", "magic"):
                 assert shown == expected, (case["name"], name)
             else:
                 value = int(expected, 16) if isinstance(expected, str) else expected

@@ -50,7 +50,7 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     yield "unknown type", replaced(good, 3, b"\x01"), "type"
     yield "flags", replaced(good, 5, b"\x80"), "reserved"
     yield "an spm that is a repair symbol", replaced(spm, 5, b"\x01"), "reserved"
-    yield "an index that is a repair symbol", packet(7, payload, **h, flags=1), "reserved"
+    yield "a node that is a repair symbol", packet(7, payload, **h, flags=1), "reserved"
     for size in (0, 60, 66, 65_460):
         yield (
             f"symbol size {size}",
@@ -59,8 +59,9 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         )
     yield "odata without payload", good[:48], "length"
     yield "odata longer than a symbol", good + b"\0", "length"
-    yield "index without payload", packet(7, b"", **h), "length"
-    yield "index longer than a symbol", packet(7, bytes(65), **h), "length"
+    yield "node without payload", packet(7, b"", **h), "length"
+    yield "node longer than a symbol", packet(7, bytes(96), **h), "length"
+    yield "node that ends inside a digest", packet(7, bytes(63), **h), "length"
     yield "rdata without payload", packet(5, b"", **h), "length"
     yield (
         "a block that begins before the object",
@@ -68,9 +69,9 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         "esi",
     )
     yield "esi of an spm", replaced(spm, 44, b"\0\0\0\1"), "esi"
-    yield "esi of an index", packet(7, payload, **(h | {"esi": 1})), "esi"
+    yield "node of another tree", packet(7, payload, **(h | {"esi": 1})), "esi"
     yield "offset between symbols", packet(4, payload, **(h | {"offset": 32})), "offset"
-    yield "index offset between symbols", packet(7, payload, **(h | {"offset": 32})), "offset"
+    yield "node number past 2^63", packet(7, payload, **(h | {"offset": 1 << 63})), "offset"
     yield "short symbol in the middle", packet(4, payload[:40], **(h | {"offset": 64})), "offset"
     yield "symbol past the end", packet(4, payload, **(h | {"offset": 1_024})), "offset"
     yield "whole symbol at the end", packet(4, payload, **(h | {"offset": 960})), "offset"
@@ -151,6 +152,8 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         yield f"manifest: repairer with {name}", with_manifest(raw + endpoint), "manifest"
     long = raw + option(1_000, bytes(MAX_MANIFEST - len(raw) - 3))
     yield "manifest: 897 bytes", with_manifest(long), "manifest"
+    hollow = replaced(replaced(raw, 16, bytes(8)), 24, bytes(32))
+    yield "manifest: a tree of an empty object", with_manifest(hollow, size=0), "manifest"
     yield "manifest: other size than the header", with_manifest(raw, size=999), "manifest"
     yield (
         "manifest: other symbol size than the header",
@@ -212,9 +215,11 @@ def invalid() -> Iterator[dict[str, Any]]:
         with_manifest(other.manifest.raw, oid=SMALL.manifest.oid),
         "manifest",
     )
-    pieces = SMALL.index_pieces(tsi=TSI)
-    forged = pieces[1][:48] + bytes(len(pieces[1]) - 48)
-    yield later("index that does not verify", forged, "index", pieces[0])
+    root, leaf, _ = SMALL.nodes(tsi=TSI)
+    yield later("root that is not the manifest's", root[:48] + bytes(64), "tree")
+    yield later("leaf that is not what the root says", leaf[:48] + bytes(64), "tree", root)
+    yield later("node of another length", root[:48] + bytes(32), "tree")
+    yield later("node past the last", replaced(leaf, 39, b"\3"), "tree", root)
     yield from _at_repairer()
 
 

@@ -64,7 +64,7 @@ class Run:
         return self.machine.counters.fetched
 
     def announce(self, sample: Sample) -> Self:
-        """Hear the manifest and the index, and look at all that is there."""
+        """Hear the manifest and the tree, and look at all that is there."""
         return self.give(announcement(sample))
 
     def give(self, packets: Iterable[bytes]) -> Self:
@@ -107,7 +107,7 @@ class Run:
 @cache
 def announcement(sample: Sample) -> list[bytes]:
     """Return the packets that tell of an object."""
-    return [sample.spm(), *sample.index_pieces()]
+    return [sample.spm(), *sample.nodes()]
 
 
 @cache

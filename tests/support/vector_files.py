@@ -24,7 +24,7 @@ from pgmlite.core.timing import (
     quantise_gsize,
 )
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.control import digest
+from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from pgmlite.wire.request import Counts
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
@@ -56,7 +56,7 @@ def cycle(of: Sample, repair: RepairConfig | None = None) -> list[dict[str, Any]
     """Return every packet of one cycle with the time at which it may leave."""
     rng = Scripted(tsi=TSI, sqn=0xFFFF_FFFE)
     config = SenderConfig(rate=1_000_000, packet_overhead=48, cycles=1)
-    sender = Sender(config, of.manifest, of.index, repair=repair, rng=rng)
+    sender = Sender(config, of.manifest, of.tree, repair=repair, rng=rng)
     sender.start(SECOND)
     bursts = takewhile(lambda step: isinstance(step[1], Transmit), play(sender))
     return [
@@ -81,8 +81,8 @@ def object_file() -> dict[str, Any]:
                 "size": of.manifest.size,
                 "symbol_size": of.manifest.symbol_size,
                 "block_symbols": of.manifest.block_symbols,
-                "index": of.index.hex(),
-                "index_digest": of.manifest.index_digest.hex(),
+                "tree": [of.tree.node(n).hex() for n in range(of.tree.shape.nodes)],
+                "tree_digest": of.manifest.tree_digest.hex(),
                 "manifest": raw.hex(),
                 "manifest_digest": digest(raw).hex(),
                 "oid": f"{of.manifest.oid:016x}",
@@ -102,7 +102,8 @@ def object_file() -> dict[str, Any]:
             {
                 "offset": at,
                 "length": len(SMALL.data[at : at + block]),
-                "digest": digest(SMALL.data[at : at + block]).hex(),
+                "strips": strip_digests(SMALL.data[at : at + block], size).hex(),
+                "digest": block_digest(SMALL.data[at : at + block], size).hex(),
             }
             for at in range(0, manifest.size, block)
         ],
@@ -116,9 +117,30 @@ def object_file() -> dict[str, Any]:
 def digests_file() -> dict[str, Any]:
     """Return ``digests.json``."""
     lengths = (0, 1, 32, 63, 64, 65, 1_023, 1_024, 1_025, 3_000, 65_536, 1_437_696)
+    shapes = ((64, 1), (64, 1_024), (64, 1_025), (1_404, 22_465), (1_404, 1_437_696))
+    trees = ((64, 0), (64, 1), (64, 2), (64, 3), (64, 9), (1_404, 43), (1_404, 44), (1_404, 1_850))
     return {
-        "about": "BLAKE3-256 of inputs whose bytes count from 0 to 250 over and over.",
+        "about": "BLAKE3-256 of inputs whose bytes count from 0 to 250 over and over; digests of "
+        "blocks of such bytes (TREE-1); trees whose block b has the digest of the number b in 8 "
+        "bytes, big-endian: nodes of each level from the root on, and the root's digest (TREE-2).",
         "digests": [{"length": n, "digest": digest(pattern(n)).hex()} for n in lengths],
+        "blocks": [
+            {"symbol_size": size, "length": n, "digest": block_digest(pattern(n), size).hex()}
+            for size, n in shapes
+        ],
+        "trees": [_tree(size, blocks) for size, blocks in trees],
+    }
+
+
+def _tree(symbol_size: int, blocks: int) -> dict[str, Any]:
+    """Return what ``digests.json`` says of a tree."""
+    digests = b"".join(digest(block.to_bytes(8)) for block in range(blocks))
+    tree = BlockTree(digests, symbol_size)
+    return {
+        "symbol_size": symbol_size,
+        "blocks": blocks,
+        "levels": list(tree.shape.levels),
+        "root": tree.root.hex(),
     }
 
 

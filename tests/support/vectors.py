@@ -13,8 +13,9 @@ from pgmlite.core.timing import (
     quantise_grtt,
 )
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, digest, parse_manifest
+from pgmlite.wire.control import Manifest, parse_manifest
 from pgmlite.wire.derive import values
+from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import (
     HEADER,
@@ -30,7 +31,7 @@ from pgmlite.wire.layout import (
     SpmOption,
 )
 from pgmlite.wire.request import build_nak, build_request, parse_request
-from tests.support.builders import Sample, packet, spm_body
+from tests.support.builders import Sample, packet, spm_body, tree_of
 
 TSI = 0x0123_4567_89AB_CDEF
 NONCE = 0x0F1E_2D3C_4B5A_6978
@@ -51,14 +52,13 @@ def sample(
 ) -> Sample:
     """Return an object of `pattern` bytes."""
     data = pattern(size)
-    block = symbol_size * block_symbols
-    index = b"".join(digest(data[at : at + block]) for at in range(0, size, block))
-    manifest = Manifest(symbol_size, block_symbols, size, digest(index), name, repairers)
-    return Sample(data, manifest, index)
+    tree = tree_of(data, symbol_size, block_symbols)
+    manifest = Manifest(symbol_size, block_symbols, size, tree.root, name, repairers)
+    return Sample(data, manifest, tree)
 
 
 SMALL = sample(1_000, 64, 4, "small.bin")
-"""16 symbols in 4 blocks; the last symbol has 40 bytes; the index takes two packets."""
+"""16 symbols in 4 blocks; the last symbol has 40 bytes; the tree has three nodes."""
 
 NAMED = sample(1_000, 64, 4, "named.bin", REPAIRERS)
 EMPTY = sample(0, 1_404, 1_024, "empty")
@@ -183,9 +183,10 @@ def valid() -> Iterator[tuple[str, bytes]]:
     )
     largest = NAMED.manifest.raw + option(9, bytes(MAX_MANIFEST - 4 - len(NAMED.manifest.raw)))
     yield "spm with the largest manifest", with_manifest(largest, NAMED)
-    first, second = SMALL.index_pieces(tsi=TSI)
-    yield "index, first piece", first
-    yield "index, last piece", second
+    root, first, last = SMALL.nodes(tsi=TSI)
+    yield "tree, the root", root
+    yield "tree, the first leaf", first
+    yield "tree, the last leaf", last
     yield "odata", SMALL.odata([0], tsi=TSI, sqn=0xFFFF_FFFF)[0]
     yield "odata, short last symbol", SMALL.odata([15], tsi=TSI, sqn=0)[0]
     yield "odata of channel 3", SMALL.odata([2], tsi=TSI, channel=3)[0]

@@ -14,7 +14,7 @@ VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 REASONS = {
     *("short", "magic", "version", "type", "reserved", "symbol_size", "length", "offset", "esi"),
-    *("spm", "manifest", "object", "index", "request", "session", "nonce"),
+    *("spm", "manifest", "object", "tree", "request", "session", "nonce"),
 }
 """Those of section 3.8 that one packet can show, without limits and budgets."""
 

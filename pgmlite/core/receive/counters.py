@@ -24,5 +24,8 @@ class Counters:
     congested: int = 0
     """Packets that a router marked instead of dropping them (ECN)."""
 
+    nodes_unused: int = 0
+    """Nodes of the tree of blocks that came before their parent or the manifest, or again."""
+
     damaged: int = 0
     refused: Counter[str] = field(default_factory=Counter)
