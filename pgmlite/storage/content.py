@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
-from pgmlite.storage.seeds import Block, Seed, digest_of
+from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
@@ -176,7 +176,7 @@ class Content:
 
     def copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
-        offset, length, _ = block
+        offset, length = block[:2]
         end = offset + length
         try:
             seed.copy(self._fd, offset, length)
@@ -189,35 +189,35 @@ class Content:
 
     # Reading.
 
-    def strips(self, offset: int) -> Sequence[bytes | None]:
-        """Return the digests of the strips of the block at `offset`, as far as they are known."""
-        return self._stream.take(offset)
+    def block(
+        self, offset: int, length: int, expected: bytes
+    ) -> tuple[Block, Sequence[bytes | None]]:
+        """Return a block of the object, and the digests of its strips as far as they are known."""
+        return Block(offset, length, self._symbol_size, expected), self._stream.take(offset)
 
-    def found(self, offset: int, length: int) -> None:
-        """Record that what an earlier run left at `offset` is right."""
+    def found(self, block: Block) -> None:
+        """Record that a block that an earlier run left is right."""
         if self._object:
-            self.write_back.found(self._object, offset, offset + length)
-
-    def seed_has(self, seed: Seed, block: Block) -> bool:
-        """Whether a seed has a block of the object."""
-        return seed.has(block, self._symbol_size)
+            self.write_back.found(self._object, block.offset, block.offset + block.length)
 
     def has(self, block: Block, strips: Sequence[bytes | None] = ()) -> bool:
         """Whether the partial file has a block; what can't be read may be written anew, once.
 
         Args:
             strips: Digests that need no reading.
+
+        Raises:
+            DiskError: It can't be read, again.
         """
-        offset, length, expected = block
         try:
-            return digest_of(self._fd, offset, length, self._symbol_size, strips) == expected
+            return has_block(self._fd, block, strips)
         except OSError as error:
-            if offset in self._unreadable:
+            if block.offset in self._unreadable:
                 raise self.failed(error) from error
-            self._unreadable.add(offset)
+            self._unreadable.add(block.offset)
             self.write_back.suspect()
             self._warnings.append(
-                f"{self._name}: {reason(error)} at byte {offset}; fetching it again"
+                f"{self._name}: {reason(error)} at byte {block.offset}; fetching it again"
             )
             return False
 
@@ -231,8 +231,8 @@ class Content:
         for number in range(manifest.blocks):
             offset = number * manifest.block_size
             length = min(manifest.block_size, manifest.size - offset)
-            block = (offset, length, digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
-            if not has(block):
+            digest = digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
+            if not has(Block(offset, length, manifest.symbol_size, digest)):
                 bad.append(number)
         self._read_backs_failed += bool(bad)
         if self._read_backs_failed > READ_BACKS:

@@ -14,7 +14,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
@@ -26,7 +25,6 @@ from pgmlite.storage.seeds import Block, Seed
 from pgmlite.storage.system import beside, close_quietly, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
-from pgmlite.wire.digests import digest
 
 BLOCKS_COPIED = 4
 """Blocks of the output that are copied in one step, so that packets are read in between."""
@@ -200,17 +198,16 @@ class PartFile:
         Raises:
             DiskError: They can't be read.
         """
-        strips = self._content.strips(offset)
+        block, strips = self._content.block(offset, length, expected)
         if strips and all(strips):
-            return digest(b"".join(filter(None, strips))) == expected
-        block = (offset, length, expected)
-        if self._old and not self._is_written and self._content.seed_has(self._old, block):
+            return self._content.has(block, strips)  # nothing is read
+        if self._old and not self._is_written and self._old.has(block):
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
         found = self._content.has(block, strips)
         if found:
-            self._content.found(offset, length)
+            self._content.found(block)
         found = found or self._fetch_from_seeds(block)
         if found or self._borrowed:
             self._begin_writing()
@@ -219,7 +216,7 @@ class PartFile:
 
     def _fetch_from_seeds(self, block: Block) -> bool:
         for seed in list(self._seeds):
-            if self._content.seed_has(seed, block):
+            if seed.has(block):
                 self._begin_writing()
                 return self._copy(seed, block)
             if seed.trouble:
@@ -230,7 +227,7 @@ class PartFile:
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
         is_right = self._content.copy(seed, block)
-        self.reused += block[1]
+        self.reused += block.length
         return is_right
 
     def _copy_borrowed(self, most: int) -> None:
@@ -238,7 +235,7 @@ class PartFile:
         some, self._borrowed = self._borrowed[:most], self._borrowed[most:]
         for block in some:
             if self._old is None or not self._copy(self._old, block):
-                self._spoilt.add(block[0] // self._block_size)
+                self._spoilt.add(block.offset // self._block_size)
 
     # Publishing.
 
@@ -251,11 +248,9 @@ class PartFile:
         if not self._is_written and self._is_in_place(complete.manifest):
             if not self._verify_media or self._old is None:
                 return []
-            bad = self._content.read_back(
-                self._old.fd, partial(self._content.seed_has, self._old), complete
-            )
+            bad = self._content.read_back(self._old.fd, self._old.has, complete)
             size = self._block_size
-            self._borrowed = [block for block in self._borrowed if block[0] // size not in bad]
+            self._borrowed = [block for block in self._borrowed if block.offset // size not in bad]
             return bad
         self._begin_writing()
         self._copy_borrowed(len(self._borrowed))
@@ -272,7 +267,7 @@ class PartFile:
             status = self._folder.status(self.output.name)
         except OSError:
             return False
-        found = sum(length for _, length, _ in self._borrowed)
+        found = sum(block.length for block in self._borrowed)
         return (
             old is not None
             and status is not None
