@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +26,7 @@ def complete(sample: Sample = SAMPLE) -> Complete:
     return Complete(sample.manifest, sample.tree.digests)
 
 
-def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:
+def open_part(output: Path, sample: Sample = SAMPLE, **how: Any) -> tuple[PartFile, Held]:
     """Open the partial file of a receiver that has the manifest."""
     part = PartFile(output, **how)
     held = part.prepare(wanted(sample))
@@ -32,7 +34,7 @@ def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, H
     return part, held
 
 
-def store(part: PartFile, symbols, sample: Sample = SAMPLE) -> None:
+def store(part: PartFile, symbols: Iterable[int], sample: Sample = SAMPLE) -> None:
     """Write symbols, each in its place."""
     size = sample.manifest.symbol_size
     part.store([[(size * n, memoryview(sample.data[size * n : size * n + size]))] for n in symbols])
