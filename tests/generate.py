@@ -14,7 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pgmlite.core.receive import nak, receiver
+from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
+from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
@@ -25,8 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 
 MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
-    "receiver": receiver.TRANSITIONS,
-    "nak-cycle": nak.TRANSITIONS,
+    "transfer": TRANSFER_TRANSITIONS,
+    "want": WANT_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""
 

@@ -15,7 +15,7 @@ from pgmlite.core.machine import (
     Verify,
 )
 from pgmlite.core.receive.blocks import FILL_SYMBOLS
-from pgmlite.core.receive.receiver import State
+from pgmlite.core.receive.transfer import TransferState
 from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
 from tests.support.builders import Drive, Sample, make_object, packet, spm_body
@@ -39,7 +39,7 @@ def announced(sample: Sample = ONE, **config: int) -> Drive:
     """Return a receiver that has the manifest and the index."""
     drive = Drive(**config)
     drive.give([sample.spm(), *sample.index_pieces()])
-    assert drive.machine.state is State.RECEIVING
+    assert drive.state is TransferState.RECEIVING
     return drive
 
 
@@ -50,11 +50,11 @@ class TestTaking:
         prepare, store = drive.give(ONE.odata([3, 4, 5]))
         assert prepare == Prepare(ONE.manifest.oid, ONE.manifest.size, 64)
         assert list(store.pieces()) == [[(192, ONE.data[192:384])]]
-        assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
+        assert (drive.state, drive.machine.manifest) == (TransferState.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
         (adopted,) = drive.give([ONE.spm()])
         assert adopted == Adopted(0, ONE.manifest, 10_000_000)
-        assert drive.machine.state is State.RECEIVING
+        assert drive.state is TransferState.RECEIVING
         drive.give([*ONE.all_odata(), *ONE.index_pieces()])
         assert drive.is_complete
         assert drive.store.data == ONE.data
@@ -82,9 +82,9 @@ class TestTaking:
         assert kinds(drive.give(ONE.odata(range(8)))) == [Store, Verify]
         assert kinds(drive.give(ONE.odata(range(8, 20)))) == [Store, Verify]
         *stores, last, complete = drive.give(ONE.odata(range(20, LAST + 1)))
-        assert last == Verify(5, 2_560, 148, ONE.index[160:])
-        assert complete == Complete(ONE.manifest, ONE.index)
-        assert drive.machine.state is State.COMPLETE
+        assert last == Verify(ONE.manifest.oid, 5, 2_560, 148, ONE.index[160:])
+        assert complete == Complete(ONE.manifest.oid, ONE.manifest, ONE.index)
+        assert drive.state is TransferState.COMPLETE
         assert drive.store.data == ONE.data
         assert kinds(stores) == [Store, Verify, Verify, Verify, Store]
 
@@ -229,10 +229,10 @@ class TestRefusing:
     def test_spm(self, before: list[bytes], reason: str, forged: bytes) -> None:
         drive = Drive()
         drive.give(before)
-        state = drive.machine.state
+        state = drive.state
         assert drive.give([forged], now=60 * SECOND) == []
         assert drive.refused == {reason: 1}
-        assert drive.machine.state is state
+        assert drive.state is state
 
     def test_another_manifest_for_the_oid_in_hand(self) -> None:
         # spec: RCV-3
@@ -278,7 +278,7 @@ class TestRefusing:
         odata = packet(PacketType.ODATA, bytes(64), **fields)
         assert drive.give([odata, odata, spm]) == []
         assert drive.refused == {"too_large": 3}
-        assert drive.machine.state is State.LISTENING
+        assert drive.state is None
 
     def test_too_many_blocks(self) -> None:
         manifest = Manifest(64, 1, 64 * ((1 << 20) + 1), bytes(32), "huge")
@@ -409,7 +409,9 @@ class TestResuming:
     def test_a_block_with_holes_is_looked_at_once(self) -> None:
         drive = Drive()
         drive.give([ONE.spm()])
-        drive.machine.resume(Held(extents=[(64 * n, 64 * n + 32) for n in range(43)]))
+        drive.machine.resume(
+            ONE.manifest.oid, Held(extents=[(64 * n, 64 * n + 32) for n in range(43)])
+        )
         actions = drive.give(ONE.index_pieces())
         blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
         assert actions
@@ -456,7 +458,8 @@ class TestCounting:
             drive.give(ONE.odata([0], sqn=1), source=f"sender {number}")
             drive.give(ONE.odata([0], sqn=3), source=f"sender {number}")
             drive.give([ONE.spm()], source="a")
-        assert len(drive.machine._senders) == 5
+        assert drive.machine.current is not None
+        assert len(drive.machine.current.losses) == 5
         assert drive.machine.lost == 100
 
     def test_cycles_include_what_was_lost(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import (
     MS,
     Action,
@@ -22,8 +23,11 @@ from pgmlite.core.machine import (
     Transmit,
     Verify,
 )
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.wants import WantState
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, answer, packets
@@ -43,6 +47,12 @@ and the one that shows the gap."""
 GRTT_CODE = 100
 GRTT = grtt_of(GRTT_CODE)
 """About 6.6 ms."""
+
+LONGEST = 6 * GRTT
+"""The longest back-off before a first NAK."""
+
+OTHER = (("R", 0), 2, 0)
+"""The session of a repairer on its own."""
 
 
 def symbols_of(*numbers: int | Iterable[int]) -> Symbols:
@@ -114,17 +124,32 @@ class Asking:
         self,
         total: int = 4_000,
         *,
-        block: int = 20,
+        block: int | None = 20,
         seed: int = 0,
-        machine: Callable[..., NakMachine] = NakMachine,
         **config: Any,
     ) -> None:
+        """
+        Args:
+            block: Symbols in a block; None: the manifest has not come yet.
+        """
         self.have = np.zeros(total, np.bool_)
-        self.machine = machine(NakConfig(**config), self.have, rng=Random(seed))
-        self.machine.set_blocks(block)
+        self.inventory = Inventory(self.have)
+        self.machine = NakMachine(NakConfig(**config), self.inventory, rng=Random(seed))
+        if block:
+            self.group(block)
         self.now = 1
         self.sqn = 0
         self.spm()
+
+    def group(self, block: int) -> None:
+        """Get the manifest, which says how many symbols a block has."""
+        geometry = self.inventory.geometry = Geometry(64 * len(self.have), 64, block)
+        self.machine.take_geometry(geometry)
+
+    def state(self, block: int = 1) -> WantState | None:
+        """Return where the want of a block is; None: it has none."""
+        want = self.machine.want(block)
+        return want.state if want else None
 
     def spm(self, *, head: int | None = None, **fields: Any) -> None:
         """Hear an SPM of the carousel."""
@@ -154,17 +179,17 @@ class Asking:
     ) -> None:
         """Hear an NCF whose repairs all leave within `ahead` packets."""
         last = None if ahead is None else self.sqn + ahead
-        self.machine.take_ncf(self.now, key, symbols_of(*numbers), last)
+        self.machine.take_ncf(self.now, key, Exact(symbols_of(*numbers)), last)
 
     def repair(self, *numbers: int | Iterable[int], key: Any = KEY) -> None:
         """Get RDATA."""
         symbols = symbols_of(*numbers)
         self.have[symbols] = True
-        self.machine.take_repair(self.now, key, symbols)
+        self.machine.take_repair(self.now, key, Exact(symbols))
 
-    def settle(self) -> list[Ask]:
+    def settle(self) -> list[Ask[Exact]]:
         """Tick for as long as something is due now; that must end."""
-        asks: list[Ask] = []
+        asks: list[Ask[Exact]] = []
         for _ in range(1_000):
             deadline = self.machine.deadline
             if deadline is None or deadline > self.now:
@@ -177,10 +202,10 @@ class Asking:
         asks = []
         for symbol in carousel:
             self.hear([symbol], **how)
-            asks += [(self.now, ask.symbols.tolist()) for ask in self.settle()]
+            asks += [(self.now, ask.need.symbols.tolist()) for ask in self.settle()]
         return asks
 
-    def next_ask(self, within: int) -> Ask:
+    def next_ask(self, within: int) -> Ask[Exact]:
         """Go on until the machine asks, at most `within` ns; return what it asks."""
         end = self.now + within
         while True:
@@ -198,7 +223,7 @@ class Asking:
         end, asked = self.now + within, []
         while True:
             for ask in self.settle():
-                asked += ask.symbols.tolist()
+                asked += ask.need.symbols.tolist()
             deadline = self.machine.deadline
             if deadline is None or deadline > end:
                 self.now = end
