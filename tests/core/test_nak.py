@@ -160,7 +160,7 @@ class TestCycle:
                 machine.follow([(step + 390) % 400], key=OTHER)  # another one, a little behind
             if rng.random() < 0.001:
                 machine.have[:] = True
-            if rng.random() < 0.003 and step // 3_000 % 2:
+            if step // 3_000 % 4 >= 2 and step % 170 == 0:
                 machine.now += 5 * SECOND  # in which no SPM came
                 machine.settle()
             asked = [symbol for _, symbols in asks for symbol in symbols]

@@ -34,7 +34,7 @@ def wanted(sample: Sample = SAMPLE) -> Prepare:
 
 
 def complete(sample: Sample = SAMPLE) -> Complete:
-    return Complete(sample.manifest, sample.index)
+    return Complete(sample.manifest.oid, sample.manifest, sample.index)
 
 
 def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:

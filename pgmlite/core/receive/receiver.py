@@ -133,7 +133,13 @@ class Receiver:
         return []
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
-        """Take a batch; what does not belong is counted in ``counters.refused``."""
+        """Take a batch; what does not belong is counted in ``counters.refused``.
+
+        What comes of an object that is complete is not even counted.
+        """
+        for transfer in self.transfers.values():
+            if transfer.is_complete:
+                batch = batch.select(batch.rows["oid"] != np.uint64(transfer.oid))
         if not len(batch):
             return []
         self.counters.packets += len(batch)

@@ -207,8 +207,6 @@ class Transfer:
         sizes = int(row["size"]), int(row["symbol_size"])
         if known is None or known.raw != spm.manifest or sizes != (self.size, self.symbol_size):
             raise RefusedPacket("manifest", "it contradicts the one in hand")
-        if self.is_complete:
-            return []
         # spec: RCV-4: who can only repeat an object does not keep it alive.
         if spm.position:
             self.heard = now
