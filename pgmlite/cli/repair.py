@@ -26,7 +26,8 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import MAX_PACKET, PacketType
 
 MOST_STRANGERS = 1_000
@@ -76,13 +77,13 @@ def repair(
     socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
     with output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        manifest, index = _recognise(source, ear_of_group, output, stop)
+        manifest, tree = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(
             rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
         )
         machine = Sender(
-            config, manifest, index, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+            config, manifest, tree, repair=RepairConfig(port=ear.port), rng=SystemRandom()
         )
         report = SendReport(output, machine)
         output.event(
@@ -110,9 +111,9 @@ def repair(
 
 def _recognise(
     source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
-) -> tuple[Manifest, bytes]:
-    """Wait for a manifest that describes `source`; return it and the index."""
-    indexes: dict[tuple[int, int], bytes] = {}
+) -> tuple[Manifest, BlockTree]:
+    """Wait for a manifest that describes `source`; return it and the tree of blocks."""
+    trees: dict[tuple[int, int], BlockTree] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
@@ -140,10 +141,10 @@ def _recognise(
             reason = f"it has {manifest.size} bytes, not {source.size}"
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in indexes:
-                    indexes[shape] = source.describe(*shape, hashing(output, stop))[1]
-                if digest(indexes[shape]) == manifest.index_digest:
-                    return manifest, indexes[shape]
+                if shape not in trees:
+                    trees[shape] = source.describe(*shape, hashing(output, stop))[1]
+                if trees[shape].root == manifest.tree_digest:
+                    return manifest, trees[shape]
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)

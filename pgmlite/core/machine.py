@@ -149,7 +149,7 @@ class Complete:
 
     oid: int
     manifest: Manifest
-    index: bytes = field(repr=False)
+    digests: bytes = field(repr=False)
     """The digests of all blocks, 32 bytes each."""
 
 

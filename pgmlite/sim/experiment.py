@@ -17,9 +17,10 @@ from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.sim.group import NEVER, Counts, ReceiverGroup
 from pgmlite.sim.loss import GilbertElliott, Independent, LossModel, OncePerBlock, Tree
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
-from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Run
+from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Trial
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS
 from pgmlite.wire.request import parse_nak
@@ -62,16 +63,14 @@ class SharedOutcome:
     first: tuple[float, ...]
 
 
-def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, bytes]:
-    """Return the manifest and the index of an object whose content does not matter."""
-    index = bytes(-(-symbols // block_symbols) * DIGEST_SIZE)
-    return (
-        Manifest(symbol_size, block_symbols, symbols * symbol_size, digest(index), "object"),
-        index,
-    )
+def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, BlockTree]:
+    """Return the manifest and the tree of an object whose content does not matter."""
+    tree = BlockTree(bytes(-(-symbols // block_symbols) * DIGEST_SIZE), symbol_size)
+    size = symbols * symbol_size
+    return Manifest(symbol_size, block_symbols, size, tree.root, "object"), tree
 
 
-def loss_model(run: Run, rng: np.random.Generator) -> LossModel:
+def loss_model(run: Trial, rng: np.random.Generator) -> LossModel:
     """Return what loses the packets of `run`."""
     loss = run.loss
     match loss.kind:
@@ -86,14 +85,14 @@ def loss_model(run: Run, rng: np.random.Generator) -> LossModel:
     return Independent(rng.permuted(shares, axis=0).reshape(-1).tolist(), rng)
 
 
-class Transfer:
+class TrialNetwork:
     """The network of one run."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Trial) -> None:
         self._run = run
         setting = run.setting
         seed = Random(f"{run.seed}/{run.repetition}/{run.receivers}/{run.loss!r}").getrandbits(62)
-        self._manifest, self._index = manifest_of(
+        self._manifest, self._tree = manifest_of(
             run.symbols, setting.symbol_size, setting.block_symbols
         )
         self.network = Network(seed)
@@ -123,7 +122,7 @@ class Transfer:
 
     def _add(self, name: str, config: SenderConfig, repair: RepairConfig | None) -> Sender:
         rng = self.network.rng(name)
-        machine = Sender(config, self._manifest, self._index, repair=repair, rng=rng)
+        machine = Sender(config, self._manifest, self._tree, repair=repair, rng=rng)
         self.network.add(name, machine, link=Link(latency=min(self._run.setting.latencies)))
         return machine
 
@@ -232,12 +231,12 @@ def share_losses(run: LossShared) -> SharedOutcome:
     The round trip is `GRTT` exactly, and each NAK is confirmed at once: what the closed forms have.
     """
     symbol_size = 64
-    manifest, index = manifest_of((run.losses + 2) * SHARED_BLOCK, symbol_size, SHARED_BLOCK)
+    manifest, tree = manifest_of((run.losses + 2) * SHARED_BLOCK, symbol_size, SHARED_BLOCK)
     network = Network(Random(f"{run.seed}/{run.repetition}/{run.receivers}/shared").getrandbits(62))
     bits = SHARED_BLOCK * (HEADER_SIZE + symbol_size + IPV6_UDP_HEADERS) * 8
     rate = bits * SECOND // SHARED_BLOCK_TIME
     config = SenderConfig(
-        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, index_share=2 * SHARED_BLOCK
+        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, tree_share=2 * SHARED_BLOCK
     )
     unlimited = 1e9
     repair = RepairConfig(
@@ -253,7 +252,7 @@ def share_losses(run: LossShared) -> SharedOutcome:
         source_naks_per_second=unlimited,
         source_symbols_per_second=unlimited,
     )
-    sender = Sender(config, manifest, index, repair=repair, rng=network.rng(SENDER))
+    sender = Sender(config, manifest, tree, repair=repair, rng=network.rng(SENDER))
     network.add(SENDER, sender, link=Link(latency=GRTT // 2))
     names = tuple(f"r{number}" for number in range(run.receivers))
     group = ReceiverGroup(
@@ -288,21 +287,21 @@ Result = list[Outcome] | SharedOutcome | None
 """One outcome for each copy of a run; None if it would have taken unreasonably long."""
 
 
-def perform(run: Run | LossShared) -> Result:
+def perform(run: Trial | LossShared) -> Result:
     """Do one run."""
-    return share_losses(run) if isinstance(run, LossShared) else Transfer(run).run()
+    return share_losses(run) if isinstance(run, LossShared) else TrialNetwork(run).run()
 
 
 def perform_all(
     plan: Plan, executor: Executor | None, progress: Callable[[float], None]
-) -> list[tuple[Run | LossShared, Result]]:
+) -> list[tuple[Trial | LossShared, Result]]:
     """Do all runs of a plan; the results are the same whoever does them.
 
     Args:
         executor: Does the runs; None: this process does, one by one.
         progress: Is told what share of the work is done, 0 to 1.
     """
-    runs = plan.runs()
+    runs = plan.trials()
     total, done = sum(run.effort for run in runs), 0.0
     # The long ones first: at the end nobody waits for one that began late.
     order = sorted(range(len(runs)), key=lambda place: -runs[place].effort)
@@ -315,7 +314,7 @@ def perform_all(
 
 
 def _results(
-    runs: Sequence[Run | LossShared], order: Sequence[int], executor: Executor | None
+    runs: Sequence[Trial | LossShared], order: Sequence[int], executor: Executor | None
 ) -> Iterator[tuple[int, Result]]:
     """Yield the place and the result of each run as it is done."""
     if executor is None:

@@ -186,10 +186,9 @@ class Transfer:
         self.large.take(batch)
         if batch.kind in DATA_TYPES:
             actions += self._receive_data(now, batch)
-        elif batch.kind is PacketType.INDEX:
+        elif batch.kind is PacketType.TREE:
             self.heard = now
-            if not self._verification.take_digests(batch, self._head):
-                self._counters.refused["index"] += 1
+            self._verification.take_nodes(batch, self._counters)
         elif batch.kind is PacketType.NCF:
             self._receive_ncfs(now, batch)
         self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
@@ -345,7 +344,8 @@ class Transfer:
         )
 
     def _verify_some(self) -> list[Action]:
-        return [*self._verification.take_due(self.oid, self._config.resume_blocks)]
+        most = self._config.resume_blocks
+        return [*self._verification.take_due(self.oid, most, self._head)]
 
     def _complete_if_whole(self) -> list[Action]:
         if self.state is not TransferState.RECEIVING or self.manifest is None:

@@ -6,14 +6,16 @@ bytes that may match are not written over before they were looked at.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 
 from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Held, Verify
-from pgmlite.core.receive.blocks import Blocks, Flags, IndexAssembly
+from pgmlite.core.receive.blocks import Blocks, Flags
+from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.digests import Candidates, VerifiedTree
+from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.request import Symbols
@@ -38,8 +40,8 @@ class Verification:
         """Blocks that are whole by the word of an earlier run's record."""
 
         self._geometry: Geometry | None = None
-        self._index: IndexAssembly | None = None
-        self._pending: deque[int] = deque()
+        self._tree: VerifiedTree | None = None
+        self._candidates: Candidates | None = None
         self._verified: Flags = np.zeros(0, np.bool_)
 
     # What is there before the first packet.
@@ -70,8 +72,8 @@ class Verification:
     def learn(self, manifest: Manifest, geometry: Geometry) -> None:
         """Take the manifest: group the symbols in blocks, note which may be whole."""
         self._geometry = geometry
-        self._index = IndexAssembly(manifest)
-        self._index.check()
+        self._tree = VerifiedTree(manifest)
+        self._candidates = Candidates(self._tree)
         self._verified = np.zeros(geometry.blocks, np.bool_)
         self._unlooked = np.zeros(geometry.blocks, np.bool_)
         self._group(geometry)
@@ -81,7 +83,7 @@ class Verification:
         whole = self._blocks.group(geometry)
         if self._has_record:
             self._believed.update(whole)
-        # spec: RCV-8: the index is the journal: what matches it is there, whoever wrote it.
+        # spec: RCV-8: the tree is the journal: what matches it is there, whoever wrote it.
         for start, stop in self._extents:
             over = geometry.blocks_over(start, stop)
             self._unlooked[over.start : over.stop] = True
@@ -89,49 +91,58 @@ class Verification:
         self._unlooked[whole] = False  # they are looked at anyway
         found = np.flatnonzero(self._unlooked)
         self._waiting = len(found)
-        self._pending = deque([*whole, *found.tolist()])
+        if self._candidates:
+            self._candidates.add(whole)
+            self._candidates.add(found)
 
     # Digests.
 
-    def take_digests(self, batch: PacketBatch, head: int) -> bool:
-        """Take packets that carry digests of blocks; return whether they were right.
-
-        Args:
-            head: Symbol of the latest ODATA.
-        """
-        index, geometry = self._index, self._geometry
-        if index is None or geometry is None or index.is_verified:
-            return True  # without the manifest its size is unknown
-        is_right = index.add(batch.offsets, batch.payload)
-        if index.is_verified and self._waiting:
-            # Look first at what the carousel brings next: it must not come too early.
-            first = geometry.block_of(head)
-            order = sorted(self._pending, key=lambda block: (block - first) % geometry.blocks)
-            self._pending = deque(order)
-        return is_right
+    def take_nodes(self, batch: PacketBatch, counters: ReceiverCounters) -> None:
+        """Take packets that carry nodes of the tree of blocks."""
+        tree, candidates = self._tree, self._candidates
+        if tree is None or candidates is None:
+            counters.nodes_unused += len(batch)  # the root is in the manifest
+            return
+        for number, node in zip(batch.offsets.tolist(), batch.payload, strict=True):
+            try:
+                known = tree.add(number, node)
+            except RefusedPacket as refusal:
+                counters.refused[refusal.reason] += 1
+                continue
+            if known is None:
+                counters.nodes_unused += 1
+            else:
+                candidates.learn(known)
 
     # What is looked at.
 
     def add(self, whole: Sequence[int]) -> None:
         """Let blocks that became whole wait to be looked at."""
-        self._pending.extend(whole)
+        if self._candidates:
+            self._candidates.add(whole)
 
     @property
     def has_due(self) -> bool:
         """Whether some block can be looked at now."""
-        return bool(self._pending and self._index and self._index.is_verified)
+        return bool(self._candidates and self._candidates.due)
 
-    def take_due(self, oid: int, most: int) -> list[Verify]:
-        """Return what is to be looked at next."""
-        index, geometry = self._index, self._geometry
-        if index is None or geometry is None or not self.has_due:
+    def take_due(self, oid: int, most: int, head: int) -> list[Verify]:
+        """Return what is to be looked at next.
+
+        Args:
+            head: Symbol of the latest ODATA.
+        """
+        geometry, tree, candidates = self._geometry, self._tree, self._candidates
+        if geometry is None or tree is None or candidates is None:
             return []
+        # What the carousel brings next must not come too early.
+        first = geometry.block_of(head) if self._waiting else 0
         actions: list[Verify] = []
-        while self._pending and len(actions) < most:
-            block = self._pending.popleft()
+        while candidates.due and len(actions) < most:
+            block = candidates.take(first)
             if not self._verified[block]:
                 offset, length = geometry.extent(block)
-                actions.append(Verify(oid, block, offset, length, index.block_digest(block)))
+                actions.append(Verify(oid, block, offset, length, tree.block_digest(block)))
         return actions
 
     def judge(self, block: int, *, ok: bool) -> bool:
@@ -164,8 +175,5 @@ class Verification:
 
     @property
     def digests(self) -> bytes | None:
-        """The digests of all blocks, if they are known and every block was verified."""
-        index = self._index
-        if index is None or not index.is_verified or not self._verified.all():
-            return None
-        return index.digests
+        """The digests of all blocks, once every block was verified."""
+        return self._tree.digests if self._tree and self._verified.all() else None
