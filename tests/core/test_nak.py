@@ -9,11 +9,11 @@ import pytest
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.wants import WANT_TRANSITIONS, Want, WantEvent, WantState
 from pgmlite.wire.request import NAK_ROOM, request_size
+from tests.support.asking import Asking
 from tests.support.nak_builders import (
     GRTT,
     LONGEST,
     OTHER,
-    Asking,
 )
 
 

@@ -18,14 +18,13 @@ from pgmlite.core.receive.wants import WantState
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 from tests.support import builders
+from tests.support.asking import Asking, Listening
 from tests.support.builders import make_object, make_spm
 from tests.support.nak_builders import (
     GRTT,
     HEAD,
     LONGEST,
     SPM_FIELDS,
-    Asking,
-    Listening,
     memory_kept,
     ncf_packet,
     rdata_packets,

@@ -5,11 +5,11 @@ from random import Random
 import pytest
 
 from pgmlite.core.machine import MS
+from tests.support.asking import Asking
 from tests.support.nak_builders import (
     GRTT,
     HEAD,
     OTHER,
-    Asking,
 )
 
 

@@ -9,10 +9,10 @@ import pytest
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.layout import MAX_CONTROL, PacketType
+from tests.support.asking import Listening
 from tests.support.builders import make_object
 from tests.support.nak_builders import (
     LONGEST,
-    Listening,
     parse,
     rdata_packets,
 )

@@ -7,11 +7,11 @@ import pytest
 
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.wants import WantState
+from tests.support.asking import Asking
 from tests.support.nak_builders import (
     GRTT,
     LONGEST,
     OTHER,
-    Asking,
 )
 
 

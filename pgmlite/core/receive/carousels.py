@@ -84,14 +84,7 @@ class Carousels:
         if not total:
             return [], None
         last = (symbol - 1) % total if is_head else symbol
-        position = self._positions.pop(key, None)
-        if position is None:
-            while len(self._positions) >= self._config.max_positions:
-                self._positions.pop(next(iter(self._positions)))
-            # spec: NAK-2: what went by before we joined was not lost.
-            self._positions[key] = Position(last, now, now, total)
-            return [], None
-        self._positions[key] = position  # the one silent for longest stands first
+        position = self._known(now, key, last)
         gone = (last - position.passed) % total
         # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
         stands = is_head and position.spm_head == symbol
@@ -112,10 +105,24 @@ class Carousels:
         position.passed = (position.passed + gone) % total
         is_round = stands or 0 < position.to_go <= gone
         position.to_go -= gone
-        place = position.passed if is_round else None
-        if start + gone <= total:
-            return [(start, start + gone)], place
-        return [(start, total), (0, start + gone - total)], place
+        return self._spans(start, gone), position.passed if is_round else None
+
+    def _known(self, now: int, key: SessionKey, last: int) -> Position:
+        """Return where a session is; one that is new has just passed symbol `last`."""
+        position = self._positions.pop(key, None)
+        if position is None:
+            while len(self._positions) >= self._config.max_positions:
+                self._positions.pop(next(iter(self._positions)))
+            # spec: NAK-2: what went by before we joined was not lost.
+            position = Position(last, now, now, self._total)
+        self._positions[key] = position  # the one silent for longest stands first
+        return position
+
+    def _spans(self, start: int, count: int) -> list[tuple[int, int]]:
+        """Return the (start, stop) of `count` symbols from `start` on and round."""
+        if start + count <= self._total:
+            return [(start, start + count)]
+        return [(start, self._total), (0, start + count - self._total)]
 
     def coming(self, now: int) -> list[Position]:
         """Return the carousels that are heard now and whose speed is known (spec: NAK-7)."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
-from pgmlite.core.geometry import Sizes
+from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Action, Held
 from pgmlite.core.receive.admission import (
     Admission,
@@ -27,7 +27,7 @@ from pgmlite.core.receive.blocks import Flags
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.nak import NakCounters
-from pgmlite.core.receive.transfer import Transfer
+from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
@@ -292,6 +292,7 @@ class Receiver:
             raise RefusedPacket("manifest", "it contradicts the header")
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
+        check_position(Geometry.of(manifest), spm)
         return manifest
 
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:

@@ -58,6 +58,17 @@ TRANSFER_TRANSITIONS: dict[tuple[TransferState, TransferEvent], TransferState] =
 }
 
 
+def check_position(geometry: Geometry, spm: Spm) -> None:
+    """
+    Raises:
+        RefusedPacket: reason ``spm``: the carousel is where the object has no symbol.
+    """
+    # spec: PKT-8
+    position = spm.position
+    if position and not geometry.has_head(position.offset, position.esi):
+        raise RefusedPacket("spm", "the carousel is where the object has no symbol")
+
+
 class Transfer:
     """One object being received; thrown away whole when another takes its place.
 
@@ -206,6 +217,7 @@ class Transfer:
         sizes = int(row["size"]), int(row["symbol_size"])
         if known is None or known.raw != spm.manifest or sizes != (self.size, self.symbol_size):
             raise RefusedPacket("manifest", "it contradicts the one in hand")
+        check_position(Geometry.of(known), spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
         if spm.position:
             self.heard = now
@@ -258,21 +270,17 @@ class Transfer:
 
     def _right(self, batch: PacketBatch) -> PacketBatch:
         """Return the data packets whose ids are right; count the others."""
+        # spec: PKT-13: no object has repair symbols; ids are known once the manifest is.
         if batch.rows["flags"][0] & Flag.REPAIR_SYMBOL:
-            # spec: RCV-16: it is known with the manifest only whether there are such symbols.
-            if self._geometry is None:
-                self._counters.early += len(batch)
-            else:
-                self._counters.refused["esi"] += len(batch)
-            return batch.select(slice(0, 0))
-        if self._geometry is None:
+            good = np.zeros(len(batch), np.bool_)
+        elif self._geometry:
+            good = self._geometry.names(batch.offsets, batch.rows["esi"].astype(np.int64))
+        else:
             return batch
-        geometry = self._geometry
-        wrong = batch.rows["esi"] != geometry.esis(geometry.numbers(batch.offsets))
-        if not wrong.any():
+        if good.all():
             return batch
-        self._counters.refused["esi"] += int(np.count_nonzero(wrong))
-        return batch.select(~wrong)
+        self._counters.refused["esi"] += len(batch) - int(np.count_nonzero(good))
+        return batch.select(good)
 
     def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
         symbols = self._sizes.numbers(batch.offsets)
