@@ -231,6 +231,16 @@ class TestSuppression:
         machine.repair(25)
         assert machine.asked(20 * GRTT)[:1] == [30]
 
+    def test_what_an_ncf_names_a_part_of_is_waited_for_as_long_as_if_it_named_all(self) -> None:
+        # spec: NAK-5
+        for named in ([25], [25, 30]):
+            machine = Asking()
+            machine.hear(range(64), lost=[25, 30])
+            machine.next_ask(LONGEST)
+            machine.now += GRTT
+            machine.confirm(named)
+            assert machine.machine.deadline == machine.now + 8 * GRTT
+
     def test_what_was_confirmed_and_never_came_is_asked_for(self) -> None:
         machine = Asking()
         machine.hear(range(64), lost=[25])

@@ -186,6 +186,8 @@ class Receiver:
             if mine.any():
                 actions += transfer.receive(now, batch.select(mine))
                 rest &= ~mine
+        if not rest.any():
+            return actions
         if batch.kind in DATA_TYPES:
             actions += self._receive_unknown(now, batch, rest)
         elif self.transfers:
