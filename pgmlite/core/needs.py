@@ -13,7 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.geometry import Geometry
-from pgmlite.wire.request import MAX_REQUESTED, Symbols, build_request, request_size
+from pgmlite.wire.request import (
+    MAX_REQUESTED,
+    Counts,
+    Symbols,
+    build_counts,
+    build_request,
+    counts_size,
+    request_size,
+)
 
 MANY = 256
 """Numbers from which on numpy is faster than a set."""
@@ -128,6 +136,16 @@ class Count:
         """Return of each block the larger number: any symbols serve both."""
         blocks = np.union1d(self.blocks, other.blocks)
         return Count(blocks, np.maximum(self._of(blocks), other._of(blocks)))
+
+    def fits(self, room: int) -> bool:
+        """Whether one request of `room` bytes says all of it."""
+        return len(self) <= MAX_REQUESTED and counts_size(len(self.blocks)) <= room
+
+    def pack(self, room: int) -> tuple[bytes, Count]:
+        """Return a request that says the lowest blocks, as many as `room` bytes take."""
+        counts = Counts(self.blocks, np.zeros(len(self.blocks), np.int64), self.numbers)
+        body, named = build_counts(counts, room)
+        return body, Count(self.blocks[named:], self.numbers[named:])
 
     def _of(self, blocks: Symbols) -> Symbols:
         """Return how many symbols it takes of each of `blocks`, ascending."""

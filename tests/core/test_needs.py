@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pgmlite.core.geometry import Geometry
 from pgmlite.core.needs import MANY, Count, Exact
-from pgmlite.wire.request import NAK_ROOM, parse_request
+from pgmlite.wire.request import NAK_ROOM, Counts, Rings, parse_request
 
 SYMBOLS = st.sets(st.integers(0, 200))
 COUNTS = st.dictionaries(st.integers(0, 20), st.integers(1, 9))
@@ -78,6 +78,22 @@ class TestCount:
         assert need.blocks_of(GEOMETRY) == sorted(one)
         if one:
             assert need.bounds == (min(one), max(one))
+
+    @given(st.dictionaries(st.integers(0, 400), st.integers(1, 900), min_size=1))
+    def test_a_request_says_what_fits_and_leaves_the_rest(self, numbers: dict[int, int]) -> None:
+        need, said = count(numbers), {}
+        rings = Rings(500, 1_000, 1_000)
+        fits = need.fits(NAK_ROOM)
+        while need:
+            body, rest = need.pack(NAK_ROOM)
+            assert len(body) <= NAK_ROOM
+            counts = parse_request(body, 1 << 30, rings)
+            assert isinstance(counts, Counts)
+            said |= dict(zip(counts.blocks.tolist(), counts.counts.tolist(), strict=True))
+            assert not counts.firsts.any()
+            assert fits is (not rest) or len(said) > len(counts.blocks)
+            need = rest
+        assert said == numbers
 
 
 class TestGeometry:

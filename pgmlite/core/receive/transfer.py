@@ -31,7 +31,7 @@ from pgmlite.core.receive.verification import Verification
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Octets, PacketBatch
 from pgmlite.wire.control import Manifest, Spm
-from pgmlite.wire.layout import DATA_TYPES, Flag, PacketType
+from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
 
 
@@ -271,7 +271,7 @@ class Transfer:
     def _right(self, batch: PacketBatch) -> PacketBatch:
         """Return the data packets whose ids are right; count the others."""
         # spec: PKT-13: no object has repair symbols; ids are known once the manifest is.
-        if batch.rows["flags"][0] & Flag.REPAIR_SYMBOL:
+        if batch.has_repair_symbols:
             good = np.zeros(len(batch), np.bool_)
         elif self._geometry:
             good = self._geometry.names(batch.offsets, batch.rows["esi"].astype(np.int64))
