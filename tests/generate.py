@@ -44,6 +44,19 @@ def diagram(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
 
 
+def matrix(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
+    """Return a transition table as a table of states by events."""
+    first = next(iter(transitions))
+    states, events = (list(type(one)) for one in first)
+    rows = ["| state | " + " | ".join(event.name for event in events) + " |"]
+    rows.append("|---" * (1 + len(events)) + "|")
+    for state in states:
+        to = [transitions.get((state, event)) for event in events]
+        cells = [after.name if after else "" for after in to]
+        rows.append(f"| {state.name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
 def example(name: str) -> str:
     """Return the worked example of blocks, tree and manifest."""
     of = {"small": vectors.SMALL}[name]
@@ -88,6 +101,7 @@ def refused_characters() -> str:
 def protocol(text: str) -> str:
     """Return ``protocol.md`` with its tables, diagrams, limits and examples filled anew."""
     text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    text = fill(text, "transitions", lambda name: matrix(MACHINES[name]))
     text = fill(text, "list", {"refused-characters": refused_characters()}.__getitem__)
     text = fill(text, "config", config_table)
     return fill(text, "example", example)

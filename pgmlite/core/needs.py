@@ -137,6 +137,16 @@ class Count:
         blocks = np.union1d(self.blocks, other.blocks)
         return Count(blocks, np.maximum(self._of(blocks), other._of(blocks)))
 
+    def cut(self, count: int) -> tuple[Count, Count]:
+        """Return the first `count` symbols of it, of the lowest blocks, and the rest."""
+        before = np.cumsum(self.numbers) - self.numbers
+        first = np.clip(count - before, 0, self.numbers)
+        rest = self.numbers - first
+        return (
+            Count(self.blocks[first > 0], first[first > 0]),
+            Count(self.blocks[rest > 0], rest[rest > 0]),
+        )
+
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes says all of it."""
         return len(self) <= MAX_REQUESTED and counts_size(len(self.blocks)) <= room

@@ -79,6 +79,14 @@ class TestCount:
         if one:
             assert need.bounds == (min(one), max(one))
 
+    @given(COUNTS, st.integers(0, 200))
+    def test_cut(self, numbers: dict[int, int], most: int) -> None:
+        first, rest = count(numbers).cut(most)
+        assert len(first) == min(most, sum(numbers.values()))
+        one, other = as_dict(first), as_dict(rest)
+        assert {b: one.get(b, 0) + other.get(b, 0) for b in numbers} == numbers
+        assert not (one and other) or max(one) <= min(other)
+
     @given(st.dictionaries(st.integers(0, 400), st.integers(1, 900), min_size=1))
     def test_a_request_says_what_fits_and_leaves_the_rest(self, numbers: dict[int, int]) -> None:
         need, said = count(numbers), {}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from pgmlite.core.human import human_bytes
 from pgmlite.core.machine import SECOND
-from pgmlite.core.receive.admission import Wait
 from pgmlite.core.receive.evidence import MOST_OTHERS, Other
+from pgmlite.core.receive.offers import Wait
 from pgmlite.wire.batch import HEADER_SIZE
 
 if TYPE_CHECKING:

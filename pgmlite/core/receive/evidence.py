@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pgmlite.core import serial
 from pgmlite.core.human import human_bytes
 from pgmlite.core.machine import MS
-from pgmlite.core.receive.admission import Refuse, Wait
+from pgmlite.core.receive.offers import Refuse, Wait
 from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows

@@ -1,7 +1,7 @@
 """The receiver: which objects are taken, and which packet is of which (spec/protocol.md section 6).
 
 It admits objects and deals packets out to their transfers; all that is done with a packet of an
-object is done by its `Transfer`. A policy (`admission`) says which objects are taken.
+object is done by its `Transfer`. A policy (`offers`) says which objects are taken.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
 from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Action, Held
-from pgmlite.core.receive.admission import (
-    Admission,
-    Answer,
-    Offer,
-    OneObject,
-    Refuse,
-    Take,
-)
 from pgmlite.core.receive.blocks import Flags
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.nak import NakCounters
+from pgmlite.core.receive.offers import (
+    Answer,
+    Offer,
+    OneObject,
+    Policy,
+    Refuse,
+    Take,
+)
 from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import PacketBatch
@@ -45,16 +45,16 @@ class Receiver:
     """
 
     def __init__(
-        self, config: ReceiverConfig, *, rng: Random, admission: Admission | None = None
+        self, config: ReceiverConfig, *, rng: Random, policy: Policy | None = None
     ) -> None:
         """
         Args:
             rng: Draws the back-offs before NAKs.
-            admission: Which objects are taken; None: one, as `config` says.
+            policy: Which objects are taken; None: one, as `config` says.
         """
         self._config = config
         self._rng = rng
-        self._admission = admission or OneObject(config.oid, config.switch_after)
+        self._policy = policy or OneObject(config.oid, config.switch_after)
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
@@ -278,7 +278,7 @@ class Receiver:
         symbols = Sizes(offer.size, offer.symbol_size).symbols
         if offer.size > self._config.max_object_size or symbols > self._config.max_symbols:
             return Refuse("too_large")
-        return self._admission.offer(now, offer, self.transfers)
+        return self._policy.offer(now, offer, self.transfers)
 
     def _parse(self, spm: Spm, offer: Offer) -> Manifest:
         """Return the manifest of an SPM.

@@ -78,7 +78,7 @@ class Ongoing(Protocol):
         """Whether every block was verified: nothing is taken any more."""
 
 
-class Admission(Protocol):
+class Policy(Protocol):
     """Decides which objects are received."""
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:

@@ -8,7 +8,7 @@ import pytest
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged, Superseded
 from pgmlite.core.machine import SECOND, Action, Complete, Prepare, SendNak, Store, Verify
-from pgmlite.core.receive.admission import Answer, Offer, OneObject, Refuse, Take, Wait
+from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.sim.network import answer
@@ -32,7 +32,7 @@ class Service:
     """A receiver of several objects, each with a disk of its own."""
 
     def __init__(self) -> None:
-        self.machine = Receiver(ReceiverConfig(), rng=Random(0), admission=Two())
+        self.machine = Receiver(ReceiverConfig(), rng=Random(0), policy=Two())
         self.disks: dict[int, Disk] = {}
         self.seen: list[Action] = []
 
