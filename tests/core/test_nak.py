@@ -241,6 +241,16 @@ class TestSuppression:
             machine.confirm(named)
             assert machine.machine.deadline == machine.now + 8 * GRTT
 
+    def test_who_confirms_says_how_long_to_wait(self) -> None:
+        machine = Asking()
+        machine.spm(key=OTHER, endpoint=("R", 9), grtt=0, backoff_factor=1)
+        machine.hear(range(64), lost=[25])
+        machine.spm()
+        machine.next_ask(LONGEST)
+        before = machine.machine.deadline
+        machine.confirm(25, key=OTHER)
+        assert machine.machine.deadline == machine.now + 3 * 2 * MS < before
+
     def test_what_was_confirmed_and_never_came_is_asked_for(self) -> None:
         machine = Asking()
         machine.hear(range(64), lost=[25])

@@ -169,6 +169,19 @@ class TestRetries:
         assert machine.asked(8 * GRTT - 1) == []
         assert machine.asked(LONGEST + 1) == [25]
 
+    def test_a_promise_that_was_not_kept_hurries_nobody_later(self) -> None:
+        # spec: NAK-16
+        machine = Asking()
+        machine.hear(range(64), lost=[25])
+        machine.next_ask(LONGEST)
+        machine.confirm(25, ahead=20)
+        machine.now += 8 * GRTT
+        assert machine.settle() == []
+        assert machine.state() is WantState.BACK_OFF
+        deadline = machine.machine.deadline
+        machine.hear(range(64, 94), step=1)
+        assert machine.machine.deadline == deadline
+
     @pytest.mark.parametrize("silent", [100 * MS, SECOND])
     def test_nothing_is_asked_while_nothing_is_heard(self, silent: int) -> None:
         # spec: NAK-8

@@ -184,10 +184,8 @@ class Transfer:
         return self.receive(self._now, first) if first else []
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
-        """Take packets of this object that are no SPMs."""
+        """Take packets of this object that are no SPMs; not once it is complete."""
         self._now = now
-        if self.is_complete:
-            return []
         if batch.kind in DATA_TYPES:
             batch = self._right(batch)
         if not len(batch):
