@@ -141,13 +141,13 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    todo += machine.resume(store.prepare(action))
+                    todo += machine.resume(action.oid, store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
-                    todo += machine.verified(action.block, ok=ok)
+                    todo += machine.verified(action.oid, action.block, ok=ok)
                 case SendNak():
                     assert reason_of(action.packet) == ""
                 case Complete():
