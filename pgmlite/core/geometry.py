@@ -22,6 +22,22 @@ def pieces(size: int, piece: int) -> int:
     return -(-size // piece)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids:
+    """Encoding symbols by name, in the order in which they are sent.
+
+    Attributes:
+        blocks: (n,).
+        esis: (n,) encoding symbol ids.
+    """
+
+    blocks: Symbols
+    esis: Symbols
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+
 @dataclass(frozen=True)
 class Geometry:
     """The sizes of one object.
@@ -74,11 +90,23 @@ class Geometry:
         """Return the encoding symbol ids of source symbols."""
         return symbols % self.block_symbols
 
+    def ids(self, symbols: Symbols) -> Ids:
+        """Return the names of source symbols."""
+        return Ids(self.blocks_of(symbols), self.esis(symbols))
+
+    def symbols_of(self, ids: Ids) -> Symbols:
+        """Return the numbers of source symbols that are named."""
+        return ids.blocks * self.block_symbols + ids.esis
+
     # Of one block.
 
     def block_of(self, symbol: int) -> int:
         """Return the block of a source symbol."""
         return symbol // self.block_symbols
+
+    def offset(self, block: int, esi: int) -> int:
+        """Return the byte offset of one source symbol."""
+        return (block * self.block_symbols + esi) * self.symbol_size
 
     def span(self, first: int, stop: int) -> slice:
         """Return the source symbols of the blocks `first` to `stop`."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -28,11 +29,17 @@ class Need(Protocol):
     def joined(self, other: Self) -> Self:
         """Return what serves both."""
 
+    def cut(self, count: int) -> tuple[Self, Self]:
+        """Return the first `count` symbols of it, and the rest."""
+
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes says all of it."""
 
     def pack(self, room: int) -> tuple[bytes, Self]:
         """Return a request of at most `room` bytes, and what it does not say."""
+
+
+NO_SYMBOLS: Symbols = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +63,17 @@ class Exact:
     def joined(self, other: Exact) -> Exact:
         """Return the symbols of both."""
         return Exact(np.union1d(self.symbols, other.symbols))
+
+    @classmethod
+    def union(cls, needs: Sequence[Exact]) -> Exact:
+        """Return the symbols of all `needs`, which have none in common."""
+        if len(needs) == 1:
+            return needs[0]
+        return cls(np.sort(np.concatenate([NO_SYMBOLS, *(need.symbols for need in needs)])))
+
+    def cut(self, count: int) -> tuple[Exact, Exact]:
+        """Return the lowest `count` symbols of it, and the rest."""
+        return Exact(self.symbols[:count]), Exact(self.symbols[count:])
 
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes names all of them."""
