@@ -17,7 +17,7 @@ from pgmlite.cli.send import hashing, open_ear, open_sender
 from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.human import human_bytes, human_rate
-from pgmlite.core.send.sender import Sender
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
@@ -26,7 +26,7 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import MAX_PACKET, PacketType
 
 MOST_STRANGERS = 1_000
@@ -76,13 +76,11 @@ def repair(
     socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
     with output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        manifest, index = _recognise(source, ear_of_group, output, stop)
+        manifest = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
-        config = SenderConfig(
-            rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
-        )
-        machine = Sender(
-            config, manifest, index, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+        config = SenderConfig(rate=bits, packet_overhead=channel.overhead, max_burst=burst)
+        machine = Repairer(
+            config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom()
         )
         report = SendReport(output, machine)
         output.event(
@@ -101,7 +99,7 @@ def repair(
         buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
         try:
             SendLoop(
-                machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
+                machine, [socket], source, buffer, burst, report, stop, (ear, ear_of_group)
             ).run()
         except PgmliteError as error:
             report.stopped(error)
@@ -110,9 +108,9 @@ def repair(
 
 def _recognise(
     source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
-) -> tuple[Manifest, bytes]:
-    """Wait for a manifest that describes `source`; return it and the index."""
-    indexes: dict[tuple[int, int], bytes] = {}
+) -> Manifest:
+    """Wait for a manifest that describes `source`; return it."""
+    digests: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
@@ -140,10 +138,11 @@ def _recognise(
             reason = f"it has {manifest.size} bytes, not {source.size}"
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in indexes:
-                    indexes[shape] = source.describe(*shape, hashing(output, stop))[1]
-                if digest(indexes[shape]) == manifest.index_digest:
-                    return manifest, indexes[shape]
+                if shape not in digests:
+                    described, _ = source.describe(*shape, hashing(output, stop))
+                    digests[shape] = described.index_digest
+                if digests[shape] == manifest.index_digest:
+                    return manifest
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.events import Event
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
@@ -136,30 +137,6 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
-    """The manifest of the object being received is in hand."""
-
-    manifest: Manifest
-    rate: int
-    """bit/s that the sender announces; 0: not limited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Superseded:
-    """The senders of object `oid` are gone and another object is on offer: starting anew."""
-
-    oid: int
-    by: int
-
-
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """What was stored for `block` does not match its digest: it will be fetched again."""
-
-    block: int
-
-
-@dataclass(frozen=True, slots=True)
 class Complete:
     """Every block is verified: leave the group and publish.
 
@@ -176,18 +153,8 @@ class Finished:
     """The sender has sent what it was asked to send."""
 
 
-Action = (
-    Transmit
-    | SendNak
-    | Prepare
-    | Store
-    | Verify
-    | Adopted
-    | Superseded
-    | Damaged
-    | Complete
-    | Finished
-)
+Action = Transmit | SendNak | Prepare | Store | Verify | Complete | Finished | Event
+"""What a machine says: something to do, or something that happened, to be passed on."""
 
 
 class Machine(Protocol):

@@ -7,6 +7,12 @@ from random import Random
 
 from pgmlite.core.machine import SECOND
 
+
+def cost_of(per_second: float) -> int:
+    """Return how many ns pass until another one comes, of so many a second."""
+    return int(SECOND / per_second)
+
+
 class TokenBucket:
     """A token bucket kept as a time: from `due` on there is something in it.
 

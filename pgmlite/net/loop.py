@@ -7,15 +7,13 @@ import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pgmlite.core.events import Adopted, Damaged, Superseded
 from pgmlite.core.machine import (
     MS,
     SECOND,
     Action,
-    Adopted,
-    Damaged,
     Prepare,
     Store,
-    Superseded,
     Verify,
 )
 from pgmlite.errors import Interrupted

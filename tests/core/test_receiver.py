@@ -5,15 +5,13 @@ from typing import ClassVar
 
 import pytest
 
+from pgmlite.core.events import Adopted, Damaged, Superseded
 from pgmlite.core.machine import (
     SECOND,
-    Adopted,
     Complete,
-    Damaged,
     Held,
     Prepare,
     Store,
-    Superseded,
     Verify,
 )
 from pgmlite.core.receive.blocks import FILL_SYMBOLS
@@ -55,7 +53,7 @@ class TestTaking:
         assert (drive.machine.state, drive.machine.manifest) == (State.COLLECTING, None)
         assert drive.machine.progress == (3, 43)
         (adopted,) = drive.give([ONE.spm()])
-        assert adopted == Adopted(ONE.manifest, 10_000_000)
+        assert adopted == Adopted(0, ONE.manifest, 10_000_000)
         assert drive.machine.state is State.RECEIVING
         drive.give([*ONE.all_odata(), *ONE.index_pieces()])
         assert drive.is_complete
@@ -165,7 +163,7 @@ class TestVerifying:
         forged = ONE.odata([10])[0][:-1] + b"!"
         drive.give([forged])
         *_, damaged = drive.give(ONE.odata(range(16)))
-        assert damaged == Damaged(1)
+        assert damaged == Damaged(0, ONE.manifest.oid, 1)
         assert (drive.machine.counters.damaged, drive.machine.progress) == (1, (8, 43))
         drive.give(ONE.odata(range(16, LAST + 1)))
         assert not drive.is_complete
@@ -328,9 +326,9 @@ class TestSwitching:
         assert drive.give([OTHER.spm()], now=15 * SECOND - 1) == []
         assert drive.refused == {"object": 1}
         superseded, prepare, adopted = drive.give([OTHER.spm()], now=15 * SECOND)
-        assert superseded == Superseded(ONE.manifest.oid, OTHER.manifest.oid)
+        assert superseded == Superseded(15 * SECOND, ONE.manifest.oid, OTHER.manifest.oid)
         assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
-        assert adopted == Adopted(OTHER.manifest, 10_000_000)
+        assert adopted == Adopted(15 * SECOND, OTHER.manifest, 10_000_000)
         drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
         assert drive.is_complete
         assert drive.store.data == OTHER.data

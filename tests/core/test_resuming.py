@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.machine import Complete, Damaged, Held, Verify
+from pgmlite.core.events import Damaged
+from pgmlite.core.machine import Complete, Held, Verify
 from pgmlite.core.receive.receiver import State
 from tests.support.builders import Drive, Sample, make_object
 
@@ -117,7 +118,9 @@ def test_blocks_that_turn_out_to_be_spoilt_are_fetched_again():
     assert drive.machine.state is State.COMPLETE
     assert drive.machine.doubt([]) == []
     assert drive.machine.state is State.COMPLETE
-    assert drive.perform(drive.machine.doubt([1, 5])) == [Damaged(1), Damaged(5)]
+    assert drive.perform(drive.machine.doubt([1, 5])) == [
+        Damaged(0, ONE.manifest.oid, block) for block in (1, 5)
+    ]
     assert drive.machine.state is State.RECEIVING
     assert drive.machine.progress == (len(ALL) - 8 - 3, len(ALL))
     drive.give(ONE.all_odata())

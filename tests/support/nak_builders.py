@@ -24,6 +24,8 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.repairer import Repairer
+from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, answer, packets
@@ -291,7 +293,7 @@ def parse(nak: SendNak, sample: Sample) -> Nak:
 
 
 class Answering:
-    """A sender with repairs, driven by hand."""
+    """A sender with repairs, or a repairer on its own, driven by hand."""
 
     def __init__(
         self,
@@ -299,23 +301,37 @@ class Answering:
         *,
         repair: RepairConfig | None = None,
         rng: Random | None = None,
+        carousel: bool = True,
         **config: Any,
     ) -> None:
+        """
+        Args:
+            carousel: Send the object too; False: a stand-alone repairer.
+        """
         values = {"rate": 10_000_000, "packet_overhead": 48} | config
         self.sample = sample
-        self.machine = Sender(
-            SenderConfig(**values),
-            sample.manifest,
-            sample.index,
-            repair=repair or RepairConfig(port=9),
-            rng=rng or Random(0),
+        settings, repair, rng = SenderConfig(**values), repair or RepairConfig(port=9), rng or Random(0)
+        self.machine = (
+            Sender(settings, sample.manifest, sample.index, repair=repair, rng=rng)
+            if carousel
+            else Repairer(settings, sample.manifest, repair=repair, rng=rng)
         )
-        assert self.machine.repairs is not None
-        self.queue = self.machine.repairs
         self.now = 0
         self.sent: list[tuple[int, Transmit]] = []
         self.machine.start(0)
         self.settle()
+
+    @property
+    def repairs(self) -> Repairs:
+        """What its only lane repeats."""
+        (lane,) = self.machine.lanes
+        assert lane.repairs
+        return lane.repairs
+
+    @property
+    def grtt(self) -> int:
+        """Group round-trip time by now, ns."""
+        return self.machine.grtt(self.now)
 
     @property
     def nonce(self) -> int:
@@ -336,9 +352,9 @@ class Answering:
     def give(self, *given: bytes, source: Any = ("10.0.0.1", 0)) -> list[Transmit]:
         """Let packets arrive now; return what is sent at once."""
         before = len(self.sent)
-        for batch in batches(given, source=source, refused=self.queue.refused):
+        for batch in batches(given, source=source, refused=self.machine.refused):
             self._keep(self.machine.receive(self.now, batch))
-        if self.machine._unconfirmed:
+        if self.repairs.confirmations:
             self._keep(self.machine.tick(self.now))  # the NCF alone
         return [burst for _, burst in self.sent[before:]]
 

@@ -15,16 +15,14 @@ from random import Random
 import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Adopted, Damaged, Superseded
 from pgmlite.core.machine import (
     Action,
-    Adopted,
     Complete,
-    Damaged,
     Held,
     Prepare,
     SendNak,
     Store,
-    Superseded,
     Verify,
 )
 from pgmlite.core.ranges import runs
@@ -40,9 +38,6 @@ from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, pa
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
-
-TRUSTED_PACKETS = 16
-"""Packets a session must have sent before its own address is asked for repairs."""
 
 
 class State(Enum):
@@ -86,6 +81,9 @@ class Receiver:
         self._transfer: Transfer | None = None
         self._first: tuple[int, PacketBatch] | None = None
         self._senders = Senders(config.max_senders)
+        self._now = 0
+        """The time of the latest input: answers come without one."""
+
         self.state = State.LISTENING
         self.counters = Counters()
         self.evidence = Evidence(config.oid)
@@ -171,6 +169,7 @@ class Receiver:
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take a batch; what does not belong is counted in ``counters.refused``."""
+        self._now = now
         if self.state is State.COMPLETE or not len(batch):
             return []
         self.counters.packets += len(batch)
@@ -206,6 +205,7 @@ class Receiver:
 
     def tick(self, now: int) -> list[Action]:
         """Verify some of the blocks that wait for it; send the NAKs that are due."""
+        self._now = now
         actions = self._verify_some()
         transfer = self._transfer
         if transfer and self._asks(transfer) and self.state is not State.COMPLETE:
@@ -239,7 +239,7 @@ class Receiver:
             transfer.believed.remove(block)
             return []  # so was the record that an earlier run kept
         self.counters.damaged += 1
-        return [Damaged(block)]
+        return [Damaged(self._now, transfer.oid, block)]
 
     def doubt(self, blocks: Sequence[int]) -> list[Action]:
         """Fetch verified blocks again: after `Complete`, the disk has other bytes for them."""
@@ -251,7 +251,7 @@ class Receiver:
             transfer.symbols.drop(block)
             transfer.verified[block] = False
         self.counters.damaged += len(blocks)
-        return [Damaged(block) for block in blocks]
+        return [Damaged(self._now, transfer.oid, block) for block in blocks]
 
     # Choosing the object.
 
@@ -339,12 +339,12 @@ class Receiver:
         # One oid with two shapes: the unannounced packets that were taken first were forged.
         if transfer is None or (transfer.oid, transfer.size, transfer.symbol_size) != header:
             if transfer and transfer.manifest:
-                actions.append(Superseded(transfer.oid, oid))
+                actions.append(Superseded(now, transfer.oid, oid))
             self._senders.forget()
             transfer = self._transfer = self._new_transfer(oid, size, symbol_size, now)
             actions.append(Prepare(oid, size, symbol_size))
         self._enter(Event.MANIFEST)
-        actions.append(Adopted(manifest, spm.rate))
+        actions.append(Adopted(now, manifest, spm.rate))
         transfer.heard = now
         transfer.learn(manifest)
         self._senders.count(batch)
@@ -387,7 +387,7 @@ class Receiver:
             transfer.head = int(passing[-1])
             transfer.naks.take_position(now, key, transfer.head, is_head=False)
             tracker = self._senders.get(key)
-            if tracker and tracker.received >= TRUSTED_PACKETS:
+            if tracker and tracker.received >= self._config.nak.trusted_packets:
                 transfer.naks.trust(key)
         if len(repaired):
             transfer.naks.take_repair(now, key, repaired)

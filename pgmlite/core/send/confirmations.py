@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from pgmlite.core.machine import MS
 from pgmlite.core.needs import Exact
 from pgmlite.core.send.pool import Pool
 from pgmlite.core.timing import TokenBucket
 from pgmlite.wire.request import MAX_BODY
 
-NCF_BURST = 50 * MS
-"""NCFs of this much of their share may leave at once."""
-
 
 class Confirmations:
     """What NCFs are still to name, each symbol once, and when the next may leave."""
 
-    def __init__(self, symbols: int) -> None:
+    def __init__(self, symbols: int, *, burst: int) -> None:
         """
         Args:
             symbols: Source symbols in the object.
+            burst: NCFs of as much of their share may leave at once, ns.
         """
         self._waiting = Pool(symbols)
         self._parts: list[Exact] = []
-        self._bucket = TokenBucket(NCF_BURST, 0)
+        self._bucket = TokenBucket(burst, 0)
 
     def __bool__(self) -> bool:
         return bool(self._parts)

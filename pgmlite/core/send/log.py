@@ -13,14 +13,13 @@ from pgmlite.wire.request import Symbols
 class SentLog:
     """Which packet of a lane carried each symbol last."""
 
-    LONGEST = 1 << 16
-    """Packets that can be on their way; a NAK that says more is too old, or a lie."""
-
-    def __init__(self, symbols: int) -> None:
+    def __init__(self, symbols: int, *, longest: int) -> None:
         """
         Args:
             symbols: Source symbols in the object.
+            longest: Packets that can be on their way.
         """
+        self._longest = longest
         self._packets = 0
         # Modulo 2**32, like sqns: what it can't tell apart is four thousand million packets ago.
         self._carried_by: npt.NDArray[np.uint32] = np.zeros(symbols, np.uint32)
@@ -37,7 +36,7 @@ class SentLog:
     def not_in_flight(self, need: Exact, heard: int, last: int) -> Exact:
         """Return what of `need` was not sent after sqn `heard`; `last` is the latest."""
         ago = serial.distance(heard, last)
-        if not 0 < ago <= self.LONGEST:
+        if not 0 < ago <= self._longest:
             return need
         since = np.uint32(self._packets % serial.MODULUS) - self._carried_by[need.symbols]
         return Exact(need.symbols[since >= min(ago, self._packets)])

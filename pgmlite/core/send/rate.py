@@ -5,12 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import TokenBucket
-
-BURST_TIME = MS // 2
-"""A burst is half a millisecond of the rate and being late is made up for by as much again, so
-that never more than 1 ms of the rate, or one packet, leaves at once."""
 
 
 class RateControl(Protocol):
@@ -34,9 +30,14 @@ class Fixed:
 class Pacer:
     """Says when the next burst of a lane is due, and how large it may be."""
 
-    def __init__(self, control: RateControl) -> None:
+    def __init__(self, control: RateControl, *, burst_time: int) -> None:
+        """
+        Args:
+            burst_time: How much of the rate leaves at once, and is made up for, ns.
+        """
         self._control = control
-        self._bucket = TokenBucket(BURST_TIME, 0)
+        self._burst_time = burst_time
+        self._bucket = TokenBucket(burst_time, 0)
 
     @property
     def due(self) -> int:
@@ -61,7 +62,7 @@ class Pacer:
         rate = self.rate(now)
         if rate is None:
             return limit
-        packets = rate * BURST_TIME // (8 * SECOND * packet_bytes)
+        packets = rate * self._burst_time // (8 * SECOND * packet_bytes)
         return max(1, min(packets, limit))
 
     def sent(self, now: int, wire_bytes: int) -> None:
