@@ -79,9 +79,7 @@ def repair(
         manifest = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
         config = SenderConfig(rate=bits, packet_overhead=channel.overhead, max_burst=burst)
-        machine = Repairer(
-            config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom()
-        )
+        machine = Repairer(config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom())
         report = SendReport(output, machine)
         output.event(
             "start",
@@ -106,9 +104,7 @@ def repair(
             raise
 
 
-def _recognise(
-    source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
-) -> Manifest:
+def _recognise(source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop) -> Manifest:
     """Wait for a manifest that describes `source`; return it."""
     digests: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)

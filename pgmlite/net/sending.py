@@ -166,9 +166,7 @@ class SendLoop:
             self._drop_outbox()
         self.source.check()
         if self.machine.has_sent_nothing:
-            raise NetworkError(
-                f"nothing could be sent to {self._channels}: {self._last_error}"
-            )
+            raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
 
     def _run(self) -> None:
         now = time.monotonic_ns()
@@ -323,12 +321,13 @@ class SendLoop:
     @staticmethod
     def _too_large(call: Call) -> str:
         channel = call.socket.channel
+        octets = wire.HEADER_SIZE + call.size + channel.overhead
         try:
             mtu = interface_mtu(channel)
         except NetworkError as error:
             return str(error)
         return (
-            f"packets of {wire.HEADER_SIZE + call.size + channel.overhead} bytes do not fit {channel.interface}, whose "
+            f"packets of {octets} bytes do not fit {channel.interface}, whose "
             f"MTU is {mtu} now: raise that, or give the sender --mtu {mtu}"
         )
 

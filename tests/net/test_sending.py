@@ -93,7 +93,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             machine = Sender(config, SAMPLE.manifest, SAMPLE.index, repair=repair, rng=Random(1))
             buffer = SendBuffer(SAMPLE.manifest.symbol_size, config.transmit_limit)
             burst = config.max_burst
-            return SendLoop(machine, link, source, buffer, burst, Heard(), stop or Stop(), ears)
+            return SendLoop(machine, [link], source, buffer, burst, Heard(), stop or Stop(), ears)
 
         yield build
 

@@ -39,8 +39,8 @@ from pgmlite.wire.layout import (
     PacketType,
 )
 from pgmlite.wire.request import build_nak, build_request, parse_request
+from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, packet, play, spm_body
-from tests.support.nak_builders import Answering
 
 TSI = 0x0123_4567_89AB_CDEF
 NONCE = 0x0F1E_2D3C_4B5A_6978
@@ -498,7 +498,7 @@ def refusals(case: dict[str, Any]) -> Counter[str]:
     rng = _Numbers(int(case["tsi"], 16), int(case["nonces"][0], 16))
     answering = Answering(SMALL, repair=RepairConfig(port=9), rng=rng)
     answering.give(one)
-    return answering.queue.refused
+    return answering.machine.refused
 
 
 class _Numbers(Scripted):

@@ -1,13 +1,13 @@
 """The share of repairs: theory of operation (spec: REP-3, REP-5, REP-11).
 
 A lane has one rate, and two things to send: what its schedule brings, and what was asked for. Who
-lost something waits for repairs; who joins late has lost nothing and waits for the schedule. Neither
-may starve the other, and neither may hold back while the other has nothing to say.
+lost something waits for repairs; who joins late has lost nothing and waits for the schedule.
+Neither may starve the other, and neither may hold back while the other has nothing to say.
 
-**The credit.** Time does not decide whose turn it is, packets do: so it holds at any rate, and when
-the rate changes or the machine is late. With a share s of the rate for repairs, each ODATA packet
-earns s / (1 - s), and each RDATA packet costs 1. Repairs go first while the credit is 1 or more; so
-over any stretch in which both wait, s of the packets are repairs and 1 - s are ODATA:
+**The credit.** Time does not decide whose turn it is, packets do: so it holds at any rate, and
+when the rate changes or the machine is late. With a share s of the rate for repairs, each ODATA
+packet earns s / (1 - s), and each RDATA packet costs 1. Repairs go first while the credit is 1 or
+more; so over any stretch in which both wait, s of the packets are repairs and 1 - s are ODATA:
 
     s = 0.5   earns 1     O R O R O R ...
     s = 0.05  earns 0.05  O x 19, R, O x 19, R ...
@@ -15,20 +15,21 @@ over any stretch in which both wait, s of the packets are repairs and 1 - s are 
 
 Losses come in bursts, and a repair should not wait for credit where there was nothing to repair
 before: credit is kept, but no more than that of two full steps, or a group that was silent for an
-hour could stop the schedule for half of one. Packets leave in bursts, and a burst is of one kind: it
-has as many repairs as whole units of credit, so that what is owed is never borrowed.
+hour could stop the schedule for half of one. Packets leave in bursts, and a burst is of one kind:
+it has as many repairs as whole units of credit, so that what is owed is never borrowed.
 
-**Without a schedule** there is nobody to starve: after the last cycle, or at a stand-alone repairer,
-repairs take the whole rate and the credit is not asked.
+**Without a schedule** there is nobody to starve: after the last cycle, or at a stand-alone
+repairer, repairs take the whole rate and the credit is not asked.
 
-**Confirmations cost too.** An NCF leaves at once, ahead of the pacing, as long as NCFs keep to their
-own share of the share; the pacing then makes what follows wait. It is paid from the credit, by its
-length on the wire against that of a full packet: NCFs and repairs together take s. The credit may go
-below nothing by that, and is earned back before the next repair.
+**Confirmations cost too.** An NCF leaves at once, ahead of the pacing, as long as NCFs keep to
+their own share of the share; the pacing then makes what follows wait. It is paid from the credit,
+by its length on the wire against that of a full packet: NCFs and repairs together take s. The
+credit may go below nothing by that, and is earned back before the next repair.
 
-**What comes anyway is not queued.** With W symbols waiting, the last of them leaves after W repairs
-and the ODATA between, W (1 - s) / s packets of it. What the schedule brings within as many packets
-comes no later than it would by the queue: it is confirmed, since it is on its way, and not queued.
+**What comes anyway is not queued.** With W symbols waiting, the last of them leaves after W
+repairs and the ODATA between, W (1 - s) / s packets of it. What the schedule brings within as many
+packets comes no later than it would by the queue: it is confirmed, since it is on its way, and not
+queued.
 
 **What an NCF promises.** An NCF says within how many packets, counted from itself, all that waits
 will have left, so that who hears it knows from sqns alone when a repair was lost, and asks again

@@ -53,9 +53,7 @@ class Lane:
         self._pacer = Pacer(rate, burst_time=config.burst_time)
         self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
         self._heartbeat = Heartbeat(config, manifest, self._pacer, has_repairs=repair is not None)
-        self._nodes = NodeTurns(
-            manifest.index_packets, manifest.symbols, share=config.index_share
-        )
+        self._nodes = NodeTurns(manifest.index_packets, manifest.symbols, share=config.index_share)
         self._share = repair.share if repair and schedule else 1.0
         self.repairs: Repairs | None = None
         if repair and admission:

@@ -32,6 +32,11 @@ class RepairQueue:
         return self._queued.size
 
     @property
+    def queued(self) -> Exact:
+        """What waits, ascending."""
+        return Exact.union([*self._pending])
+
+    @property
     def held(self) -> int:
         """Symbols that are held off, each as many times as it is."""
         return self._held.size

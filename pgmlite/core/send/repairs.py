@@ -56,6 +56,11 @@ class Repairs:
         return self._queue.waiting
 
     @property
+    def queued(self) -> Exact:
+        """What waits to be repeated, ascending."""
+        return self._queue.queued
+
+    @property
     def held(self) -> int:
         """Symbols that are held off."""
         return self._queue.held

@@ -136,6 +136,11 @@ class Sender:
         """Symbols that are to be repeated."""
         return sum(lane.repairs.waiting for lane in self.lanes if lane.repairs)
 
+    @property
+    def sources(self) -> int:
+        """Addresses that sent NAKs lately."""
+        return self._admission.sources if self._admission else 0
+
     def grtt(self, now: int) -> int:
         """Group round-trip time, ns: the longest of all lanes; 0 without repairs."""
         return max((lane.repairs.group.grtt(now) for lane in self.lanes if lane.repairs), default=0)
