@@ -205,7 +205,7 @@ class CompletionHook:
             "PGMLITE_SAFE_NAME": safe_name(publication.name).encode(),
             "PGMLITE_SIZE": str(publication.size).encode(),
             "PGMLITE_OBJECT_ID": oid_text(publication.oid).encode(),
-            "PGMLITE_INDEX_DIGEST": publication.index_digest.hex().encode(),
+            "PGMLITE_TREE_DIGEST": publication.tree_digest.hex().encode(),
             "PGMLITE_ATTEMPT": str(publication.attempt).encode(),
         }
 

@@ -136,8 +136,8 @@ def _recognise(source: SourceFile, group: ReceiverSocket, output: Output, stop: 
                 shape = (manifest.symbol_size, manifest.block_symbols)
                 if shape not in digests:
                     described, _ = source.describe(*shape, hashing(output, stop))
-                    digests[shape] = described.index_digest
-                if digests[shape] == manifest.index_digest:
+                    digests[shape] = described.tree_digest
+                if digests[shape] == manifest.tree_digest:
                     return manifest
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:

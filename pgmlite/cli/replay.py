@@ -77,7 +77,7 @@ class ReplayReport(ReceiveReport):
             oid=oid_text(manifest.oid),
             path=path,
             size=manifest.size,
-            index_digest=manifest.index_digest.hex(),
+            tree_digest=manifest.tree_digest.hex(),
             **counters,
         )
 

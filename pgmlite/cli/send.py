@@ -188,10 +188,10 @@ def send(
     )
     socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
     with output:
-        manifest, index = source.describe(
+        manifest, tree = source.describe(
             size, DEFAULT_BLOCK_SYMBOLS, hashing(output, stop), repairers=repairers
         )
-        machine = Sender(config, manifest, index, repair=repairs, rng=SystemRandom())
+        machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
         report = SendReport(output, machine)
         _announce(output, manifest, config, channel)
         buffer = SendBuffer(size, config.transmit_limit)
@@ -216,7 +216,7 @@ def _announce(output: Output, manifest: Manifest, config: SenderConfig, channel:
         oid=oid_text(manifest.oid),
         name=manifest.name,
         size=manifest.size,
-        index_digest=manifest.index_digest.hex(),
+        tree_digest=manifest.tree_digest.hex(),
         symbol_size=manifest.symbol_size,
         blocks=manifest.blocks,
         group=channel.group,

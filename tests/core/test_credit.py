@@ -92,7 +92,7 @@ class TestShares:
     def test_without_repairs_all_is_carousel(self) -> None:
         sender = Answering(SAMPLE)
         kinds = Counter(kind_of(burst) for burst in sender.run(SECOND))
-        assert set(kinds) == {ODATA, PacketType.SPM, PacketType.INDEX}
+        assert set(kinds) == {ODATA, PacketType.SPM, PacketType.TREE}
 
     @pytest.mark.parametrize("carousel", [True, False])
     def test_ncfs_keep_to_their_share_and_are_joined(self, carousel: bool) -> None:

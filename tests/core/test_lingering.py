@@ -20,10 +20,10 @@ class TestEnding:
 
     def test_without_repairs_at_once(self) -> None:
         config = SenderConfig(rate=self.RATE, packet_overhead=48, cycles=1)
-        machine = Sender(config, SAMPLE.manifest, SAMPLE.index, rng=Random(1))
+        machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, rng=Random(1))
         machine.start(0)
         while (deadline := machine.deadline) is not None:
-            (action,) = machine.tick(deadline)
+            *_, action = machine.tick(deadline)
             ended = deadline
         assert isinstance(action, Finished)
         assert ended == pytest.approx(self.CYCLE, rel=0.02)

@@ -39,7 +39,7 @@ class TestWhatItHears:
 
     def test_a_pure_carousel_hears_nothing(self) -> None:
         config = SenderConfig(rate=1_000_000, packet_overhead=48)
-        machine = Sender(config, SAMPLE.manifest, SAMPLE.index, rng=Random(1))
+        machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, rng=Random(1))
         machine.start(0)
         (batch,) = batches([nak_packet(SAMPLE, [1], nonce=1, tsi=machine.tsi)])
         assert machine.receive(0, batch) == []

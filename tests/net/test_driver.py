@@ -25,16 +25,17 @@ from pgmlite.net.udp import Arrival
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree, block_digest
 from tests.support.builders import Sample, joined, make_object
 from tests.support.loopback import (
     BLOCK,
     CHANNEL,
     HEADER,
-    INDEX,
     ODATA,
     SPM,
     SYMBOL,
+    TREE,
     FakeReceiverSocket,
     FakeSenderSocket,
     Heard,
@@ -72,7 +73,7 @@ def send_loop(tmp_path, sample):
             opened.callback(source.close)
             values = {"rate": None, "packet_overhead": 28, "cycles": 1} | config
             settings = SenderConfig(**values)
-            machine = Sender(settings, sample.manifest, sample.index, rng=Random(1))
+            machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
             return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard(), Stop())
 
@@ -225,7 +226,7 @@ def receive_loop(tmp_path):
 
 
 def put_all(sock: FakeReceiverSocket, sample: Sample) -> None:
-    packets = [sample.spm(), *sample.index_pieces(), *sample.all_odata(sqn=50)]
+    packets = [sample.spm(), *sample.nodes(), *sample.all_odata(sqn=50)]
     for read in joined(packets):
         sock.put(read.data, stride=read.stride)
 
@@ -326,7 +327,7 @@ def test_a_poisoned_block_is_fetched_again(receive_loop, sample, tmp_path):
     size = sample.manifest.symbol_size
     forged = bytearray(sample.odata([0])[0])
     forged[-1] ^= 1
-    loop._socket.put(sample.spm(), *sample.index_pieces(), bytes(forged), *sample.all_odata())
+    loop._socket.put(sample.spm(), *sample.nodes(), bytes(forged), *sample.all_odata())
     put_all(loop._socket, sample)
     loop.run()
     assert loop._listener.events[:2] == ["adopted", "damaged 0"]
@@ -342,11 +343,11 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     with path.open("wb") as file:
         file.seek(last)
         file.write(data)
-    index = bytes(32 * (blocks - 1)) + digest(data)
-    manifest = Manifest(SYMBOL, 1_024, size, digest(index), "large")
+    tree = BlockTree(bytes(32 * (blocks - 1)) + block_digest(data, SYMBOL), SYMBOL)
+    manifest = Manifest(SYMBOL, 1_024, size, tree.root, "large")
     config = SenderConfig(rate=None, packet_overhead=28, start=last)
     sock, source = FakeSenderSocket(), SourceFile(path)
-    sender = Sender(config, manifest, index, rng=Random(1))
+    sender = Sender(config, manifest, tree, rng=Random(1))
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
@@ -355,7 +356,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
 
     loop = receive_loop()
     kinds = [HEADER.unpack_from(packet)[2] for packet in sock.sent]
-    for kind in (SPM, INDEX, ODATA):
+    for kind in (SPM, TREE, ODATA):
         loop._socket.put(*[p for p, k in zip(sock.sent, kinds, strict=True) if k == kind][:1_024])
         loop._socket.pause()
     loop._stop = Until(lambda: (t := loop._machine._transfer) and t.verified.any())
@@ -370,10 +371,10 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
 
 
 def test_one_pass_is_enough_however_it_is_read(receive_loop, tmp_path):
-    # INDEX packets of a large object are as long as ODATA; the SPM before them is not.
+    # Full nodes are nearly as long as ODATA; the last of them and the SPM before them are not.
     sample = make_object(100 * SYMBOL, symbol_size=SYMBOL, block_symbols=1)
     loop = receive_loop(timeout=1_000)
-    loop._socket.put(sample.spm(), *sample.index_pieces(), *sample.all_odata())
+    loop._socket.put(sample.spm(), *sample.nodes(), *sample.all_odata())
     loop.run()
     assert (tmp_path / "out").read_bytes() == sample.data
 

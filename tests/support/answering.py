@@ -49,7 +49,7 @@ class Answering:
             rng or Random(0),
         )
         self.machine = (
-            Sender(settings, sample.manifest, sample.index, repair=repair, rng=rng)
+            Sender(settings, sample.manifest, sample.tree, repair=repair, rng=rng)
             if carousel
             else Repairer(settings, sample.manifest, repair=repair, rng=rng)
         )

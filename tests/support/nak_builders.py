@@ -24,6 +24,7 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, answer, packets
@@ -340,13 +341,15 @@ class Group:
     ) -> Node:
         """Add a sender of the sample; without `repair` it answers no NAK."""
         values = {"rate": 200_000_000, "packet_overhead": 28} | config
-        built = machine(
+        settings, manifest, rng = (
             SenderConfig(**values),
             self.sample.manifest,
-            self.sample.index,
-            repair=repair,
-            rng=self.network.rng(name),
+            self.network.rng(name),
         )
+        if issubclass(machine, Repairer):
+            built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
+        else:
+            built = machine(settings, manifest, self.sample.tree, repair=repair, rng=rng)
         link = Link(latency=latency)
         return self.network.add(name, built, data=self.sample.data, link=link, at=at)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from pgmlite.core import serial
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.geometry import Geometry, Ids
@@ -13,12 +11,13 @@ from pgmlite.core.send.counters import Tally, odata_in, rate_of
 from pgmlite.core.send.group import Group
 from pgmlite.core.send.headers import Headers
 from pgmlite.core.send.heartbeat import Heartbeat
-from pgmlite.core.send.nodes import NodeTurns
+from pgmlite.core.send.nodes import NodeCarousel
 from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import Manifest, SpmPosition
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
 
 
@@ -30,7 +29,7 @@ class Lane:
         channel: int,
         config: SenderConfig,
         manifest: Manifest,
-        index: bytes,
+        tree: BlockTree,
         *,
         rate: RateControl,
         schedule: Schedule | None,
@@ -48,12 +47,11 @@ class Lane:
         self._counters = self.tally.counters
         self._config = config
         self._geometry = Geometry.of(manifest)
-        self._index = index
         self._headers = Headers(manifest, channel, config.transmit_limit)
         self._pacer = Pacer(rate, burst_time=config.burst_time)
         self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
         self._heartbeat = Heartbeat(config, manifest, self._pacer, has_repairs=repair is not None)
-        self._nodes = NodeTurns(manifest.index_packets, manifest.symbols, share=config.index_share)
+        self._nodes = NodeCarousel(tree, manifest.symbols, share=config.tree_share)
         self._share = repair.share if repair and schedule else 1.0
         self.repairs: Repairs | None = None
         if repair and admission:
@@ -126,7 +124,7 @@ class Lane:
             self.schedule.back(back)
             self.tally.back(back)
         self.begin(tsi, sqn)
-        # An SPM comes first, and the index after it; what it repeats needs no NCF of its own.
+        # An SPM comes first, and a node after it; what it repeats needs no NCF of its own.
         self._heartbeat.due = now
         self._nodes.begin()
         if self.repairs:
@@ -157,16 +155,15 @@ class Lane:
         return burst
 
     def tick(self, now: int) -> list[Transmit]:
-        """Send one burst, or the NCFs that are due."""
+        """Send one burst, or in a row the NCFs or the nodes of the tree that are due."""
         if now < self.deadline:
             return []
         if confirmations := self._confirm(now):
             return confirmations
-        burst = self._next_burst(now)
-        if burst is None:
-            return []
-        self._account(now, burst)
-        return [burst]
+        bursts = self._next_bursts(now)
+        for burst in bursts:
+            self._account(now, burst)
+        return bursts
 
     def look(self) -> None:
         """Take note of the end of the schedule: nothing of it comes any more."""
@@ -200,18 +197,20 @@ class Lane:
             actions.append(burst)
         return actions
 
-    def _next_burst(self, now: int) -> Transmit | None:
-        """Return what is sent now, by rank: SPM, index, repairs within their share, ODATA."""
+    def _next_bursts(self, now: int) -> list[Transmit]:
+        """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""
         if now >= self._heartbeat.due:
-            return self._spm(now)
+            return [self._spm(now)]
         if self._is_moving and self._nodes.is_due:
-            return self._index_burst(now)
+            return self._tree_bursts(now)
         if self._has_repairs and (burst := self._repair_burst(now)):
-            return burst
-        return self._odata_burst(now) if self._is_moving else None
+            return [burst]
+        if self.schedule and self._is_moving:
+            return [self._odata_burst(now, self.schedule)]
+        return []
 
     def _spm(self, now: int) -> Transmit:
-        self._nodes.allow()
+        self._nodes.announced()
         position = None
         if self.schedule:
             block, esi = self.schedule.head
@@ -221,12 +220,14 @@ class Lane:
         body = self._heartbeat.body(now, position, repairs)
         return Transmit(self.channel, self._rows(PacketType.SPM, 1), body)
 
-    def _index_burst(self, now: int) -> Transmit:
-        size = self._geometry.symbol_size
-        first, count = self._nodes.next(self._burst_size(now))
-        rows = self._rows(PacketType.INDEX, count)
-        rows["offset"] = (np.arange(count) + first) * size
-        return Transmit(self.channel, rows, self._index[first * size : (first + count) * size])
+    def _tree_bursts(self, now: int) -> list[Transmit]:
+        """Return some nodes in a row: one at a time, since they are not as long as symbols."""
+        bursts = []
+        for number, node in self._nodes.take(self._burst_size(now)):
+            rows = self._rows(PacketType.TREE, 1)
+            rows["offset"] = number
+            bursts.append(Transmit(self.channel, rows, node))
+        return bursts
 
     def _repair_burst(self, now: int) -> Transmit | None:
         if self.repairs is None:
@@ -240,10 +241,8 @@ class Lane:
         need = self.repairs.take_out(now, limit)
         return self._data(PacketType.RDATA, self._geometry.ids(need.symbols)) if need else None
 
-    def _odata_burst(self, now: int) -> Transmit | None:
-        if self.schedule is None:
-            return None
-        ids = self.schedule.next(self._nodes.room(self._burst_size(now)))
+    def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
+        ids = schedule.next(self._nodes.room(self._burst_size(now)))
         self._nodes.passed(len(ids))
         self._counters.odata += len(ids)
         if self.repairs:

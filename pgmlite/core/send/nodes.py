@@ -1,56 +1,79 @@
-"""Whose turn it is: pieces of the index come between symbols (spec: SND-4)."""
+"""The carousel of the tree of blocks: which nodes go out next, and when (spec: SND-4).
+
+Parents before children and one subtree after the other, round and round. Who comes in the midst of
+that needs the nodes above the next one as well: they are repeated after an SPM, so that one pass
+from there on is enough.
+"""
 
 from __future__ import annotations
 
+from pgmlite.wire.digests import BlockTree
 
-class NodeTurns:
-    """Says when which pieces of the index are sent, and how many symbols come between."""
 
-    def __init__(self, nodes: int, symbols: int, *, share: int) -> None:
+class NodeCarousel:
+    """Nodes in their order of sending, as many as the SPMs so far allow, between symbols."""
+
+    def __init__(self, tree: BlockTree, symbols: int, *, share: int) -> None:
         """
         Args:
-            nodes: Packets that carry the index once.
             symbols: Source symbols in the object.
-            share: One packet for at most so many symbols.
+            share: One leaf for at most so many symbols.
         """
-        self._nodes = nodes
+        self._tree = tree
         self._symbols = symbols
         self._share = share
         self._head = 0
-        self.left = nodes
-        """Packets that may go out until the next SPM."""
+        self._above: list[int] = []
+        self._pass_left = tree.shape.nodes
+        self._since = 0
+        """Nodes of passes since some were repeated."""
 
         # Who is there from the start can verify from the first block on.
         self._symbols_first = 0
 
     @property
+    def left(self) -> int:
+        """Nodes that may go out before the next SPM."""
+        return len(self._above) + self._pass_left
+
+    @property
     def is_due(self) -> bool:
-        """Whether the next packet has to be one of them."""
+        """Whether nodes come before the next symbol."""
         return self.left > 0 and self._symbols_first <= 0
 
-    def allow(self) -> None:
-        """Note that an SPM left: one more round."""
-        self.left = self._nodes
-
-    def begin(self) -> None:
-        """Send one as soon as there is one to send."""
-        self._symbols_first = 0
-
-    def next(self, most: int) -> tuple[int, int]:
-        """Return the first of up to `most` pieces to send now, and how many."""
-        first = self._head
-        count = min(most, self._nodes - first, self.left)
-        self._head = (first + count) % self._nodes
-        self.left -= count
-        # A short cycle carries all once, at more than their share.
-        cycle_share = self._symbols * count // self._nodes
-        self._symbols_first = max(1, min(self._share * count, cycle_share))
-        return first, count
-
     def room(self, most: int) -> int:
-        """Return how many symbols may come now, up to `most`."""
+        """Return how many symbols may come before the next node, up to `most`."""
         return min(most, self._symbols_first) if self.left else most
 
     def passed(self, symbols: int) -> None:
-        """Note that so many symbols left."""
+        """Take note that so many symbols went out."""
         self._symbols_first -= symbols
+
+    def begin(self) -> None:
+        """Let a node be the next, as at the start."""
+        self._symbols_first = 0
+
+    def announced(self) -> None:
+        """Take note that an SPM went out: one more pass."""
+        above = self._tree.shape.above(self._head)
+        # Where SPMs come as often as nodes the pass has to go on all the same.
+        if self._since >= len(above):
+            self._above, self._since = above, 0
+        self._pass_left = self._tree.shape.nodes
+
+    def take(self, most: int) -> list[tuple[int, bytes]]:
+        """Return the next nodes, at most so many: (number, what its packet carries)."""
+        numbers, self._above = self._above[:most], self._above[most:]
+        for _ in range(min(most - len(numbers), self._pass_left)):
+            numbers.append(self._head)
+            self._head = self._tree.shape.after(self._head)
+            self._pass_left -= 1
+            self._since += 1
+        # Only leaves count: what is above them is little, and of use with the leaf that follows.
+        leaves = self._tree.shape.leaves
+        taken = sum(number in leaves for number in numbers)
+        if taken:
+            # A short cycle carries all of them once, at more than their share.
+            cycle_share = self._symbols * taken // len(leaves)
+            self._symbols_first = max(1, min(self._share * taken, cycle_share))
+        return [(number, self._tree.node(number)) for number in numbers]

@@ -18,6 +18,7 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import parse_request
 
@@ -60,7 +61,8 @@ class Repairer(Sender):
             config: Of its session; it has no cycles and no start.
             rng: As for `Sender`.
         """
-        super().__init__(config, manifest, b"", repair=repair, rng=rng)
+        nothing = BlockTree(b"", manifest.symbol_size)
+        super().__init__(config, manifest, nothing, repair=repair, rng=rng)
         self._geometry = Geometry.of(manifest)
         self._manifest = manifest
         self._carousel = Overheard(self._geometry, life=repair.head_life)

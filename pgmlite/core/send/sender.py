@@ -19,6 +19,7 @@ from pgmlite.core.send.rate import Fixed, RateControl
 from pgmlite.core.send.schedule import Carousel, Coming, Schedule
 from pgmlite.wire.batch import PacketBatch, Rows
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
 
 
@@ -35,7 +36,7 @@ class Sender:
         self,
         config: SenderConfig,
         manifest: Manifest,
-        index: bytes,
+        tree: BlockTree,
         *,
         repair: RepairConfig | None = None,
         rng: Random,
@@ -43,7 +44,7 @@ class Sender:
     ) -> None:
         """
         Args:
-            index: One digest a block, as the manifest's digest covers them.
+            tree: The tree of blocks whose root the manifest names.
             repair: Answer NAKs; None: send, and hear nothing.
             rng: Draws the tsi, the first sqns (spec: SND-1) and the nonces; asked again by `renew`.
             rates: Who owns the rate of each channel; none: one channel at the rate of `config`.
@@ -66,7 +67,7 @@ class Sender:
                 channel,
                 config,
                 manifest,
-                index,
+                tree,
                 rate=rate,
                 schedule=self._schedule(geometry),
                 repair=repair,
@@ -174,7 +175,7 @@ class Sender:
         return None
 
     def tick(self, now: int) -> list[Action]:
-        """Send one burst of each lane that is due."""
+        """Send what is due on each lane."""
         deadline = self.deadline
         if deadline is None or now < deadline:
             return []
