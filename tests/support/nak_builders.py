@@ -341,11 +341,8 @@ class Group:
     ) -> Node:
         """Add a sender of the sample; without `repair` it answers no NAK."""
         values = {"rate": 200_000_000, "packet_overhead": 28} | config
-        settings, manifest, rng = (
-            SenderConfig(**values),
-            self.sample.manifest,
-            self.network.rng(name),
-        )
+        settings, manifest = SenderConfig(**values), self.sample.manifest
+        rng = self.network.rng(name)
         if issubclass(machine, Repairer):
             built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
         else:

@@ -95,7 +95,7 @@ class Sender:
     @property
     def cycles(self) -> float:
         """Object lengths sent since the start, on all lanes."""
-        return sum(lane.schedule.cycles for lane in self.lanes if lane.schedule)
+        return sum((lane.schedule.cycles for lane in self.lanes if lane.schedule), 0.0)
 
     @property
     def has_schedule(self) -> bool:
