@@ -1,6 +1,7 @@
 """Which NAKs are looked at, and what a flood of them may cost."""
 
 import struct
+from random import Random
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import MS, SECOND, Transmit
+from pgmlite.core.send.admission import Admission
 from pgmlite.wire.layout import PacketType
 from tests.support.answering import (
     DEFAULT,
@@ -18,7 +20,7 @@ from tests.support.answering import (
     Answering,
     alone,
 )
-from tests.support.builders import make_object, packet
+from tests.support.builders import batches, make_object, packet
 from tests.support.nak_builders import (
     memory_kept,
     nak_packet,
@@ -84,6 +86,15 @@ class TestRefusals:
         assert sender.machine.refused == {"nonce": 2}
         assert len({spm.nonce for spm in sender.spms}) == 5
 
+    def test_a_nonce_changes_when_its_life_is_over_and_no_later(self) -> None:
+        # spec: REP-6
+        admission = Admission(DEFAULT, SAMPLE.manifest, rng=Random(1))
+        first = admission.nonce(0)
+        assert admission.nonce(DEFAULT.nonce_life - 1) == first
+        second = admission.nonce(DEFAULT.nonce_life)
+        assert second != first
+        assert admission.nonce(2 * DEFAULT.nonce_life - 1) == second
+
     def test_budget_of_one_source(self) -> None:
         # spec: REP-9
         sender = alone()
@@ -125,6 +136,31 @@ class TestRefusals:
         for number in range(300):
             sender.ask(range(60_000), source=(f"10.1.0.{number % 200}", 1))
         assert sender.machine.counters.naks_received <= 10
+
+    @pytest.mark.parametrize(
+        ("config", "looked_at"),
+        [
+            # Of 20 that came together 230 are left to the source: four of 58 more overdraw it.
+            ({}, 4),
+            # Of 500 in all 480 are left, which nine overdraw.
+            ({"source_naks_per_second": 1e6}, 9),
+            ({"source_naks_per_second": 1e6, "naks_per_second": 8_000.0}, 20),
+            ({"symbols_a_nak": 60_001}, 20),
+        ],
+    )
+    def test_the_first_budget_that_is_overdrawn_ends_a_batch(
+        self, config: dict[str, float], looked_at: int
+    ) -> None:
+        # spec: REP-9
+        sample = make_object(64 * 70_000, block_symbols=1_000)
+        repair = RepairConfig(port=9, **config)
+        sender = Answering(sample, carousel=False, repair=repair)
+        fields = {"nonce": sender.nonce, "tsi": sender.machine.tsi}
+        naks = [nak_packet(sample, range(n, 60_000 + n), **fields) for n in range(20)]
+        (batch,) = batches(naks, source=("10.0.0.1", 1))
+        sender.machine.receive(sender.now, batch)
+        assert sender.machine.counters.naks_received == looked_at
+        assert sender.machine.refused["budget"] == 20 - looked_at
 
     def test_symbols_of_one_source(self) -> None:
         sender = alone(source_symbols_per_second=1_000.0)

@@ -247,6 +247,14 @@ class TestStart:
         assert sender.throughput[0] == wire_bytes(spm)
         assert sender.throughput[1] == sender.deadline - 7 * SECOND
 
+    def test_its_duration_counts_from_there(self) -> None:
+        # spec: SND-9
+        sender = make_sender(SAMPLE, duration=SECOND)
+        assert not sender.time_is_up(1 << 60)
+        sender.start(7 * SECOND)
+        assert not sender.time_is_up(8 * SECOND - 1)
+        assert sender.time_is_up(8 * SECOND)
+
     def test_nothing_held_is_nothing_back(self) -> None:
         sender = two_lanes()
         sent_by(sender, 100 * MS)
