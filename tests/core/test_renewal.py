@@ -122,6 +122,8 @@ class TestRepairs:
         after = sender.run(sender.now + 2 * SECOND)
         assert kind_of(after[0]) is SPM
         assert symbols_sent([*before, *after], RDATA, SAMPLE) == wanted
+        # To this session it can be said again.
+        assert symbols_sent(sender.ask(wanted[-1]), NCF, SAMPLE) == wanted[-1:]
 
     def test_what_is_in_flight_is_of_this_session_alone(self) -> None:
         # spec: REP-4

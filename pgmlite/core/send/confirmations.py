@@ -49,5 +49,6 @@ class Confirmations:
 
     def clear(self) -> None:
         """Confirm nothing of what waits."""
-        self._waiting.clear()
+        for part in self._parts:
+            self._waiting.remove(part)
         self._parts = []

@@ -34,8 +34,3 @@ class Pool:
     def lacks(self, need: Exact) -> Exact:
         """Return what of `need` is not in it."""
         return Exact(need.symbols[self._times[need.symbols] == 0])
-
-    def clear(self) -> None:
-        """Take everything out."""
-        self._times[:] = 0
-        self.size = 0

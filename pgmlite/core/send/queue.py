@@ -36,11 +36,6 @@ class RepairQueue:
         """What waits, ascending."""
         return Exact.union([*self._pending])
 
-    @property
-    def held(self) -> int:
-        """Symbols that are held off, each as many times as it is."""
-        return self._held.size
-
     def has_any(self, need: Exact) -> bool:
         """Whether something of `need` is queued."""
         return len(self._queued.lacks(need)) < len(need)
@@ -82,5 +77,5 @@ class RepairQueue:
             self._release(now)
 
     def _release(self, now: int) -> None:
-        while self._holds and (self._holds[0][0] <= now or self.held > self._max_held):
+        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
             self._held.remove(self._holds.popleft()[1])

@@ -60,11 +60,6 @@ class Repairs:
         """What waits to be repeated, ascending."""
         return self._queue.queued
 
-    @property
-    def held(self) -> int:
-        """Symbols that are held off."""
-        return self._queue.held
-
     def take_naks(
         self, now: int, batch: PacketBatch, *, tsi: int, last: int, coming: Coming | None
     ) -> None:
