@@ -57,7 +57,7 @@ VALUES: dict[str, list[float]] = {
     "MTU on one link, at most; beyond it": [ETHERNET_MTU, IPV6_MINIMUM_MTU],
     "MTU that an operator sets, at least": [MIN_MTU],
     "port for NAKs, default": [1, DEFAULT_PORT + 1],
-    "NAK or NCF, at most": [layout.MAX_CONTROL],
+    "SPM, NAK or NCF, at most": [layout.MAX_CONTROL],
     "symbols that one request names, at most": [MAX_REQUESTED],
     "back-off, longest: K, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
     "socket buffer asked for": [
