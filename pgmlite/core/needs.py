@@ -29,9 +29,6 @@ class Need(Protocol):
     def joined(self, other: Self) -> Self:
         """Return what serves both."""
 
-    def cut(self, count: int) -> tuple[Self, Self]:
-        """Return the first `count` symbols of it, and the rest."""
-
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes says all of it."""
 

@@ -125,7 +125,7 @@ class SendLoop:
 
     listener: Listener
     stop: Stop
-    ears: Sequence[NakSocket | ReceiverSocket] = ()
+    inputs: Sequence[NakSocket | ReceiverSocket] = ()
     """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
     _outbox: deque[Call] = field(default_factory=deque)
@@ -186,7 +186,7 @@ class SendLoop:
                 self._look_around(now)
                 now = time.monotonic_ns()
             deadline = self.machine.deadline if self._down_since is None else self._try_at
-            if self.ears and (deadline is None or deadline > now or now >= listen_at):
+            if self.inputs and (deadline is None or deadline > now or now >= listen_at):
                 self._listen(0 if deadline is None else deadline - now)
                 now = time.monotonic_ns()
                 listen_at = now + LISTEN_LATE if self.machine.is_paced(now) else now
@@ -218,20 +218,20 @@ class SendLoop:
         """Wait `patience` ns at most for packets; take what there is time for."""
         end = time.monotonic_ns() + max(patience, LISTEN_TIME)
         wait = min(max(patience, 0), POLL) / SECOND
-        ready = select.select(self.ears, (), (), wait)[0]
+        ready = select.select(self.inputs, (), (), wait)[0]
         while ready:
-            ready = [ear for ear in ready if self._take(ear)]
+            ready = [one for one in ready if self._take(one)]
             if time.monotonic_ns() >= end:
                 break
 
-    def _take(self, ear: NakSocket | ReceiverSocket) -> bool:
+    def _take(self, one: NakSocket | ReceiverSocket) -> bool:
         """Give the machine what a few reads bring; False if nothing is left."""
         arrival = None
         refused = self.machine.refused
-        for _ in range(ear.READS_AT_ONCE):
+        for _ in range(one.READS_AT_ONCE):
             room = self._heard.room()
             try:
-                arrival = ear.read_into(room) if room else None
+                arrival = one.read_into(room) if room else None
             except OSError as error:
                 self._warn(error.strerror or str(error))
                 arrival = None
@@ -387,8 +387,8 @@ class SendLoop:
     def _rejoin(self) -> None:
         """Hear again, if the interface came back as another one; the carousel does not wait."""
         try:
-            for ear in self.ears:
-                ear.rejoin()
+            for one in self.inputs:
+                one.rejoin()
             self._is_deaf = False
         except NetworkError as error:
             if not self._is_deaf:

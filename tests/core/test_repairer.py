@@ -5,6 +5,7 @@ from random import Random
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import MS
 from pgmlite.core.send.sender import Sender
+from pgmlite.wire.layout import Flag
 from tests.support.answering import ODATA, OTHER, SAMPLE, Answering, alone
 from tests.support.builders import batches
 from tests.support.nak_builders import (
@@ -29,6 +30,15 @@ class TestWhatItHears:
         sender.give(*rdata_packets(SAMPLE, [2_000], tsi=sender.machine.tsi))
         assert sender.ask(2_000)
         assert sender.machine.waiting == 1
+
+    def test_a_repair_symbol_says_nothing_of_the_carousel(self) -> None:
+        # spec: REP-7
+        sender = alone()
+        repair = {"flags": Flag.REPAIR_SYMBOL, "esi": 120, "tsi": 7}
+        sender.give(*SAMPLE.odata([2_000], **repair), *rdata_packets(SAMPLE, [2_100], **repair))
+        sender.ask(11, 2_001, 2_100)
+        # The carousel is where it was: it brings 11 next, and 2 001 much later.
+        assert sender.repairs.queued.symbols.tolist() == [2_001, 2_100]
 
     def test_another_object_means_nothing(self) -> None:
         sender = alone()

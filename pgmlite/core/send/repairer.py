@@ -86,7 +86,7 @@ class Repairer(Sender):
 
     def _overhear(self, now: int, batch: PacketBatch) -> None:
         """Learn where the carousel is and what other repairers repair."""
-        if batch.kind in DATA_TYPES:
+        if batch.kind in DATA_TYPES and not batch.has_repair_symbols:
             symbols, is_repair = self._geometry.numbers(batch.offsets), batch.repairs
             if len(passing := symbols[~is_repair]):
                 self._carousel.pass_by(now, int(passing[-1]))

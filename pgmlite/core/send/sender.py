@@ -165,8 +165,7 @@ class Sender:
         """Take NAKs; nothing else that arrives means anything (spec: SND-2, REP-1)."""
         if batch.kind is PacketType.NAK and len(batch):
             # A receiver hears one channel: what it asks for has to come there.
-            channel = int(batch.rows["channel"][0])
-            lane = self.lanes[channel if channel < len(self.lanes) else 0]
+            lane = self.lanes[batch.channel if batch.channel < len(self.lanes) else 0]
             lane.take_naks(now, batch, self._coming(now))
         return []
 
