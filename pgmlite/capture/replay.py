@@ -272,7 +272,7 @@ class ReplayLoop:
                     self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
                 elif isinstance(action, Complete):
                     if bad := self._part.settle(action):
-                        follow_up += self._machine.doubt(bad)
+                        follow_up += self._machine.doubt(action.oid, bad)
                         continue
                     self._part.publish(action)
                     tell_of_disk(self._part, self._listener)

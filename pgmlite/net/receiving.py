@@ -197,7 +197,7 @@ class ReceiveLoop:
                         self._send_nak(action)
                     case Complete():
                         if bad := self._part.settle(action):
-                            follow_up += self._machine.doubt(bad)
+                            follow_up += self._machine.doubt(action.oid, bad)
                             continue
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()

@@ -49,9 +49,9 @@ def junk(heard: list[bytes], rng: Random) -> Iterator[bytes]:
         one = rng.choice(heard)
         yield one[: rng.randrange(len(one))]
     for _ in range(20):
-        one = bytearray(rng.choice(heard))
-        one[rng.randrange(8)] ^= 1 << rng.randrange(8)
-        yield bytes(one)
+        flipped = bytearray(rng.choice(heard))
+        flipped[rng.randrange(8)] ^= 1 << rng.randrange(8)
+        yield bytes(flipped)
 
 
 def main(group: str, port: str, interface: str, rate: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Counters:
+class ReceiverCounters:
     """What a receiver has seen since its start, over all objects; names as in ``--json``."""
 
     packets: int = 0
