@@ -67,7 +67,7 @@ def test_an_spm_and_a_node_in_one(tmp_path: Path) -> None:
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
     # Whole, where the object's last symbol is short.
-    coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_024)
+    coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_280)
     for parts in (
         [spm, node],
         [coded, coded],
