@@ -19,11 +19,11 @@ import click
 
 from pgmlite.cli.lines import columns, fit
 from pgmlite.cli.options import option
+from pgmlite.cli.signals import Signals
 from pgmlite.cli.tables import Column, render
 from pgmlite.cli.values import parse_rate, parse_share
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, NetworkError, ObjectError, TimedOut, UsageError
-from pgmlite.net.loop import Stop
 
 CHUNK = 1 << 20
 LIMIT = 28.0
@@ -130,8 +130,8 @@ def demo(size: int, rate: str, as_json: bool) -> None:
     bits = parse_rate(rate)
     if bits is None:
         raise UsageError("rate max: the demonstration needs a number")
-    stop = Stop()
-    stop.install()
+    signals = Signals()
+    signals.install()
     end = time.monotonic() + LIMIT
     rows, sent = [], {}
     with tempfile.TemporaryDirectory(prefix="pgmlite-demo-") as folder:
@@ -157,7 +157,7 @@ def demo(size: int, rate: str, as_json: bool) -> None:
                 )
             command = ["send", "-r", rate, *where, *options, str(source)]
             cycle = size * CHUNK * 8 / bits
-            _run(command, sender, copies, where, cycle, end, stop, quiet=as_json)
+            _run(command, sender, copies, where, cycle, end, signals, quiet=as_json)
             rows += [_row(mode, copy, source) for copy in copies]
             sent[mode] = _lengths(sender)
     if as_json:
@@ -183,7 +183,7 @@ def _run(
     where: list[str],
     cycle: float,
     end: float,
-    stop: Stop,
+    signals: Signals,
     *,
     quiet: bool,
 ) -> None:
@@ -206,7 +206,7 @@ def _run(
             start(copy)
     try:
         while not all(c.process and c.process.poll() is not None for c in copies):
-            stop.check()
+            signals.check()
             now = time.monotonic()
             if now > end:
                 raise TimedOut(f"the demonstration took more than {LIMIT:.0f} s")

@@ -14,10 +14,11 @@ import numpy as np
 
 from pgmlite.capture.datagrams import split
 from pgmlite.capture.file import Capture, is_capture
-from pgmlite.capture.notes import capture_facts, hints, notes, reasons, why_none
+from pgmlite.capture.notes import capture_figures, hints, notes, reasons, why_none
 from pgmlite.cli import options
+from pgmlite.cli.json_lines import facts as facts_of
+from pgmlite.cli.json_lines import oid_text
 from pgmlite.cli.options import PATH, option
-from pgmlite.cli.output import oid_text
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
@@ -128,7 +129,7 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
                     "sessions": [session.as_dict() for session in found],
                     "repairs": [asking.as_dict() for asking in asked],
                     "refused": dict(refused),
-                    **capture_facts(capture),
+                    **facts_of(capture_figures(capture)),
                 }
             )
         )

@@ -10,16 +10,16 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 import psutil
 
+from pgmlite.core.events import Tell, Waiting
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
-from pgmlite.net.loop import Stop, sleep
+from pgmlite.net.waiting import Wait, Waits
 
 LINK_SCOPE, SITE_SCOPE = 2, 5
 WIDEST_NODE_SCOPE = 1
@@ -173,10 +173,12 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise NetworkError(f"no interface is up that can carry group {group}: name one with -i")
+        raise NetworkError(
+            f"no interface is up that can carry group {group}: name one", cause="interface"
+        )
     raise NetworkError(
-        f"several interfaces could carry group {group}: "
-        f"choose with -i from {', '.join(sorted(names))}"
+        f"several interfaces could carry group {group}: name one of {', '.join(sorted(names))}",
+        cause="interface",
     )
 
 
@@ -252,9 +254,7 @@ def check_own(address: str, channel: Channel) -> None:
         )
 
 
-def await_addresses(
-    channel: Channel, address: str, *, stop: Stop, say: Callable[[str], None]
-) -> None:
+def await_addresses(channel: Channel, address: str, tell: Tell) -> Waits[None]:
     """Wait while the system checks addresses that packets may come from: a link is just up.
 
     The wait is bounded: who sends from an address that is still not ready learns it then.
@@ -262,10 +262,7 @@ def await_addresses(
     Args:
         address: The only one that matters; empty: all of the interface, for the best of them may
             be the last.
-        say: Called with one line, if there is something to wait for.
-
-    Raises:
-        Interrupted: A signal came.
+        tell: Takes one event, if there is something to wait for.
     """
     # spec: NET-11
     end = time.monotonic_ns() + CHECK_PATIENCE
@@ -276,13 +273,14 @@ def await_addresses(
             for one, state in own_addresses(channel).items()
             if state is State.CHECKING and address in ("", one)
         ]
-        if not checking or time.monotonic_ns() >= end:
+        now = time.monotonic_ns()
+        if not checking or now >= end:
             return
         if not told:
             told = True
-            say(
-                f"waiting for {', '.join(checking)} on {channel.interface}: the system still "
-                "checks that no other machine has it"
+            what = (
+                f"{', '.join(checking)} on {channel.interface}: the system still checks that no "
+                "other machine has it"
             )
-        stop.check()
-        sleep(CHECK_PAUSE)
+            tell(Waiting(now, "addresses", what))
+        yield Wait(CHECK_PAUSE)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-import gc
-import select
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from pgmlite.core.events import Fact, RepairFigures, SendFigures, SendProgress, Tell, Warned
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import interface_mtu
-from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, sleep
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
+from pgmlite.net.rate import RateWatch
 from pgmlite.net.udp import (
     LINK_ERRORS,
     REFUSALS,
@@ -25,6 +25,7 @@ from pgmlite.net.udp import (
     ReceiverSocket,
     SenderSocket,
 )
+from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.endpoint import Endpoint
@@ -97,8 +98,7 @@ class SendLoop:
     call_packets: int
     """Packets one system call takes."""
 
-    listener: Listener
-    stop: Stop
+    tell: Tell
     ears: Sequence[NakSocket | ReceiverSocket] = ()
     """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
@@ -112,30 +112,38 @@ class SendLoop:
     _is_deaf: bool = False
     """Where NAKs arrive could not be opened anew."""
 
+    _began: int = 0
+    _now: int = 0
+    """The time of the latest look at the clock, ns."""
+
+    _rest: int = 0
+    """ns to wait before more is sent."""
+
     _last_error: str = ""
     _place: Endpoint = field(init=False)
     """The address and port of the session."""
 
     _refusals: Refusals = field(init=False)
+    _rate: RateWatch = field(init=False)
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
         self._refusals = Refusals(self._warn)
+        self._rate = RateWatch(self.machine.rate, self._too_slow)
         self._place = Endpoint(self.socket.address, self.socket.port)
 
-    def run(self) -> None:
+    def run(self) -> Waits[None]:
         """
         Raises:
-            Interrupted: A signal came.
+            Interrupted: It was asked to stop.
             DiskError: The source changed or can't be read.
             NetworkError: Packets can't be sent, and waiting would not help; or nothing of the
                 object could be sent until the end.
         """
-        gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
         try:
-            self._run()
+            yield from self._run()
         finally:
             self._drop_outbox()
         self.source.check()
@@ -144,31 +152,64 @@ class SendLoop:
                 f"nothing could be sent to {self.socket.channel}: {self._last_error}"
             )
 
-    def _run(self) -> None:
-        now = time.monotonic_ns()
+    def _run(self) -> Waits[None]:
+        now = self._began = self._look_at_clock()
         self.machine.start(now)
         report = now + REPORT_EVERY
         listen_at = now
         while True:
-            self.stop.check()
             if self._down_since is not None and not self.machine.time_is_up(now):
                 if now >= self._try_at:
                     self._try_on(now)
             elif self._perform(self.machine.tick(now), now):
                 return
-            now = time.monotonic_ns()
+            if self._rest:
+                rest, self._rest = self._rest, 0
+                yield Wait(rest)
+            now = self._look_at_clock()
             if now >= report:
                 report = now + REPORT_EVERY
                 self._look_around(now)
-                now = time.monotonic_ns()
+                now = self._look_at_clock()
             deadline = self.machine.deadline if self._down_since is None else self._try_at
             if self.ears and (deadline is None or deadline > now or now >= listen_at):
-                self._listen(0 if deadline is None else deadline - now)
-                now = time.monotonic_ns()
+                yield from self._listen(0 if deadline is None else deadline - now)
+                now = self._look_at_clock()
                 listen_at = now + LISTEN_LATE if self.machine.is_paced else now
-            elif deadline is not None and deadline > now:
-                sleep(deadline - now)
-                now = time.monotonic_ns()
+            else:
+                yield Wait(0 if deadline is None else deadline - now)
+                now = self._look_at_clock()
+
+    def _look_at_clock(self) -> int:
+        self._now = time.monotonic_ns()
+        return self._now
+
+    def look_at_rate(self, *, is_over: bool = False) -> None:
+        """Say so if the rate is not kept, `is_over` for the last time."""
+        machine = self.machine
+        self._rate.look(machine.throughput, machine.counters.unsent, is_over=is_over)
+
+    def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
+        """Return the counters at `now` ns."""
+        machine, counters, repairs = self.machine, self.machine.counters, self.machine.repairs
+        figures = SendFigures(
+            seconds=round((now - self._began) / SECOND, 3),
+            cycles=round(machine.cycles, 4),
+            packets=counters.packets,
+            bytes=counters.bytes,
+            odata=counters.odata,
+            unsent=counters.unsent,
+            achieved_rate=machine.achieved_rate if machine.has_carousel else None,
+        )
+        if repairs is None:
+            return figures, None
+        return figures, RepairFigures(
+            rdata=repairs.counters.rdata,
+            naks_received=repairs.counters.naks_received,
+            ncfs_sent=repairs.counters.ncfs_sent,
+            grtt=repairs.grtt / SECOND,
+            refused=dict(sorted(repairs.refused.items())),
+        )
 
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""
@@ -178,7 +219,8 @@ class SendLoop:
             self._try_on(now)
         if self._is_deaf:
             self._rejoin()
-        self.listener.progress()
+        self.tell(SendProgress(now, *self.figures(now)))
+        self.look_at_rate()
 
     def _perform(self, actions: list[Action], now: int) -> bool:
         """Do what the machine says; True if it has finished."""
@@ -189,11 +231,11 @@ class SendLoop:
                 self._transmit(action, now)
         return False
 
-    def _listen(self, patience: int) -> None:
+    def _listen(self, patience: int) -> Waits[None]:
         """Wait `patience` ns at most for packets; take what there is time for."""
         end = time.monotonic_ns() + max(patience, LISTEN_TIME)
-        wait = min(max(patience, 0), POLL) / SECOND
-        ready = select.select(self.ears, (), (), wait)[0]
+        fds = yield Wait(patience, [ear.fileno() for ear in self.ears])
+        ready = [ear for ear in self.ears if ear.fileno() in fds]
         while ready:
             ready = [ear for ear in ready if self._take(ear)]
             if time.monotonic_ns() >= end:
@@ -208,7 +250,7 @@ class SendLoop:
             try:
                 arrival = ear.read_into(room) if room else None
             except OSError as error:
-                self.listener.warn(f"{self.socket.channel}: {error.strerror}")
+                self._warn(error.strerror or str(error))
                 arrival = None
             if arrival is None:
                 break
@@ -279,7 +321,7 @@ class SendLoop:
             raise NetworkError(f"{self.socket.channel}: {why}") from error
         self._refusals.refused(now, error, why, len(rows), len(pieces[1]))
         if not self.machine.is_paced:
-            sleep(REFUSED_NAP)
+            self._rest = REFUSED_NAP
 
     def _reason(self, error: OSError, pieces: Pieces) -> str:
         """Say why packets are not sent."""
@@ -299,11 +341,14 @@ class SendLoop:
             return str(error)
         return (
             f"packets of {octets + channel.overhead} bytes do not fit {channel.interface}, whose "
-            f"MTU is {mtu} now: raise that, or give the sender --mtu {mtu}"
+            f"MTU is {mtu} now: raise that, or send with an MTU of {mtu}"
         )
 
     def _warn(self, text: str) -> None:
-        self.listener.warn(f"{self.socket.channel}: {text}")
+        self.tell(Warned(self._now, f"{self.socket.channel}: {text}"))
+
+    def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
+        self.tell(Warned(self._now, text, "rate", facts))
 
     # A link that is down, an address that is no more.
 

@@ -20,8 +20,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
-
 from pgmlite.cli.hook import CompletionHook
+
 from pgmlite.cli.output import ReceiveReport
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import Publication, PublishedRecord

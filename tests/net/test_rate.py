@@ -1,8 +1,8 @@
 """Rates that are not reached are told of."""
 
 import pytest
-
 from pgmlite.cli.rate import RateWatch
+
 from pgmlite.core.machine import SECOND
 
 RATE = 8_000_000
