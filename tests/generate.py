@@ -19,6 +19,7 @@ from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
 from tests.support import vectors
+from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
@@ -73,8 +74,9 @@ def example(name: str) -> str:
 
 
 def protocol(text: str) -> str:
-    """Return ``protocol.md`` with its tables, diagrams and examples filled anew."""
+    """Return ``protocol.md`` with its tables, diagrams, limits and examples filled anew."""
     text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    text = fill(text, "config", config_table)
     return fill(text, "example", example)
 
 

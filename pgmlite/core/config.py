@@ -1,8 +1,13 @@
-"""Frozen configuration of the machines: units, defaults and limits, checked at construction."""
+"""Frozen configuration of the machines: units, defaults and limits, checked at construction.
+
+Here is every number that decides what a machine sends, takes, asks for or remembers. A `tunable`
+has its limits beside it, and a row in section 9 of the specification, which is written from here.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple, TypeVar
 
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
@@ -15,6 +20,42 @@ MAX_RATE = 400_000_000_000
 
 DEFAULT_BLOCK_SYMBOLS = 1_024
 """About 1 MiB a block: what is fetched again after damage, and one digest in the index."""
+
+Value = TypeVar("Value", int, float)
+
+
+class Limits(NamedTuple):
+    """What a tunable may be: `least` to `most`, both allowed; None: no upper limit."""
+
+    unit: str
+    least: float
+    most: float | None
+
+
+def tunable(
+    default: Value, unit: str = "", *, least: float = 1, most: float | None = None
+) -> Value:
+    """Return a field of a configuration that is a number with limits.
+
+    Args:
+        unit: What is counted, as section 9 of the specification names it; ns for times.
+    """
+    return field(default=default, metadata={"limits": Limits(unit, least, most)})
+
+
+def limits_of(config: Any) -> dict[str, Limits]:
+    """Return the limits of the tunables of a configuration, or of its class, by name."""
+    return {one.name: one.metadata["limits"] for one in fields(config) if one.metadata}
+
+
+def _check(config: Any) -> None:
+    """Raise `UsageError` if a tunable is out of its limits."""
+    for name, (_, least, most) in limits_of(config).items():
+        value = getattr(config, name)
+        if value is None or (least <= value and (most is None or value <= most)):
+            continue
+        allowed = f"at least {least}" if most is None else f"{least} to {most}"
+        raise UsageError(f"{name} {value}: must be {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +72,15 @@ class SenderConfig:
     packet_overhead: int
     """Bytes of IP and UDP headers a packet: 28 (IPv4) or 48 (IPv6)."""
 
-    max_burst: int = 44
+    max_burst: int = tunable(44, "packets", most=64)
     """Packets that leave at once, at most: what one system call takes."""
 
-    unpaced_bursts: int = 8
-    """Bursts in one Transmit where the rate is not limited: large batches cost less."""
+    burst_time: int = tunable(MS // 2, "ns")
+    """A burst is as much of the rate, and being late is made up for by as much again: never more
+    than twice of it, or one packet, leaves at once."""
+
+    unpaced_bursts: int = tunable(8, "bursts")
+    """Bursts in one step where the rate is not limited: large batches cost less."""
 
     carousel: bool = True
     """Send the object; False: only answer NAKs, as a stand-alone repairer."""
@@ -49,14 +94,17 @@ class SenderConfig:
     duration: int | None = None
     """Stop after this many ns; None: go on."""
 
-    spm_min: int = 250 * MS
-    """Shortest time between SPMs, ns."""
+    spm_min: int = tunable(250 * MS, "ns")
+    """Shortest time between SPMs."""
 
-    spm_max: int = 1 * SECOND
-    """Longest time between SPMs, ns; receivers are told."""
+    spm_max: int = tunable(1 * SECOND, "ns")
+    """Longest time between SPMs; receivers are told."""
 
-    index_share: int = 100
-    """One INDEX packet for at most this many ODATA packets, so about 1% of the rate."""
+    spm_share: int = tunable(100, "th of the rate")
+    """SPMs take at most this part of the rate, as far as their longest interval allows."""
+
+    index_share: int = tunable(100, "ODATA packets")
+    """One INDEX packet for at most as many, so about 1% of the rate."""
 
     @property
     def transmit_limit(self) -> int:
@@ -66,18 +114,15 @@ class SenderConfig:
     def __post_init__(self) -> None:
         if self.rate is not None and not MIN_RATE <= self.rate <= MAX_RATE:
             raise UsageError(f"rate {self.rate} bit/s: must be {MIN_RATE} to {MAX_RATE}, or max")
-        if not 1 <= self.max_burst <= 64:
-            raise UsageError(f"burst of {self.max_burst} packets: must be 1 to 64")
-        if self.unpaced_bursts < 1:
-            raise UsageError("bursts in one Transmit: must be at least 1")
         if self.cycles is not None and self.cycles < 1:
             raise UsageError(f"{self.cycles} cycles: must be at least 1")
         if self.duration is not None and self.duration <= 0:
             raise UsageError("duration: must be more than 0 s")
-        if not 0 < self.spm_min <= self.spm_max:
-            raise UsageError("SPM intervals: must be more than 0, the shortest first")
-        if self.start < 0 or self.index_share < 1:
-            raise UsageError("start and index share: must not be negative")
+        if self.start < 0:
+            raise UsageError(f"start at byte {self.start}: must not be negative")
+        _check(self)
+        if self.spm_min > self.spm_max:
+            raise UsageError("SPM intervals: the shortest first")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,160 +136,212 @@ class RepairConfig:
     port: int = 0
     """UDP port that receivers are told; 0: none."""
 
-    share: float = 0.5
-    """Share of the rate that repairs may take ahead of the carousel."""
+    share: float = tunable(0.5, "of the rate", least=0.05, most=0.9)
+    """What repairs may take ahead of the carousel."""
 
     backoff_factor: int | None = None
     """K of RFC 5401; None: by the size of the group."""
 
-    grtt_start: int = 20 * MS
+    grtt_start: int = tunable(20 * MS, "ns")
     """GRTT until the first NAK measures it."""
 
-    grtt_min: int = 2 * MS
-    """Machines answer no sooner, however short the way is."""
+    grtt_min: int = tunable(2 * MS, "ns")
+    """Machines answer no sooner, however short the way is; nor than two packets take."""
 
-    grtt_max: int = 2 * SECOND
+    grtt_max: int = tunable(2 * SECOND, "ns")
     """Longer round trips are not believed."""
 
-    probe_time: int = 250 * MS
+    probe_time: int = tunable(250 * MS, "ns")
     """How often the GRTT may fall."""
 
-    probe_grtt: int = 10
+    probe_grtt: int = tunable(10, "GRTT")
     """The same in GRTT; the longer one counts."""
 
-    probe_longest: int = 1 * SECOND
+    probe_longest: int = tunable(1 * SECOND, "ns")
     """The longest time after which it may fall again."""
 
-    grtt_life: int = 10 * SECOND
+    grtt_life: int = tunable(10 * SECOND, "ns")
     """Without an answer for as long it is halved, down to the start value."""
 
-    gsize_time: int = 1 * SECOND
+    gsize_time: int = tunable(1 * SECOND, "ns")
     """How often the group size may change."""
 
-    gsize_start: int = 10
-    """Receivers expected at first, and at least."""
+    gsize_start: int = tunable(10, "receivers")
+    """Group size at first, and at least."""
 
-    overlaps_wanted: int = 16
-    """NAKs for what is queued already, in one such time, before the group counts as larger."""
+    overlaps_wanted: int = tunable(16, "NAKs", least=0)
+    """More for what is queued already, in one such time, and the group counts as twice as large."""
 
-    linger: int = 1 * SECOND
+    most_silent: int = tunable(10, "receivers")
+    """What the group counts for each source that sends NAKs, at most."""
+
+    linger: int = tunable(1 * SECOND, "ns", least=0)
     """A sender with a limit of cycles answers NAKs for as long after the last, and again after
     every repair."""
 
-    linger_grtt: int = 20
-    """The same in GRTT; the longer one counts (ROBUST of RFC 5740)."""
+    linger_grtt: int = tunable(20, "GRTT", least=0)
+    """The same in GRTT; the longest one counts (ROBUST of RFC 5740)."""
 
-    nonce_life: int = 2 * SECOND
-    """A nonce is good for three times as long."""
+    linger_spms: int = tunable(3, "intervals of SPMs", least=2)
+    """The same in SPMs: the second that names the same head says that the cycle is over."""
 
-    naks_per_second: float = 2_000.0
+    head_life: int = tunable(1 * SECOND, "ns")
+    """A stand-alone repairer takes the carousel for stopped without ODATA for as long."""
+
+    nonce_life: int = tunable(2 * SECOND, "ns")
+    """How often the nonce changes; one is good for three times as long."""
+
+    naks_per_second: float = tunable(2_000.0, "a second")
     """NAKs looked at, of all sources."""
 
-    source_naks_per_second: float = 250.0
+    source_naks_per_second: float = tunable(250.0, "a second")
     """NAKs looked at, of one address."""
 
-    source_symbols_per_second: float = 100_000.0
+    source_symbols_per_second: float = tunable(100_000.0, "a second")
     """Symbols queued for one source."""
 
-    ncf_share: float = 0.1
-    """What NCFs may take of the repairs' share; more are joined into fewer."""
+    symbols_a_nak: int = tunable(1_024, "symbols")
+    """A NAK counts as one more for each time that it names as many: they cost our time."""
 
-    max_waiting: int = 1 << 20
-    """Symbols in the queue."""
+    ncf_share: float = tunable(0.1, "of the repairs' share", least=0.01, most=1)
+    """What NCFs may take; more are joined into fewer."""
 
-    max_sources: int = 4_096
+    ncf_burst: int = tunable(50 * MS, "ns", least=0)
+    """NCFs of as much of their share may leave at once."""
+
+    ncf_slack: int = tunable(16, "packets", least=0)
+    """What may come between an NCF and the last repair it names, such as other NCFs."""
+
+    max_in_flight: int = tunable(1 << 16, "packets", most=1 << 31)
+    """Packets that can be on their way; a NAK that says more is too old, or a lie."""
+
+    max_waiting: int = tunable(1 << 20, "symbols")
+    """What is queued, at most."""
+
+    max_sources: int = tunable(4_096, "sources")
     """Sources with a budget of their own; the one silent for longest makes room."""
 
-    source_life: int = 600 * SECOND
+    source_life: int = tunable(600 * SECOND, "ns")
     """A source counts as one of the group for as long after its latest NAK."""
 
-    max_held: int = 1 << 18
-    """Symbols remembered for the hold-off."""
+    max_held: int = tunable(1 << 18, "symbols")
+    """What is remembered for the hold-off, at most; a hold-off is one GRTT."""
 
     def __post_init__(self) -> None:
         if not 0.05 <= self.share <= 0.9:
             raise UsageError(f"repair share {self.share:.0%}: must be 5% to 90%")
         if not 0 <= self.port <= 65_535:
             raise UsageError(f"repair port {self.port}: must be 1 to 65535")
+        if self.backoff_factor is not None and not 1 <= self.backoff_factor <= 15:
+            raise UsageError(f"back-off factor {self.backoff_factor}: must be 1 to 15")
+        _check(self)
 
 
 @dataclass(frozen=True, slots=True)
 class NakConfig:
-    """How a receiver asks for repairs; times in ns."""
+    """How a receiver asks for repairs; times in ns.
 
-    reorder_packets: int = 3
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    reorder_packets: int = tunable(3, "packets", least=0)
     """A packet is lost when this many later ones came (RFC 3208 section 6.3)."""
 
-    ncf_wait: int = 2
-    """GRTT to wait for the NCF after a NAK."""
+    ncf_wait: int = tunable(2, "GRTT")
+    """How long to wait for the NCF after a NAK."""
 
-    ask_ahead: int = 1
-    """GRTT: a NAK that leaves takes along the blocks whose back-off ends this soon."""
+    ask_ahead: int = tunable(1, "GRTT", least=0)
+    """A NAK that leaves takes along the blocks whose back-off ends this soon."""
 
-    ncf_retries: int = 4
-    """NAKs of one cycle that may stay without an NCF before the repairer counts as dead."""
+    ncf_retries: int = tunable(4, "NAKs")
+    """Those of one cycle that may stay without an NCF before the repairer counts as dead."""
 
-    data_retries: int = 5
-    """Confirmed requests of one cycle, one after another, that may bring nothing."""
+    data_retries: int = tunable(5, "requests")
+    """Confirmed ones of one cycle, one after another, that may bring nothing."""
 
-    most_lost: float = 0.5
-    """Share of a block that may be asked for; who lost more waits for the carousel."""
+    most_lost: float = tunable(0.5, "of a block", least=0, most=1)
+    """What may be asked for; who lost more waits for the carousel."""
 
-    always_asked: int = 16
-    """Symbols that may be asked for however small the block is."""
+    always_asked: int = tunable(16, "symbols", least=0)
+    """What may be asked for however small the block is."""
 
-    carousel_margin: float = 1.5
-    """A symbol that the carousel brings within this many repair delays is not asked for."""
+    carousel_margin: float = tunable(1.5, "repair delays", least=0)
+    """A symbol that the carousel brings within as many is not asked for."""
 
-    silence: int = 500 * MS
+    silence: int = tunable(500 * MS, "ns")
     """No NAK if nothing was heard for as long."""
 
-    spm_patience: int = 4 * SECOND
+    trusted_packets: int = tunable(16, "packets")
+    """What a session must have sent before its own address is asked."""
+
+    grtt_min: int = tunable(2 * MS, "ns")
+    """A shorter GRTT is not believed: a forged SPM must not keep a receiver busy with timers."""
+
+    grtt_max: int = tunable(2 * SECOND, "ns")
+    """Nor a longer one: it must not put it to sleep."""
+
+    spm_patience: int = tunable(4 * SECOND, "ns")
     """A repairer without an SPM for as long is not asked: the nonce may be stale."""
 
-    shortest_death: int = 2 * SECOND
+    shortest_death: int = tunable(2 * SECOND, "ns")
     """A repairer that did not answer is left alone for a cycle, and at least as long."""
 
-    measure_time: int = 50 * MS
+    measure_time: int = tunable(50 * MS, "ns")
     """The carousel's speed is measured over at least as long."""
 
-    unknown_patience: int = 800 * MS
+    unknown_patience: int = tunable(800 * MS, "ns")
     """How long an NCF of a session without an SPM suppresses."""
 
-    max_cycles: int = 256
+    max_cycles: int = tunable(256, "blocks")
     """Blocks asked for at a time."""
 
-    max_ncf_symbols: int = 1 << 18
-    """Symbols of NCFs remembered for blocks whose cycle has not started."""
+    looked_at: int = tunable(1_024, "blocks")
+    """Due blocks looked at in one step."""
 
-    max_ncfs: int = 1_024
+    max_ncf_symbols: int = tunable(1 << 18, "symbols")
+    """Those of NCFs remembered for blocks whose cycle has not started."""
+
+    max_ncfs: int = tunable(1_024, "NCFs")
     """NCFs remembered, at most."""
 
-    max_repairers: int = 16
-    max_positions: int = 64
+    max_repairers: int = tunable(16, "repairers")
+    """Repairers kept, at most; the one silent for longest makes room."""
+
+    max_positions: int = tunable(64, "carousels")
+    """Carousels followed, at most; the one silent for longest makes room."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.grtt_min > self.grtt_max:
+            raise UsageError("GRTT that is believed: the shortest first")
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverConfig:
-    """How one receiver receives; the limits bound what strangers can make it hold."""
+    """How one receiver receives; the limits bound what strangers can make it hold.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
 
     oid: int | None = None
     """Receive this object and no other; None: the first that is announced."""
 
-    max_object_size: int = 1 << 40
-    """Bytes; larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
+    max_object_size: int = tunable(1 << 40, "bytes")
+    """Larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
 
-    max_symbols: int = 1 << 30
-    """Symbols; stops a forged symbol size of 64 from growing the state of a large object."""
+    max_symbols: int = tunable(1 << 30, "symbols")
+    """Stops a forged symbol size of 64 from growing the state of a large object."""
 
-    max_blocks: int = 1 << 20
-    """Blocks; stops a forged manifest with blocks of one symbol from doing the same."""
+    max_blocks: int = tunable(1 << 20, "blocks")
+    """Stops a forged manifest with blocks of one symbol from doing the same."""
 
-    max_senders: int = 64
-    """Senders with loss statistics; the one silent for longest makes room."""
+    max_senders: int = tunable(64, "sessions")
+    """Sessions with loss statistics; the one silent for longest makes room."""
 
-    switch_after: int = 5 * SECOND
-    """Silence of the object, in ns, after which another announced one takes its place."""
+    switch_after: int = tunable(5 * SECOND, "ns")
+    """Silence of the object after which another announced one takes its place."""
 
     naks: bool = True
     """Ask for what was lost, where somebody listens; False: stay silent."""
@@ -254,11 +351,8 @@ class ReceiverConfig:
 
     nak: NakConfig = NakConfig()
 
-    resume_blocks: int = 4
+    resume_blocks: int = tunable(4, "blocks")
     """Blocks verified at a time, so that packets are read in between."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, int) and field.name not in {"oid", "naks"} and value < 1:
-                raise UsageError(f"{field.name}: must be at least 1")
+        _check(self)

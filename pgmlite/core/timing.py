@@ -5,30 +5,28 @@ from __future__ import annotations
 import math
 from random import Random
 
-from pgmlite.core.machine import MS, SECOND
-
-BURST_TIME = MS // 2
-"""A burst is half a millisecond of the rate and being late is made up for by as much again, so
-that never more than 1 ms of the rate, or one packet, leaves at once."""
+from pgmlite.core.machine import SECOND
 
 
 class Pacer:
     """A token bucket kept as the time at which the next burst is due."""
 
-    def __init__(self, rate: int | None, now: int) -> None:
+    def __init__(self, rate: int | None, now: int, *, burst_time: int) -> None:
         """
         Args:
             rate: bit/s; None: never wait.
             now: ns.
+            burst_time: How much of the rate leaves at once, and is made up for, ns.
         """
         self._rate = rate
+        self._burst_time = burst_time
         self.due = now
 
     def burst(self, packet_bytes: int, limit: int) -> int:
         """Return how many packets of `packet_bytes` bytes may leave at once, 1 to `limit`."""
         if self._rate is None:
             return limit
-        packets = self._rate * BURST_TIME // (8 * SECOND * packet_bytes)
+        packets = self._rate * self._burst_time // (8 * SECOND * packet_bytes)
         return max(1, min(packets, limit))
 
     def sent(self, now: int, wire_bytes: int) -> None:
@@ -36,7 +34,7 @@ class Pacer:
         if self._rate is None:
             self.due = now
         else:
-            start = max(self.due, now - BURST_TIME)
+            start = max(self.due, now - self._burst_time)
             self.due = start + wire_bytes * 8 * SECOND // self._rate
 
 

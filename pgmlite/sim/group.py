@@ -21,7 +21,6 @@ import numpy.typing as npt
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
-from pgmlite.core.receive.receiver import TRUSTED_PACKETS
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.sim.loss import Flags
 from pgmlite.wire.batch import PacketBatch
@@ -253,7 +252,7 @@ class ReceiverGroup:
                 self._naks[member].take_repair(now, key, mine)
             return
         latest = symbols[_last(kept)].tolist()
-        is_trusted = (session.received >= TRUSTED_PACKETS).tolist()
+        is_trusted = (session.received >= self._config.nak.trusted_packets).tolist()
         for member in hit.tolist():
             machine = self._naks[member]
             machine.take_position(now, key, latest[member], is_head=False)

@@ -1,4 +1,8 @@
-"""The numbers of section 9 of the specification are those of the code."""
+"""The numbers of section 9 of the specification are those of the code.
+
+The tunables of the machines are written from their declarations (`python -m tests.generate`); what
+stands beside them is held against the code here.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +13,28 @@ import pytest
 from pgmlite.cli import rate
 from pgmlite.cli.options import DEFAULT_PORT
 from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
-from pgmlite.core.config import (
-    DEFAULT_BLOCK_SYMBOLS,
-    MAX_RATE,
-    MIN_RATE,
-    NakConfig,
-    ReceiverConfig,
-    RepairConfig,
-    SenderConfig,
-)
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE, limits_of
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive import evidence
-from pgmlite.core.receive.nak import LOOKED_AT
-from pgmlite.core.receive.receiver import TRUSTED_PACKETS
-from pgmlite.core.receive.sessions import GRTT_LEAST, GRTT_LIMIT
-from pgmlite.core.send.repairs import SYMBOLS_A_NAK, SentLog
-from pgmlite.core.send.sender import HEAD_LIFE, LINGER_SPMS
 from pgmlite.core.serial import SequenceTracker
-from pgmlite.core.timing import BURST_TIME, LEAST_BACKOFF, MOST_BACKOFF
+from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
+from pgmlite.errors import UsageError
 from pgmlite.net import address, loop, receiving, sending, udp
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
 from tests.requirements import SPEC
+from tests.support.config_tables import CONFIGS, config_table, quantity
 
-SENDER = SenderConfig(rate=None, packet_overhead=48)
-RECEIVER, NAK, REPAIR = ReceiverConfig(), NakConfig(), RepairConfig()
+REQUIRED = {"sender": {"rate": None, "packet_overhead": 48}}
+TUNABLES = [(name, tunable) for name, of in CONFIGS.items() for tunable in limits_of(of)]
 
 VALUES: dict[str, list[float]] = {
     "rate, limits": [MIN_RATE, MAX_RATE],
-    "burst, and the lateness that is made up for": [BURST_TIME / MS],
-    "bursts in one step where the rate is not limited": [SENDER.unpaced_bursts],
-    "interval of SPMs": [SENDER.spm_min / MS, SENDER.spm_max / MS],
     "symbols in a block": [DEFAULT_BLOCK_SYMBOLS, 1, layout.MAX_BLOCK_SYMBOLS],
     "symbol size, limits": [layout.MIN_SYMBOL_SIZE, layout.MAX_SYMBOL_SIZE, 4],
     "largest UDP payload": [layout.MAX_PACKET],
     "manifest, and the name in it, at most": [layout.MAX_MANIFEST, 255],
-    "sessions with loss statistics": [RECEIVER.max_senders],
     "window for late packets": [SequenceTracker.WINDOW],
     "lost packets that are believed": [SequenceTracker.MOST_LOST],
     "what came is written to stable storage after": [FLUSH_EVERY, FLUSH_BYTES >> 20],
@@ -53,9 +42,7 @@ VALUES: dict[str, list[float]] = {
         evidence.MOST_OTHERS,
         evidence.PARSE_EVERY / MS,
     ],
-    "silence before another object is taken": [RECEIVER.switch_after / SECOND],
     "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
-    "blocks verified in one step": [RECEIVER.resume_blocks],
     "pause in which packets gather": [receiving.SHORTEST_NAP / MS, receiving.LONGEST_NAP / MS],
     "check of the file and of the source address; report of progress": [loop.REPORT_EVERY / SECOND],
     "pause between tries without a link": [loop.POLL / MS],
@@ -72,53 +59,7 @@ VALUES: dict[str, list[float]] = {
     "port for NAKs, default": [1, DEFAULT_PORT + 1],
     "NAK or NCF, at most": [layout.MAX_CONTROL],
     "symbols that one request names, at most": [MAX_REQUESTED],
-    "packets that may overtake": [NAK.reorder_packets],
     "back-off, longest: K, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
-    "wait for an NCF": [NAK.ncf_wait],
-    "back-offs that end together, within": [NAK.ask_ahead],
-    "retries without an NCF, and without any data": [NAK.ncf_retries, NAK.data_retries],
-    "margin before the carousel": [NAK.carousel_margin],
-    "silence in which nothing is asked": [NAK.silence / SECOND],
-    "repairer is not asked after its last SPM": [NAK.spm_patience / SECOND],
-    "dead repairer is left alone": [1, NAK.shortest_death / SECOND],
-    "carousel's speed is measured over, at least": [NAK.measure_time / MS],
-    "what an NCF of a session that may not be asked suppresses for": [NAK.unknown_patience / MS],
-    "packets before a session's own address is asked": [TRUSTED_PACKETS],
-    "blocks asked for at a time": [NAK.max_cycles],
-    "NCFs remembered, and symbols in them": [NAK.max_ncfs, NAK.max_ncf_symbols],
-    "repairers kept, and carousels followed": [NAK.max_repairers, NAK.max_positions],
-    "share of repairs": [REPAIR.share * 100, 5, 90],
-    "share of NCFs, and what of it may leave at once": [REPAIR.ncf_share * 100, 50],
-    "GRTT at first; smallest; longest believed": [
-        REPAIR.grtt_start / MS,
-        REPAIR.grtt_min / MS,
-        2,
-        REPAIR.grtt_max / SECOND,
-    ],
-    "GRTT that is believed": [GRTT_LEAST / MS, GRTT_LIMIT / SECOND],
-    "GRTT may fall every": [
-        REPAIR.probe_time / MS,
-        REPAIR.probe_grtt,
-        REPAIR.probe_longest / SECOND,
-    ],
-    "GRTT is halved without an answer for": [REPAIR.grtt_life / SECOND],
-    "symbols that make a NAK count as one more": [SYMBOLS_A_NAK],
-    "due blocks looked at in one step": [LOOKED_AT],
-    "group size changes every": [REPAIR.gsize_time / SECOND],
-    "group size at first and at least": [REPAIR.gsize_start],
-    "overlapping NAKs before it doubles": [REPAIR.overlaps_wanted],
-    "change of the nonce, and how many are good": [REPAIR.nonce_life / SECOND, 3],
-    "NAKs looked at, of all and of one source": [
-        REPAIR.naks_per_second,
-        REPAIR.source_naks_per_second,
-    ],
-    "symbols queued for one source": [REPAIR.source_symbols_per_second],
-    "sources with an account, and how long after a NAK": [
-        REPAIR.max_sources,
-        REPAIR.source_life / SECOND,
-    ],
-    "packets remembered for what is in flight": [SentLog.LONGEST],
-    "hold-off": [1, REPAIR.max_held],
     "socket buffer asked for": [
         1,
         udp.RECEIVE_BUFFER_SHARE,
@@ -127,12 +68,6 @@ VALUES: dict[str, list[float]] = {
     ],
     "NAKs may make a burst late by": [sending.LISTEN_TIME / MS],
     "pause between reads of NAKs while behind the rate": [sending.LISTEN_LATE / MS],
-    "carousel counts as stopped without ODATA for": [HEAD_LIFE / SECOND],
-    "lingering after the last cycle": [
-        REPAIR.linger / SECOND,
-        REPAIR.linger_grtt,
-        LINGER_SPMS,
-    ],
 }
 
 
@@ -149,3 +84,47 @@ def test_limit(name: str) -> None:
     text = re.sub(r"(?<=\d) (?=\d{3}\b)", "", rows()[name].replace("\N{NO-BREAK SPACE}", " "))
     numbers = [float(one) for one in re.findall(r"\d+(?:\.\d+)?", text)]
     assert numbers == VALUES[name]
+
+
+class TestTunables:
+    @pytest.mark.parametrize("name", CONFIGS)
+    def test_their_tables_are_in_the_specification(self, name: str) -> None:
+        mark = f"<!-- config: {name} -->\n{config_table(name)}\n<!-- end -->"
+        assert mark in SPEC.read_text(), "run python -m tests.generate"
+
+    @pytest.mark.parametrize(("name", "tunable"), TUNABLES)
+    def test_each_is_checked_when_a_configuration_is_made(self, name: str, tunable: str) -> None:
+        """Every limit is allowed, and what is just beyond it is not."""
+        of, limits = CONFIGS[name], limits_of(CONFIGS[name])[tunable]
+        required = REQUIRED.get(name, {})
+        bad = [-1 if limits.least == 0 else limits.least / 2]
+        if limits.most is not None:
+            bad.append(limits.most * 2)
+        for value in bad:
+            with pytest.raises(UsageError, match=tunable):
+                of(**required, **{tunable: value})
+        assert getattr(of(**required), tunable) >= limits.least
+
+    def test_every_number_of_a_configuration_is_one(self) -> None:
+        """What an operator says is not: it has its own checks and its own place in the help."""
+        said = {"rate", "packet_overhead", "start", "cycles", "duration", "carousel"}
+        said |= {"port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        for of in CONFIGS.values():
+            assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said
+
+    @pytest.mark.parametrize(
+        ("value", "unit", "text"),
+        [
+            (250_000_000, "ns", "250 ms"),
+            (500_000, "ns", "0.5 ms"),
+            (600_000_000_000, "ns", "600 s"),
+            (0.05, "of the rate", "5% of the rate"),
+            (100, "th of the rate", "1/100 of the rate"),
+            (1_024, "symbols", "1 024 symbols"),
+            (1 << 18, "symbols", "2^18 symbols"),
+            (100_000.0, "a second", "100 000 a second"),
+            (1.5, "repair delays", "1.5 repair delays"),
+        ],
+    )
+    def test_numbers_are_shown_with_their_units(self, value: float, unit: str, text: str) -> None:
+        assert quantity(value, unit) == text

@@ -37,7 +37,7 @@ def test_rate_holds_in_every_window_and_at_every_instant(
 ) -> None:
     # All in bits times SECOND, so that nothing is rounded here.
     # spec: SND-3
-    pacer = Pacer(rate, 0)
+    pacer = Pacer(rate, 0, burst_time=MS // 2)
     at_once = max(8 * packet * SECOND, rate * MS)
     depth = max(8 * packet * SECOND, rate * MS // 2) + rate * MS // 2
     lowest = sent = instant = last = 0
@@ -57,7 +57,9 @@ def test_rate_holds_in_every_window_and_at_every_instant(
 @given(RATES, PACKETS, st.sampled_from([20, 44, 64]), st.integers(0, 1 << 32))
 def test_rate_is_exact_over_time(rate: int, packet: int, limit: int, seed: int) -> None:
     total = 0
-    for number, (now, bits) in enumerate(sends(Pacer(rate, 0), packet, limit, Random(seed))):
+    for number, (now, bits) in enumerate(
+        sends(Pacer(rate, 0, burst_time=MS // 2), packet, limit, Random(seed))
+    ):
         if now >= SECOND and number > 500:
             break
         total += bits
@@ -65,7 +67,7 @@ def test_rate_is_exact_over_time(rate: int, packet: int, limit: int, seed: int) 
 
 
 def test_a_pause_is_not_made_up_for() -> None:
-    pacer = Pacer(8_000_000, 0)
+    pacer = Pacer(8_000_000, 0, burst_time=MS // 2)
     pacer.sent(10 * SECOND, 1_000)
     assert pacer.due == 10 * SECOND + MS // 2
     pacer.sent(10 * SECOND, 1_000)
@@ -87,11 +89,11 @@ def test_a_pause_is_not_made_up_for() -> None:
 def test_a_burst_is_half_a_millisecond_or_a_packet(
     rate: int | None, packet: int, limit: int, count: int
 ) -> None:
-    assert Pacer(rate, 0).burst(packet, limit) == count
+    assert Pacer(rate, 0, burst_time=MS // 2).burst(packet, limit) == count
 
 
 def test_without_a_rate_there_is_no_wait() -> None:
-    pacer = Pacer(None, 5)
+    pacer = Pacer(None, 5, burst_time=MS // 2)
     assert pacer.due == 5
     pacer.sent(9, 1 << 40)
     assert pacer.due == 9

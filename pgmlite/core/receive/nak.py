@@ -41,9 +41,6 @@ from pgmlite.wire.request import (
 MANY = 256
 """Numbers from which on numpy is faster than a set."""
 
-LOOKED_AT = 1_024
-"""Due blocks looked at a tick."""
-
 
 class State(Enum):
     """Where the cycle of one block is (RFC 3208 section 6.3)."""
@@ -410,7 +407,7 @@ class NakMachine:
 
     def _start_due(self, now: int, repairer: Repairer) -> None:
         # Few at a time: a forged manifest must not keep us from the socket.
-        for block in list(islice(self._due, LOOKED_AT)):
+        for block in list(islice(self._due, self._config.looked_at)):
             if len(self._cycles) >= self._config.max_cycles:
                 return
             del self._due[block]

@@ -39,9 +39,6 @@ from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
 
-TRUSTED_PACKETS = 16
-"""Packets a session must have sent before its own address is asked for repairs."""
-
 
 class State(Enum):
     """Where a receiver is on its way."""
@@ -390,7 +387,7 @@ class Receiver:
             transfer.head = int(passing[-1])
             transfer.naks.take_position(now, key, transfer.head, is_head=False)
             tracker = self._senders.get(key)
-            if tracker and tracker.received >= TRUSTED_PACKETS:
+            if tracker and tracker.received >= self._config.nak.trusted_packets:
                 transfer.naks.trust(key)
         if len(repaired):
             transfer.naks.take_repair(now, key, repaired)

@@ -13,19 +13,12 @@ import numpy.typing as npt
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
-from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.serial import SequenceTracker, Sqns
 from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.request import Symbols
-
-GRTT_LIMIT = 2 * SECOND
-"""ns; a forged SPM must not put a receiver to sleep."""
-
-GRTT_LEAST = 2 * MS
-"""ns; nor keep it busy with timers."""
 
 Flags = npt.NDArray[np.bool_]
 SessionKey = tuple[Endpoint, int, int]
@@ -286,12 +279,12 @@ class Repairer:
     repair_delay: float = 0.0
     """ns from a NAK to its repair, smoothed; 0: none came yet."""
 
-    def learn(self, now: int, spm: Spm) -> None:
+    def learn(self, now: int, spm: Spm, config: NakConfig) -> None:
         """Take what an SPM says."""
         self.timestamp, self.heard = spm.timestamp, now
         if repairs := spm.repairs:
             self.nonce = repairs.nonce
-            self.grtt = min(max(grtt_of(repairs.grtt), GRTT_LEAST), GRTT_LIMIT)
+            self.grtt = min(max(grtt_of(repairs.grtt), config.grtt_min), config.grtt_max)
             self.gsize = gsize_of(repairs.gsize & 0xF)
             self.backoff_factor = min(max(repairs.backoff_factor, 1), 15)
 
@@ -332,7 +325,7 @@ class Repairers:
                 del self._repairers[gone.endpoint]
             repairer = self._repairers[endpoint] = Repairer(endpoint, key, preferred)
         repairer.trusted |= preferred
-        repairer.learn(now, spm)
+        repairer.learn(now, spm, self._config)
 
     def trust(self, key: SessionKey) -> None:
         """Allow to ask the session at its own address: it sends data of the object."""

@@ -50,24 +50,17 @@ class _Budget:
 
 NONCE_SIZE = 8
 
-SYMBOLS_A_NAK = 1_024
-"""A NAK counts as one more for each time that it names so many symbols: they cost our time."""
-
-MOST_SILENT = 10
-"""Receivers that the group counts for each source that sends NAKs, at most."""
-
 
 class SentLog:
     """Which packet carried each symbol last (spec: REP-4)."""
 
-    LONGEST = 1 << 16
-    """Packets that can be on their way; a NAK that says more is too old, or a lie."""
-
-    def __init__(self, symbols: int) -> None:
+    def __init__(self, symbols: int, longest: int) -> None:
         """
         Args:
             symbols: Symbols in the object.
+            longest: Packets that can be on their way; a NAK that says more is not believed.
         """
+        self._longest = longest
         self._packets = 0
         # Modulo 2**32, like sqns: what it can't tell apart is four thousand million packets ago.
         self._carried_by: npt.NDArray[np.uint32] = np.zeros(symbols, np.uint32)
@@ -84,7 +77,7 @@ class SentLog:
     def in_flight(self, symbols: Symbols, heard: int, last: int) -> npt.NDArray[np.bool_]:
         """Return whether each of `symbols` was sent after sqn `heard`; `last` is the latest."""
         ago = serial.distance(heard, last)
-        if not 0 < ago <= self.LONGEST:
+        if not 0 < ago <= self._longest:
             return np.zeros(len(symbols), np.bool_)
         since = np.uint32(self._packets % serial.MODULUS) - self._carried_by[symbols]
         flags: npt.NDArray[np.bool_] = since < min(ago, self._packets)
@@ -187,7 +180,7 @@ class RepairQueue:
             base = max(len(self._sources), self._config.gsize_start)
             grows = self._overlaps > self._config.overlaps_wanted
             grown = self._gsize * (2 if grows else 0.9)
-            self._gsize = min(max(grown, base), MOST_SILENT * base)
+            self._gsize = min(max(grown, base), self._config.most_silent * base)
             self._overlaps, self._gsize_at = 0, now
         return quantise_grtt(self.grtt), quantise_gsize(self._gsize)
 
@@ -246,7 +239,7 @@ class RepairQueue:
                 continue
             self.counters.naks_received += 1
             # spec: REP-9
-            more = len(nak.symbols) // SYMBOLS_A_NAK
+            more = len(nak.symbols) // self._config.symbols_a_nak
             nak_budget.tokens -= more
             self._naks.tokens -= more
             self._measure(now, nak.timestamp)

@@ -31,21 +31,6 @@ from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, parse_request
 
-SPM_SHARE = 100
-"""SPMs take at most one part in this many of the rate, as far as their longest interval allows."""
-
-HEAD_LIFE = 1 * SECOND
-"""A stand-alone repairer takes the carousel for stopped when it heard no ODATA for as long."""
-
-LINGER_SPMS = 3
-"""SPMs after the last cycle, at least: the second that names the same head says that it is over."""
-
-NCF_BURST = 50 * MS
-"""NCFs of this much of their share may leave at once."""
-
-NCF_SLACK = 16
-"""Packets, such as other NCFs, that may come between an NCF and the last repair it names."""
-
 
 @dataclass(slots=True)
 class Counters:
@@ -103,7 +88,7 @@ class Sender:
         self._index_left = manifest.index_packets
         self._spm_due = 0
         self._end: int | None = None
-        self._pacer = Pacer(config.rate, 0)
+        self._pacer = Pacer(config.rate, 0, burst_time=config.burst_time)
         self._started = 0
         self._ended: tuple[int, int] | None = None
         """What `throughput` was when the carousel came to its end."""
@@ -116,11 +101,11 @@ class Sender:
         )
         self._repair = repair or RepairConfig()
         self._spm_interval = self._plan_spms()
-        self._sent = SentLog(manifest.symbols if repair else 0)
+        self._sent = SentLog(manifest.symbols if repair else 0, self._repair.max_in_flight)
         self._repair_credit = 0.0
         self._unconfirmed = Unconfirmed(manifest.symbols if repair else 0)
         self._ncf_due = 0
-        self._head_heard = -HEAD_LIFE
+        self._head_heard = -self._repair.head_life
         self._lingers_until: int | None = None
 
     @property
@@ -191,7 +176,7 @@ class Sender:
     def start(self, now: int) -> list[Action]:
         """Begin: the first tick is due at once."""
         self._started = now
-        self._pacer = Pacer(self._config.rate, now)
+        self._pacer = Pacer(self._config.rate, now, burst_time=self._config.burst_time)
         self._spm_due = now
         if self._config.duration is not None:
             self._end = now + self._config.duration
@@ -261,7 +246,7 @@ class Sender:
         """Return what the carousel sends next; None if none is moving."""
         if self._sends_odata:
             return self._head
-        is_heard = not self._config.carousel and now - self._head_heard < HEAD_LIFE
+        is_heard = not self._config.carousel and now - self._head_heard < self._repair.head_life
         return self._head if is_heard else None
 
     def _receive_others(self, now: int, batch: PacketBatch, repairs: RepairQueue) -> None:
@@ -298,7 +283,7 @@ class Sender:
             if self._config.rate:
                 share = self._config.rate * self._repair.share * self._repair.ncf_share
                 pause = int(wire_bytes * 8 * SECOND / share)
-                self._ncf_due = max(self._ncf_due, now - NCF_BURST) + pause
+                self._ncf_due = max(self._ncf_due, now - self._repair.ncf_burst) + pause
             self.repairs.counters.ncfs_sent += 1
             actions.append(burst)
         return actions
@@ -307,7 +292,7 @@ class Sender:
         """Return how many packets leave, at most, until what waits now is sent (spec: REP-11)."""
         waiting = self.repairs.waiting if self.repairs else 0
         # A burst is sorted: what was asked for later may come before.
-        left = waiting + self._index_left + NCF_SLACK + self._burst_size()
+        left = waiting + self._index_left + self._repair.ncf_slack + self._burst_size()
         if self._sends_odata:
             share = self._repair.share
             odata = math.ceil(max(0.0, waiting - self._repair_credit) * (1 - share) / share)
@@ -371,7 +356,7 @@ class Sender:
             self._lingers_until = now + max(
                 self._repair.linger,
                 self._repair.linger_grtt * self.repairs.grtt if self.repairs else 0,
-                LINGER_SPMS * self._spm_interval,
+                self._repair.linger_spms * self._spm_interval,
             )
         return now >= self._lingers_until
 
@@ -391,7 +376,7 @@ class Sender:
         repairs = SpmRepairs(0, 0, 0, 0, 0, 1) if self.repairs else None
         body = Spm(0, 0, 0, self._manifest.raw, SpmPosition(0, 0, 0), repairs).build()
         bits = (HEADER_SIZE + len(body) + self._config.packet_overhead) * 8
-        interval = bits * SPM_SHARE * SECOND // self._config.rate
+        interval = bits * self._config.spm_share * SECOND // self._config.rate
         return min(max(interval, self._config.spm_min), self._config.spm_max)
 
     def _packet_time(self) -> int:
