@@ -29,7 +29,16 @@ EXIT_CODES: dict[type[PgmliteError], int] = {
 
 OPTIONS = {
     name: f"--{name.replace('_', '-')}"
-    for name in ("base", "duration", "hook_timeout", "listen", "on_complete", "repairer", "timeout")
+    for name in (
+        "base",
+        "duration",
+        "hook_timeout",
+        "listen",
+        "on_complete",
+        "repairer",
+        "start",
+        "timeout",
+    )
 }
 """Arguments that errors begin with, and the options that set them."""
 

@@ -124,7 +124,9 @@ def parse_start(start: str | int, size: int) -> int:
     except (ValueError, OverflowError):
         is_inside = False
     if not is_inside:
-        raise UsageError(f"start {text}: give a share such as 50%, or a byte offset below {size}")
+        raise UsageError(
+            f"start {text}: give a share such as 50%, or a byte offset below {size}", cause="start"
+        )
     return offset
 
 

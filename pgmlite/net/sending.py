@@ -321,7 +321,7 @@ class SendLoop:
             raise NetworkError(f"{self.socket.channel}: {why}") from error
         self._refusals.refused(now, error, why, len(rows), len(pieces[1]))
         if not self.machine.is_paced:
-            self._rest = REFUSED_NAP
+            self._rest += REFUSED_NAP
 
     def _reason(self, error: OSError, pieces: Pieces) -> str:
         """Say why packets are not sent."""

@@ -21,14 +21,18 @@ import pytest
 from pgmlite import cli
 from pgmlite.cli import VERBS, app
 from pgmlite.cli.lines import columns, fit
-from pgmlite.cli.output import Output, ReceiveReport
+from pgmlite.cli.output import Output
 from pgmlite.cli.tables import Column, render
 from pgmlite.errors import DiskError
+from pgmlite.net.job_receive import failed
+from pgmlite.net.receiving import ReceiveLoop
 from tests.support.builders import Drive, make_object
 from tests.support.loopback import (
     COMMAND,
     PATIENCE,
     Cli,
+    FakeReceiverSocket,
+    Heard,
     Running,
     endpoint,
     environment,
@@ -399,8 +403,11 @@ def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
     drive.give([sample.spm(), *sample.odata(range(4))])
     if is_there:
         part.write_bytes(sample.data)
-    output = Output(as_json=False)
-    ReceiveReport(output, drive.machine, None).failed(DiskError("another file"), str(part))
+    socket = FakeReceiverSocket()
+    loop = ReceiveLoop(drive.machine, socket, None, Heard())
+    error = DiskError("another file")
+    Output(as_json=False).show(failed(error, drive.machine, loop, str(part)), 0)
+    socket.release()
     said = capsys.readouterr().err
     assert (str(part) in said) is is_there
     assert ("nothing of the object is kept" in said) is not is_there

@@ -18,9 +18,9 @@ from pgmlite.net.address import (
     own_addresses,
     resolve,
 )
-from pgmlite.net.loop import Stop
 from pgmlite.net.udp import SenderSocket
-from tests.support.loopback import LO, Cli, endpoint, make_file
+from pgmlite.net.waiting import Stop
+from tests.support.loopback import LO, Cli, Heard, endpoint, make_file, to_the_end
 
 # Names to channels.
 
@@ -72,7 +72,7 @@ def test_interface_without_the_family(tmp_path, monkeypatch, capsys, verb, group
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [([], "no interface is up"), (["a0", "b0"], "choose with -i from a0, b0")],
+    [([], "no interface is up"), (["a0", "b0"], "name one of a0, b0")],
 )
 def test_interface_that_can_not_be_guessed(monkeypatch, names, expected):
     # spec: NET-1
@@ -196,46 +196,39 @@ def test_without_states_addresses_count_as_ready(machine, monkeypatch, tmp_path)
     assert own_addresses(V6) == {"fd01::1": State.READY}
 
 
-class Patient(Stop):
-    """Does something at each look at signals."""
-
-    def __init__(self, *steps):
-        super().__init__()
-        self.steps = list(steps)
-
-    def check(self):
-        self.steps.pop(0)()
-
-
 @pytest.mark.parametrize("pinned", ["", "fd01::2"])
 def test_a_start_waits_for_addresses_that_are_checked(machine, pinned):
     # spec: NET-11
     first, second = ("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC0)
     machine(first, second)
-    stop = Patient(lambda: None, lambda: machine(first, ("net0", "fd01::2", 0x80)))
-    told = []
-    await_addresses(V6, pinned, stop=stop, say=told.append)
-    assert stop.steps == []
-    (line,) = told
-    assert line.startswith("waiting for fd01::2 on net0: ")
+    heard = Heard()
+    waits = await_addresses(V6, pinned, heard)
+    next(waits)
+    next(waits)
+    machine(first, ("net0", "fd01::2", 0x80))
+    with pytest.raises(StopIteration):
+        next(waits)
+    (waiting,) = heard.events
+    assert waiting.cause == "addresses"
+    assert waiting.waiting.startswith("fd01::2 on net0: ")
 
 
 def test_a_start_does_not_wait_for_what_does_not_matter(machine):
     machine(("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC8), ("net1", "fd01::3", 0xC0))
-    await_addresses(V6, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "", pytest.fail)) == []
     machine(("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC0))
-    await_addresses(V6, "fd01::1", stop=Patient(), say=pytest.fail)
-    await_addresses(V4, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "fd01::1", pytest.fail)) == []
+    assert list(await_addresses(V4, "", pytest.fail)) == []
 
 
 def test_a_start_does_not_wait_for_ever_nor_past_a_signal(machine, monkeypatch):
     machine(("net0", "fd01::1", 0xC0))
     stop = Stop()
-    stop._handle(2, None)
+    stop.ask("a signal")
     with pytest.raises(Interrupted):
-        await_addresses(V6, "", stop=stop, say=lambda text: None)
+        to_the_end(await_addresses(V6, "", Heard()), stop)
     monkeypatch.setattr(address, "CHECK_PATIENCE", 0)
-    await_addresses(V6, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "", pytest.fail)) == []
 
 
 # Sockets that outlive their address or their interface.

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,18 +23,23 @@ from functools import cached_property
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import pytest
 
 from pgmlite import cli
+from pgmlite.cli.signals import Signals
+from pgmlite.core.events import Event, Warned
 from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net.address import Channel, resolve
-from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival
+from pgmlite.net.waiting import Stop, Waits, Work
 from tests.support.builders import fill
+
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
 
 LO = "lo"
 COMMAND = [sys.executable, "-m", "pgmlite"]
@@ -266,7 +272,9 @@ class Cli:
     """The command line without a process of its own: for what ends before packets flow."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        monkeypatch.setattr(
+            Signals, "install", lambda signals: None
+        )  # signals stay the test runner's
         for loop in (SendLoop, ReceiveLoop):
             monkeypatch.setattr(loop, "run", self._accepted)  # it might run for ever
         self._capsys = capsys
@@ -305,7 +313,9 @@ class Inside:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        monkeypatch.setattr(
+            Signals, "install", lambda signals: None
+        )  # signals stay the test runner's
         self._capfd = capfd
 
     def __call__(self, *arguments: object) -> Ended:
@@ -370,7 +380,7 @@ CHANNEL = Channel("239.0.0.1", 5, "none0", 1)
 
 
 class Until(Stop):
-    """Stops a loop when something is so, without waiting for time to pass."""
+    """Interrupts work when something is so, without waiting for time to pass."""
 
     def __init__(self, condition: Callable[[], bool]) -> None:
         super().__init__()
@@ -383,28 +393,34 @@ class Until(Stop):
 
 
 class Heard:
-    """A listener that takes notes."""
+    """What a loop tells, in notes."""
 
     def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.facts: list[dict[str, object]] = []
-        self.events: list[str] = []
+        self.events: list[Event] = []
 
-    def warn(self, text: str, **facts: object) -> None:
-        self.warnings.append(text)
-        self.facts.append(facts)
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
 
-    def adopted(self, action) -> None:
-        self.events.append("adopted")
+    def of(self, kind: type[E]) -> list[E]:
+        """Return the events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
 
-    def superseded(self, action) -> None:
-        self.events.append("superseded")
+    @property
+    def warnings(self) -> list[str]:
+        """What was warned of, in words."""
+        return [event.warning for event in self.of(Warned)]
 
-    def damaged(self, action) -> None:
-        self.events.append(f"damaged {action.block}")
+    def told(self, cause: str) -> list[str]:
+        """Return what was said of a cause."""
+        return [event.warning for event in self.of(Warned) if event.cause == cause]
 
-    def progress(self) -> None:
-        self.events.append("progress")
+
+def to_the_end(waits: Waits[T], stop: Stop | None = None) -> T:
+    """Do work to its end; return what it returns."""
+    work = Work(waits, deque(), stop or Stop())
+    for _ in work.run():
+        pass
+    return work.result
 
 
 class FakeSenderSocket:
