@@ -69,7 +69,7 @@ PIPED_COLUMNS = 128
     metavar="N",
     help="Processes; default: one a core.",
 )
-@option("--dask", metavar="tcp://HOST:PORT", help="Have a Dask cluster do the runs.")
+@option("--dask", metavar="tcp://HOST:PORT", help="Have a Dask cluster do the trials.")
 @option("--csv", type=PATH, metavar="FILE", help="Write the table to a file.")
 @option("--plot", type=PATH, metavar="FILE", help="Draw it: FILE.png or FILE.svg.")
 @option("--json", "as_json", is_flag=True, help="Print the result as JSON, on stdout.")
@@ -172,7 +172,7 @@ def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, 
 
 
 def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
-    from pgmlite.sim.plan import parse_plan
+    from pgmlite.sim.planfile import parse_plan
 
     if name is None:
         return parse_plan("", changes)
@@ -191,7 +191,7 @@ def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
 
 
 def _list_plans() -> None:
-    from pgmlite.sim.plan import parse_plan
+    from pgmlite.sim.planfile import parse_plan
 
     for name, text in _shipped().items():
         print(f"{name:<14} {parse_plan(text).title}")
@@ -223,7 +223,7 @@ def _prepare_worker() -> None:
 
 @contextmanager
 def _workers(plan: Plan, jobs: int | None, dask: str | None) -> Iterator[Executor | None]:
-    """Yield who does the runs; None: this process.
+    """Yield who does the trials; None: this process.
 
     Raises:
         UsageError: Dask is not installed.
@@ -235,7 +235,7 @@ def _workers(plan: Plan, jobs: int | None, dask: str | None) -> Iterator[Executo
             with _dask_client(dask) as client:
                 yield client.get_executor()
             return
-        count = min(jobs or len(os.sched_getaffinity(0)), len(plan.runs()))
+        count = min(jobs or len(os.sched_getaffinity(0)), len(plan.trials()))
         if count == 1:
             yield None
             return
@@ -315,7 +315,7 @@ def _print(report: Report, seconds: float) -> None:
     _say(
         f"Symbols of {setting.symbol_size} bytes, repair share {setting.repair_share:.0%}, "
         f"latency {latencies} ms, receivers join {setting.join}, seed {plan.seed}; "
-        f"{len(plan.runs())} runs in {human_time(seconds)}",
+        f"{len(plan.trials())} trials in {human_time(seconds)}",
         width,
     )
     print("", *_table(report, width), sep="\n")

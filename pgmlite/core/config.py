@@ -203,7 +203,7 @@ class RepairConfig:
     symbols_a_nak: int = tunable(1_024, "symbols")
     """A NAK counts as one more for each time that it names as many: they cost our time."""
 
-    ncf_share: float = tunable(0.1, "of the repairs' share", least=0.01, most=1)
+    ncf_share: float = tunable(0.1, "of the repairs' share", least=0.01)
     """What NCFs may take; more are joined into fewer."""
 
     ncf_burst: int = tunable(50 * MS, "ns", least=0)

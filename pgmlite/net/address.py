@@ -143,12 +143,13 @@ def _flags(name: str) -> list[str]:
     return stats.flags.split(",") if stats else []
 
 
-def _has_family(name: str, family: socket.AddressFamily) -> bool:
+def has_family(name: str, family: socket.AddressFamily) -> bool:
+    """Whether an interface has an address of a family."""
     return any(a.family == family for a in psutil.net_if_addrs().get(name, []))
 
 
 def _check_family(name: str, group: str, family: socket.AddressFamily) -> None:
-    if _has_family(name, family):
+    if has_family(name, family):
         return
     kind = "IPv6" if family == socket.AF_INET6 else "IPv4"
     stats = psutil.net_if_stats().get(name)
@@ -168,7 +169,7 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
         if stats.isup
         and {"multicast"} <= set(stats.flags.split(","))
         and "loopback" not in stats.flags.split(",")
-        and _has_family(name, family)
+        and has_family(name, family)
     ]
     if len(names) == 1:
         return names[0]

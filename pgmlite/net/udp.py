@@ -256,6 +256,10 @@ class SenderSocket:
                 raise
             return self._open(channel, self.address, 0)
 
+    def fileno(self) -> int:
+        """File descriptor, for selectors."""
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Close the socket."""
         self._sock.close()

@@ -17,7 +17,7 @@ from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.sim.group import NEVER, Counts, ReceiverGroup
 from pgmlite.sim.loss import GilbertElliott, Independent, LossModel, OncePerBlock, Tree
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
-from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Run
+from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Trial
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.endpoint import Endpoint
@@ -71,7 +71,7 @@ def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Man
     )
 
 
-def loss_model(run: Run, rng: np.random.Generator) -> LossModel:
+def loss_model(run: Trial, rng: np.random.Generator) -> LossModel:
     """Return what loses the packets of `run`."""
     loss = run.loss
     match loss.kind:
@@ -86,10 +86,10 @@ def loss_model(run: Run, rng: np.random.Generator) -> LossModel:
     return Independent(rng.permuted(shares, axis=0).reshape(-1).tolist(), rng)
 
 
-class Transfer:
+class TrialNetwork:
     """The network of one run."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Trial) -> None:
         self._run = run
         setting = run.setting
         seed = Random(f"{run.seed}/{run.repetition}/{run.receivers}/{run.loss!r}").getrandbits(62)
@@ -288,21 +288,21 @@ Result = list[Outcome] | SharedOutcome | None
 """One outcome for each copy of a run; None if it would have taken unreasonably long."""
 
 
-def perform(run: Run | LossShared) -> Result:
+def perform(run: Trial | LossShared) -> Result:
     """Do one run."""
-    return share_losses(run) if isinstance(run, LossShared) else Transfer(run).run()
+    return share_losses(run) if isinstance(run, LossShared) else TrialNetwork(run).run()
 
 
 def perform_all(
     plan: Plan, executor: Executor | None, progress: Callable[[float], None]
-) -> list[tuple[Run | LossShared, Result]]:
+) -> list[tuple[Trial | LossShared, Result]]:
     """Do all runs of a plan; the results are the same whoever does them.
 
     Args:
         executor: Does the runs; None: this process does, one by one.
         progress: Is told what share of the work is done, 0 to 1.
     """
-    runs = plan.runs()
+    runs = plan.trials()
     total, done = sum(run.effort for run in runs), 0.0
     # The long ones first: at the end nobody waits for one that began late.
     order = sorted(range(len(runs)), key=lambda place: -runs[place].effort)
@@ -315,7 +315,7 @@ def perform_all(
 
 
 def _results(
-    runs: Sequence[Run | LossShared], order: Sequence[int], executor: Executor | None
+    runs: Sequence[Trial | LossShared], order: Sequence[int], executor: Executor | None
 ) -> Iterator[tuple[int, Result]]:
     """Yield the place and the result of each run as it is done."""
     if executor is None:

@@ -1,16 +1,13 @@
-"""What is compared: a plan, from a TOML file or from options, and the runs that it consists of.
+"""What is compared: a plan, and the trials that it consists of.
 
-A run says everything that its outcome depends on, so that it may be done by any process anywhere.
+A trial says everything that its outcome depends on, so that it may be done by any process anywhere.
 """
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from itertools import product
-from typing import Any
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
@@ -26,7 +23,7 @@ from pgmlite.wire.layout import (
 
 MAX_RECEIVERS = 100_000
 MAX_CELLS = 2_000_000_000
-"""Receivers times symbols of one run, at most: a byte of memory each."""
+"""Receivers times symbols of one trial, at most: a byte of memory each."""
 
 MAX_LOSS = 0.9
 """Beyond it even theory takes hundreds of cycles."""
@@ -59,11 +56,11 @@ ANSWERING = frozenset({Mode.NAK, Mode.REPAIRER})
 """Where somebody answers NAKs, so that receivers are no longer independent of one another."""
 
 FEW = 500
-"""Receivers; below it a run costs so little that there may be more of them."""
+"""Receivers; below it a trial costs so little that there may be more of them."""
 
-RECEIVERS_A_RUN = 5_000
-LOSSES_A_RUN = 50
-"""Smaller runs keep all processes busy to the end, larger ones waste less on the senders."""
+RECEIVERS_A_TRIAL = 5_000
+LOSSES_A_TRIAL = 50
+"""Smaller trials keep all processes busy to the end, larger ones waste less on the senders."""
 
 
 class LossKind(StrEnum):
@@ -96,7 +93,7 @@ class Join(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class LossPattern:
     """How packets get lost.
 
     Raises:
@@ -174,7 +171,7 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What all runs of a plan have in common."""
+    """What all trials of a plan have in common."""
 
     symbol_size: int = 1_404
     """Bytes; 1404 is what `send` takes on Ethernet."""
@@ -221,14 +218,14 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Trial:
     """One transfer. Its outcome depends on nothing else."""
 
     setting: Setting
     size: int
     rate: int
     receivers: int
-    loss: Loss
+    loss: LossPattern
     mode: Mode
     seed: int
     repetition: int
@@ -256,7 +253,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class LossShared:
-    """One run that measures suppression: all receivers lose the same packets."""
+    """A trial that measures suppression: all receivers lose the same packets."""
 
     receivers: int
     losses: int
@@ -285,11 +282,11 @@ class Plan:
     """bit/s of each sender, IP headers included."""
 
     receivers: tuple[int, ...] = (1, 10, 100, 1_000)
-    losses: tuple[Loss, ...] = (Loss(mean=0.01), Loss(mean=0.05))
+    losses: tuple[LossPattern, ...] = (LossPattern(mean=0.01), LossPattern(mean=0.05))
     modes: tuple[Mode, ...] = (Mode.CAROUSEL, Mode.NAK)
     setting: Setting = field(default_factory=Setting)
     repetitions: int = 0
-    """Runs of each combination; 0: as many as steady means need, more of the small ones."""
+    """Repetitions of each combination; 0: as many as steady means need, more of the small ones."""
 
     shared_losses: int = 150
     """Losses that all receivers share, to count the NAKs for each, and three times as many where
@@ -320,9 +317,9 @@ class Plan:
         if not 0 <= self.shared_losses <= 10_000:
             raise UsageError(f"shared_losses {self.shared_losses}: must be 0 to 10000")
 
-    def runs(self) -> list[Run | LossShared]:
-        """Return all runs, those of one combination together."""
-        runs: list[Run | LossShared] = []
+    def trials(self) -> list[Trial | LossShared]:
+        """Return all trials, those of one combination together."""
+        trials: list[Trial | LossShared] = []
         for size, rate, loss, receivers, mode in product(
             self.sizes, self.rates, self.losses, self.receivers, self.modes
         ):
@@ -330,21 +327,23 @@ class Plan:
             number = 0
             while left:
                 copies = min(left, _copies(receivers, loss, mode))
-                runs.append(
-                    Run(self.setting, size, rate, receivers, loss, mode, self.seed, number, copies)
+                trials.append(
+                    Trial(
+                        self.setting, size, rate, receivers, loss, mode, self.seed, number, copies
+                    )
                 )
                 left -= copies
                 number += 1
         for receivers in self.receivers:
             total = self.shared_losses * (3 if receivers < FEW else 1)
-            for number, first in enumerate(range(0, total, LOSSES_A_RUN)):
-                losses = min(LOSSES_A_RUN, total - first)
-                runs.append(LossShared(receivers, losses, self.seed, number))
-        return runs
+            for number, first in enumerate(range(0, total, LOSSES_A_TRIAL)):
+                losses = min(LOSSES_A_TRIAL, total - first)
+                trials.append(LossShared(receivers, losses, self.seed, number))
+        return trials
 
 
 def _repetitions(receivers: int, mode: Mode) -> int:
-    """Return how many runs give a steady mean.
+    """Return how many repetitions give a steady mean.
 
     The last completion of a carousel varies by half a cycle, whatever the number of receivers.
     With NAKs it hardly varies among many.
@@ -354,160 +353,8 @@ def _repetitions(receivers: int, mode: Mode) -> int:
     return 100 if receivers < 50 else 60 if receivers < FEW else 15 if receivers < 5_000 else 4
 
 
-def _copies(receivers: int, loss: Loss, mode: Mode) -> int:
-    """Return how many repetitions one run may do at once."""
+def _copies(receivers: int, loss: LossPattern, mode: Mode) -> int:
+    """Return how many repetitions one trial may do at once."""
     if mode in ANSWERING or loss.kind in {LossKind.SHARED, LossKind.TREE}:
         return 1
-    return max(1, RECEIVERS_A_RUN // receivers)
-
-
-# From files and options.
-
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-
-
-def parse_number(name: str, text: str | int) -> int:
-    """Return ``20M``, ``64MiB`` or 1000 as a number of bit/s or bytes.
-
-    Raises:
-        UsageError: It is none of these.
-    """
-    if isinstance(text, int) and not isinstance(text, bool):
-        return text
-    number = str(text).removesuffix("B")
-    for unit in sorted(UNITS, key=len, reverse=True):
-        if number.endswith(unit):
-            try:
-                return int(float(number.removesuffix(unit)) * UNITS[unit])
-            except (ValueError, OverflowError):
-                break
-    raise UsageError(f"{name} {text!r}: give a number such as 4000000, 20M or 64MiB")
-
-
-def _tuple(name: str, value: Any) -> tuple[Any, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(value)
-    if isinstance(value, str | int | float):
-        return (value,)
-    raise UsageError(f"{name}: must be a value or a list of values")
-
-
-def _choice(name: str, kinds: type[StrEnum], value: Any) -> Any:
-    try:
-        return kinds(value)
-    except ValueError:
-        raise UsageError(f"{name} {value!r}: must be one of {', '.join(kinds)}") from None
-
-
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{name} {value!r}: must be a number")
-    return float(value)
-
-
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise UsageError(f"{name} {value!r}: must be a whole number")
-    return value
-
-
-def losses_of(table: Mapping[str, Any]) -> tuple[Loss, ...]:
-    """Return the losses of a ``[loss]`` table: one for each of its means.
-
-    Raises:
-        UsageError: It has an unknown key, or a value that makes no sense.
-    """
-    unknown = set(table) - {"kind", "mean", "burst", "levels", "bad", "bad_share"}
-    if unknown:
-        raise UsageError(f"{min(unknown)!r}: there is no such setting of losses")
-    kind = _choice("loss kind", LossKind, table.get("kind", "independent"))
-    values: dict[str, Any] = {
-        name: _real(name, table[name]) for name in ("burst", "bad", "bad_share") if name in table
-    }
-    if "levels" in table:
-        values["levels"] = tuple(_real("levels", one) for one in _tuple("levels", table["levels"]))
-    if kind is LossKind.TREE:
-        if "mean" in table:
-            raise UsageError("loss.mean: a tree has levels instead")
-        return (Loss(kind, mean=0.0, **values),)
-    means = _tuple("loss.mean", table.get("mean", (0.01, 0.05)))
-    return tuple(Loss(kind, mean=_real("loss", mean), **values) for mean in means)
-
-
-def plan_of(table: Mapping[str, Any]) -> Plan:
-    """Return the plan that the keys of a TOML file describe.
-
-    Raises:
-        UsageError: A key is unknown, or a value makes no sense.
-    """
-    rest = dict(table)
-    values: dict[str, Any] = {}
-    setting: dict[str, Any] = {}
-    if "title" in rest:
-        values["title"] = str(rest.pop("title"))
-    for name in ("sizes", "rates"):
-        if name in rest:
-            values[name] = tuple(parse_number(name, one) for one in _tuple(name, rest.pop(name)))
-    if "receivers" in rest:
-        given = _tuple("receivers", rest.pop("receivers"))
-        values["receivers"] = tuple(_whole("receivers", one) for one in given)
-    if "modes" in rest:
-        given = _tuple("modes", rest.pop("modes"))
-        values["modes"] = tuple(_choice("mode", Mode, one) for one in given)
-    if "loss" in rest:
-        given = rest.pop("loss")
-        tables = given if isinstance(given, list) else [given]
-        if not all(isinstance(one, Mapping) for one in tables):
-            raise UsageError("loss: must be a table, such as [loss], or several, such as [[loss]]")
-        values["losses"] = tuple(loss for one in tables for loss in losses_of(one))
-    for name in ("repetitions", "shared_losses", "seed"):
-        if name in rest:
-            values[name] = _whole(name, rest.pop(name))
-    for name in ("symbol_size", "block_symbols", "senders"):
-        if name in rest:
-            setting[name] = _whole(name, rest.pop(name))
-    if "repair_share" in rest:
-        setting["repair_share"] = _real("repair_share", rest.pop("repair_share"))
-    if "latency_ms" in rest:
-        given = _tuple("latency_ms", rest.pop("latency_ms"))
-        setting["latencies"] = tuple(int(_real("latency_ms", one) * MS) for one in given)
-    if "read_interval_ms" in rest:
-        interval = _real("read_interval_ms", rest.pop("read_interval_ms"))
-        setting["read_interval"] = int(interval * MS)
-    if "join" in rest:
-        setting["join"] = _choice("join", Join, rest.pop("join"))
-    if rest:
-        raise UsageError(f"{min(rest)!r}: there is no such setting in a plan")
-    return Plan(**values, setting=Setting(**setting))
-
-
-def parse_plan(text: str, changes: Mapping[str, Any] | None = None) -> Plan:
-    """Return the plan of a TOML file's text; `changes` are keys that outrank those in it.
-
-    Raises:
-        UsageError: It is no TOML, or no plan.
-    """
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"plan: {error}") from None
-    changes = dict(changes or {})
-    if "loss" in changes and isinstance(table.get("loss"), Mapping):
-        loss = changes["loss"]
-        # Another kind of loss has other values: only the same kind keeps those of the file.
-        same = loss.get("kind", table["loss"].get("kind")) == table["loss"].get("kind")
-        changes["loss"] = {**table["loss"], **loss} if same else loss
-    return plan_of({**table, **changes})
-
-
-def as_json(plan: Plan) -> dict[str, Any]:
-    """Return the plan as JSON has it."""
-    values = asdict(plan)
-    setting = values.pop("setting")
-    return values | {
-        **{name: setting[name] for name in ("symbol_size", "block_symbols", "repair_share")},
-        "latency_ms": [one / MS for one in setting["latencies"]],
-        "read_interval_ms": setting["read_interval"] / MS,
-        "join": setting["join"],
-        "senders": setting["senders"],
-    }
+    return max(1, RECEIVERS_A_TRIAL // receivers)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmlite.errors import DiskError, UsageError
-from pgmlite.sim.plan import Loss, Mode, Run
+from pgmlite.sim.plan import LossPattern, Mode, Trial
 from pgmlite.sim.report import CURVE, Case, Report, expected
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def save(report: Report, path: Path) -> None:
         UsageError: See `check`.
         DiskError: The file can't be written.
     """
-    columns: dict[tuple[int, int, Loss], list[Case]] = {}
+    columns: dict[tuple[int, int, LossPattern], list[Case]] = {}
     for case in report.cases:
         columns.setdefault((case.size, case.rate, case.loss), []).append(case)
     check(path, len(columns))
@@ -90,7 +90,9 @@ def save(report: Report, path: Path) -> None:
             raise DiskError(f"{path}: {error.strerror}") from error
 
 
-def _draw(figure: Figure, report: Report, columns: dict[tuple[int, int, Loss], list[Case]]) -> None:
+def _draw(
+    figure: Figure, report: Report, columns: dict[tuple[int, int, LossPattern], list[Case]]
+) -> None:
     axes = figure.subplots(3, len(columns), squeeze=False)
     for place, ((size, rate, loss), cases) in enumerate(columns.items()):
         curves, times, volumes = axes[:, place]
@@ -197,10 +199,12 @@ def _theory(report: Report, case: Case, most: int) -> tuple[list[int], list[floa
     """Return numbers of receivers, and the lengths and times in s that the closed form has."""
     top = math.log10(max(most, 10))
     steps = sorted({round(10 ** (top * n / THEORY_POINTS)) for n in range(THEORY_POINTS + 1)})
-    run = Run(report.plan.setting, case.size, case.rate, case.receivers, case.loss, case.mode, 0, 0)
+    trial = Trial(
+        report.plan.setting, case.size, case.rate, case.receivers, case.loss, case.mode, 0, 0
+    )
     xs, lengths, times = [], [], []
     for receivers in steps:
-        length, time = expected(run, receivers)
+        length, time = expected(trial, receivers)
         if length is not None and time is not None:
             xs.append(receivers)
             lengths.append(length)

@@ -1,4 +1,4 @@
-"""What the runs of a plan add up to: numbers beside their closed forms, and what they advise."""
+"""What the trials of a plan add up to: numbers beside their closed forms, and what they advise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.sim import theory
 from pgmlite.sim.experiment import BACKOFF_FACTOR, Outcome, Result, SharedOutcome, announced_gsize
-from pgmlite.sim.plan import Join, Loss, LossKind, LossShared, Mode, Plan, Run, as_json
+from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Trial
+from pgmlite.sim.planfile import as_json
 
 CURVE = tuple(range(1, 101))
 """Percent of the receivers that a completion curve has a point for."""
@@ -43,7 +44,7 @@ class Case:
 
     size: int
     rate: int
-    loss: Loss
+    loss: LossPattern
     receivers: int
     mode: Mode
     repetitions: int
@@ -87,30 +88,30 @@ def _at(times: Sequence[float], percent: int) -> float:
     return times[-(-len(times) * percent // 100) - 1]
 
 
-def expected(run: Run, receivers: int | None = None) -> tuple[float | None, float | None]:
-    """Return the object lengths and the time in s that the closed form has for a run.
+def expected(trial: Trial, receivers: int | None = None) -> tuple[float | None, float | None]:
+    """Return the object lengths and the time in s that the closed form has for a trial.
 
     Args:
         receivers: Of as many instead.
     """
-    setting, loss = run.setting, run.loss
-    if loss.kind in {LossKind.TREE, LossKind.BURSTS} or run.mode is Mode.REPAIRER:
+    setting, loss = trial.setting, trial.loss
+    if loss.kind in {LossKind.TREE, LossKind.BURSTS} or trial.mode is Mode.REPAIRER:
         return None, None
     if setting.join is not Join.TOGETHER:
         return None, None
     # What the first link loses is lost by all: they are like one.
-    number = 1 if loss.kind is LossKind.SHARED else receivers or run.receivers
+    number = 1 if loss.kind is LossKind.SHARED else receivers or trial.receivers
     losses = sorted(Counter(loss.shares(number)).items())
-    cycle = run.symbols * run.packet_time / SECOND
-    if run.mode is Mode.NAK:
+    cycle = trial.symbols * trial.packet_time / SECOND
+    if trial.mode is Mode.NAK:
         lengths = theory.EM_nofec(losses)
         return lengths, lengths * cycle
-    senders = setting.senders if run.mode is Mode.SENDERS else 1
-    cycles = theory.carousel_time(run.symbols, losses, senders)
+    senders = setting.senders if trial.mode is Mode.SENDERS else 1
+    cycles = theory.carousel_time(trial.symbols, losses, senders)
     return cycles * senders, cycles * cycle
 
 
-def _case(run: Run, results: Sequence[Result]) -> Case:
+def _case(trial: Trial, results: Sequence[Result]) -> Case:
     done: list[Outcome] = []
     unfinished = 0
     for result in results:
@@ -118,19 +119,19 @@ def _case(run: Run, results: Sequence[Result]) -> Case:
             done += result
         else:
             unfinished += 1
-    lengths, time = expected(run)
+    lengths, time = expected(trial)
     lasts = [one.times[-1] for one in done]
-    sent = [one.symbols / run.symbols for one in done]
+    sent = [one.symbols / trial.symbols for one in done]
 
     def mean(values: Sequence[float]) -> float:
         return fmean(values) if values else math.nan
 
     return Case(
-        size=run.size,
-        rate=run.rate,
-        loss=run.loss,
-        receivers=run.receivers,
-        mode=run.mode,
+        size=trial.size,
+        rate=trial.rate,
+        loss=trial.loss,
+        receivers=trial.receivers,
+        mode=trial.mode,
         repetitions=len(done),
         unfinished=unfinished,
         half=mean([_at(one.times, 50) for one in done]),
@@ -170,11 +171,11 @@ def _suppression(receivers: int, outcomes: Sequence[SharedOutcome]) -> Suppressi
 class Report:
     """All results of a plan."""
 
-    def __init__(self, plan: Plan, results: Sequence[tuple[Run | LossShared, Result]]) -> None:
+    def __init__(self, plan: Plan, results: Sequence[tuple[Trial | LossShared, Result]]) -> None:
         self.plan = plan
         self.cases: list[Case] = []
         self.suppression: list[Suppression] = []
-        transfers = [(run, result) for run, result in results if isinstance(run, Run)]
+        transfers = [(trial, result) for trial, result in results if isinstance(trial, Trial)]
         for _, pairs in groupby(
             transfers,
             lambda pair: (
@@ -188,9 +189,9 @@ class Report:
             group = list(pairs)
             self.cases.append(_case(group[0][0], [result for _, result in group]))
         shared = [
-            (run.receivers, result)
-            for run, result in results
-            if isinstance(run, LossShared) and isinstance(result, SharedOutcome)
+            (trial.receivers, result)
+            for trial, result in results
+            if isinstance(trial, LossShared) and isinstance(result, SharedOutcome)
         ]
         for receivers, ones in groupby(shared, lambda pair: pair[0]):
             self.suppression.append(_suppression(receivers, [one for _, one in ones]))
@@ -276,7 +277,7 @@ class Report:
         ]
 
 
-def _conditions(case: Case) -> tuple[int, int, Loss, int]:
+def _conditions(case: Case) -> tuple[int, int, LossPattern, int]:
     return case.size, case.rate, case.loss, case.receivers
 
 

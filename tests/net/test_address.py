@@ -21,6 +21,7 @@ from pgmlite.net.address import (
 from pgmlite.net.udp import SenderSocket
 from pgmlite.net.waiting import Stop
 from tests.support.loopback import LO, Cli, Heard, endpoint, make_file, to_the_end
+from tests.support.sockets import identity, twin
 
 # Names to channels.
 
@@ -112,13 +113,13 @@ def test_groups_that_stay_on_this_machine(monkeypatch, group):
         flags = f"{int(group[2], 16) | 1:x}"
         assert f"ff{flags}2::{rest}" in str(caught.value)
         assert f"ff{flags}5::{rest}" in str(caught.value)
-    monkeypatch.setattr(address, "_has_family", lambda *_: True)
+    monkeypatch.setattr(address, "has_family", lambda *_: True)
     assert resolve(group, 5, LO).group == group
 
 
 @pytest.mark.parametrize("group", ["ff02::1:5", "ff12::1", "ff15::1", "ff1e::1", "239.1.1.1"])
 def test_groups_that_others_can_hear(monkeypatch, group):
-    monkeypatch.setattr(address, "_has_family", lambda *_: True)
+    monkeypatch.setattr(address, "has_family", lambda *_: True)
     assert resolve(group, 5, LO).group == group
 
 
@@ -253,10 +254,10 @@ def replaced(sender, monkeypatch):
 
 
 def test_nothing_changes_where_nothing_happened(sender):
-    before, place = sender._sock, (sender.address, sender.port)
+    before, place = identity(sender), (sender.address, sender.port)
     assert sender.why_not_here() == ""
     sender.reopen()
-    assert sender._sock is before
+    assert identity(sender) == before
     assert (sender.address, sender.port) == place
 
 
@@ -264,10 +265,11 @@ def test_address_and_port_stay_if_the_interface_is_another(sender, monkeypatch):
     # spec: SND-12
     place = sender.address, sender.port
     replaced(sender, monkeypatch)
-    before = sender._sock
+    before = identity(sender)
     sender.reopen()
-    assert sender._sock is not before
-    assert (sender.address, sender.port) == place == sender._sock.getsockname()
+    assert identity(sender) != before
+    with twin(sender) as sock:
+        assert (sender.address, sender.port) == place == sock.getsockname()
     assert sender.channel.index == socket.if_nametoindex(LO)
 
 
@@ -275,8 +277,9 @@ def test_a_port_that_somebody_took_meanwhile(sender, monkeypatch):
     # spec: SND-12
     address_before, port = sender.address, sender.port
     replaced(sender, monkeypatch)
-    sender._sock.close()
-    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as thief:
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as thief, twin(sender) as sock:
+        for one in (sock, thief):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         thief.bind(("", port))
         sender.reopen()
         assert sender.address == address_before
@@ -288,13 +291,11 @@ def test_other_errors_of_a_new_socket_are_passed_on_and_it_is_tried_again(sender
     replaced(sender, monkeypatch)
 
     def refuse(*arguments):
-        error = NetworkError("can't send")
-        error.__cause__ = OSError(errno.ENODEV, "No such device")
-        raise error
+        raise OSError(errno.ENODEV, "No such device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sender, "_open", refuse)
-        with pytest.raises(NetworkError):
+        patch.setattr(socket.socket, "connect", refuse)
+        with pytest.raises(NetworkError, match="No such device"):
             sender.reopen()
     sender.reopen()
     assert (sender.address, sender.port) == place
@@ -309,9 +310,9 @@ def test_an_address_that_is_no_more(place, monkeypatch):
         before = sender.address
         monkeypatch.setattr(address.psutil, "net_if_addrs", lambda: rest)
         assert sender.why_not_here() == f"{before} is not an address of {LO} any more"
-        old = sender._sock
+        old = identity(sender)
         sender.reopen()
-        assert sender._sock is not old
+        assert identity(sender) != old
 
 
 def test_a_pinned_address_is_waited_for(place, monkeypatch):

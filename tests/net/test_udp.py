@@ -23,6 +23,7 @@ from tests.support.loopback import (
     raw_receiver,
     raw_sender,
 )
+from tests.support.sockets import identity, twin
 
 HEADER_BYTES, STRIDE = 48, 148
 
@@ -144,8 +145,9 @@ def test_rejoin_goes_on(receiver, sender):
 
 
 def test_rejoin_mends_a_lost_membership(place, receiver, sender):
-    level, leave, _, request = receiver._membership(place.channel)
-    receiver._sock.setsockopt(level, leave, request)
+    request = struct.pack("@4s4si", socket.inet_aton(place.group), bytes(4), receiver.channel.index)
+    with twin(receiver) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, request)
     sender.send([b"un", b"heard"], STRIDE)
     assert read_all(receiver, 1, 0.2) == []
     receiver.rejoin()
@@ -169,24 +171,27 @@ def test_rejoin_while_the_interface_is_gone(monkeypatch, receiver, sender):
 def test_rejoin_is_tried_again_if_the_new_interface_was_not_ready(monkeypatch, place):
     """An interface that comes back has a new index, and may not take the group at once."""
     receiver = ReceiverSocket(place.channel)
-    with closing(receiver), closing(receiver._sock) as before:
+    with closing(receiver):
+        before = identity(receiver)
         stale = address.Channel(place.group, place.port, LO, place.channel.index + 1_000)
         monkeypatch.setattr(receiver, "channel", stale)  # as if lo had had another index
 
         def refuse(*arguments: object) -> None:
-            raise NetworkError("can't receive: no such device")
+            raise OSError(errno.ENODEV, "No such device")
 
         with monkeypatch.context() as patch:
-            patch.setattr(receiver, "_open", refuse)
-            with pytest.raises(NetworkError):
+            patch.setattr(socket.socket, "bind", refuse)
+            with pytest.raises(NetworkError, match="No such device"):
                 receiver.rejoin()
+        assert identity(receiver) == before
         receiver.rejoin()
-        assert receiver._sock is not before
+        assert identity(receiver) != before
 
 
 def test_kernel_drops_are_counted(place, receiver):
     # spec: NET-6
-    receiver._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    with twin(receiver) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     with raw_sender(place) as sock:
         for _ in range(200):
             sock.send(bytes(1_400))
@@ -197,31 +202,23 @@ def test_kernel_drops_are_counted(place, receiver):
     assert receiver.kernel_drops == 200 - kept
 
 
-class FakeArrivals:
-    """A socket whose reads are laid out beforehand."""
+def test_stride_and_drops_come_from_the_control_data(monkeypatch, receiver):
+    def arrives(ancillary: list[tuple[int, int, bytes]]) -> None:
+        def read(sock: socket.socket, pieces, size):
+            fill(pieces, bytes(250))
+            return 250, ancillary, 0, ("192.0.2.1", 7, 0, 0)
 
-    def __init__(self, data: bytes, ancillary: list[tuple[int, int, bytes]]) -> None:
-        self._data, self._ancillary = data, ancillary
+        monkeypatch.setattr(socket.socket, "recvmsg_into", read)
 
-    def recvmsg_into(self, pieces, size):
-        fill(pieces, self._data)
-        return len(self._data), self._ancillary, 0, ("192.0.2.1", 7, 0, 0)
-
-    def close(self) -> None:
-        pass
-
-
-def test_stride_and_drops_come_from_the_control_data(receiver):
-    receiver._sock.close()
     ancillary = [
         (udp.SOL_UDP, udp.UDP_GRO, struct.pack("@i", 100)),
         (socket.SOL_SOCKET, udp.SO_RXQ_OVFL, struct.pack("@I", 7)),
     ]
-    receiver._sock = FakeArrivals(bytes(250), ancillary)
+    arrives(ancillary)
     arrival = receiver.read_into([bytearray(65_536)])
     assert (arrival.length, arrival.stride, arrival.source) == (250, 100, ("192.0.2.1", 7))
     assert receiver.kernel_drops == 7 * 3  # what is read at once is three packets
-    receiver._sock = FakeArrivals(bytes(250), [])
+    arrives([])
     assert receiver.read_into([bytearray(65_536)]).stride == 250
     assert receiver.kernel_drops == 7 * 3
 
@@ -252,44 +249,40 @@ def test_a_single_packet_may_be_longer_than_the_segments_before_it(place, sender
         assert drain(tap)[3:] == [b"h" * HEADER_BYTES + b"p" * 500]
 
 
-class FakeSending:
-    """A socket that refuses bursts, as a device without checksum offload does."""
+def refuse_bursts(monkeypatch: pytest.MonkeyPatch, number: int) -> list[bytes]:
+    """Let sockets refuse bursts, as a device without checksum offload does.
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.sent: list[bytes] = []
-        self.segment = 0
+    Returns:
+        What is sent nevertheless.
+    """
+    sent: list[bytes] = []
 
-    def setsockopt(self, level, option, value) -> None:
-        assert (level, option) == (udp.SOL_UDP, udp.UDP_SEGMENT)
-        self.segment = value
+    def sendmsg(sock: socket.socket, pieces) -> None:
+        if sock.getsockopt(udp.SOL_UDP, udp.UDP_SEGMENT):
+            raise OSError(number, os.strerror(number))
+        sent.append(b"".join(pieces))
 
-    def sendmsg(self, pieces) -> None:
-        if self.segment:
-            raise OSError(self.number, os.strerror(self.number))
-        self.sent.append(b"".join(pieces))
-
-    def close(self) -> None:
-        pass
+    monkeypatch.setattr(socket.socket, "sendmsg", sendmsg)
+    return sent
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EINVAL])
-def test_a_device_that_can_not_segment(sender, number):
-    sender._sock.close()
-    sender._sock = fake = FakeSending(number)
-    sender.has_segmentation = True
+def test_a_device_that_can_not_segment(monkeypatch, sender, number):
+    if not sender.has_segmentation:
+        pytest.skip("the kernel has no UDP_SEGMENT")
+    sent = refuse_bursts(monkeypatch, number)
     packets = make_packets(4, 60)
     sender.send(make_pieces(packets), STRIDE)
-    assert fake.sent == packets
+    assert sent == packets
     assert not sender.has_segmentation
     sender.send(make_pieces(packets), STRIDE)
-    assert fake.sent == packets * 2
+    assert sent == packets * 2
 
 
-def test_other_errors_are_passed_on(sender):
-    sender._sock.close()
-    sender._sock = FakeSending(errno.ENETUNREACH)
-    sender.has_segmentation = True
+def test_other_errors_are_passed_on(monkeypatch, sender):
+    if not sender.has_segmentation:
+        pytest.skip("the kernel has no UDP_SEGMENT")
+    refuse_bursts(monkeypatch, errno.ENETUNREACH)
     with pytest.raises(OSError, match="unreachable"):
         sender.send(make_pieces(make_packets(4)), STRIDE)
     assert sender.has_segmentation
@@ -297,18 +290,17 @@ def test_other_errors_are_passed_on(sender):
 
 def test_a_sender_hears_nothing(place, sender):
     # spec: NET-4
-    port = sender._sock.getsockname()[1]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"hello", ("127.0.0.1", port))
+        sock.sendto(b"hello", ("127.0.0.1", sender.port))
     sender.send([b"own", b"packet"], STRIDE)
-    sender._sock.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        sender._sock.recv(100)
+    with twin(sender) as sock, pytest.raises(BlockingIOError):
+        sock.recv(100, socket.MSG_DONTWAIT)
 
 
 def test_hops(sender):
     # spec: NET-2
-    assert sender._sock.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
+    with twin(sender) as sock:
+        assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL) == 3
 
 
 def test_packets_are_never_fragmented(sender):
@@ -316,7 +308,8 @@ def test_packets_are_never_fragmented(sender):
     # spec: NET-3
     with pytest.raises(OSError, match="too long"):
         sender.send([bytes(HEADER_BYTES), bytes(65_536)], 65_584)
-    mode = sender._sock.getsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER)
+    with twin(sender) as sock:
+        mode = sock.getsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER)
     assert mode == udp.PMTUDISC_PROBE
 
 

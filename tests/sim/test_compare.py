@@ -18,8 +18,9 @@ import pytest
 
 from pgmlite.cli import run
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.sim.experiment import Transfer, perform, perform_all
-from pgmlite.sim.plan import Join, Loss, LossKind, LossShared, Mode, Plan, Run, Setting, parse_plan
+from pgmlite.sim.experiment import TrialNetwork, perform, perform_all
+from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Setting, Trial
+from pgmlite.sim.planfile import parse_plan
 from pgmlite.sim.plot import save
 from pgmlite.sim.report import Report, expected
 
@@ -42,22 +43,22 @@ def report(text: str = SMALL, modes: tuple[Mode, ...] = tuple(Mode)) -> Report:
     return Report(plan, perform_all(plan, None, lambda _: None))
 
 
-def one_run(mode: Mode, **changes: object) -> Run:
+def one_run(mode: Mode, **changes: object) -> Trial:
     values = {
         # What theory has no carousel beside comes near it with a large share for repairs.
         "setting": Setting(symbol_size=512, block_symbols=256, repair_share=0.9),
         "size": 1_000 * 512,
         "rate": 10_000_000,
         "receivers": 10,
-        "loss": Loss(mean=0.05),
+        "loss": LossPattern(mean=0.05),
         "mode": mode,
         "seed": 3,
         "repetition": 0,
     }
-    return Run(**(values | changes))
+    return Trial(**(values | changes))
 
 
-def mean_lengths(run_: Run) -> float:
+def mean_lengths(run_: Trial) -> float:
     outcomes = perform(run_)
     assert isinstance(outcomes, list)
     return fmean(one.symbols / run_.symbols for one in outcomes)
@@ -70,7 +71,7 @@ class TestTheory:
         self, receivers: int, kind: LossKind
     ) -> None:
         mixed = {"bad": 0.2, "bad_share": 0.2} if kind is LossKind.MIXED else {}
-        loss = Loss(kind, 0.02, **mixed)
+        loss = LossPattern(kind, 0.02, **mixed)
         one = one_run(Mode.CAROUSEL, receivers=receivers, loss=loss, copies=150)
         assert mean_lengths(one) == pytest.approx(expected(one)[0], rel=0.05)
 
@@ -80,7 +81,7 @@ class TestTheory:
 
     @pytest.mark.parametrize(("receivers", "loss"), [(1, 0.01), (10, 0.05), (30, 0.05)])
     def test_naks_take_hardly_more_than_they_must(self, receivers: int, loss: float) -> None:
-        one = one_run(Mode.NAK, size=2_500 * 512, receivers=receivers, loss=Loss(mean=loss))
+        one = one_run(Mode.NAK, size=2_500 * 512, receivers=receivers, loss=LossPattern(mean=loss))
         # At the end a single loss takes rounds in which nothing else is asked for.
         end = 10 * 2 * (one.setting.latencies[0] + 16 * one.packet_time) / one.packet_time
         needed = expected(one)[0]
@@ -94,10 +95,10 @@ class TestTheory:
         assert case.lengths == pytest.approx(case.theory, rel=0.1)
 
     def test_losses_that_all_share_are_like_those_of_one(self) -> None:
-        loss = Loss(LossKind.SHARED, 0.05)
+        loss = LossPattern(LossKind.SHARED, 0.05)
         for mode in (Mode.CAROUSEL, Mode.NAK):
             one = one_run(mode, receivers=40, loss=loss)
-            assert expected(one) == expected(replace(one, receivers=1, loss=Loss(mean=0.05)))
+            assert expected(one) == expected(replace(one, receivers=1, loss=LossPattern(mean=0.05)))
         # The NAKs of forty for one loss are few, and its repair serves them all.
         (outcome,) = perform(one)
         assert outcome.symbols / one.symbols <= 1.15 * expected(one)[0]
@@ -116,7 +117,7 @@ class TestTheory:
 
     def test_where_there_is_none_it_says_so(self) -> None:
         assert expected(one_run(Mode.REPAIRER)) == (None, None)
-        bursts = Loss(LossKind.BURSTS, 0.05, burst=20)
+        bursts = LossPattern(LossKind.BURSTS, 0.05, burst=20)
         assert expected(one_run(Mode.CAROUSEL, loss=bursts)) == (None, None)
 
 
@@ -136,7 +137,7 @@ class TestRuns:
 
     def test_time_counts_from_when_each_one_joined(self) -> None:
         setting = Setting(symbol_size=512, join=Join.SPREAD)
-        one = one_run(Mode.CAROUSEL, setting=setting, loss=Loss(mean=0.0), receivers=50)
+        one = one_run(Mode.CAROUSEL, setting=setting, loss=LossPattern(mean=0.0), receivers=50)
         (outcome,) = perform(one)
         cycle = one.symbols * one.packet_time / SECOND
         assert outcome.times[0] >= 0.9 * cycle
@@ -145,7 +146,7 @@ class TestRuns:
 
     def test_those_far_away_are_done_later(self) -> None:
         setting = Setting(symbol_size=512, latencies=(MS, 300 * MS), read_interval=MS)
-        (outcome,) = perform(one_run(Mode.CAROUSEL, setting=setting, loss=Loss(mean=0.0)))
+        (outcome,) = perform(one_run(Mode.CAROUSEL, setting=setting, loss=LossPattern(mean=0.0)))
         assert outcome.times[5] - outcome.times[4] == pytest.approx(0.299, abs=0.002)
 
     def test_copies_are_different(self) -> None:
@@ -154,7 +155,7 @@ class TestRuns:
         assert len({one.times for one in outcomes}) > 15
 
     def test_a_run_that_never_ends_is_told(self) -> None:
-        with patch.object(Transfer, "limit", lambda _: SECOND // 10):
+        with patch.object(TrialNetwork, "limit", lambda _: SECOND // 10):
             plan = replace(parse_plan(SMALL), modes=(Mode.CAROUSEL,), shared_losses=0)
             stopped = Report(plan, perform_all(plan, None, lambda _: None))
         assert all(case.unfinished and not case.repetitions for case in stopped.cases)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from pgmlite.core.machine import MS
 from pgmlite.errors import UsageError
-from pgmlite.sim.plan import Join, Loss, LossKind, LossShared, Mode, Plan, Run, parse_plan, plan_of
+from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Trial
+from pgmlite.sim.planfile import parse_plan, plan_of
 
 SHIPPED = sorted(
     one.name.removesuffix(".toml")
@@ -46,8 +47,10 @@ def test_a_file_says_everything() -> None:
     assert plan.modes == (Mode.REPAIRER, Mode.SENDERS)
     assert plan.setting.latencies == (MS, 2_500_000)
     assert (plan.setting.read_interval, plan.setting.join) == (3 * MS, Join.SPREAD)
-    assert plan.losses == tuple(Loss(LossKind.BURSTS, mean, burst=20) for mean in (0.01, 0.02))
-    runs = [run for run in plan.runs() if isinstance(run, Run)]
+    assert plan.losses == tuple(
+        LossPattern(LossKind.BURSTS, mean, burst=20) for mean in (0.01, 0.02)
+    )
+    runs = [run for run in plan.trials() if isinstance(run, Trial)]
     done = sum(run.copies for run in runs)
     assert done == 2 * 2 * 2 * 2 * 2  # sizes, receivers, modes, losses, repetitions
 
@@ -55,9 +58,9 @@ def test_a_file_says_everything() -> None:
 def test_changes_outrank_the_file() -> None:
     text = '[loss]\nkind = "bursts"\nmean = 0.5\nburst = 9'
     (loss,) = parse_plan(text, {"loss": {"mean": [0.1]}}).losses
-    assert loss == Loss(LossKind.BURSTS, 0.1, burst=9)
+    assert loss == LossPattern(LossKind.BURSTS, 0.1, burst=9)
     (loss,) = parse_plan(text, {"loss": {"kind": "shared", "mean": [0.1]}}).losses
-    assert loss == Loss(LossKind.SHARED, 0.1)
+    assert loss == LossPattern(LossKind.SHARED, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -139,20 +142,20 @@ def test_junk_is_a_plan_or_refused(table: dict[str, object], loss: dict[str, obj
 @pytest.mark.parametrize("name", SHIPPED)
 def test_plans_that_come_with_pgmlite_are_plans(name: str) -> None:
     plan = parse_plan((files("pgmlite.sim.plans") / f"{name}.toml").read_text())
-    assert plan.runs()
+    assert plan.trials()
     assert plan.title != Plan().title
 
 
 def test_the_default_covers_what_the_table_promises() -> None:
-    runs = Plan().runs()
-    cases = {(r.receivers, r.loss.mean, r.mode) for r in runs if isinstance(r, Run)}
+    runs = Plan().trials()
+    cases = {(r.receivers, r.loss.mean, r.mode) for r in runs if isinstance(r, Trial)}
     assert len(cases) == 4 * 2 * 2
     assert {r.receivers for r in runs if isinstance(r, LossShared)} == {1, 10, 100, 1_000}
 
 
 @pytest.mark.parametrize("receivers", [1, 2, 10, 101])
 def test_a_mix_has_some_of_both(receivers: int) -> None:
-    shares = Loss(LossKind.MIXED, 0.01, bad=0.3, bad_share=0.1).shares(receivers)
+    shares = LossPattern(LossKind.MIXED, 0.01, bad=0.3, bad_share=0.1).shares(receivers)
     assert len(shares) == receivers
     assert 0.01 in shares
     assert (0.3 in shares) == (receivers > 1)
