@@ -18,7 +18,7 @@ from pgmlite.core.receive import nak, receiver
 from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
-from tests.support import vectors
+from tests.support import event_schema, vectors
 from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,6 +97,7 @@ def files() -> Iterator[tuple[Path, str]]:
     page = SPEC / "protocol.md"
     yield page, protocol(page.read_text())
     yield SPEC / "pgmlite.lua", dissector()
+    yield SPEC / "events.json", event_schema.text()
     for name, make in vectors.FILES.items():
         yield SPEC / "vectors" / name, as_json(make())
 

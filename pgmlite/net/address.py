@@ -35,7 +35,7 @@ TENTATIVE, DUPLICATE = 0x40, 0x08
 """Flags of an address in `IPV6_STATES` (IFA_F_TENTATIVE, IFA_F_DADFAILED)."""
 
 
-class State(Enum):
+class AddressState(Enum):
     """Whether an address of an interface can be sent from."""
 
     READY = auto()
@@ -198,7 +198,7 @@ def interface_mtu(channel: Channel) -> int:
 # The addresses of this machine.
 
 
-def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, State]:
+def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, AddressState]:
     """Return the addresses of the channel's family that its interface has now.
 
     Args:
@@ -209,7 +209,7 @@ def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, Stat
     with contextlib.suppress(OSError):  # it is gone, or came back as another one
         wanted = socket.if_indextoname(channel.index)  # packets go on if it was renamed
     return {
-        plain(one.address): states.get((name, plain(one.address)), State.READY)
+        plain(one.address): states.get((name, plain(one.address)), AddressState.READY)
         for name, addresses in psutil.net_if_addrs().items()
         if anywhere or name == wanted
         for one in addresses
@@ -222,7 +222,7 @@ def plain(address: str) -> str:
     return str(ipaddress.ip_address(address.partition("%")[0]))
 
 
-def _ipv6_states() -> dict[tuple[str, str], State]:
+def _ipv6_states() -> dict[tuple[str, str], AddressState]:
     """Return which (interface, IPv6 address) can't be used, and why."""
     try:
         lines = IPV6_STATES.read_text().splitlines()
@@ -234,7 +234,9 @@ def _ipv6_states() -> dict[tuple[str, str], State]:
         if int(flags, 16) & (TENTATIVE | DUPLICATE):
             is_duplicate = int(flags, 16) & DUPLICATE
             address = str(ipaddress.IPv6Address(bytes.fromhex(digits)))
-            states[name, address] = State.DUPLICATE if is_duplicate else State.CHECKING
+            states[name, address] = (
+                AddressState.DUPLICATE if is_duplicate else AddressState.CHECKING
+            )
     return states
 
 
@@ -249,7 +251,7 @@ def check_own(address: str, channel: Channel) -> None:
         raise NetworkError(
             f"{address}: not an address of {channel.interface}, which has {', '.join(known)}"
         )
-    if known[address] is State.DUPLICATE:
+    if known[address] is AddressState.DUPLICATE:
         raise NetworkError(
             f"{address}: another machine on the link of {channel.interface} has it too"
         )
@@ -272,7 +274,7 @@ def await_addresses(channel: Channel, address: str, tell: Tell) -> Waits[None]:
         checking = [
             one
             for one, state in own_addresses(channel).items()
-            if state is State.CHECKING and address in ("", one)
+            if state is AddressState.CHECKING and address in ("", one)
         ]
         now = time.monotonic_ns()
         if not checking or now >= end:

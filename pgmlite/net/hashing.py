@@ -10,10 +10,13 @@ from contextlib import ExitStack
 from typing import TypeVar
 
 from pgmlite.core.events import Hashing, Tell
+from pgmlite.core.machine import SECOND
 from pgmlite.errors import Interrupted
 from pgmlite.net.waiting import POLL, Wait, Waits
 
 T = TypeVar("T")
+
+TELL_EVERY = 1 * SECOND
 
 
 def hash_beside(call: Callable[[Callable[[int, int], None]], T], tell: Tell) -> Waits[T]:
@@ -37,13 +40,14 @@ def hash_beside(call: Callable[[Callable[[int, int], None]], T], tell: Tell) -> 
         pool = opened.enter_context(ThreadPoolExecutor(1))  # it waits for its thread
         hashing = pool.submit(call, progress)
         hashing.add_done_callback(lambda _: os.eventfd_write(fd, 1))
-        told = latest
+        tell_at = time.monotonic_ns()
         try:
             while not hashing.done():
                 yield Wait(POLL, (fd,))
-                if latest != told:
-                    told = latest
-                    tell(Hashing(time.monotonic_ns(), *told))
+                now = time.monotonic_ns()
+                if latest[0] and now >= tell_at:
+                    tell_at = now + TELL_EVERY
+                    tell(Hashing(now, *latest))
         finally:
             has_to_end = True
         return hashing.result()

@@ -87,6 +87,29 @@ class Refusals:
         self._since = None
 
 
+def send_figures(machine: Sender, seconds: float) -> tuple[SendFigures, RepairFigures | None]:
+    """Return what a sender has counted, `seconds` after its start."""
+    counters, repairs = machine.counters, machine.repairs
+    figures = SendFigures(
+        seconds=round(seconds, 3),
+        cycles=round(machine.cycles, 4),
+        packets=counters.packets,
+        bytes=counters.bytes,
+        odata=counters.odata,
+        unsent=counters.unsent,
+        achieved_rate=machine.achieved_rate if machine.has_carousel else None,
+    )
+    if repairs is None:
+        return figures, None
+    return figures, RepairFigures(
+        rdata=repairs.counters.rdata,
+        naks_received=repairs.counters.naks_received,
+        ncfs_sent=repairs.counters.ncfs_sent,
+        grtt=repairs.grtt / SECOND,
+        refused=dict(sorted(repairs.refused.items())),
+    )
+
+
 @dataclass(slots=True)
 class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
@@ -191,25 +214,7 @@ class SendLoop:
 
     def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
         """Return the counters at `now` ns."""
-        machine, counters, repairs = self.machine, self.machine.counters, self.machine.repairs
-        figures = SendFigures(
-            seconds=round((now - self._began) / SECOND, 3),
-            cycles=round(machine.cycles, 4),
-            packets=counters.packets,
-            bytes=counters.bytes,
-            odata=counters.odata,
-            unsent=counters.unsent,
-            achieved_rate=machine.achieved_rate if machine.has_carousel else None,
-        )
-        if repairs is None:
-            return figures, None
-        return figures, RepairFigures(
-            rdata=repairs.counters.rdata,
-            naks_received=repairs.counters.naks_received,
-            ncfs_sent=repairs.counters.ncfs_sent,
-            grtt=repairs.grtt / SECOND,
-            refused=dict(sorted(repairs.refused.items())),
-        )
+        return send_figures(self.machine, (now - self._began) / SECOND)
 
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""

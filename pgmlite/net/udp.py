@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import psutil
 
 from pgmlite.errors import NetworkError
-from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
+from pgmlite.net.address import AddressState, Channel, own_addresses, plain, resolve
 from pgmlite.net.drops import DropCount
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
@@ -204,7 +204,7 @@ class SenderSocket:
         """
         # spec: SND-12
         state = own_addresses(self.channel, anywhere=self._is_foreign).get(self.address)
-        if state not in (State.READY, State.CHECKING):
+        if state not in (AddressState.READY, AddressState.CHECKING):
             return f"{self.address} is not an address of {self.channel.interface} any more"
         if self._is_confined(self.channel):
             return f"{self.address} is good for one link only, and now there is a better address"
@@ -229,12 +229,12 @@ class SenderSocket:
         """
         channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
         addresses = own_addresses(channel, anywhere=self._is_foreign)
-        stays = addresses.get(self.address) is State.READY and not self._is_confined(channel)
+        stays = addresses.get(self.address) is AddressState.READY and not self._is_confined(channel)
         if stays and channel.index == self.channel.index:
             return
         if not stays and self._source:
             raise NetworkError(f"{self.address}: not an address of {channel.interface} now")
-        if not stays and State.CHECKING in addresses.values():
+        if not stays and AddressState.CHECKING in addresses.values():
             # The best of them may be the last.
             raise NetworkError(f"interface {channel.interface}: its addresses are not ready yet")
         sock = self._open_at_same(channel) if stays else self._open(channel, "", 0)

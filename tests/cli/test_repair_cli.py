@@ -16,17 +16,14 @@ from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
 from tests.support.loopback import (
     COMMAND,
-    FakeReceiverSocket,
-    Heard,
     Running,
-    Until,
     endpoint,
     environment,
     make_file,
     receiving,
     sending,
-    to_the_end,
 )
+from tests.support.loops import FakeReceiverSocket, Heard, Until, to_the_end
 
 
 def test_naks_go_to_a_port_beside_the_group() -> None:

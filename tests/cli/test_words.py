@@ -31,8 +31,6 @@ from tests.support.loopback import (
     COMMAND,
     PATIENCE,
     Cli,
-    FakeReceiverSocket,
-    Heard,
     Running,
     endpoint,
     environment,
@@ -42,6 +40,7 @@ from tests.support.loopback import (
     run,
     sending,
 )
+from tests.support.loops import FakeReceiverSocket, Heard
 
 CAPTURE = Path(__file__).parents[2] / "captures" / "clean-carousel.pcap"
 

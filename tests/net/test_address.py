@@ -10,8 +10,8 @@ import pytest
 from pgmlite.errors import Interrupted, NetworkError, UsageError
 from pgmlite.net import address
 from pgmlite.net.address import (
+    AddressState,
     Channel,
-    State,
     await_addresses,
     check_own,
     interface_mtu,
@@ -20,7 +20,8 @@ from pgmlite.net.address import (
 )
 from pgmlite.net.udp import SenderSocket
 from pgmlite.net.waiting import Stop
-from tests.support.loopback import LO, Cli, Heard, endpoint, make_file, to_the_end
+from tests.support.loopback import LO, Cli, endpoint, make_file
+from tests.support.loops import Heard, to_the_end
 from tests.support.sockets import identity, twin
 
 # Names to channels.
@@ -171,13 +172,13 @@ def test_states_of_addresses(machine):
         ("net0", "10.0.0.1", 0),
     )
     assert own_addresses(V6) == {
-        "fd01::1": State.READY,
-        "fe80::5": State.CHECKING,
-        "fd01::2": State.READY,
-        "fd01::3": State.DUPLICATE,
+        "fd01::1": AddressState.READY,
+        "fe80::5": AddressState.CHECKING,
+        "fd01::2": AddressState.READY,
+        "fd01::3": AddressState.DUPLICATE,
     }
-    assert own_addresses(V4) == {"10.0.0.1": State.READY}
-    assert own_addresses(V6, anywhere=True)["fd01::9"] is State.CHECKING
+    assert own_addresses(V4) == {"10.0.0.1": AddressState.READY}
+    assert own_addresses(V6, anywhere=True)["fd01::9"] is AddressState.CHECKING
     check_own("fe80::5", V6)
     with pytest.raises(NetworkError, match="fd01::3: another machine"):
         check_own("fd01::3", V6)
@@ -188,13 +189,13 @@ def test_states_of_addresses(machine):
 def test_an_interface_that_was_renamed_keeps_its_addresses(machine):
     machine((LO, "fd01::1", 0x80), ("net0", "fd01::2", 0x80))
     before = Channel("ff15::1", 5, "net0", socket.if_nametoindex(LO))
-    assert own_addresses(before) == {"fd01::1": State.READY}
+    assert own_addresses(before) == {"fd01::1": AddressState.READY}
 
 
 def test_without_states_addresses_count_as_ready(machine, monkeypatch, tmp_path):
     machine(("net0", "fd01::1", 0xC0))
     monkeypatch.setattr(address, "IPV6_STATES", tmp_path / "missing")
-    assert own_addresses(V6) == {"fd01::1": State.READY}
+    assert own_addresses(V6) == {"fd01::1": AddressState.READY}
 
 
 @pytest.mark.parametrize("pinned", ["", "fd01::2"])
@@ -334,7 +335,7 @@ def test_addresses_that_are_checked_are_waited_for(place, monkeypatch):
     # spec: SND-12, NET-11
     with closing(SenderSocket(place.channel, hops=1)) as sender:
         monkeypatch.setattr(sender, "address", "192.0.2.77")  # gone
-        checking = {"127.0.0.1": State.CHECKING}
+        checking = {"127.0.0.1": AddressState.CHECKING}
         with monkeypatch.context() as patch:
             patch.setattr("pgmlite.net.udp.own_addresses", lambda *_, **how: checking)
             with pytest.raises(NetworkError, match="not ready yet"):

@@ -29,19 +29,8 @@ from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest, digest
 from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import Sample, joined, make_object
-from tests.support.loopback import (
-    BLOCK,
-    HEADER,
-    INDEX,
-    ODATA,
-    SPM,
-    SYMBOL,
-    FakeReceiverSocket,
-    FakeSenderSocket,
-    Heard,
-    Until,
-    to_the_end,
-)
+from tests.support.loopback import BLOCK, HEADER, INDEX, ODATA, SPM, SYMBOL
+from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
 
 MS = 1_000_000
 GIB = 1 << 30

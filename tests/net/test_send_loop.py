@@ -16,7 +16,8 @@ from pgmlite.net.waiting import Stop
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
-from tests.support.loopback import CHANNEL, HEADER, ODATA, FakeSenderSocket, Heard, to_the_end
+from tests.support.loopback import HEADER, ODATA
+from tests.support.loops import CHANNEL, FakeSenderSocket, Heard, to_the_end
 
 
 @pytest.fixture

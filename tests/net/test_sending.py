@@ -21,7 +21,8 @@ from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
-from tests.support.loopback import CHANNEL, HEADER, INDEX, ODATA, SPM, Heard, Until, to_the_end
+from tests.support.loopback import HEADER, INDEX, ODATA, SPM
+from tests.support.loops import CHANNEL, Heard, Until, to_the_end
 
 SYMBOL = 400
 SAMPLE = make_object(SYMBOL * 300, symbol_size=SYMBOL, block_symbols=50)

@@ -19,7 +19,8 @@ from pgmlite.net import keeper
 from pgmlite.net.hook import Command, Ending, supervise
 from pgmlite.net.waiting import Stop
 from tests.support.hooks import is_alive
-from tests.support.loopback import PATIENCE, Until, to_the_end, until
+from tests.support.loopback import PATIENCE, until
+from tests.support.loops import Until, to_the_end
 
 SH = "/bin/sh"
 LONG = 20 * SECOND

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
 import re
 import shutil
@@ -135,7 +134,7 @@ class Process:
                 if line is None:
                     self._ended = True
                 else:
-                    self.events.append(json.loads(line) | {"at": time.monotonic()})
+                    self.events.append(read_line(line) | {"at": time.monotonic()})
                 self._changed.notify_all()
 
     @property

@@ -6,7 +6,6 @@ own, so that tests of any number of runs side by side never meet.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,23 +21,16 @@ from functools import cached_property
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import pytest
 
 from pgmlite import cli
 from pgmlite.cli.signals import Signals
-from pgmlite.core.events import Event, Warned
-from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net.address import Channel, resolve
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import Arrival
-from pgmlite.net.waiting import Stop, Waits, Work
-from tests.support.builders import fill
-
-T = TypeVar("T")
-E = TypeVar("E", bound=Event)
+from tests.support.event_schema import read_line
 
 LO = "lo"
 COMMAND = [sys.executable, "-m", "pgmlite"]
@@ -101,7 +92,7 @@ class Ended:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """Every line of stdout: one that is no JSON fails the test."""
-        return [json.loads(line) for line in self.lines]
+        return [read_line(line) for line in self.lines]
 
     @property
     def last(self) -> dict[str, Any]:
@@ -189,7 +180,7 @@ class Running:
 
     def _find(self, name: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         for line in self._lines:
-            event = json.loads(line)
+            event = read_line(line)
             if event["event"] == name and where(event):
                 return dict(event)
         return None
@@ -295,7 +286,7 @@ class Cli:
         code = cli.run([str(argument) for argument in arguments])
         captured = self._capsys.readouterr()
         (line,) = captured.out.splitlines()
-        event = json.loads(line)
+        event = read_line(line)
         assert only_error(captured.err) == f"pgmlite: {event['error']}"
         return code, event
 
@@ -372,144 +363,3 @@ def drain(sock: socket.socket) -> list[bytes]:
             packets.append(sock.recv(65_536))
         except BlockingIOError:
             return packets
-
-
-# Stand-ins for the network, for loops whose sockets have to misbehave.
-
-CHANNEL = Channel("239.0.0.1", 5, "none0", 1)
-
-
-class Until(Stop):
-    """Interrupts work when something is so, without waiting for time to pass."""
-
-    def __init__(self, condition: Callable[[], bool]) -> None:
-        super().__init__()
-        self._condition = condition
-
-    def check(self) -> None:
-        super().check()
-        if self._condition():
-            raise Interrupted("seen")
-
-
-class Heard:
-    """What a loop tells, in notes."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-
-    def of(self, kind: type[E]) -> list[E]:
-        """Return the events of a kind."""
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def warnings(self) -> list[str]:
-        """What was warned of, in words."""
-        return [event.warning for event in self.of(Warned)]
-
-    def told(self, cause: str) -> list[str]:
-        """Return what was said of a cause."""
-        return [event.warning for event in self.of(Warned) if event.cause == cause]
-
-
-def to_the_end(waits: Waits[T], stop: Stop | None = None) -> T:
-    """Do work to its end; return what it returns."""
-    work = Work(waits, deque(), stop or Stop())
-    for _ in work.run():
-        pass
-    return work.result
-
-
-class FakeSenderSocket:
-    """Takes packets; raises the errors given, one a call, first."""
-
-    channel = CHANNEL
-    address, port = "192.0.2.1", 4_000
-    has_segmentation = True
-
-    def __init__(self, *numbers: int) -> None:
-        self.numbers = list(numbers)
-        self.sent: list[bytes] = []
-        self.reopened = 0
-        self.after = lambda: None
-
-    def send(self, pieces, stride) -> None:
-        if self.numbers:
-            number = self.numbers.pop(0)
-            raise OSError(number, os.strerror(number))
-        flat = b"".join(pieces)
-        step = stride if len(pieces) > 2 else len(flat)
-        self.sent += [flat[at : at + step] for at in range(0, len(flat), step)]
-        self.after()
-
-    def why_not_here(self) -> str:
-        return ""
-
-    def reopen(self) -> None:
-        self.reopened += 1
-        if self.reopened == 1:
-            raise NetworkError("not back yet")
-
-
-class FakeReceiverSocket:
-    """A pair of local sockets in the place of the network."""
-
-    channel = CHANNEL
-    kernel_drops = 0
-
-    def __init__(self, granted: int = 1 << 20) -> None:
-        self.granted = self.wanted = granted
-        self._mine, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._mine.setblocking(False)
-        self._theirs.settimeout(30)
-        self.arrivals: list[tuple[bytes, int] | None] = []
-        self.errors: list[int] = []
-        self.rejoins: list[NetworkError | None] = []
-        self.closed = False
-
-    def put(self, *packets: bytes, stride: int = 0) -> None:
-        """Let packets arrive, each in a read of its own."""
-        for data in packets:
-            self._put((data, stride or len(data)))
-
-    def pause(self) -> None:
-        """Let the queue be empty for a moment."""
-        self._put(None)
-
-    def _put(self, arrival: tuple[bytes, int] | None) -> None:
-        if not self.arrivals:
-            self._theirs.send(b"!")
-        self.arrivals.append(arrival)
-
-    def fileno(self) -> int:
-        return self._mine.fileno()
-
-    def read_into(self, pieces) -> Arrival | None:
-        if self.errors:
-            raise OSError(self.errors[0], os.strerror(self.errors.pop(0)))
-        if not self.arrivals:
-            return None
-        arrival = self.arrivals.pop(0)
-        if not self.arrivals:
-            self._mine.recv(1)
-        if arrival is None:
-            return None
-        data, stride = arrival
-        fill(pieces, data)
-        return Arrival(len(data), stride, ("192.0.2.1", 7))
-
-    def rejoin(self) -> None:
-        self.rejoins.append(None)
-        if len(self.rejoins) < 3:
-            raise NetworkError("interface none0: not found")
-
-    def close(self) -> None:
-        self.closed = True
-        self.release()
-
-    def release(self) -> None:
-        self._mine.close()
-        self._theirs.close()

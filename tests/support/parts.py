@@ -20,7 +20,7 @@ from pgmlite.net.loop import attend
 from pgmlite.storage import folder, hints, part, publish, record, seeds, system, writeback
 from pgmlite.storage.part import PartFile
 from tests.support.builders import Sample, batches
-from tests.support.loopback import Heard
+from tests.support.loops import Heard
 
 
 class Run:
