@@ -283,7 +283,7 @@ def test_errors_are_the_same_when_it_is_awaited(tmp_path, where):
     async def main() -> None:
         async with pgmlite.receive(tmp_path / "copy", **where, timeout=0.2) as transfer:
             async for event in transfer:
-                events += [event]
+                events.append(event)  # noqa: PERF401
 
     events: list[Event] = []
     with pytest.raises(TimedOut):

@@ -26,6 +26,8 @@ from typing import Any, NamedTuple, Self
 
 import psutil
 
+from tests.support.event_schema import read_line
+
 PGMLITE = (sys.executable, "-m", "pgmlite")
 PORT = 28_775
 NAK_PORT = PORT + 1
