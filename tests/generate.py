@@ -16,8 +16,8 @@ from typing import Any
 
 from pgmlite.core.receive import nak, receiver
 from pgmlite.dissect.lua import dissector
-from pgmlite.wire.control import digest
 from pgmlite.wire.derive import fill, fill_tables
+from pgmlite.wire.digests import block_digest, digest
 from tests.support import event_schema, vectors
 from tests.support.config_tables import config_table
 
@@ -43,7 +43,7 @@ def diagram(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
 
 
 def example(name: str) -> str:
-    """Return the worked example of blocks, index and manifest."""
+    """Return the worked example of blocks, tree and manifest."""
     of = {"small": vectors.SMALL}[name]
     manifest, size = of.manifest, of.manifest.block_size
     rows = ["| block | offset | bytes | symbols | digest |", "|---:|---:|---:|---|---|"]
@@ -51,21 +51,24 @@ def example(name: str) -> str:
         content = of.data[block * size : (block + 1) * size]
         first = block * manifest.block_symbols
         last = min(first + manifest.block_symbols, manifest.symbols) - 1
-        digest_text = f"`{digest(content).hex()}`"
+        digest_text = f"`{block_digest(content, manifest.symbol_size).hex()}`"
         rows.append(
             f"| {block} | {block * size} | {len(content)} | {first} to {last} | {digest_text} |"
         )
-    pieces = [
-        f"{min(manifest.symbol_size, manifest.index_size - at)} bytes at offset {at}"
-        for at in range(0, manifest.index_size, manifest.symbol_size)
-    ]
+    shape = of.tree.shape
+    nodes = ["| node | bytes | has the digests of | its own digest |", "|---:|---:|---|---|"]
+    for number in range(shape.nodes):
+        node, children = of.tree.node(number), shape.children(number)
+        what, first = ("blocks", shape.nodes) if number in shape.leaves else ("nodes", 0)
+        span = f"{what} {children[0] - first} to {children[-1] - first}"
+        nodes.append(f"| {number} | {len(node)} | {span} | `{digest(node).hex()}` |")
     return "\n".join(
         [
             *rows,
             "",
-            f"* The index is these {manifest.blocks} digests, {manifest.index_size} bytes. It goes "
-            f"out in {len(pieces)} pieces: {', '.join(pieces)}.",
-            f"* Its digest is `{manifest.index_digest.hex()}`.",
+            *nodes,
+            "",
+            "* The digest of node 0 is the manifest's `tree_digest`.",
             f"* The manifest has {len(manifest.raw)} bytes; its digest is "
             f"`{digest(manifest.raw).hex()}`.",
             f"* The oid is `{manifest.oid:016x}`.",

@@ -9,8 +9,9 @@ import pytest
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.send.sender import Sender
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.derive import STRUCTS, fields
+from pgmlite.wire.digests import BlockTree, block_digest, digest
 from pgmlite.wire.layout import VERSION, PacketType
 from pgmlite.wire.request import build_nak
 from tests import generate
@@ -81,15 +82,15 @@ def test_worked_example_is_what_a_sender_sends() -> None:
     _, _, rest = SPEC.read_text().partition("### 3.7 Worked example")
     example = octets_of(rest.partition("\n## ")[0])
     data = bytes(i % 251 for i in range(3_000))
-    index = digest(data)
-    manifest = Manifest(1_404, 1_024, 3_000, digest(index), "example.bin")
+    tree = BlockTree(block_digest(data, 1_404), 1_404)
+    manifest = Manifest(1_404, 1_024, 3_000, tree.root, "example.bin")
     rng = Scripted(tsi=0x0123_4567_89AB_CDEF, sqn=0xFFFF_FFFE)
     config = SenderConfig(rate=10_000_000, packet_overhead=48)
-    sender = Sender(config, manifest, index, rng=rng)
+    sender = Sender(config, manifest, tree, rng=rng)
     sender.start(SECOND)
     packets = [one for _, burst in islice(play(sender), 5) for one in encode(burst, data)]
     header = slice(0, 48)
-    assert example == index + manifest.raw + packets[0] + packets[4][header]
+    assert example == tree.node(0) + manifest.raw + packets[0] + packets[4][header]
     assert f"`{manifest.oid:016x}`" in rest
     empty = Manifest(1_404, 1_024, 0, digest(b""), "empty")
     assert f"`{empty.oid:016x}`" in rest
@@ -119,5 +120,5 @@ def test_example_of_two_blocks() -> None:
     # spec: OBJ-1, OBJ-3, MAN-2
     text = SPEC.read_text()
     of = vectors.sample(3_000, 1_404, 2, "example.bin")
-    assert (of.manifest.blocks, len(of.index)) == (2, 64)
-    assert f"`{of.manifest.index_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text
+    assert (of.manifest.blocks, len(of.tree.node(0))) == (2, 64)
+    assert f"`{of.manifest.tree_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from blake3 import blake3
 
-SPM, ODATA, RDATA, INDEX, NAK, NCF = 0x00, 0x04, 0x05, 0x07, 0x08, 0x0A
+SPM, ODATA, RDATA, TREE, NAK, NCF = 0x00, 0x04, 0x05, 0x07, 0x08, 0x0A
 HEADER = struct.Struct(">HBBBBHQQQQII")
 SPM_BODY = struct.Struct(">QQIIQBBBBHH")
 MANIFEST = struct.Struct(">4sBBBBHHQ32s")
@@ -52,17 +52,18 @@ class Header:
         self.symbols = -(-self.size // max(1, self.symbol_size))
         check(magic == 0x7067, "magic")
         check(version == 1, "version")
-        check(self.type in (SPM, ODATA, RDATA, INDEX, NAK, NCF), "type")
+        check(self.type in (SPM, ODATA, RDATA, TREE, NAK, NCF), "type")
         check(flags == 0, "reserved")
         check(is_symbol_size(self.symbol_size), "symbol_size")
         width, size = len(data) - HEADER.size, self.symbol_size
-        if self.type in (ODATA, RDATA, INDEX):
+        if self.type in (ODATA, RDATA):
             check(1 <= width <= size, "length")
+        if self.type == TREE:
+            check(32 <= width <= size and width % 32 == 0, "length")
         check(reserved == 0, "reserved")
         check(self.size <= LIMIT and self.offset <= LIMIT, "offset")
-        if self.type in (ODATA, RDATA, INDEX):
-            check(self.offset % size == 0, "offset")
         if self.type in (ODATA, RDATA):
+            check(self.offset % size == 0, "offset")
             end = self.offset + width
             check(end <= self.size if width == size else end == self.size, "offset")
 
@@ -78,7 +79,7 @@ class Manifest:
     def __init__(self, raw):
         check(MANIFEST.size < len(raw) <= 1_024, "manifest")
         fields, self.raw = MANIFEST.unpack_from(raw), raw
-        self.symbol_size, self.block_symbols, self.size, self.index_digest = fields[5:]
+        self.symbol_size, self.block_symbols, self.size, self.tree_digest = fields[5:]
         good = fields[:5] == (b"PGLM", 1, 1, 0, 0)  # magic, version, digest, FEC, reserved
         good &= is_symbol_size(self.symbol_size) and 1 <= self.block_symbols <= 4_096
         check(good and self.size <= LIMIT, "manifest")
@@ -99,6 +100,18 @@ class Manifest:
             end += 4 + length
         self.block_size = self.symbol_size * self.block_symbols
         self.blocks = -(-self.size // self.block_size)
+        check(self.size or self.tree_digest == digest(b""), "manifest")
+        self.fanout, levels = self.symbol_size // 32, [self.blocks]  # section 4
+        while self.size and (len(levels) == 1 or levels[0] > 1):
+            levels.insert(0, -(-levels[0] // self.fanout))
+        self.starts = [sum(levels[:level]) for level in range(len(levels) + 1)]
+        self.nodes = self.starts[-2]
+
+    def children(self, node):
+        """Return what a node has the digests of: nodes, or blocks numbered on behind them."""
+        level = max(n for n, start in enumerate(self.starts) if start <= node)
+        first = self.starts[level + 1] + (node - self.starts[level]) * self.fanout
+        return range(first, min(first + self.fanout, self.starts[level + 2]))
 
 
 def parse_request(body, total):
@@ -156,11 +169,11 @@ class Receiver:
                 return
             mine = (self.oid, self.size, self.symbol_size)
             check((header.oid, header.size, header.symbol_size) == mine, "object")  # RCV-5
-            self.heard = now if header.type in (ODATA, INDEX) else self.heard  # RCV-4
+            self.heard = now if header.type in (ODATA, TREE) else self.heard  # RCV-4
             if header.type in (ODATA, RDATA):
                 self.symbols.setdefault(header.offset // header.symbol_size, body)  # RCV-10
-            elif header.type == INDEX:
-                self._index(header.offset, body)
+            elif header.type == TREE:
+                self._node(header.offset, body)
             else:
                 check(len(packet) <= 1_232, "request")
                 parse_request(body, header.symbols)  # valid or not: we never ask
@@ -171,8 +184,8 @@ class Receiver:
     def _adopt(self, header):
         check(header.size <= MAX_SIZE and header.symbols <= MAX_SYMBOLS, "too_large")  # RCV-2
         self.oid, self.size, self.symbol_size = header.oid, header.size, header.symbol_size
-        self.symbols, self.pieces, self.good = {}, {}, set()
-        self.manifest = self.index = None
+        self.symbols, self.digests, self.good = {}, {}, set()
+        self.manifest = None
 
     def _spm(self, header, body, now):
         check(len(body) >= SPM_BODY.size, "spm")
@@ -197,34 +210,36 @@ class Receiver:
         if self.manifest or same != (self.oid, self.size, self.symbol_size):
             self._adopt(header)
         self.manifest, self.heard = manifest, now
-        self._index(0, b"")
+        self.digests = {0: manifest.tree_digest}
         self._verify()
 
-    def _index(self, offset, body):
-        if not self.manifest or self.index is not None:
+    def _node(self, number, body):
+        manifest = self.manifest
+        if not manifest:
             return
-        whole, step = 32 * self.manifest.blocks, self.symbol_size
-        if body and len(body) == min(step, whole - offset):  # IDX-2
-            self.pieces[offset] = body
-        if len(self.pieces) == -(-whole // step):
-            index = b"".join(self.pieces[at] for at in sorted(self.pieces))
-            if digest(index) != self.manifest.index_digest:  # IDX-1
-                self.pieces = {}
-                raise Refused("index")
-            self.index = index
+        check(number < manifest.nodes, "tree")  # TREE-3
+        children = manifest.children(number)
+        check(len(body) == 32 * len(children), "tree")
+        if number not in self.digests or children[0] in self.digests:
+            return
+        check(digest(body) == self.digests[number], "tree")  # TREE-4
+        for place, child in enumerate(children):
+            self.digests[child] = body[32 * place : 32 * place + 32]
 
     def _verify(self):
-        if self.index is None:
-            return
         manifest = self.manifest
+        if not manifest:
+            return
         total = -(-self.size // self.symbol_size)
         for block in range(manifest.blocks):
             first = block * manifest.block_symbols
             numbers = range(first, min(first + manifest.block_symbols, total))
-            if block in self.good or not all(number in self.symbols for number in numbers):
+            expected = self.digests.get(manifest.nodes + block)
+            if block in self.good or not expected or not self.symbols.keys() >= set(numbers):
                 continue
-            content = b"".join(self.symbols[number] for number in numbers)
-            if digest(content) == self.index[32 * block : 32 * block + 32]:
+            parts = [numbers[at : at + 16] for at in range(0, len(numbers), 16)]  # TREE-1
+            strips = [digest(b"".join(self.symbols[n] for n in part)) for part in parts]
+            if digest(b"".join(strips)) == expected:
                 self.good.add(block)
             else:  # RCV-6
                 for number in numbers:

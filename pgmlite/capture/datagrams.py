@@ -144,7 +144,7 @@ def _length(octets: Octets) -> int:
     if kind in DATA_TYPES:
         room = int(row["size"]) - int(row["offset"])
         return HEADER_SIZE + max(0, min(int(row["symbol_size"]), room))
-    if kind == PacketType.INDEX:
+    if kind == PacketType.TREE:
         return _next_packet(octets)
     if kind == PacketType.SPM:
         size = octets[MANIFEST_SIZE : MANIFEST_SIZE + 2].tobytes()
@@ -162,7 +162,7 @@ def _length(octets: Octets) -> int:
 def _next_packet(octets: Octets) -> int:
     """Return where the next packet of the same session begins, 0 if there is none.
 
-    How long a piece of the index is depends on the manifest, which is not here. No digest looks
+    How long a node of the tree is depends on the manifest, which is not here. No digest looks
     like the header of the packet that it is in.
     """
     raw = octets.tobytes()

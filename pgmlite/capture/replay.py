@@ -309,4 +309,4 @@ class ReplayLoop:
             return (
                 f"{end}, {symbols - stored} of {symbols} symbols are missing: bytes {shown}{rest}"
             )
-        return f"{end}, the {'index' if machine.manifest else 'manifest'} is missing"
+        return f"{end}, the {'tree of blocks' if machine.manifest else 'manifest'} is missing"

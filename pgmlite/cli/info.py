@@ -160,7 +160,7 @@ def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
         "symbol_size": manifest.symbol_size,
         "block_symbols": manifest.block_symbols,
         "blocks": manifest.blocks,
-        "index_digest": manifest.index_digest.hex(),
+        "tree_digest": manifest.tree_digest.hex(),
     }
 
 
@@ -170,7 +170,7 @@ def _manifest_text(facts: dict[str, Any]) -> str:
     return (
         f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
         f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
-        f"{facts['symbol_size']} bytes, index {facts['index_digest']}"
+        f"{facts['symbol_size']} bytes, tree {facts['tree_digest']}"
     )
 
 

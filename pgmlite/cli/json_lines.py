@@ -83,7 +83,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "symbol_size": manifest.symbol_size,
         "symbols": manifest.symbols,
         "blocks": manifest.blocks,
-        "index_digest": manifest.index_digest.hex(),
+        "tree_digest": manifest.tree_digest.hex(),
     }
 
 

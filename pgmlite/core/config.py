@@ -19,7 +19,7 @@ MIN_RATE = 10_000
 MAX_RATE = 400_000_000_000
 
 DEFAULT_BLOCK_SYMBOLS = 1_024
-"""About 1 MiB a block: what is fetched again after damage, and one digest in the index."""
+"""About 1 MiB a block: what is fetched again after damage, and one digest in the tree."""
 
 Value = TypeVar("Value", int, float)
 
@@ -103,8 +103,8 @@ class SenderConfig:
     spm_share: int = tunable(100, "th of the rate")
     """SPMs take at most this part of the rate, as far as their longest interval allows."""
 
-    index_share: int = tunable(100, "ODATA packets")
-    """One INDEX packet for at most as many, so about 1% of the rate."""
+    tree_share: int = tunable(100, "ODATA packets")
+    """One leaf of the tree for at most as many, so about 1% of the rate."""
 
     @property
     def transmit_limit(self) -> int:

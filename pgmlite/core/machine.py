@@ -146,7 +146,7 @@ class Complete:
     """
 
     manifest: Manifest
-    index: bytes = field(repr=False)
+    digests: bytes = field(repr=False)
     """The digests of all blocks, 32 bytes each."""
 
 

@@ -19,7 +19,7 @@ HEXADECIMAL = {"magic", "type", "tsi", "oid", "nonce", "kind", "flags"}
 STRINGS = {("manifest", "name")}
 
 COMPUTED = {
-    "payload": ("bytes", "payload", "A symbol, or a piece of the index."),
+    "payload": ("bytes", "payload", "A symbol, or a node of the tree of blocks."),
     "refused": ("string", "refused", "Why a receiver refuses the packet (section 3.8)."),
     "cut": ("uint32", "bytes cut off", "Bytes of the packet that the capture does not have."),
     "nak.first": ("uint64", "first symbol", "First symbol of a stretch that is asked for."),
@@ -198,21 +198,22 @@ local function check_header(whole)
   local symbol_size = whole(6, 2):uint()
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
-  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA or kind == TYPE.INDEX
+  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA
   if carries and (width < 1 or width > symbol_size) then return "length" end
+  if kind == TYPE.TREE and (width < 32 or width > symbol_size or width % 32 ~= 0) then
+    return "length"
+  end
   if whole(44, 4):uint() ~= 0 then return "reserved" end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
   if not carries then return nil end
   local size, offset = whole(24, 8):uint64(), whole(32, 8):uint64()
   if offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
-  if kind ~= TYPE.INDEX then
-    if offset > size then return "offset" end
-    local room = size - offset
-    if width == symbol_size then
-      if room < UInt64(width) then return "offset" end
-    elseif room ~= UInt64(width) then
-      return "offset"
-    end
+  if offset > size then return "offset" end
+  local room = size - offset
+  if width == symbol_size then
+    if room < UInt64(width) then return "offset" end
+  elseif room ~= UInt64(width) then
+    return "offset"
   end
   return nil
 end
@@ -384,7 +385,7 @@ local function length_of(tvb)
     local room = size - offset
     return C.HEADER + (room < UInt64(width) and room:tonumber() or width)
   end
-  if kind == TYPE.INDEX then
+  if kind == TYPE.TREE then
     -- The manifest would tell; the next packet of the same session does.
     local raw = tvb():raw()
     local at = raw:find(raw:sub(5, 32), C.HEADER + 5, true)

@@ -198,7 +198,7 @@ class CompletionHook:
             "PGMLITE_SAFE_NAME": safe_name(publication.name).encode(),
             "PGMLITE_SIZE": str(publication.size).encode(),
             "PGMLITE_OBJECT_ID": f"{publication.oid:016x}".encode(),
-            "PGMLITE_INDEX_DIGEST": publication.index_digest.hex().encode(),
+            "PGMLITE_TREE_DIGEST": publication.tree_digest.hex().encode(),
             "PGMLITE_ATTEMPT": str(publication.attempt).encode(),
         }
 

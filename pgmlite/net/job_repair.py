@@ -23,7 +23,8 @@ from pgmlite.net.udp import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import Manifest, digest, parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
 
 MOST_STRANGERS = 1_000
@@ -61,13 +62,13 @@ class RepairJob:
             socket = yield from open_sender(channel, self.hops, ear, tell)
             opened.callback(socket.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
-            manifest, index = yield from recognise(source, ear_of_group, tell)
+            manifest, tree = yield from recognise(source, ear_of_group, tell)
             burst = packets_a_call(manifest.symbol_size)
             config = SenderConfig(
                 rate=self.rate, packet_overhead=channel.overhead, max_burst=burst, carousel=False
             )
             machine = Sender(
-                config, manifest, index, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+                config, manifest, tree, repair=RepairConfig(port=ear.port), rng=SystemRandom()
             )
             buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
             ears = (ear, ear_of_group)
@@ -86,13 +87,13 @@ class RepairJob:
 
 def recognise(
     source: SourceFile, group: ReceiverSocket, tell: Tell
-) -> Waits[tuple[Manifest, bytes]]:
-    """Wait for a manifest that describes `source`; return it and the index.
+) -> Waits[tuple[Manifest, BlockTree]]:
+    """Wait for a manifest that describes `source`; return it and the tree of blocks.
 
     Raises:
         DiskError: The file can't be read, or changed.
     """
-    indexes: dict[tuple[int, int], bytes] = {}
+    trees: dict[tuple[int, int], BlockTree] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
@@ -110,12 +111,10 @@ def recognise(
             reason = f"it has {manifest.size} bytes, not {source.size}"
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in indexes:
-                    _, indexes[shape] = yield from hash_beside(
-                        partial(source.describe, *shape), tell
-                    )
-                if digest(indexes[shape]) == manifest.index_digest:
-                    return manifest, indexes[shape]
+                if shape not in trees:
+                    _, trees[shape] = yield from hash_beside(partial(source.describe, *shape), tell)
+                if trees[shape].root == manifest.tree_digest:
+                    return manifest, trees[shape]
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)

@@ -151,13 +151,13 @@ class SendJob:
             )
             socket = yield from open_sender(channel, self.hops, ear, tell)
             opened.callback(socket.close)
-            manifest, index = yield from hash_beside(
+            manifest, tree = yield from hash_beside(
                 lambda progress: source.describe(
                     size, DEFAULT_BLOCK_SYMBOLS, progress, repairers=repairers
                 ),
                 tell,
             )
-            machine = Sender(config, manifest, index, repair=repairs, rng=SystemRandom())
+            machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
             buffer = SendBuffer(size, config.transmit_limit)
             ears = [ear] if ear else []
             loop = SendLoop(machine, socket, source, buffer, burst, tell, ears)

@@ -19,7 +19,8 @@ from pgmlite.sim.loss import GilbertElliott, Independent, LossModel, OncePerBloc
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
 from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Trial
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS
 from pgmlite.wire.request import parse_nak
@@ -62,13 +63,11 @@ class SharedOutcome:
     first: tuple[float, ...]
 
 
-def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, bytes]:
-    """Return the manifest and the index of an object whose content does not matter."""
-    index = bytes(-(-symbols // block_symbols) * DIGEST_SIZE)
-    return (
-        Manifest(symbol_size, block_symbols, symbols * symbol_size, digest(index), "object"),
-        index,
-    )
+def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, BlockTree]:
+    """Return the manifest and the tree of an object whose content does not matter."""
+    tree = BlockTree(bytes(-(-symbols // block_symbols) * DIGEST_SIZE), symbol_size)
+    size = symbols * symbol_size
+    return Manifest(symbol_size, block_symbols, size, tree.root, "object"), tree
 
 
 def loss_model(run: Trial, rng: np.random.Generator) -> LossModel:
@@ -93,7 +92,7 @@ class TrialNetwork:
         self._run = run
         setting = run.setting
         seed = Random(f"{run.seed}/{run.repetition}/{run.receivers}/{run.loss!r}").getrandbits(62)
-        self._manifest, self._index = manifest_of(
+        self._manifest, self._tree = manifest_of(
             run.symbols, setting.symbol_size, setting.block_symbols
         )
         self.network = Network(seed)
@@ -123,7 +122,7 @@ class TrialNetwork:
 
     def _add(self, name: str, config: SenderConfig, repair: RepairConfig | None) -> Sender:
         rng = self.network.rng(name)
-        machine = Sender(config, self._manifest, self._index, repair=repair, rng=rng)
+        machine = Sender(config, self._manifest, self._tree, repair=repair, rng=rng)
         self.network.add(name, machine, link=Link(latency=min(self._run.setting.latencies)))
         return machine
 
@@ -232,12 +231,12 @@ def share_losses(run: LossShared) -> SharedOutcome:
     The round trip is `GRTT` exactly, and each NAK is confirmed at once: what the closed forms have.
     """
     symbol_size = 64
-    manifest, index = manifest_of((run.losses + 2) * SHARED_BLOCK, symbol_size, SHARED_BLOCK)
+    manifest, tree = manifest_of((run.losses + 2) * SHARED_BLOCK, symbol_size, SHARED_BLOCK)
     network = Network(Random(f"{run.seed}/{run.repetition}/{run.receivers}/shared").getrandbits(62))
     bits = SHARED_BLOCK * (HEADER_SIZE + symbol_size + IPV6_UDP_HEADERS) * 8
     rate = bits * SECOND // SHARED_BLOCK_TIME
     config = SenderConfig(
-        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, index_share=2 * SHARED_BLOCK
+        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, tree_share=2 * SHARED_BLOCK
     )
     unlimited = 1e9
     repair = RepairConfig(
@@ -253,7 +252,7 @@ def share_losses(run: LossShared) -> SharedOutcome:
         source_naks_per_second=unlimited,
         source_symbols_per_second=unlimited,
     )
-    sender = Sender(config, manifest, index, repair=repair, rng=network.rng(SENDER))
+    sender = Sender(config, manifest, tree, repair=repair, rng=network.rng(SENDER))
     network.add(SENDER, sender, link=Link(latency=GRTT // 2))
     names = tuple(f"r{number}" for number in range(run.receivers))
     group = ReceiverGroup(

@@ -67,7 +67,7 @@ class Arrival:
 
 READING_ORDER = (
     PacketType.SPM,
-    PacketType.INDEX,
+    PacketType.TREE,
     PacketType.NCF,
     PacketType.ODATA,
     PacketType.RDATA,
@@ -135,7 +135,7 @@ class ReceiverGroup:
         self._missing: Counts = np.full(members, manifest.symbols, np.int64)
         self._has_begun: Flags = np.zeros(members, np.bool_)
         self._has_manifest: Flags = np.zeros(members, np.bool_)
-        self._index: Flags = np.zeros((members, manifest.index_packets), np.bool_)
+        self._nodes: Flags = np.zeros((members, manifest.tree.nodes), np.bool_)
         self._sessions: dict[SessionKey, _Session] = {}
         self.completed: Counts = np.full(members, NEVER, np.int64)
         """(members,): when each was complete, ns; `NEVER` if it is not."""
@@ -191,9 +191,8 @@ class ReceiverGroup:
         elif batch.kind is PacketType.SPM:
             for place in range(len(batch)):
                 self._receive_spm(now, key, batch, place, np.flatnonzero(kept[:, place]))
-        elif batch.kind is PacketType.INDEX:
-            pieces = batch.offsets // self._symbol_size
-            self._index[:, pieces] |= kept & self._has_manifest[:, None]
+        elif batch.kind is PacketType.TREE:
+            self._receive_nodes(batch, kept)
         elif batch.kind is PacketType.NCF and self._config.naks:
             self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
         if self._config.naks and batch.kind is not PacketType.SPM:
@@ -259,6 +258,13 @@ class ReceiverGroup:
             if is_trusted[member]:
                 machine.trust(key)
 
+    def _receive_nodes(self, batch: PacketBatch, kept: Flags) -> None:
+        """Take nodes of the tree: of use to who has their parent (spec: TREE-4)."""
+        for place, number in enumerate(batch.offsets.tolist()):
+            parent = self._manifest.tree.parent(number)
+            knows = self._nodes[:, parent] if number else self._has_manifest
+            self._nodes[:, number] |= kept[:, place] & knows
+
     def _receive_spm(
         self, now: int, key: SessionKey, batch: PacketBatch, place: int, hit: Counts
     ) -> None:
@@ -311,7 +317,7 @@ class ReceiverGroup:
     def _complete(self, now: int, hit: Counts) -> None:
         done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]
         if len(done):
-            done = done[self._index[done].all(axis=1)]
+            done = done[self._nodes[done].all(axis=1)]
             self.completed[done] = now
             self._is_open[done] = False
             self.left -= len(done)

@@ -34,7 +34,7 @@ from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
 from pgmlite.wire.batch import PacketBatch, read
-from pgmlite.wire.control import digest
+from pgmlite.wire.digests import block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 
@@ -98,7 +98,8 @@ class MemoryStore:
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
-        return digest(bytes(self.data[offset : offset + length])) == expected
+        size = self._object.symbol_size if self._object else 1
+        return block_digest(memoryview(self.data)[offset : offset + length], size) == expected
 
 
 @dataclass(slots=True, eq=False)

@@ -15,6 +15,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
@@ -22,10 +23,11 @@ from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
 from pgmlite.storage.seeds import Block, Seed, digest_of
-from pgmlite.storage.stream import BlockStream
+from pgmlite.storage.stream import StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, beside, close_quietly, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
 BLOCKS_COPIED = 4
@@ -78,9 +80,9 @@ class PartFile:
         self._verify_media = verify_media
         self._before_rename = before_rename
         self._mode = usual_mode()
-        self._stream = BlockStream()
+        self._stream = StripStream()
         self._object: Prepare | None = None
-        self._block_size = 0
+        self._block_size = self._symbol_size = 0
         self._room_due: int | None = None
         """Bytes that the disk must have room for, as long as that has not been looked at."""
 
@@ -155,6 +157,7 @@ class PartFile:
         """
         # The file is not grown here: `size` may be a stranger's invention, too large for it.
         self._object = wanted
+        self._symbol_size = wanted.symbol_size
         self._is_written = False
         self._borrowed.clear()
         self._spoilt.clear()
@@ -181,7 +184,7 @@ class PartFile:
             DiskError: It does not.
         """
         self._block_size = manifest.block_size
-        self._stream.begin(manifest.block_size)
+        self._stream.begin(manifest.size, manifest.symbol_size, manifest.block_symbols)
         self._write_back.group(manifest.block_symbols)
         self._room_due = manifest.size
         if self._is_written or self._old is None or self._old.size != manifest.size:
@@ -298,14 +301,15 @@ class PartFile:
         Raises:
             DiskError: They can't be read.
         """
-        if streamed := self._stream.pop(offset, length):
-            return streamed == expected
+        strips = self._stream.take(offset)
+        if strips and all(strips):
+            return digest(b"".join(filter(None, strips))) == expected
         block = (offset, length, expected)
-        if self._old and not self._is_written and self._old.has(block):
+        if self._old and not self._is_written and self._seed_has(self._old, block):
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
-        found = self._has(block)
+        found = self._has(block, strips)
         if found and self._object:
             self._write_back.found(self._object, offset, offset + length)
         found = found or self._fetch_from_seeds(block)
@@ -314,11 +318,18 @@ class PartFile:
             self._copy_borrowed(BLOCKS_COPIED)
         return found
 
-    def _has(self, block: Block) -> bool:
-        """Whether the partial file has a block; what can't be read may be written anew, once."""
+    def _seed_has(self, seed: Seed, block: Block) -> bool:
+        return seed.has(block, self._symbol_size)
+
+    def _has(self, block: Block, strips: Sequence[bytes | None] = ()) -> bool:
+        """Whether the partial file has a block; what can't be read may be written anew, once.
+
+        Args:
+            strips: Digests that need no reading.
+        """
         offset, length, expected = block
         try:
-            return digest_of(self._fd, offset, length) == expected
+            return digest_of(self._fd, offset, length, self._symbol_size, strips) == expected
         except OSError as error:
             if offset in self._unreadable:
                 raise self._failed(error) from error
@@ -331,7 +342,7 @@ class PartFile:
 
     def _fetch_from_seeds(self, block: Block) -> bool:
         for seed in list(self._seeds):
-            if seed.has(block):
+            if self._seed_has(seed, block):
                 self._begin_writing()
                 return self._copy(seed, block)
             if seed.trouble:
@@ -371,7 +382,7 @@ class PartFile:
         if not self._is_written and self._is_in_place(complete.manifest):
             if not self._verify_media or self._old is None:
                 return []
-            bad = self._read_back(self._old.fd, self._old.has, complete)
+            bad = self._read_back(self._old.fd, partial(self._seed_has, self._old), complete)
             size = self._block_size
             self._borrowed = [block for block in self._borrowed if block[0] // size not in bad]
             return bad
@@ -406,7 +417,7 @@ class PartFile:
 
     def _read_back(self, fd: int, has: Callable[[Block], bool], complete: Complete) -> list[int]:
         """Return the blocks that the disk has not, or not as they are."""
-        manifest, index = complete.manifest, complete.index
+        manifest, digests = complete.manifest, complete.digests
         self._touched = False
         self._seen = self._look()
         bad = []
@@ -414,7 +425,7 @@ class PartFile:
         for number in range(manifest.blocks):
             offset = number * manifest.block_size
             length = min(manifest.block_size, manifest.size - offset)
-            block = (offset, length, index[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
+            block = (offset, length, digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
             if not has(block):
                 bad.append(number)
         self._read_backs_failed += bool(bad)

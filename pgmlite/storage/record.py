@@ -27,7 +27,7 @@ from pgmlite.wire.layout import DIGEST_SIZE
 MAX_RECORD = 4 << 10
 """Bytes; ours have less than half of it, whatever the name."""
 
-TEXTS = frozenset({"oid", "index_digest", "name", "phase"})
+TEXTS = frozenset({"oid", "tree_digest", "name", "phase"})
 """The fields that are text; all others are numbers."""
 
 OID_DIGITS = 16
@@ -57,7 +57,7 @@ class Publication:
     """
 
     oid: int
-    index_digest: bytes
+    tree_digest: bytes
     name: str
     device: int
     inode: int
@@ -71,7 +71,7 @@ class Publication:
         """Return the publication of an object as the file of `status`."""
         return cls(
             oid=manifest.oid,
-            index_digest=manifest.index_digest,
+            tree_digest=manifest.tree_digest,
             name=manifest.name,
             device=status.st_dev,
             inode=status.st_ino,
@@ -90,7 +90,7 @@ class Publication:
 
     def is_of(self, manifest: Manifest) -> bool:
         """Whether this is the object of `manifest`."""
-        return (self.oid, self.index_digest) == (manifest.oid, manifest.index_digest)
+        return (self.oid, self.tree_digest) == (manifest.oid, manifest.tree_digest)
 
     def start(self) -> Self:
         """Return it with the command started once more."""
@@ -104,7 +104,7 @@ class Publication:
         """Return the bytes of the record."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         values["oid"] = f"{self.oid:0{OID_DIGITS}x}"
-        values["index_digest"] = self.index_digest.hex()
+        values["tree_digest"] = self.tree_digest.hex()
         return json.dumps(values, indent=1).encode() + b"\n"
 
 
@@ -129,7 +129,7 @@ def parse(raw: bytes) -> Publication:
     name = values["name"]
     if not name or not name.isprintable() or len(name.encode()) > MAX_NAME:
         raise ValueError("name is none that a manifest can have")
-    for name, digits in (("oid", OID_DIGITS), ("index_digest", 2 * DIGEST_SIZE)):
+    for name, digits in (("oid", OID_DIGITS), ("tree_digest", 2 * DIGEST_SIZE)):
         if not re.fullmatch(f"[0-9a-f]{{{digits}}}", values[name]):
             raise ValueError(f"{name} is not {digits} hexadecimal digits")
         values[name] = bytes.fromhex(values[name])

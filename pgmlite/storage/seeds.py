@@ -8,33 +8,58 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-
-from blake3 import blake3
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import close_quietly, forget_cache, reason, sync_data
+from pgmlite.wire.digests import digest, strip_digests, strip_size
 
 HASHED_AT_ONCE = 128 << 10
-"""Bytes that are read and hashed in one step: they stay in the processor's cache."""
-
+"""Bytes that are read and hashed in one step, about: they stay in the processor's cache."""
 
 Block = tuple[int, int, bytes]
 """(offset, length, digest)."""
 
 
-def digest_of(fd: int, offset: int, length: int) -> bytes | None:
-    """Return the digest of `length` bytes at `offset` of a file; None if it is shorter.
+def digest_of(
+    fd: int, offset: int, length: int, symbol_size: int, known: Sequence[bytes | None] = ()
+) -> bytes | None:
+    """Return the digest of the block of `length` bytes at `offset`; None if the file is shorter.
+
+    Args:
+        known: Digests of its strips; those that are None are read, all if there are none.
 
     Raises:
         OSError: As the system says.
     """
-    hasher, buffer = blake3(), memoryview(bytearray(min(length, HASHED_AT_ONCE)))
-    while length and (done := os.preadv(fd, [buffer[:length]], offset)):
-        hasher.update(buffer[:done])
-        offset, length = offset + done, length - done
-    return None if length else hasher.digest()
+    size = strip_size(symbol_size)
+    strips = list(known) or [None] * -(-length // size)
+    at_once = max(1, HASHED_AT_ONCE // size)
+    buffer = memoryview(bytearray(min(length, at_once * size)))
+    found, place = [], 0
+    while place < len(strips):
+        if strip := strips[place]:
+            found.append(strip)
+            place += 1
+            continue
+        stop = place + 1
+        while stop < min(place + at_once, len(strips)) and not strips[stop]:
+            stop += 1
+        piece = buffer[: min(stop * size, length) - place * size]
+        if not _fill(fd, piece, offset + place * size):
+            return None
+        found.append(strip_digests(piece, symbol_size))
+        place = stop
+    return digest(b"".join(found))
+
+
+def _fill(fd: int, piece: memoryview, offset: int) -> bool:
+    """Read a piece; False if the file ends in it."""
+    while piece and (done := os.preadv(fd, [piece], offset)):
+        piece, offset = piece[done:], offset + done
+    return not piece
 
 
 class Seed:
@@ -97,11 +122,11 @@ class Seed:
             for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
         )
 
-    def has(self, block: Block) -> bool:
+    def has(self, block: Block, symbol_size: int) -> bool:
         """Whether a block is there, and can be read."""
         offset, length, expected = block
         try:
-            return digest_of(self.fd, offset, length) == expected
+            return digest_of(self.fd, offset, length, symbol_size) == expected
         except OSError as error:
             self.trouble = reason(error)
             return False

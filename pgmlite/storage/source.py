@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.system import PIECES_AT_ONCE, reason
-from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, digest, object_name
+from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, object_name
+from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 
 PROGRESS_EVERY = 0.1
@@ -128,8 +129,8 @@ class SourceFile:
         progress: Progress | None = None,
         *,
         repairers: tuple[Endpoint, ...] = (),
-    ) -> tuple[Manifest, bytes]:
-        """Hash the file; return its manifest and its index.
+    ) -> tuple[Manifest, BlockTree]:
+        """Hash the file; return its manifest and its tree of blocks.
 
         Raises:
             DiskError: It can't be read, or changed meanwhile.
@@ -149,7 +150,7 @@ class SourceFile:
                     break
                 block = memory[: self.size - offset]
                 self.read_into(block, offset)
-                digests.append(digest(block))
+                digests.append(block_digest(block, symbol_size))
                 done += len(block)
             return digests
 
@@ -164,10 +165,11 @@ class SourceFile:
                 raise
         results = [share.result() for share in shares]
         self.check()
-        index = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
+        digests = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
+        tree = BlockTree(digests, symbol_size)
         name = object_name(self.path.name)
-        manifest = Manifest(symbol_size, block_symbols, self.size, digest(index), name, repairers)
-        return manifest, index
+        manifest = Manifest(symbol_size, block_symbols, self.size, tree.root, name, repairers)
+        return manifest, tree
 
     def close(self) -> None:
         """Close the file."""

@@ -1,58 +1,108 @@
-"""Blocks that are hashed while they are written, so that they need not be read back."""
+"""Strips that are hashed while they are written, so that blocks need not be read back."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from blake3 import blake3
 
+from pgmlite.wire.digests import digest, strip_size
+from pgmlite.wire.layout import DIGEST_SIZE
 
-class BlockStream:
-    """Hashes blocks that are written in order.
+ENTRY = 256
+"""Bytes that a block costs here beside its digests, about."""
 
-    A block that came in pieces, or not from its start, is not here: the caller reads it.
+
+@dataclass(slots=True)
+class _Strips:
+    """What is known of the strips of one block: a digest for each place where `has` is 1."""
+
+    has: bytearray
+    digests: bytearray
+
+
+class StripStream:
+    """Hashes strips that are written in order, whatever the order of the strips.
+
+    One that came in pieces with a hole, or not from its start, is not here: the caller reads it.
     """
 
-    KEPT = 64
-    """Finished blocks whose digests wait to be asked for."""
+    KEPT = 8 << 20
+    """Bytes that digests of blocks take which are not asked for yet; the oldest block makes room.
+    Enough for 5 GB of blocks of 1024 symbols of 1404 bytes."""
+
+    OPEN = 64
+    """Strips that wait for their rest; the oldest makes room."""
 
     def __init__(self) -> None:
-        self._block_size = 0
-        self._start = self._next = -1
-        self._hasher = blake3()
-        self._digests: dict[int, tuple[int, bytes]] = {}
+        self._size = self._block_size = self._strip_size = 0
+        self._most = 0
+        self._blocks: dict[int, _Strips] = {}
+        self._open: dict[int, tuple[int, blake3]] = {}
 
-    def begin(self, block_size: int) -> None:
-        """Cut what follows into blocks of `block_size` bytes."""
-        self._block_size = block_size
-        self._start = self._next = -1
-        self._digests.clear()
+    def begin(self, size: int, symbol_size: int, block_symbols: int) -> None:
+        """Cut what follows as an object of `size` bytes is cut."""
+        self._size = size
+        self._block_size = symbol_size * block_symbols
+        self._strip_size = strip_size(symbol_size)
+        each = ENTRY + DIGEST_SIZE * -(-self._block_size // self._strip_size)
+        self._most = max(1, self.KEPT // each)
+        self._blocks.clear()
+        self._open.clear()
 
     def update(self, offset: int, run: memoryview) -> None:
         """Take bytes that are written at `offset`."""
-        while run and self._block_size:
+        run = run[: max(0, self._size - offset)]
+        while run:
             start = offset - offset % self._block_size
-            self._digests.pop(start, None)
-            part = run[: start + self._block_size - offset]
-            if offset == start:
-                self._start, self._next, self._hasher = start, start, blake3()
-            if offset == self._next:
-                self._hasher.update(part)
-                self._next += len(part)
-                self._keep(self._next - self._start)
-            elif start == self._start:
-                self._start = self._next = -1  # a hole, or bytes behind us replaced
-            offset, run = offset + len(part), run[len(part) :]
+            stop = min(start + self._block_size, self._size)
+            strips = self._strips(start, stop)
+            while run and offset < stop:
+                place = (offset - start) // self._strip_size
+                first = start + place * self._strip_size
+                last = min(first + self._strip_size, stop)
+                piece = run[: last - offset]
+                found = self._hash(first, last, offset, piece)
+                strips.has[place] = found is not None
+                if found:
+                    strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)] = found
+                offset, run = offset + len(piece), run[len(piece) :]
 
-    def _keep(self, length: int) -> None:
-        if length == self._block_size:
-            while len(self._digests) >= self.KEPT:
-                self._digests.pop(next(iter(self._digests)))
-            self._digests[self._start] = (length, self._hasher.digest())
-            self._start = self._next = -1
+    def _strips(self, start: int, stop: int) -> _Strips:
+        strips = self._blocks.get(start)
+        if strips is None:
+            if len(self._blocks) >= self._most:
+                self._blocks.pop(next(iter(self._blocks)))
+            count = -(-(stop - start) // self._strip_size)
+            strips = self._blocks[start] = _Strips(bytearray(count), bytearray(DIGEST_SIZE * count))
+        return strips
 
-    def pop(self, offset: int, length: int) -> bytes | None:
-        """Return the digest of `length` bytes at `offset` if they were written in order."""
-        if self._start == offset and self._next - offset == length:
-            self._start = self._next = -1
-            return self._hasher.digest()
-        kept = self._digests.pop(offset, None)
-        return kept[1] if kept and kept[0] == length else None
+    def _hash(self, first: int, last: int, offset: int, piece: memoryview) -> bytes | None:
+        """Return the digest of the strip of bytes `first` to `last` if `piece` completes it."""
+        after, hasher = self._open.pop(first, None) or (first, None)
+        if len(piece) == last - first:
+            return digest(piece)
+        if offset == first:
+            hasher = blake3()
+        elif hasher is None or offset != after:
+            return None  # a hole, or bytes behind us replaced
+        hasher.update(piece)
+        if offset + len(piece) == last:
+            return hasher.digest()
+        while len(self._open) >= self.OPEN:
+            self._open.pop(next(iter(self._open)))
+        self._open[first] = offset + len(piece), hasher
+        return None
+
+    def take(self, offset: int) -> list[bytes | None]:
+        """Return the digests of the strips of the block at `offset`, None where one is not known.
+
+        They are forgotten here; nothing at all is an empty list.
+        """
+        strips = self._blocks.pop(offset, None)
+        if strips is None:
+            return []
+        return [
+            bytes(strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)]) if has else None
+            for place, has in enumerate(strips.has)
+        ]

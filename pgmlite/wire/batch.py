@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import numpy_dtype
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import DATA_TYPES, HEADER, MAGIC, VERSION, Flag, PacketType
+from pgmlite.wire.layout import DATA_TYPES, DIGEST_SIZE, HEADER, MAGIC, VERSION, Flag, PacketType
 
 HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
@@ -159,9 +159,15 @@ def _check(
         refused[reason] += len(rows)
         return []
     width = payload.shape[1]
-    carries_bytes = kind in DATA_TYPES or kind is PacketType.INDEX
-    if carries_bytes and not 1 <= width <= symbol_size:
-        refused["length"] += len(rows)  # spec: PKT-3
+    # spec: PKT-3
+    if kind in DATA_TYPES:
+        fits = 1 <= width <= symbol_size
+    else:
+        fits = kind is not PacketType.TREE or (
+            DIGEST_SIZE <= width <= symbol_size and width % DIGEST_SIZE == 0
+        )
+    if not fits:
+        refused["length"] += len(rows)
         return []
     sizes = rows["size"].astype(np.uint64)
     wide_offsets = rows["offset"].astype(np.uint64)
@@ -181,7 +187,7 @@ def _check(
             odd = esis > offsets // symbol_size  # its block would begin before the object
     else:
         odd = esis != 0
-    if carries_bytes:
+    if kind in DATA_TYPES:
         bad |= offsets % symbol_size != 0
     odd &= ~bad
     if bad.any():

@@ -11,15 +11,14 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any, TypeVar
 
-from blake3 import blake3
 from construct import ConstructError
 
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import derive
+from pgmlite.wire.digests import TreeShape, digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import (
     CRITICAL,
-    DIGEST_SIZE,
     HEADER,
     MANIFEST,
     MAX_BLOCK_SYMBOLS,
@@ -62,11 +61,6 @@ MAX_OBJECT_SIZE = (1 << 63) - 1
 """Offsets stay exact in signed 64-bit arithmetic."""
 
 
-def digest(data: bytes | memoryview) -> bytes:
-    """Return the BLAKE3-256 digest of `data`, 32 bytes."""
-    return blake3(data).digest()
-
-
 def is_symbol_size(value: int) -> bool:
     """Whether `value` bytes may be a symbol size."""
     return MIN_SYMBOL_SIZE <= value <= MAX_SYMBOL_SIZE and value % SYMBOL_ALIGNMENT == 0
@@ -92,13 +86,14 @@ class Manifest:
         symbol_size: Bytes in a symbol.
         block_symbols: Source symbols in every block but the last, which may be shorter.
         size: Bytes in the object.
-        index_digest: BLAKE3-256 of the index, which holds the digest of every block.
+        tree_digest: Digest of the root of the tree of blocks, which holds the digest of every
+            block; that of nothing for an empty object.
     """
 
     symbol_size: int
     block_symbols: int
     size: int
-    index_digest: bytes
+    tree_digest: bytes
     name: str
     repairers: tuple[Endpoint, ...] = ()
     """Addresses and ports of repairers that receivers may ask."""
@@ -144,15 +139,10 @@ class Manifest:
         """Source blocks in the object."""
         return -(-self.size // self.block_size)
 
-    @property
-    def index_size(self) -> int:
-        """Bytes in the index: one digest a block."""
-        return self.blocks * DIGEST_SIZE
-
-    @property
-    def index_packets(self) -> int:
-        """INDEX packets that carry the index once."""
-        return -(-self.index_size // self.symbol_size)
+    @cached_property
+    def tree(self) -> TreeShape:
+        """The shape of the tree of blocks."""
+        return TreeShape(self.blocks, self.symbol_size)
 
 
 def manifest_oid(raw: bytes) -> int:
@@ -202,6 +192,8 @@ def parse_manifest(raw: bytes) -> Manifest:
         raise ObjectError(f"manifest: {parsed.block_symbols} symbols a block is not allowed")
     if parsed.size > MAX_OBJECT_SIZE:
         raise ObjectError(f"manifest: object size {parsed.size} is not allowed")
+    if not parsed.size and parsed.tree_digest != digest(b""):
+        raise ObjectError("manifest: the object is empty, its tree is not")
     if parsed.repair_symbols:
         raise ObjectError(f"manifest: {parsed.repair_symbols} repair symbols without a FEC scheme")
     if parsed.strip_symbols != STRIP_SYMBOLS:

@@ -59,12 +59,12 @@ DIGEST_SIZE = 32
 
 
 class PacketType(IntEnum):
-    """Packet types; all numbers but that of INDEX are RFC 3208's (section 8)."""
+    """Packet types; all numbers but that of TREE are RFC 3208's (section 8)."""
 
     SPM = 0x00
     ODATA = 0x04
     RDATA = 0x05
-    INDEX = 0x07
+    TREE = 0x07
     NAK = 0x08
     NCF = 0x0A
 
@@ -122,7 +122,7 @@ HEADER = Struct(
     "version" / Const(VERSION, Int8ub) * "Version of this format: 2.",
     "type"
     / Int8ub
-    * "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.",
+    * "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 TREE, 0x08 NAK, 0x0A NCF.",
     "channel"
     / Int8ub
     * "Channel of the session, counted from 0; sequence numbers are per channel.",
@@ -136,12 +136,12 @@ HEADER = Struct(
     "offset"
     / Int64ub
     * "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of "
-    "its block if it is a repair symbol. INDEX: byte offset in the index. NCF: packets of the "
+    "its block if it is a repair symbol. TREE: number of the node. NCF: packets of the "
     "session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.",
     "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start. "
     "NAK: the highest one seen of the session that is asked.",
     "esi" / Int32ub * "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source "
-    "symbols from 0 on, repair symbols behind them. Else: 0.",
+    "symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks. Else: 0.",
 )
 
 OPTION = Struct(
@@ -229,7 +229,9 @@ MANIFEST = Struct(
     / Int16ub
     * "Source symbols in a strip, the last of a block may be shorter: 16.",
     "size" / Int64ub * "Bytes in the object; equal to the header's.",
-    "index_digest" / Bytes(DIGEST_SIZE) * "Digest of the index: it names the content.",
+    "tree_digest"
+    / Bytes(DIGEST_SIZE)
+    * "Digest of the root of the tree of blocks: it names the content.",
     "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
     "options" / GreedyRange(OPTION) * "Options, to the end of the manifest. 0x0001: a repairer, "
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",

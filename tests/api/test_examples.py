@@ -26,7 +26,7 @@ def run(tmp_path):
             assert word in text, text
             text = text.replace(word, other)
         return subprocess.run(
-            [sys.executable, "-W", "error", "-X", "dev", "-c", text],
+            [sys.executable, "-W", "error", "-c", text],
             cwd=tmp_path,
             env=environment({"PYTHONPATH": str(README.parent)}),
             capture_output=True,

@@ -20,9 +20,9 @@ from random import Random
 from tests.support.loopback import (
     BLOCK,
     HEADER,
-    INDEX,
     ODATA,
     SPM,
+    TREE,
     Ended,
     Endpoint,
     endpoint,
@@ -108,7 +108,7 @@ class Stranger:
         symbol_size = 4 * rng.randrange(16, 360)
         symbols = rng.randrange(1, 10_000_000)
         fields = list(HEADER.unpack_from(self._odata))
-        fields[2], fields[3] = rng.choice((ODATA, INDEX)), rng.randrange(256)
+        fields[2], fields[3] = rng.choice((ODATA, TREE)), rng.randrange(256)
         fields[5], fields[6] = symbol_size, rng.getrandbits(64)
         fields[7] = rng.choice((fields[7], rng.getrandbits(64)))
         fields[8], fields[9] = symbols * symbol_size, rng.randrange(symbols) * symbol_size
@@ -141,7 +141,7 @@ def overhear(place: Endpoint) -> list[bytes]:
     """Join the group and keep some packets of every kind."""
     kept: list[bytes] = []
     with raw_receiver(place) as tap:
-        while len(kept) < 200 or {packet[3] for packet in kept} != {SPM, ODATA, INDEX}:
+        while len(kept) < 200 or {packet[3] for packet in kept} != {SPM, ODATA, TREE}:
             kept.append(tap.recv(65_536))
     return kept
 

@@ -102,7 +102,7 @@ def suppress(
     rate = per_block * (HEADER_SIZE + symbol_size + overhead) * 8 * 2_000
     # One cycle: the next would bring what was lost before the slowest have asked.
     group.add_sender(
-        repair=repair, latency=GRTT // 2, rate=rate, cycles=1, index_share=2 * per_block
+        repair=repair, latency=GRTT // 2, rate=rate, cycles=1, tree_share=2 * per_block
     )
     group.add_receivers(
         receivers,

@@ -62,7 +62,7 @@ def test_what_gro_joined(tmp_path: Path, name: str, checksum: str) -> None:
 
 
 def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
-    spm, index = SMALL.spm(), SMALL.index_pieces()[-1]
+    spm, index = SMALL.spm(), SMALL.nodes()[-1]
     whole = SMALL.all_odata()
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
@@ -88,7 +88,7 @@ def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
 
 def test_what_is_one_packet_stays_one(tmp_path: Path) -> None:
     # spec: PKT-1
-    spm, index, whole = SMALL.spm(), SMALL.index_pieces()[0], SMALL.all_odata()
+    spm, index, whole = SMALL.spm(), SMALL.nodes()[0], SMALL.all_odata()
     for one in (spm, index, whole[0], whole[-1]):
         assert not stride_of(np.frombuffer(one, np.uint8))
     other = make_object(5_000, symbol_size=128)

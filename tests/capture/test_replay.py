@@ -46,7 +46,7 @@ def test_a_cycle_gives_the_file(tmp_path: Path, replay) -> None:
     assert (code, errors) == (0, [])
     assert (tmp_path / "out").read_bytes() == ONE.data
     complete = last(events, "complete")
-    assert complete["index_digest"] == ONE.manifest.index_digest.hex()
+    assert complete["tree_digest"] == ONE.manifest.tree_digest.hex()
     assert (complete["lost"], complete["refused"], complete["skipped"]) == (0, {}, {})
     assert [event["event"] for event in events] == ["start", "manifest", "complete"]
 
@@ -197,7 +197,7 @@ def stream(sample, *, lost: set[int], answer: bool) -> list[tuple[int, bytes]]:
         frames.append((now, frame(one)))
 
     add(spm_packet(sample, {"sqn": 0}, timestamp=1, **fields))
-    for piece in sample.index_pieces(sqn=1):
+    for piece in sample.nodes(sqn=1):
         sqn += 1
         add(piece)
     for cycle in range(2):

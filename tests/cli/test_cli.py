@@ -316,7 +316,7 @@ def test_hook_runs_once_with_the_path_and_the_facts(tmp_path, carousel):
     assert facts["PGMLITE_SIZE"] == "5000"
     complete = json.loads(next(line for line in ended.lines if '"complete"' in line))
     assert facts["PGMLITE_OBJECT_ID"] == complete["oid"]
-    assert facts["PGMLITE_INDEX_DIGEST"] == complete["index_digest"]
+    assert facts["PGMLITE_TREE_DIGEST"] == complete["tree_digest"]
 
 
 def test_what_a_hook_prints_does_not_get_between_the_json_lines(tmp_path, carousel):

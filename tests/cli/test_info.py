@@ -19,9 +19,9 @@ def sent(tmp_path):
     import random
 
     sample = make_object(50_000, symbol_size=1000, block_symbols=16)
-    data, manifest, index = sample.data, sample.manifest, sample.index
+    data, manifest, tree = sample.data, sample.manifest, sample.tree
     config = SenderConfig(rate=4_000_000, packet_overhead=48)
-    machine = Sender(config, manifest, index, rng=random.Random(7))
+    machine = Sender(config, manifest, tree, rng=random.Random(7))
     machine.start(0)
     now, frames = 0, []
     while now < 1_000_000_000:
@@ -63,7 +63,7 @@ def test_capture_is_summarised(sent, capsys, kind):
     assert sum(session["packets"].values()) == len(frames)
     assert session["lost"] == 0
     assert session["rate"] == 4_000_000
-    assert session["objects"][0]["index_digest"] == manifest.index_digest.hex()
+    assert session["objects"][0]["tree_digest"] == manifest.tree_digest.hex()
     code, out, _ = info(capsys, file)
     assert code == 0
     assert f"{manifest.oid:016x}" in out

@@ -3,13 +3,11 @@
 from itertools import pairwise
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.ranges import runs
-from pgmlite.core.receive.blocks import IndexAssembly, SymbolMap
-from tests.support.builders import Sample, make_object
+from pgmlite.core.receive.blocks import SymbolMap
 
 
 def numbers(*values: int) -> np.ndarray:
@@ -101,61 +99,3 @@ class TestSymbolMap:
             assert values[start:stop] == list(range(values[start], values[start] + stop - start))
         for (_, stop), _ in pairwise(edges):
             assert values[stop] != values[stop - 1] + 1
-
-
-def pieces(sample: Sample, *order: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return equally long pieces of the index, as a batch has them."""
-    size = sample.manifest.symbol_size
-    parts = [sample.index[size * n : size * (n + 1)] for n in order]
-    octets = np.frombuffer(b"".join(parts), np.uint8)
-    return numbers(*(size * n for n in order)), octets.reshape(len(order), -1)
-
-
-class TestIndexAssembly:
-    # 5 blocks: an index of 160 bytes, in pieces of 64, 64 and 32.
-    sample = make_object(5 * 512 - 100)
-
-    @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 1, 2, 0)])
-    def test_verifies_when_every_piece_came(self, order: tuple[int, ...]) -> None:
-        index = IndexAssembly(self.sample.manifest)
-        for place, number in enumerate(order):
-            assert not index.is_verified
-            assert index.add(*pieces(self.sample, number))
-            assert index.is_verified == (place == len(order) - 1)
-        for block in range(5):
-            digest = self.sample.index[32 * block : 32 * block + 32]
-            assert index.block_digest(block) == digest
-
-    @pytest.mark.parametrize(
-        ("offset", "width"),
-        [(0, 32), (0, 63), (128, 64), (128, 31), (192, 64), (160, 32), (1 << 62, 64)],
-    )
-    def test_ignores_pieces_that_fit_no_place(self, offset: int, width: int) -> None:
-        index = IndexAssembly(self.sample.manifest)
-        assert index.add(*pieces(self.sample, 0, 1))
-        assert index.add(numbers(offset), np.full((1, width), 0xEE, np.uint8))
-        assert not index.is_verified
-        assert index.add(*pieces(self.sample, 2))
-        assert index.is_verified
-
-    def test_starts_anew_when_it_does_not_verify(self) -> None:
-        index = IndexAssembly(self.sample.manifest)
-        offsets, octets = pieces(self.sample, 1)
-        assert index.add(offsets, octets ^ 1)
-        assert index.add(*pieces(self.sample, 0))
-        assert not index.add(*pieces(self.sample, 2))
-        assert not index.is_verified
-        assert index.add(*pieces(self.sample, 0, 1))
-        assert not index.is_verified
-        assert index.add(*pieces(self.sample, 2))
-        assert index.is_verified
-
-    def test_of_an_empty_object_is_there_at_once(self) -> None:
-        index = IndexAssembly(make_object(0).manifest)
-        assert index.check()
-        assert index.is_verified
-
-    def test_of_an_empty_object_still_has_to_match(self) -> None:
-        manifest = self.sample.manifest
-        forged = type(manifest)(64, 8, 0, manifest.index_digest, "forged")
-        assert not IndexAssembly(forged).check()

@@ -20,7 +20,7 @@ from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
 from tests.support.builders import Drive, Sample, make_object, packet, spm_body
 
-# 6 blocks of 8 symbols, the last of 3 symbols of which the last has 20 bytes; an index of 3 pieces.
+# 6 blocks of 8 symbols, the last of 3 symbols of which the last has 20 bytes; a tree of 6 nodes.
 ONE = make_object(5 * 512 + 148, name="one.bin")
 OTHER = make_object(4_000, name="other.bin", seed=1)
 LAST = ONE.manifest.symbols - 1
@@ -36,9 +36,9 @@ def placed(store: Store) -> list[list[tuple[int, int]]]:
 
 
 def announced(sample: Sample = ONE, **config: int) -> Drive:
-    """Return a receiver that has the manifest and the index."""
+    """Return a receiver that has the manifest and the tree."""
     drive = Drive(**config)
-    drive.give([sample.spm(), *sample.index_pieces()])
+    drive.give([sample.spm(), *sample.nodes()])
     assert drive.machine.state is State.RECEIVING
     return drive
 
@@ -55,7 +55,7 @@ class TestTaking:
         (adopted,) = drive.give([ONE.spm()])
         assert adopted == Adopted(0, ONE.manifest, 10_000_000)
         assert drive.machine.state is State.RECEIVING
-        drive.give([*ONE.all_odata(), *ONE.index_pieces()])
+        drive.give([*ONE.all_odata(), *ONE.nodes()])
         assert drive.is_complete
         assert drive.store.data == ONE.data
 
@@ -74,25 +74,25 @@ class TestTaking:
         drive.give(ONE.odata([16, 17, 19]))
         assert drive.store.data == ONE.data
 
-    def test_manifest_then_index_then_data(self) -> None:
+    def test_manifest_then_tree_then_data(self) -> None:
         drive = Drive()
         assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
         assert drive.machine.manifest == ONE.manifest
-        assert drive.give(ONE.index_pieces()) == []
+        assert drive.give(ONE.nodes()) == []
         assert kinds(drive.give(ONE.odata(range(8)))) == [Store, Verify]
         assert kinds(drive.give(ONE.odata(range(8, 20)))) == [Store, Verify]
         *stores, last, complete = drive.give(ONE.odata(range(20, LAST + 1)))
-        assert last == Verify(5, 2_560, 148, ONE.index[160:])
-        assert complete == Complete(ONE.manifest, ONE.index)
+        assert last == Verify(5, 2_560, 148, ONE.tree.digests[160:])
+        assert complete == Complete(ONE.manifest, ONE.tree.digests)
         assert drive.machine.state is State.COMPLETE
         assert drive.store.data == ONE.data
         assert kinds(stores) == [Store, Verify, Verify, Verify, Store]
 
-    @pytest.mark.parametrize("order", ["sio", "soi", "osi", "isoi", "iosi", "oisi"])
+    @pytest.mark.parametrize("order", ["sto", "sot", "ost", "tsot", "tost", "otst"])
     def test_completes_as_soon_as_all_three_are_there(self, order: str) -> None:
-        # The index can't be placed before the manifest is there: it has to come again.
+        # Nodes can't be checked before the manifest is there: they have to come again.
         # spec: RCV-12
-        parts = {"s": [ONE.spm()], "i": ONE.index_pieces(), "o": ONE.all_odata()}
+        parts = {"s": [ONE.spm()], "t": ONE.nodes(), "o": ONE.all_odata()}
         drive = Drive()
         for letter in order:
             assert not drive.is_complete
@@ -126,7 +126,7 @@ class TestTaking:
         drive.give([ONE.spm()])
         assert drive.give(ONE.odata([16, 18, 19])) == []
         assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 0)
-        drive.give(ONE.index_pieces())
+        drive.give(ONE.nodes())
         (store,) = drive.give(ONE.odata([16, 18, 19]))
         assert placed(store) == [[(1_024, 64), (1_152, 128)]]
         assert (drive.machine.counters.early, drive.machine.counters.fetched) == (3, 3)
@@ -144,11 +144,11 @@ class TestTaking:
     def test_few_blocks_are_verified_at_a_time(self) -> None:
         # spec: RCV-11
         drive = Drive(resume_blocks=2)
-        drive.give([ONE.spm(), *ONE.all_odata(), *ONE.index_pieces()[:-1]])
+        drive.give([ONE.spm(), *ONE.all_odata(), *ONE.nodes()[:3]])
         machine = drive.machine
         assert machine.deadline is None
         assert machine.tick(SECOND) == []
-        drive.give(ONE.index_pieces()[-1:], now=-1)
+        drive.give(ONE.nodes()[3:], now=-1)  # the leaves, in one batch
         counts = [sum(type(a) is Verify for a in drive.seen)]
         while machine.deadline is not None:
             counts.append(sum(type(a) is Verify for a in drive.perform(machine.tick(0))))
@@ -182,24 +182,48 @@ class TestVerifying:
         drive.give(ONE.all_odata())
         assert drive.store.data == ONE.data
 
-    def test_an_index_that_does_not_verify_is_collected_anew(self) -> None:
-        # spec: IDX-1
+    def test_a_block_is_verified_as_soon_as_its_leaf_is_there(self) -> None:
+        # spec: RCV-11
         drive = Drive()
-        first, *others = ONE.index_pieces()
-        drive.give([ONE.spm(), *ONE.all_odata(), first[:-1] + b"!", *others])
-        assert drive.refused == {"index": 1}
-        assert not drive.is_complete
-        drive.give(ONE.index_pieces())
+        nodes = ONE.nodes()  # the root, two nodes below it, leaves of two blocks each
+        drive.give([ONE.spm(), *ONE.all_odata(), *nodes[:3]])
+        assert Verify not in kinds(drive.seen)
+        looked_at = [
+            [action.block for action in drive.give([leaf]) if isinstance(action, Verify)]
+            for leaf in (nodes[5], nodes[3], nodes[4])
+        ]
+        assert looked_at == [[4, 5], [0, 1], [2, 3]]
         assert drive.is_complete
 
-    def test_pieces_that_fit_no_place_are_left_aside(self) -> None:
-        # spec: IDX-2
+    def test_a_forged_node_before_each_true_one_costs_nothing(self) -> None:
+        # spec: TREE-4
         drive = Drive()
-        short = packet(PacketType.INDEX, b"x", **ONE.fields)
-        beyond = packet(PacketType.INDEX, bytes(64), **(ONE.fields | {"offset": 64 << 40}))
-        drive.give([ONE.spm(), short, beyond, *ONE.index_pieces(), short, *ONE.all_odata()])
+        nodes = ONE.nodes()
+        forged = [node[:-1] + bytes([node[-1] ^ 1]) for node in nodes]
+        both = [one for pair in zip(forged, nodes, strict=True) for one in pair]
+        drive.give([ONE.spm(), *both, *ONE.all_odata()])
+        assert drive.is_complete
+        assert drive.refused == {"tree": len(nodes)}
+
+    def test_nodes_that_are_of_no_use_are_left_aside(self) -> None:
+        # spec: TREE-4
+        drive = Drive()
+        nodes = ONE.nodes()
+        drive.give(ONE.odata([0]))
+        drive.give([*nodes[:1], ONE.spm(), *reversed(nodes), *nodes, *ONE.all_odata()])
         assert drive.is_complete
         assert drive.refused == {}
+        # One before the manifest, all but the root before their parents, the root twice.
+        assert drive.machine.counters.nodes_unused == 1 + (len(nodes) - 1) + 1
+
+    def test_nodes_that_fit_no_place_are_refused(self) -> None:
+        # spec: TREE-3
+        drive = Drive()
+        short = packet(PacketType.TREE, bytes(32), **ONE.fields)
+        beyond = packet(PacketType.TREE, bytes(64), **(ONE.fields | {"offset": 64 << 40}))
+        drive.give([ONE.spm(), short, beyond, *ONE.nodes(), short, *ONE.all_odata()])
+        assert drive.is_complete
+        assert drive.refused == {"tree": 3}
 
 
 def forged_spm(sample: Sample, raw: bytes, **fields: int) -> bytes:
@@ -245,7 +269,7 @@ class TestRefusing:
     def test_packets_of_other_objects(self) -> None:
         # spec: RCV-5
         drive = announced()
-        foreign = [*OTHER.all_odata()[:-1], *OTHER.index_pieces()[:1], OTHER.spm()]
+        foreign = [*OTHER.all_odata()[:-1], *OTHER.nodes()[:1], OTHER.spm()]
         assert drive.give([*foreign, *ONE.odata([0], size=10_000)]) == []
         assert drive.give(ONE.odata([0], symbol_size=128)) == []
         assert drive.refused["object"] == len(foreign) + 1
@@ -290,7 +314,7 @@ class TestRefusing:
         drive = Drive(oid=ONE.manifest.oid)
         assert drive.give([*OTHER.odata(range(5)), OTHER.spm()], now=60 * SECOND) == []
         assert drive.refused == {"object": 6}
-        drive.give([*ONE.all_odata(), ONE.spm(), *ONE.index_pieces(), OTHER.spm()])
+        drive.give([*ONE.all_odata(), ONE.spm(), *ONE.nodes(), OTHER.spm()])
         assert drive.is_complete
         assert drive.store.data == ONE.data
 
@@ -308,7 +332,7 @@ class TestSwitching:
         drive.give(OTHER.odata(range(20)))
         assert drive.give(ONE.odata([0])) == []
         assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
-        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        drive.give([*ONE.nodes(), *ONE.all_odata()])
         assert drive.is_complete
         assert drive.store.data[: ONE.manifest.size] == ONE.data
 
@@ -316,7 +340,7 @@ class TestSwitching:
         drive = Drive()
         drive.give(ONE.odata([0], size=1 << 36))
         assert kinds(drive.give([ONE.spm()])) == [Prepare, Adopted]
-        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        drive.give([*ONE.nodes(), *ONE.all_odata()])
         assert drive.is_complete
 
     def test_another_object_waits_for_silence(self) -> None:
@@ -329,11 +353,11 @@ class TestSwitching:
         assert superseded == Superseded(15 * SECOND, ONE.manifest.oid, OTHER.manifest.oid)
         assert prepare == Prepare(OTHER.manifest.oid, OTHER.manifest.size, 64)
         assert adopted == Adopted(15 * SECOND, OTHER.manifest, 10_000_000)
-        drive.give([*OTHER.index_pieces(), *OTHER.all_odata()])
+        drive.give([*OTHER.nodes(), *OTHER.all_odata()])
         assert drive.is_complete
         assert drive.store.data == OTHER.data
 
-    @pytest.mark.parametrize("alive", [[ONE.spm(sqn=9)], ONE.odata([0]), ONE.index_pieces()])
+    @pytest.mark.parametrize("alive", [[ONE.spm(sqn=9)], ONE.odata([0]), ONE.nodes()])
     def test_every_packet_of_the_object_keeps_it(self, alive: list[bytes]) -> None:
         drive = announced()
         drive.give(alive, now=4 * SECOND)
@@ -370,7 +394,7 @@ class TestSwitching:
         drive = Drive()
         drive.give(ONE.odata([0]))
         assert kinds(drive.give([spm])) == [Adopted]
-        drive.give([*ONE.index_pieces(), *ONE.all_odata()])
+        drive.give([*ONE.nodes(), *ONE.all_odata()])
         assert drive.is_complete
 
     def test_data_of_another_object_never_takes_over(self) -> None:
@@ -382,7 +406,7 @@ class TestSwitching:
 class TestResuming:
     def test_what_is_right_needs_no_data(self) -> None:
         drive = Drive(disk=ONE.data)
-        drive.give([ONE.spm(), *ONE.index_pieces()])
+        drive.give([ONE.spm(), *ONE.nodes()])
         assert drive.is_complete
         assert Counter(kinds(drive.seen)) == {Prepare: 1, Adopted: 1, Verify: 6, Complete: 1}
         assert drive.machine.progress == (43, 43)
@@ -392,7 +416,7 @@ class TestResuming:
         disk = bytearray(ONE.data + b"of a longer file")
         disk[600] ^= 1
         drive = Drive(disk=bytes(disk))
-        drive.give([*first, ONE.spm(), *ONE.index_pieces()])
+        drive.give([*first, ONE.spm(), *ONE.nodes()])
         assert drive.machine.progress == (35, 43)
         drive.give(ONE.odata(range(8, 16)))
         assert drive.is_complete
@@ -403,14 +427,14 @@ class TestResuming:
         # spec: RCV-8
         drive = Drive(disk=ONE.data)
         drive.give(ONE.odata(range(0, 43, 5)))
-        drive.give([ONE.spm(), *ONE.index_pieces()])
+        drive.give([ONE.spm(), *ONE.nodes()])
         assert drive.is_complete
 
     def test_a_block_with_holes_is_looked_at_once(self) -> None:
         drive = Drive()
         drive.give([ONE.spm()])
         drive.machine.resume(Held(extents=[(64 * n, 64 * n + 32) for n in range(43)]))
-        actions = drive.give(ONE.index_pieces())
+        actions = drive.give(ONE.nodes())
         blocks = [action.block for action in drive.seen if isinstance(action, Verify)]
         assert actions
         assert sorted(blocks) == list(range(6))
@@ -419,12 +443,12 @@ class TestResuming:
     def test_a_part_is_used_by_whole_blocks(self, held: int) -> None:
         # spec: RCV-8
         drive = Drive(disk=ONE.data[:held])
-        drive.give([ONE.spm(), *ONE.index_pieces()])
+        drive.give([ONE.spm(), *ONE.nodes()])
         assert drive.machine.progress == (held // 512 * 8, 43)
 
     def test_nothing_of_another_file_is_used(self) -> None:
         drive = Drive(disk=OTHER.data)
-        drive.give([ONE.spm(), *ONE.index_pieces()])
+        drive.give([ONE.spm(), *ONE.nodes()])
         assert drive.machine.progress == (0, 43)
         drive.give(ONE.all_odata())
         assert drive.is_complete
@@ -477,7 +501,7 @@ class TestCounting:
 
     def test_a_packet_is_counted_once(self) -> None:
         drive = Drive()
-        packets = [ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()[:-1], b"junk"]
+        packets = [ONE.spm(), *ONE.nodes(), *ONE.all_odata()[:-1], b"junk"]
         drive.give([*packets, *OTHER.odata([0])])
         counters = drive.machine.counters
         assert counters.packets == len(packets) - 1 + 1

@@ -34,9 +34,9 @@ class TestStates:
             case State.COLLECTING:
                 drive.give(ONE.odata([0]))
             case State.RECEIVING:
-                drive.give([ONE.spm(), *ONE.index_pieces(), *ONE.odata([0])])
+                drive.give([ONE.spm(), *ONE.nodes(), *ONE.odata([0])])
             case State.COMPLETE:
-                drive.give([ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()])
+                drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()])
         assert drive.machine.state is state
         return drive
 
@@ -68,7 +68,7 @@ class TestStates:
         drive = self.reach(State.COMPLETE)
         counters, data = repr(drive.machine.counters), bytes(drive.store.data)
         packets = [OTHER.spm(), *OTHER.all_odata(), ONE.spm(), *ONE.all_odata()]
-        assert drive.give([*packets, *ONE.index_pieces()], now=60 * SECOND) == []
+        assert drive.give([*packets, *ONE.nodes()], now=60 * SECOND) == []
         assert drive.machine.tick(60 * SECOND) == []
         assert drive.machine.deadline is None
         assert (repr(drive.machine.counters), drive.store.data) == (counters, data)
@@ -91,7 +91,7 @@ def arrivals(draw: st.DrawFn) -> list[bytes]:
             start = draw(st.integers(0, sample.manifest.symbols - 1))
             packets = sample.odata(range(start, sample.manifest.symbols), **fields)
         case "index":
-            packets = sample.index_pieces(**fields)
+            packets = sample.nodes(**fields)
         case "spm":
             packets = [sample.spm(**fields)]
         case _:
@@ -129,7 +129,7 @@ def test_never_raises_and_completes_once_the_air_is_clean(
     # Forged pieces of the index and forged symbols may each cost a pass.
     for _ in range(4):
         now += 6 * SECOND
-        drive.give([ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()], now=now)
+        drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()], now=now)
     assert drive.machine.state is State.COMPLETE
     (complete,) = (action for action in drive.seen if isinstance(action, Complete))
     sample = SAMPLES[complete.manifest]
@@ -141,8 +141,8 @@ def test_never_raises_and_completes_once_the_air_is_clean(
 def test_batches_of_any_size_come_to_the_same(seed: int, limit: int, unannounced: bool) -> None:
     rng = Random(seed)
     # The symbol left out keeps both from completing, after which nothing counts.
-    cycle = [*ONE.index_pieces(sqn=1), *ONE.all_odata(sqn=4)[:-1]]
-    again = [ONE.spm(sqn=46), *ONE.index_pieces(sqn=47), *ONE.odata(range(9), sqn=50)]
+    cycle = [*ONE.nodes(sqn=1), *ONE.all_odata(sqn=4)[:-1]]
+    again = [ONE.spm(sqn=46), *ONE.nodes(sqn=47), *ONE.odata(range(9), sqn=50)]
     foreign = [*OTHER.odata(range(5)), flipped(ONE.odata([1])[0], rng.randrange(8), 1)]
     numbered = list(enumerate([*cycle, *again, *foreign]))
     order = sorted(
@@ -163,7 +163,7 @@ def test_batches_of_any_size_come_to_the_same(seed: int, limit: int, unannounced
         for start, stop in machine.missing:
             held[start:stop] = bytes(stop - start)
         outcomes.append((*seen, held))
-        drive.give([ONE.spm(), *ONE.index_pieces(), *ONE.all_odata()], limit=size)
+        drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()], limit=size)
         assert drive.is_complete
         assert drive.store.data == ONE.data
     assert outcomes[0] == outcomes[1]

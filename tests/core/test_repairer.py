@@ -55,7 +55,7 @@ class TestAnswer:
         assert kind_of(ncf) is NCF
         assert symbols_sent([ncf], NCF, SAMPLE) == [2_000, 2_001, 3_000]
         row = ncf.rows[0]
-        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 21}
+        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 22}
         assert {name: int(row[name]) for name in expected} == expected
         sent = sender.run(sender.now + 20 * MS)
         assert symbols_sent(sent, RDATA, SAMPLE) == [2_000, 2_001, 3_000]
@@ -385,7 +385,7 @@ class TestShares:
     def test_without_repairs_all_is_carousel(self) -> None:
         sender = Answering(SAMPLE)
         kinds = Counter(kind_of(burst) for burst in sender.run(SECOND))
-        assert set(kinds) == {ODATA, PacketType.SPM, PacketType.INDEX}
+        assert set(kinds) == {ODATA, PacketType.SPM, PacketType.TREE}
 
     @pytest.mark.parametrize("carousel", [True, False])
     def test_ncfs_keep_to_their_share_and_are_joined(self, carousel: bool) -> None:
@@ -589,10 +589,10 @@ class TestEnding:
 
     def test_without_repairs_at_once(self) -> None:
         config = SenderConfig(rate=self.RATE, packet_overhead=48, cycles=1)
-        machine = Sender(config, SAMPLE.manifest, SAMPLE.index, rng=Random(1))
+        machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, rng=Random(1))
         machine.start(0)
         while (deadline := machine.deadline) is not None:
-            (action,) = machine.tick(deadline)
+            *_, action = machine.tick(deadline)
             ended = deadline
         assert isinstance(action, Finished)
         assert ended == pytest.approx(self.CYCLE, rel=0.02)
@@ -649,7 +649,7 @@ class TestWhatItHears:
 
     def test_a_pure_carousel_hears_nothing(self) -> None:
         config = SenderConfig(rate=1_000_000, packet_overhead=48)
-        machine = Sender(config, SAMPLE.manifest, SAMPLE.index, rng=Random(1))
+        machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, rng=Random(1))
         machine.start(0)
         (batch,) = batches([nak_packet(SAMPLE, [1], nonce=1, tsi=machine.tsi)])
         assert machine.receive(0, batch) == []

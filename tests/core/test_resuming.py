@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.events import Damaged
-from pgmlite.core.machine import Complete, Held, Verify
+from pgmlite.core.machine import Complete, Held, Prepare, Verify
 from pgmlite.core.receive.receiver import State
 from tests.support.builders import Drive, Sample, make_object
 
@@ -22,11 +22,17 @@ class Recorded(Drive):
         super().__init__(disk=disk, **config)
         flags = np.zeros(len(ALL), np.bool_)
         flags[list(symbols)] = True
-        self.store.prepare = lambda wanted: Held([(0, flags)])
+        prepare = self.store.prepare
+
+        def recorded(wanted: Prepare) -> Held:
+            prepare(wanted)
+            return Held([(0, flags)])
+
+        self.store.prepare = recorded
 
 
 def announced(drive: Drive, sample: Sample = ONE) -> Drive:
-    drive.give([sample.spm(), *sample.index_pieces()])
+    drive.give([sample.spm(), *sample.nodes()])
     return drive
 
 
@@ -79,7 +85,7 @@ def test_a_stranger_can_not_spoil_what_nobody_has_looked_at():
     drive.give([ONE.spm()])
     drive.give(forged(range(1, 32, 3)))
     assert drive.machine.counters.fetched == 0
-    drive.give(ONE.index_pieces())
+    drive.give(ONE.nodes())
     assert drive.machine.progress == (32, len(ALL))
     drive.give(ONE.odata(range(32, 43)))
     assert drive.is_complete
@@ -98,7 +104,7 @@ def test_what_the_carousel_brings_next_is_looked_at_first():
     drive = Drive(disk=OTHER.data[: len(ONE.data)], resume_blocks=1)
     drive.give([ONE.spm()])
     drive.give(ONE.odata([27]))
-    drive.give(ONE.index_pieces())
+    drive.give(ONE.nodes())
     looked = [action.block for action in drive.seen if isinstance(action, Verify)]
     assert looked == [3, 4, 5, 0, 1, 2]
 
@@ -108,7 +114,7 @@ def test_nobody_is_asked_for_what_may_be_there(monkeypatch):
     drive.give([ONE.spm()])
     monkeypatch.setattr(type(drive.machine._transfer.naks), "deadline", 5)
     assert drive.machine.deadline is None
-    drive.give(ONE.index_pieces())
+    drive.give(ONE.nodes())
     assert drive.machine.deadline == 5
 
 
@@ -133,6 +139,6 @@ def test_blocks_that_turn_out_to_be_spoilt_are_fetched_again():
 def test_another_object_is_asked_about_anew(kind):
     drive = Drive(disk=OTHER.data)
     drive.give(ONE.odata([0]) if kind == "data" else [ONE.spm()])
-    drive.give([OTHER.spm(), *OTHER.index_pieces()], now=10_000_000_000)
+    drive.give([OTHER.spm(), *OTHER.nodes()], now=10_000_000_000)
     assert drive.is_complete
     assert drive.store.data[: len(OTHER.data)] == OTHER.data

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, ReceiverConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Finished, ObjectRange, Transmit
+from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
 from pgmlite.wire.control import SpmPosition, parse_manifest, parse_spm
@@ -28,7 +29,7 @@ from tests.support.builders import (
     play,
 )
 
-SPM, ODATA, INDEX = PacketType.SPM, PacketType.ODATA, PacketType.INDEX
+SPM, ODATA, TREE = PacketType.SPM, PacketType.ODATA, PacketType.TREE
 
 
 def bursts(sender: Sender, **limits: Any) -> Iterator[tuple[int, PacketType, Transmit]]:
@@ -65,7 +66,7 @@ class TestPackets:
     def test_what_is_sent_is_the_object(self, size: int) -> None:
         sample, refused = make_object(size), Counter[str]()
         found = bytearray(size)
-        index = bytearray(len(sample.index))
+        nodes: dict[int, bytes] = {}
         kinds = Counter[PacketType]()
         for _, _, burst in bursts(make_sender(sample, cycles=1)):
             for batch in batches(encode(burst, sample.data), refused=refused):
@@ -73,13 +74,15 @@ class TestPackets:
                 for offset, payload in zip(batch.offsets.tolist(), batch.payload, strict=True):
                     if batch.kind is SPM:
                         assert parse_manifest(parse_spm(payload.tobytes()).manifest)
+                    elif batch.kind is ODATA:
+                        found[offset : offset + len(payload)] = payload.tobytes()
                     else:
-                        target = found if batch.kind is ODATA else index
-                        target[offset : offset + len(payload)] = payload.tobytes()
+                        nodes[offset] = payload.tobytes()
         assert not refused
-        assert (bytes(found), bytes(index)) == (sample.data, sample.index)
+        assert bytes(found) == sample.data
+        assert nodes == {n: sample.tree.node(n) for n in range(sample.tree.shape.nodes)}
         assert kinds[ODATA] == sample.manifest.symbols
-        assert kinds[INDEX] >= sample.manifest.index_packets
+        assert kinds[TREE] >= sample.manifest.tree.nodes
         assert kinds[SPM] >= 1
 
     @given(st.integers(0, (1 << 32) - 1) | st.integers((1 << 32) - 300, (1 << 32) - 1))
@@ -151,10 +154,10 @@ class TestOrder:
                 assert action.rows["offset"].tolist() == list(range(offset, offset + length, 64))
                 assert length % 64 == 0 or offset + length == size
 
-    def test_starts_with_spm_and_index(self) -> None:
-        # spec: SND-5
-        kinds = [kind for _, kind, _ in islice(bursts(make_sender(make_object(5_000))), 3)]
-        assert kinds == [SPM, INDEX, ODATA]
+    def test_starts_with_spm_and_root(self) -> None:
+        # spec: SND-4, SND-5
+        kinds = groupby(kind for _, kind, _ in bursts(make_sender(make_object(5_000))))
+        assert [kind for kind, _ in islice(kinds, 3)] == [SPM, TREE, ODATA]
 
     def test_without_a_rate_bursts_are_joined(self) -> None:
         sender = make_sender(make_object(64 * 5_000), rate=None, max_burst=44, unpaced_bursts=8)
@@ -204,7 +207,7 @@ class TestSpm:
         assert len(symbols(sender, until=60 * SECOND)) == sample.manifest.symbols
 
 
-class TestIndex:
+class TestTree:
     @staticmethod
     def kinds(sample: Sample, rate: int, seconds: int) -> list[tuple[PacketType, int]]:
         """Return (type, offset) of every packet."""
@@ -217,22 +220,45 @@ class TestIndex:
 
     def test_takes_a_hundredth_where_a_cycle_is_long(self) -> None:
         # spec: SND-4
-        sample = make_object(64 * 20_000, block_symbols=100)
-        kinds = Counter(kind for kind, _ in self.kinds(sample, 20_000_000, 5))
-        assert kinds[INDEX] / kinds[ODATA] == pytest.approx(0.01, rel=0.02)
+        sample = make_object(256 * 20_000, symbol_size=256, block_symbols=20)
+        sent = self.kinds(sample, 20_000_000, 5)
+        odata = sum(kind is ODATA for kind, _ in sent)
+        leaves = sum(kind is TREE and at in sample.manifest.tree.leaves for kind, at in sent)
+        nodes = sum(kind is TREE for kind, _ in sent)
+        assert leaves / odata == pytest.approx(0.01, rel=0.02)
+        assert nodes <= 1.4 * leaves  # 8 to a node, and those that SPMs bring again
 
     @pytest.mark.parametrize("block_symbols", [1, 8, 100])
     def test_comes_once_a_cycle_where_a_cycle_is_long(self, block_symbols: int) -> None:
         sample = make_object(64 * 4_000, block_symbols=block_symbols)
         last_seen, odata = {}, 0
-        for kind, offset in self.kinds(sample, 10_000_000, 2):
+        for kind, offset in self.kinds(sample, 10_000_000, 3):
             odata += kind is ODATA
-            if kind is INDEX:
-                # Bursts are rounded up to whole pieces: a hundredth of a cycle, at most.
+            if kind is TREE:
+                # Shares are rounded down to whole packets: a hundredth of a cycle, at most.
                 assert odata - last_seen.get(offset, 0) <= 4_000 * 1.01
                 last_seen[offset] = odata
-        assert len(last_seen) == sample.manifest.index_packets
+        assert len(last_seen) == sample.manifest.tree.nodes
         assert odata > 2 * 4_000
+
+    def test_a_pass_from_any_spm_on_is_enough(self) -> None:
+        # spec: SND-4
+        sample = make_object(64 * 4_000, block_symbols=25)  # 160 blocks, 8 levels of nodes
+        kinds = self.kinds(sample, 10_000_000, 3)
+        for joined in [at for at, (kind, _) in enumerate(kinds) if kind is SPM][1:4]:
+            tree, odata = VerifiedTree(sample.manifest), 0
+            for kind, number in kinds[joined:]:
+                odata += kind is ODATA
+                if kind is TREE:
+                    tree.add(number, np.frombuffer(sample.tree.node(number), np.uint8))
+                if tree.knows(np.arange(160)).all():
+                    break
+            assert odata <= 4_000 * 1.01
+
+    def test_a_pass_goes_on_where_spms_are_as_frequent_as_nodes(self) -> None:
+        sample = make_object(64 * 4_000, block_symbols=25)
+        seen = {at for kind, at in self.kinds(sample, 100_000, 60) if kind is TREE}
+        assert len(seen) > 35  # 4 600 ODATA, as many leaves as that is hundreds, and more
 
     @pytest.mark.parametrize("block_symbols", [1, 8])
     def test_comes_once_an_spm_where_a_cycle_is_short(self, block_symbols: int) -> None:
@@ -242,9 +268,12 @@ class TestIndex:
         for kind, offset in self.kinds(sample, 10_000_000, 2):
             if kind is SPM:
                 passes.append([])
-            elif kind is INDEX:
+            elif kind is TREE:
                 passes[-1].append(offset)
-        whole = list(range(0, sample.manifest.index_size, 64))
+        whole = [0]
+        while after := sample.manifest.tree.after(whole[-1]):
+            whole.append(after)
+        assert sorted(whole) == list(range(sample.manifest.tree.nodes))
         assert len(passes) > 4
         assert all(one == whole for one in passes[:-1])
 
@@ -309,11 +338,11 @@ class TestContract:
             deadline = sender.deadline
             assert deadline is not None
             assert sender.tick(deadline - 1) == []
-            (burst,) = sender.tick(deadline)
+            first = sender.tick(deadline)[0]
             assert sender.tick(deadline) == []
             assert sender.tick(deadline) == []
             if not number:
-                assert burst.rows["sqn"].tolist() == [0]
+                assert first.rows["sqn"].tolist() == [0]
         assert sender.counters.packets < 50 * 44
 
     def test_nothing_it_hears_changes_anything(self) -> None:
@@ -367,7 +396,7 @@ class TestContract:
             {"spm_min": 0},
             {"spm_min": 2 * SECOND},
             {"start": -1},
-            {"index_share": 0},
+            {"tree_share": 0},
         ],
         ids=str,
     )

@@ -89,7 +89,7 @@ def test_packets_built_from_fields_are_valid() -> None:
         symbol_size=64,
         block_symbols=4,
         size=1_000,
-        index_digest=SMALL.manifest.index_digest,
+        tree_digest=SMALL.manifest.tree_digest,
         file_name=b"small.bin",
     )
     assert bytes(manifest) == SMALL.manifest.raw

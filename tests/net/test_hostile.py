@@ -63,7 +63,7 @@ def broadcast(sock: socket.socket, sample: Sample, receiver: Running) -> None:
     end = time.monotonic() + PATIENCE / 2
     sqn = 0
     while receiver.is_running and time.monotonic() < end:
-        for one in (sample.spm(), *sample.index_pieces(), *sample.all_odata(sqn=sqn)):
+        for one in (sample.spm(), *sample.nodes(), *sample.all_odata(sqn=sqn)):
             sock.send(one)
         sqn += sample.manifest.symbols
         time.sleep(0.05)
@@ -182,7 +182,7 @@ def test_the_object_asked_for_wins_over_the_one_announced_first(tmp_path, sample
     other = make_object(20 * SYMBOL, symbol_size=SYMBOL, block_symbols=8, seed=1)
     with receiving(tmp_path / "copy", place, "--object", f"{sample.manifest.oid:016x}") as receiver:
         receiver.event("start")
-        for one in (other.spm(), *other.index_pieces(), *other.all_odata()):
+        for one in (other.spm(), *other.nodes(), *other.all_odata()):
             stranger.send(one)
         broadcast(stranger, sample, receiver)
         ended = receiver.end()

@@ -26,10 +26,11 @@ from pgmlite.net.waiting import Stop
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import Sample, joined, make_object
-from tests.support.loopback import BLOCK, HEADER, INDEX, ODATA, SPM, SYMBOL
+from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
 
 MS = 1_000_000
@@ -74,7 +75,7 @@ def sample():
 
 
 def put_all(sock: FakeReceiverSocket, sample: Sample) -> None:
-    packets = [sample.spm(), *sample.index_pieces(), *sample.all_odata(sqn=50)]
+    packets = [sample.spm(), *sample.nodes(), *sample.all_odata(sqn=50)]
     for read in joined(packets):
         sock.put(read.data, stride=read.stride)
 
@@ -186,7 +187,7 @@ def test_a_poisoned_block_is_fetched_again(site, sample, tmp_path):
     size = sample.manifest.symbol_size
     forged = bytearray(sample.odata([0])[0])
     forged[-1] ^= 1
-    here.socket.put(sample.spm(), *sample.index_pieces(), bytes(forged), *sample.all_odata())
+    here.socket.put(sample.spm(), *sample.nodes(), bytes(forged), *sample.all_odata())
     put_all(here.socket, sample)
     here.run()
     adopted, damaged = here.heard.events[:2]
@@ -204,11 +205,11 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypa
     with path.open("wb") as file:
         file.seek(last)
         file.write(data)
-    index = bytes(32 * (blocks - 1)) + digest(data)
-    manifest = Manifest(SYMBOL, 1_024, size, digest(index), "large")
+    tree = BlockTree(bytes(32 * (blocks - 1)) + block_digest(data, SYMBOL), SYMBOL)
+    manifest = Manifest(SYMBOL, 1_024, size, tree.root, "large")
     config = SenderConfig(rate=None, packet_overhead=28, start=last)
     sock, source = FakeSenderSocket(), SourceFile(path)
-    sender = Sender(config, manifest, index, rng=Random(1))
+    sender = Sender(config, manifest, tree, rng=Random(1))
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
@@ -217,7 +218,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypa
 
     here = site()
     kinds = [HEADER.unpack_from(packet)[2] for packet in sock.sent]
-    for kind in (SPM, INDEX, ODATA):
+    for kind in (SPM, TREE, ODATA):
         here.socket.put(*[p for p, k in zip(sock.sent, kinds, strict=True) if k == kind][:1_024])
         here.socket.pause()
     verified = []
@@ -238,10 +239,10 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypa
 
 
 def test_one_pass_is_enough_however_it_is_read(site, tmp_path):
-    # INDEX packets of a large object are as long as ODATA; the SPM before them is not.
+    # Full nodes are nearly as long as ODATA; the last of them and the SPM before them are not.
     sample = make_object(100 * SYMBOL, symbol_size=SYMBOL, block_symbols=1)
     here = site(timeout=1_000)
-    here.socket.put(sample.spm(), *sample.index_pieces(), *sample.all_odata())
+    here.socket.put(sample.spm(), *sample.nodes(), *sample.all_odata())
     here.run()
     assert (tmp_path / "out").read_bytes() == sample.data
 

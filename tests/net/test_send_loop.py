@@ -37,7 +37,7 @@ def send_loop(tmp_path, sample):
             opened.callback(source.close)
             values = {"rate": None, "packet_overhead": 28, "cycles": 1} | config
             settings = SenderConfig(**values)
-            machine = Sender(settings, sample.manifest, sample.index, rng=Random(1))
+            machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
             return SendLoop(machine, sock, source, buffer, settings.max_burst, Heard())
 

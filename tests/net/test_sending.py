@@ -21,7 +21,7 @@ from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
-from tests.support.loopback import HEADER, INDEX, ODATA, SPM
+from tests.support.loopback import HEADER, ODATA, SPM, TREE
 from tests.support.loops import CHANNEL, Heard, Until, to_the_end
 
 SYMBOL = 400
@@ -90,7 +90,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             repair = how.pop("repair", None)
             values = {"rate": 20_000_000, "packet_overhead": 28, "cycles": 1} | how
             config = SenderConfig(**values)
-            machine = Sender(config, SAMPLE.manifest, SAMPLE.index, repair=repair, rng=Random(1))
+            machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, repair=repair, rng=Random(1))
             buffer = SendBuffer(SAMPLE.manifest.symbol_size, config.transmit_limit)
             burst = config.max_burst
             return SendLoop(machine, link, source, buffer, burst, Heard(), ears)
@@ -158,7 +158,7 @@ def test_from_another_place_it_is_another_session(make, rate, way):
     packets = {place: [p for at, p in link.sent if at == place] for place in (HERE, way)}
     assert {fields(one)["tsi"] for one in packets[HERE]} == {before}
     assert {fields(one)["tsi"] for one in packets[way]} == {loop.machine.tsi} != {before}
-    assert [fields(one)["type"] for one in packets[way]][:2] == [SPM, INDEX]
+    assert [fields(one)["type"] for one in packets[way]][:2] == [SPM, TREE]
     assert gaps(packets[way]) == gaps(packets[HERE]) == 0
     # The carousel goes on with what it could not send.
     assert symbols([packet for _, packet in link.sent]) == [*range(300)]

@@ -58,7 +58,7 @@ def cycles_of(seed: int) -> tuple[float, ...]:
     """Return the cycles that each receiver of one run took."""
     network = Network(seed)
     config = SenderConfig(rate=RATE, packet_overhead=48, spm_min=MS // 10, max_burst=25)
-    sender = Sender(config, sample().manifest, sample().index, rng=Random(seed))
+    sender = Sender(config, sample().manifest, sample().tree, rng=Random(seed))
     nodes = [
         network.add(
             f"r{number}", Receiver(ReceiverConfig(), rng=Random(number)), link=Link(loss=LOSS)

@@ -66,7 +66,7 @@ def network_of(symbols: int, block: int, seed: int, *, repairer: bool) -> Networ
         config = SenderConfig(
             rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS, carousel=name == "S"
         )
-        machine = Sender(config, one.manifest, one.index, repair=answers, rng=network.rng(name))
+        machine = Sender(config, one.manifest, one.tree, repair=answers, rng=network.rng(name))
         network.add(name, machine, data=one.data, link=Link(latency=LATENCY))
     return network
 

@@ -19,7 +19,7 @@ from tests.support.builders import Disk, Sample, joined, make_object, make_sende
 SAMPLE = make_object(300_000, symbol_size=500, block_symbols=32)
 RATE = 4_000_000
 CYCLE = SAMPLE.manifest.symbols * (500 + 48 + 48) * 8 * SECOND // RATE
-"""ns of one cycle, INDEX and SPM left out."""
+"""ns of one cycle, TREE and SPM left out."""
 
 
 class Recording(Receiver):

@@ -20,7 +20,8 @@ from pgmlite.storage.folder import resolve_output
 from pgmlite.storage.hints import HEADER, SUSPECT
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.system import LONGEST_NAME, beside
-from pgmlite.wire.control import Manifest, digest
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.digests import block_digest
 from tests.support.builders import Sample, make_object
 
 GIB = 1 << 30
@@ -34,7 +35,7 @@ def wanted(sample: Sample = SAMPLE) -> Prepare:
 
 
 def complete(sample: Sample = SAMPLE) -> Complete:
-    return Complete(sample.manifest, sample.index)
+    return Complete(sample.manifest, sample.tree.digests)
 
 
 def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:
@@ -55,7 +56,7 @@ def matches(part: PartFile, block: int, sample: Sample = SAMPLE) -> bool:
     """Whether a block is there."""
     size = sample.manifest.block_size
     length = min(size, sample.manifest.size - block * size)
-    return part.matches(block * size, length, sample.index[32 * block : 32 * block + 32])
+    return part.matches(block * size, length, sample.tree.digests[32 * block : 32 * block + 32])
 
 
 def publish(part: PartFile, sample: Sample = SAMPLE) -> bool:
@@ -104,8 +105,8 @@ def test_data_past_4_gib(tmp_path):
     extents = part.prepare(past).extents
     assert any(start <= 4 * GIB < stop for start, stop in extents)
     assert sum(stop - start for start, stop in extents) < GIB
-    assert part.matches(4 * GIB, 64, digest(b"past" * 16))
-    assert not part.matches(64, 64, digest(b"past" * 16))
+    assert part.matches(4 * GIB, 64, block_digest(b"past" * 16, 64))
+    assert not part.matches(64, 64, block_digest(b"past" * 16, 64))
     part.close()
     with (tmp_path / "out.part").open("rb") as file:
         assert file.read(4) == b"head"

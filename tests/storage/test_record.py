@@ -35,7 +35,7 @@ names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_si
 publications = st.builds(
     Publication,
     oid=numbers,
-    index_digest=st.binary(min_size=32, max_size=32),
+    tree_digest=st.binary(min_size=32, max_size=32),
     name=names,
     device=numbers,
     inode=numbers,
@@ -214,7 +214,7 @@ def test_any_value_of_a_field_is_taken_or_refused(tmp_path_factory, field, value
         ("oid", "0123456789ABCDEF"),
         ("oid", " 123456789abcdef"),
         ("oid", 1),
-        ("index_digest", "00" * 31),
+        ("tree_digest", "00" * 31),
         ("name", ""),
         ("name", "a\nb"),
         ("name", "\x1b[2J"),

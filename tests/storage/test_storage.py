@@ -6,17 +6,15 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
-from blake3 import blake3
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.part import BlockStream, PartFile
+from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import READ_THROUGH, SourceFile
 from tests.support.builders import make_object
 from tests.support.loopback import BLOCK, Cli, endpoint, make_file, receive, receiving, run, sending
@@ -66,10 +64,10 @@ def test_describe_equals_a_plain_computation(tmp_path, size):
     path.write_bytes(expected.data)
     source = SourceFile(path)
     reports = []
-    manifest, index = source.describe(64, 8, lambda done, total: reports.append((done, total)))
+    manifest, tree = source.describe(64, 8, lambda done, total: reports.append((done, total)))
     source.close()
-    assert (manifest, index) == (expected.manifest, expected.index)
-    assert manifest.index_digest == blake3(index).digest()
+    assert (manifest, tree.digests) == (expected.manifest, expected.tree.digests)
+    assert manifest.tree_digest == tree.root
     assert all(done <= total == size for done, total in reports)
 
 
@@ -169,55 +167,6 @@ def test_gathering_reads_what_plain_reading_reads(gathered, edges, step):
     buffer = bytearray(len(wanted) + 7)
     source.gather(memoryview(buffer), iter(extents))
     assert buffer == wanted + bytes(7)
-
-
-# Blocks hashed while they are written.
-
-BLOCK_BYTES, BLOCKS = 4, 3  # small, so that writes touch often
-SPAN = BLOCK_BYTES * BLOCKS
-
-writes = st.tuples(st.integers(0, SPAN - 1), st.integers(1, BLOCK_BYTES + 1))
-
-
-@given(steps=st.lists(writes, max_size=12), asked=st.integers(0, 12))
-@example(steps=[(0, 2), (1, 1), (2, 2)], asked=12)
-@example(steps=[(0, 2), (3, 1), (2, 1)], asked=12)
-@settings(max_examples=500)
-def test_block_stream_says_what_reading_back_would_say(steps, asked):
-    stream, image = BlockStream(), bytearray(SPAN)
-    stream.begin(BLOCK_BYTES)
-    for number, (offset, length) in enumerate([*steps, (0, 0)]):
-        length = min(length, SPAN - offset)
-        image[offset : offset + length] = bytes([number + 1]) * length
-        stream.update(offset, memoryview(image)[offset : offset + length])
-        if number != asked and number < len(steps):
-            continue
-        for at in range(0, SPAN, BLOCK_BYTES):
-            for size in range(1, BLOCK_BYTES + 1):
-                answer = stream.pop(at, size)
-                assert answer in (None, blake3(image[at : at + size]).digest())
-
-
-@given(cuts=st.sets(st.integers(1, SPAN - 1)), kept=st.integers(0, BLOCKS - 1))
-def test_block_stream_spares_reading_what_comes_in_order(cuts, kept):
-    data = bytes(range(SPAN))
-    stream = BlockStream()
-    stream.begin(BLOCK_BYTES)
-    edges = [0, *sorted(cuts), SPAN]
-    for start, stop in pairwise(edges):
-        stream.update(start, memoryview(data)[start:stop])
-    at = kept * BLOCK_BYTES
-    assert stream.pop(at, BLOCK_BYTES) == blake3(data[at : at + BLOCK_BYTES]).digest()
-    assert stream.pop(at, BLOCK_BYTES) is None
-
-
-def test_block_stream_keeps_a_bounded_number():
-    stream = BlockStream()
-    stream.begin(1)
-    for offset in range(1_000):
-        stream.update(offset, memoryview(b"x"))
-    kept = [offset for offset in range(1_000) if stream.pop(offset, 1)]
-    assert kept == list(range(1_000 - BlockStream.KEPT, 1_000))
 
 
 # Partial files, by the command line (units: test_part.py).

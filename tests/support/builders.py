@@ -29,7 +29,8 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs, digest
+from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, PacketType
 
@@ -73,7 +74,7 @@ class Sample:
 
     data: bytes
     manifest: Manifest
-    index: bytes
+    tree: BlockTree
 
     @cached_property
     def fields(self) -> dict[str, int]:
@@ -110,20 +111,15 @@ class Sample:
         """Return one cycle of ODATA."""
         return self.odata(range(self.manifest.symbols), sqn=sqn, **fields)
 
-    def index_pieces(self, *, sqn: int = 1, **fields: int) -> list[bytes]:
-        """Return INDEX packets that carry the index once."""
-        size = self.manifest.symbol_size
+    def nodes(self, *, sqn: int = 1, **fields: int) -> list[bytes]:
+        """Return TREE packets that carry the tree of blocks once, from the root on."""
         return [
             packet(
-                PacketType.INDEX,
-                self.index[offset : offset + size],
-                **(
-                    self.fields
-                    | {"offset": offset, "sqn": (sqn + offset // size) % (1 << 32)}
-                    | fields
-                ),
+                PacketType.TREE,
+                self.tree.node(number),
+                **(self.fields | {"offset": number, "sqn": (sqn + number) % (1 << 32)} | fields),
             )
-            for offset in range(0, len(self.index), size)
+            for number in range(self.tree.shape.nodes)
         ]
 
     def spm(self, *, sqn: int = 0, head: int = 0, **fields: int) -> bytes:
@@ -143,9 +139,15 @@ def make_object(
 ) -> Sample:
     """Return an object of `size` random bytes."""
     data = Random(f"{seed}/{size}").randbytes(size)
-    block = symbol_size * block_symbols
-    index = b"".join(digest(data[at : at + block]) for at in range(0, size, block))
-    return Sample(data, Manifest(symbol_size, block_symbols, size, digest(index), name), index)
+    tree = tree_of(data, symbol_size, block_symbols)
+    return Sample(data, Manifest(symbol_size, block_symbols, size, tree.root, name), tree)
+
+
+def tree_of(data: bytes, symbol_size: int, block_symbols: int) -> BlockTree:
+    """Return the tree of blocks of an object."""
+    view, size = memoryview(data), symbol_size * block_symbols
+    blocks = [view[at : at + size] for at in range(0, len(data), size)]
+    return BlockTree(b"".join(block_digest(block, symbol_size) for block in blocks), symbol_size)
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def make_sender(sample: Sample, *, rng: Random | None = None, **config: Any) -> 
     """Return a sender of `sample` at 10 Mbit/s, unless told otherwise."""
     values = {"rate": 10_000_000, "packet_overhead": 48} | config
     rng = rng or Random("sender")
-    return Sender(SenderConfig(**values), sample.manifest, sample.index, rng=rng)
+    return Sender(SenderConfig(**values), sample.manifest, sample.tree, rng=rng)
 
 
 def play(
@@ -267,6 +269,7 @@ class Disk(MemoryStore):
 
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
+        self._symbol_size = 1
         self._pages: dict[int, bytearray] = {}
         self._put(0, data)
 
@@ -277,6 +280,7 @@ class Disk(MemoryStore):
 
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return the extents below the size before."""
+        self._symbol_size = wanted.symbol_size
         end, self.size = min(self.size, wanted.size), max(self.size, wanted.size)
         starts = sorted(page * self.PAGE for page in self._pages)
         return Held(
@@ -294,7 +298,7 @@ class Disk(MemoryStore):
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
-        return digest(self._get(offset, length)) == expected
+        return block_digest(self._get(offset, length), self._symbol_size) == expected
 
     def _put(self, offset: int, data: bytes) -> None:
         while data:

@@ -39,7 +39,7 @@ MANIFEST: dict[str, Schema] = {
     "symbol_size": COUNT,
     "symbols": COUNT,
     "blocks": COUNT,
-    "index_digest": DIGEST,
+    "tree_digest": DIGEST,
 }
 ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
 

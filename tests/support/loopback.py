@@ -46,7 +46,7 @@ BLOCK = SYMBOL * 1_024
 HEADER = struct.Struct(">HBBBBHQQQQII")
 """magic, version, type, channel, flags, symbol size, tsi, oid, size, offset, sqn, reserved."""
 
-SPM, ODATA, INDEX = 0x00, 0x04, 0x07
+SPM, ODATA, TREE = 0x00, 0x04, 0x07
 
 _random = SystemRandom()  # a seeded one would bring two runs together
 

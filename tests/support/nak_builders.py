@@ -306,7 +306,7 @@ class Answering:
         self.machine = Sender(
             SenderConfig(**values),
             sample.manifest,
-            sample.index,
+            sample.tree,
             repair=repair or RepairConfig(port=9),
             rng=rng or Random(0),
         )
@@ -432,7 +432,7 @@ class Group:
         built = machine(
             SenderConfig(**values),
             self.sample.manifest,
-            self.sample.index,
+            self.sample.tree,
             repair=repair,
             rng=self.network.rng(name),
         )

@@ -107,7 +107,7 @@ class Run:
 @cache
 def announcement(sample: Sample) -> list[bytes]:
     """Return the packets that tell of an object."""
-    return [sample.spm(), *sample.index_pieces()]
+    return [sample.spm(), *sample.nodes()]
 
 
 @cache

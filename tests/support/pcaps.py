@@ -165,7 +165,7 @@ def carousel(
     sender = Sender(
         SenderConfig(**values),
         sample.manifest,
-        sample.index,
+        sample.tree,
         repair=RepairConfig(port=28_776) if repair else None,
         rng=Random("sender"),
     )

@@ -26,8 +26,9 @@ from pgmlite.core.timing import (
     quantise_gsize,
 )
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, digest, parse_manifest
+from pgmlite.wire.control import Manifest, parse_manifest
 from pgmlite.wire.derive import values
+from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from pgmlite.wire.layout import (
     EXTENSION,
     HEADER,
@@ -39,7 +40,16 @@ from pgmlite.wire.layout import (
     PacketType,
 )
 from pgmlite.wire.request import build_nak, build_request, parse_request
-from tests.support.builders import Drive, Sample, Scripted, encode, packet, play, spm_body
+from tests.support.builders import (
+    Drive,
+    Sample,
+    Scripted,
+    encode,
+    packet,
+    play,
+    spm_body,
+    tree_of,
+)
 from tests.support.nak_builders import Answering
 
 TSI = 0x0123_4567_89AB_CDEF
@@ -61,14 +71,13 @@ def sample(
 ) -> Sample:
     """Return an object of `pattern` bytes."""
     data = pattern(size)
-    block = symbol_size * block_symbols
-    index = b"".join(digest(data[at : at + block]) for at in range(0, size, block))
-    manifest = Manifest(symbol_size, block_symbols, size, digest(index), name, repairers)
-    return Sample(data, manifest, index)
+    tree = tree_of(data, symbol_size, block_symbols)
+    manifest = Manifest(symbol_size, block_symbols, size, tree.root, name, repairers)
+    return Sample(data, manifest, tree)
 
 
 SMALL = sample(1_000, 64, 4, "small.bin")
-"""16 symbols in 4 blocks; the last symbol has 40 bytes; the index takes two packets."""
+"""16 symbols in 4 blocks; the last symbol has 40 bytes; the tree has three nodes."""
 
 NAMED = sample(1_000, 64, 4, "named.bin", REPAIRERS)
 EMPTY = sample(0, 1_404, 1_024, "empty")
@@ -161,9 +170,10 @@ def valid() -> Iterator[tuple[str, bytes]]:
         "spm with an unknown extension that is not critical",
         packet(0, body, **header(NAMED, oid=oid)),
     )
-    first, second = SMALL.index_pieces(tsi=TSI)
-    yield "index, first piece", first
-    yield "index, last piece", second
+    root, first, last = SMALL.nodes(tsi=TSI)
+    yield "tree, the root", root
+    yield "tree, the first leaf", first
+    yield "tree, the last leaf", last
     yield "odata", SMALL.odata([0], tsi=TSI, sqn=0xFFFF_FFFF)[0]
     yield "odata, short last symbol", SMALL.odata([15], tsi=TSI, sqn=0)[0]
     yield "odata of channel 3", SMALL.odata([2], tsi=TSI, channel=3)[0]
@@ -210,8 +220,9 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         )
     yield "odata without payload", good[:48], "length"
     yield "odata longer than a symbol", good + b"\0", "length"
-    yield "index without payload", packet(7, b"", **h), "length"
-    yield "index longer than a symbol", packet(7, bytes(65), **h), "length"
+    yield "node without payload", packet(7, b"", **h), "length"
+    yield "node longer than a symbol", packet(7, bytes(96), **h), "length"
+    yield "node that ends in a digest", packet(7, bytes(63), **h), "length"
     yield "rdata without payload", packet(5, b"", **h), "length"
     yield (
         "a block that begins before the object",
@@ -220,7 +231,8 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     )
     yield "esi of an spm", _replaced(spm, 44, b"\0\0\0\1"), "esi"
     yield "offset between symbols", packet(4, payload, **(h | {"offset": 32})), "offset"
-    yield "index offset between symbols", packet(7, payload, **(h | {"offset": 32})), "offset"
+    yield "node number past 2^63", packet(7, payload, **(h | {"offset": 1 << 63})), "offset"
+    yield "node of another tree", packet(7, payload, **(h | {"esi": 1})), "esi"
     yield "short symbol in the middle", packet(4, payload[:40], **(h | {"offset": 64})), "offset"
     yield "symbol past the end", packet(4, payload, **(h | {"offset": 1_024})), "offset"
     yield "whole symbol at the end", packet(4, payload, **(h | {"offset": 960})), "offset"
@@ -315,9 +327,11 @@ def invalid() -> Iterator[dict[str, Any]]:
         _with_manifest(other.manifest.raw, oid=SMALL.manifest.oid),
         "manifest",
     )
-    pieces = SMALL.index_pieces(tsi=TSI)
-    forged = pieces[1][:48] + bytes(len(pieces[1]) - 48)
-    yield later("index that does not verify", forged, "index", pieces[0])
+    root, leaf, _ = SMALL.nodes(tsi=TSI)
+    yield later("root that is not the manifest's", root[:48] + bytes(64), "tree")
+    yield later("leaf that is not what the root says", leaf[:48] + bytes(64), "tree", root)
+    yield later("node of another length", root[:48] + bytes(32), "tree")
+    yield later("node past the last", _replaced(leaf, 39, b"\3"), "tree", root)
     yield from _at_repairer()
 
 
@@ -365,7 +379,7 @@ def cycle(of: Sample, repair: RepairConfig | None = None) -> list[dict[str, Any]
     """Return every packet of one cycle with the time at which it may leave."""
     rng = Scripted(tsi=TSI, sqn=0xFFFF_FFFE)
     config = SenderConfig(rate=1_000_000, packet_overhead=48, cycles=1)
-    sender = Sender(config, of.manifest, of.index, repair=repair, rng=rng)
+    sender = Sender(config, of.manifest, of.tree, repair=repair, rng=rng)
     sender.start(SECOND)
     bursts = takewhile(lambda step: isinstance(step[1], Transmit), play(sender))
     return [
@@ -390,8 +404,8 @@ def object_file() -> dict[str, Any]:
                 "size": of.manifest.size,
                 "symbol_size": of.manifest.symbol_size,
                 "block_symbols": of.manifest.block_symbols,
-                "index": of.index.hex(),
-                "index_digest": of.manifest.index_digest.hex(),
+                "tree": [of.tree.node(n).hex() for n in range(of.tree.shape.nodes)],
+                "tree_digest": of.manifest.tree_digest.hex(),
                 "manifest": raw.hex(),
                 "manifest_digest": digest(raw).hex(),
                 "oid": f"{of.manifest.oid:016x}",
@@ -411,7 +425,8 @@ def object_file() -> dict[str, Any]:
             {
                 "offset": at,
                 "length": len(SMALL.data[at : at + block]),
-                "digest": digest(SMALL.data[at : at + block]).hex(),
+                "strips": strip_digests(SMALL.data[at : at + block], size).hex(),
+                "digest": block_digest(SMALL.data[at : at + block], size).hex(),
             }
             for at in range(0, manifest.size, block)
         ],
@@ -425,9 +440,37 @@ def object_file() -> dict[str, Any]:
 def digests_file() -> dict[str, Any]:
     """Return ``digests.json``."""
     lengths = (0, 1, 32, 63, 64, 65, 1_023, 1_024, 1_025, 3_000, 65_536, 1_437_696)
+    shapes = (
+        (64, 1),
+        (64, 1_023),
+        (64, 1_025),
+        (1_404, 22_464),
+        (1_404, 22_465),
+        (1_404, 1_437_696),
+    )
+    trees = ((64, 0), (64, 1), (64, 2), (64, 3), (64, 9), (1_404, 43), (1_404, 44), (1_404, 1_850))
     return {
-        "about": "BLAKE3-256 of inputs whose bytes count from 0 to 250 over and over.",
+        "about": "BLAKE3-256 of inputs whose bytes count from 0 to 250 over and over; digests of "
+        "blocks of such bytes (TREE-1); trees whose block b has the digest of the number b in 8 "
+        "bytes, big-endian: nodes of each level from the root on, and the root's digest (TREE-2).",
         "digests": [{"length": n, "digest": digest(pattern(n)).hex()} for n in lengths],
+        "blocks": [
+            {"symbol_size": size, "length": n, "digest": block_digest(pattern(n), size).hex()}
+            for size, n in shapes
+        ],
+        "trees": [_tree_vector(size, blocks) for size, blocks in trees],
+    }
+
+
+def _tree_vector(symbol_size: int, blocks: int) -> dict[str, Any]:
+    """Return what ``digests.json`` says of a tree."""
+    digests = b"".join(digest(block.to_bytes(8)) for block in range(blocks))
+    tree = BlockTree(digests, symbol_size)
+    return {
+        "symbol_size": symbol_size,
+        "blocks": blocks,
+        "levels": list(tree.shape.levels),
+        "root": tree.root.hex(),
     }
 
 

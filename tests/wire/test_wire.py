@@ -112,9 +112,12 @@ REFUSED = {
         for size in (0, 60, 62, 66, MAX_SYMBOL_SIZE + 4, 65_535)
     ],
     "length": [
-        packet(kind, payload, **GOOD)
-        for kind in (PacketType.ODATA, PacketType.INDEX)
-        for payload in (b"", bytes(65))
+        *(packet(PacketType.ODATA, bytes(width), **GOOD) for width in (0, 65)),
+        *(packet(PacketType.TREE, bytes(width), **GOOD) for width in (0, 1, 31, 33, 63, 65, 96)),
+    ],
+    "esi": [
+        packet(PacketType.TREE, SYMBOL, **GOOD, esi=1),
+        packet(PacketType.SPM, SYMBOL, **GOOD, esi=1),
     ],
     "offset": [
         packet(PacketType.ODATA, SYMBOL, **GOOD, offset=32),
@@ -124,8 +127,7 @@ REFUSED = {
         packet(PacketType.ODATA, SYMBOL[:1], **(GOOD | {"size": 0})),
         packet(PacketType.ODATA, SYMBOL, **(GOOD | {"size": 1 << 63})),
         packet(PacketType.ODATA, SYMBOL, **GOOD, offset=1 << 63),
-        packet(PacketType.INDEX, SYMBOL, **GOOD, offset=4),
-        packet(PacketType.INDEX, SYMBOL, **GOOD, offset=(1 << 64) - 64),
+        packet(PacketType.TREE, SYMBOL, **GOOD, offset=(1 << 64) - 64),
         packet(PacketType.SPM, SYMBOL, **(GOOD | {"size": (1 << 64) - 1})),
     ],
 }
@@ -160,7 +162,7 @@ class TestRead:
         [
             packet(PacketType.ODATA, SYMBOL, **GOOD, offset=896),
             packet(PacketType.ODATA, SYMBOL[:40], **GOOD, offset=960),
-            packet(PacketType.INDEX, b"x", **GOOD, offset=1 << 40),
+            packet(PacketType.TREE, SYMBOL[:32], **GOOD, offset=(1 << 40) + 1),
             packet(PacketType.SPM, b"", **GOOD, offset=3),
             packet(PacketType.SPM, bytes(1_200), **GOOD),
             packet(PacketType.ODATA, SYMBOL, **GOOD, channel=255),
@@ -239,14 +241,14 @@ class TestRead:
 
 
 def _read_of(draw: Any, sqn: int) -> Read:
-    """Draw one read: INDEX packets, which may have any length up to a symbol."""
+    """Draw one read: SPMs, which may have any length."""
     stride = HEADER_SIZE + draw(st.sampled_from([64, 64, 64, 1, 63, 65, 200, 1_000]))
     count = draw(st.integers(1, min(70, 65_000 // stride)))
     tail = draw(st.sampled_from([0, 0, 0, 1, HEADER_SIZE, HEADER_SIZE + 1, stride - 1])) % stride
     broken = draw(st.booleans())
     data = b"".join(
         packet(
-            PacketType.INDEX,
+            PacketType.SPM,
             bytes([n % 251]) * (stride - HEADER_SIZE),
             **(GOOD | {"symbol_size": 1_000, "sqn": sqn + n, "flags": broken and n == 1}),
         )
@@ -301,7 +303,7 @@ class TestReceiveBuffer:
 
     @pytest.mark.parametrize("turns", [2, wire.MOST_TURNS, 3 * wire.MOST_TURNS])
     def test_types_that_alternate_are_taken_apart(self, turns: int) -> None:
-        kinds = [PacketType.ODATA, PacketType.INDEX] * (turns // 2)
+        kinds = [PacketType.ODATA, PacketType.TREE] * (turns // 2)
         some = [packet(kind, bytes([n]) * 64, sqn=n, **GOOD) for n, kind in enumerate(kinds)]
         found, refused = self.take([Read(b"".join(some), 112, "a")])
         assert {one for one, _ in found} == set(some)
@@ -310,12 +312,12 @@ class TestReceiveBuffer:
 
     @given(st.text("ordx", min_size=1, max_size=40))
     def test_odata_and_rdata_stay_together(self, text: str) -> None:
-        types = {"o": PacketType.ODATA, "r": PacketType.RDATA, "d": PacketType.INDEX, "x": 9}
+        types = {"o": PacketType.ODATA, "r": PacketType.RDATA, "d": PacketType.TREE, "x": 9}
         some = [
             packet(types[letter], bytes([n]) * 64, sqn=n, **GOOD) for n, letter in enumerate(text)
         ]
         batches, refused = read(b"".join(some), 112)
-        data = [batch for batch in batches if batch.kind is not PacketType.INDEX]
+        data = [batch for batch in batches if batch.kind is not PacketType.TREE]
         for batch in data:
             assert batch.repairs.tolist() == [text[n] == "r" for n in batch.rows["sqn"].tolist()]
             assert batch.kind is (PacketType.RDATA if batch.repairs.all() else PacketType.ODATA)

@@ -1,4 +1,4 @@
-"""What of an object is there: source blocks, symbols, the index (spec/protocol.md section 4)."""
+"""What of an object is there: source blocks and symbols (spec/protocol.md section 4)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.machine import Run
-from pgmlite.wire.batch import Octets, Offsets, stretches
-from pgmlite.wire.control import Manifest, digest
-from pgmlite.wire.layout import DIGEST_SIZE
+from pgmlite.wire.batch import stretches
 from pgmlite.wire.request import Symbols
 
 Places = npt.NDArray[np.intp] | slice
@@ -143,46 +141,3 @@ class SymbolMap:
         after = len(span) if have else 0
         self.stored += after - before
         self._missing[block] = len(span) - after
-
-
-class IndexAssembly:
-    """Collects the index, one digest a block, and checks it against the manifest (spec: IDX-1)."""
-
-    def __init__(self, manifest: Manifest) -> None:
-        self._manifest = manifest
-        self._bytes: Octets = np.zeros(manifest.index_size, np.uint8)
-        self._have: npt.NDArray[np.bool_] = np.zeros(manifest.index_packets, np.bool_)
-        self.is_verified = False
-
-    def add(self, offsets: Offsets, payload: Octets) -> bool:
-        """Take pieces: (n,) byte offsets, (n, width) bytes.
-
-        Returns:
-            False if the whole index was there and did not verify: it starts anew.
-        """
-        width = payload.shape[1]
-        size = self._manifest.index_size
-        for offset, piece in zip(offsets.tolist(), payload, strict=True):
-            if width != min(self._manifest.symbol_size, size - offset):
-                continue  # of another length than this place has; negative past the end
-            self._bytes[offset : offset + width] = piece
-            self._have[offset // self._manifest.symbol_size] = True
-        return self.check()
-
-    def check(self) -> bool:
-        """Verify the index if it is whole; `False` if that failed."""
-        if not self._have.all():
-            return True
-        self.is_verified = digest(self._bytes.data) == self._manifest.index_digest
-        if not self.is_verified:
-            self._have[:] = False
-        return self.is_verified
-
-    @property
-    def digests(self) -> bytes:
-        """The whole index; only once it is verified."""
-        return self._bytes.tobytes()
-
-    def block_digest(self, block: int) -> bytes:
-        """Return the digest that `block` must have; only once the index is verified."""
-        return self._bytes[block * DIGEST_SIZE : (block + 1) * DIGEST_SIZE].tobytes()

@@ -21,5 +21,8 @@ class Counters:
     """Symbols that came before what lies in their place was looked at, and were not stored."""
 
     duplicates: int = 0
+    nodes_unused: int = 0
+    """Nodes of the tree of blocks that came before their parent or the manifest, or again."""
+
     damaged: int = 0
     refused: Counter[str] = field(default_factory=Counter)

@@ -96,7 +96,7 @@ class Receiver:
         transfer = self._transfer
         if transfer is None or self.state is State.COMPLETE:
             return None
-        if transfer.pending and transfer.index and transfer.index.is_verified:
+        if transfer.due:
             return 0
         return transfer.naks.deadline if self._asks(transfer) else None
 
@@ -195,9 +195,9 @@ class Receiver:
         self.evidence.take(mine)
         if mine.kind in DATA_TYPES:
             actions += self._receive_data(now, transfer, mine)
-        elif mine.kind is PacketType.INDEX:
+        elif mine.kind is PacketType.TREE:
             transfer.heard = now
-            self._receive_index(transfer, mine)
+            self._receive_nodes(transfer, mine)
         elif mine.kind is PacketType.NCF:
             self._receive_ncfs(now, transfer, mine)
         transfer.naks.take_sqn(now, session_of(mine), int(mine.rows["sqn"][-1]))
@@ -400,21 +400,29 @@ class Receiver:
             self.counters.early += int(np.count_nonzero(early))
             symbols, payload = symbols[~early], payload[~early]
         places, whole = transfer.symbols.add(symbols)
-        transfer.pending.extend(whole)
+        if transfer.candidates:
+            transfer.candidates.add(whole)
         fresh = len(symbols[places])
         self.counters.fetched += fresh
         self.counters.duplicates += len(symbols) - fresh
         runs = transfer.symbols.runs(symbols, places, may_fill=not transfer.guards)
         return [Store(runs, payload)] if runs else []
 
-    def _receive_index(self, transfer: Transfer, batch: PacketBatch) -> None:
-        index = transfer.index
-        if index is None or index.is_verified:
-            return  # without the manifest its size is unknown
-        if not index.add(batch.offsets, batch.payload):
-            self.counters.refused["index"] += 1
-        if index.is_verified:
-            transfer.order_pending()
+    def _receive_nodes(self, transfer: Transfer, batch: PacketBatch) -> None:
+        tree, candidates = transfer.tree, transfer.candidates
+        if tree is None or candidates is None:
+            self.counters.nodes_unused += len(batch)  # the root is in the manifest
+            return
+        for number, node in zip(batch.offsets.tolist(), batch.payload, strict=True):
+            try:
+                known = tree.add(number, node)
+            except RefusedPacket as refusal:
+                self.counters.refused[refusal.reason] += 1
+                continue
+            if known is None:
+                self.counters.nodes_unused += 1
+            else:
+                candidates.learn(known)
 
     def _receive_ncfs(self, now: int, transfer: Transfer, batch: PacketBatch) -> None:
         for body, last in zip(batch.payload, repaired_by(batch), strict=True):
@@ -456,28 +464,25 @@ class Receiver:
 
     def _verify_some(self) -> list[Action]:
         transfer = self._transfer
-        if not transfer or not transfer.manifest or not transfer.index:
-            return []
-        if not transfer.index.is_verified:
+        if not transfer or not transfer.manifest or not transfer.tree or not transfer.candidates:
             return []
         actions: list[Action] = []
-        manifest = transfer.manifest
-        while transfer.pending and len(actions) < self._config.resume_blocks:
-            block = transfer.pending.popleft()
+        manifest, candidates = transfer.manifest, transfer.candidates
+        while candidates.due and len(actions) < self._config.resume_blocks:
+            block = transfer.next_due(manifest, candidates)
             if not transfer.verified[block]:
                 offset = block * manifest.block_size
                 length = min(manifest.block_size, manifest.size - offset)
-                actions.append(Verify(block, offset, length, transfer.index.block_digest(block)))
+                actions.append(Verify(block, offset, length, transfer.tree.block_digest(block)))
         return actions
 
     def _complete_if_whole(self, transfer: Transfer) -> list[Action]:
         if (
             self.state is not State.RECEIVING
             or not transfer.manifest
-            or not transfer.index
-            or not transfer.index.is_verified
+            or not transfer.tree
             or not transfer.verified.all()
         ):
             return []
         self._enter(Event.LAST_BLOCK)
-        return [Complete(transfer.manifest, transfer.index.digests)]
+        return [Complete(transfer.manifest, transfer.tree.digests)]

@@ -1,11 +1,10 @@
-"""One object being received: its symbols, its index, what may be there before the first packet.
+"""One object being received: its symbols, its digests, what may be there before the first packet.
 
 spec/protocol.md section 6 (RCV-8, RCV-10, RCV-11).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from random import Random
 
@@ -13,7 +12,8 @@ import numpy as np
 
 from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import Held
-from pgmlite.core.receive.blocks import IndexAssembly, SymbolMap
+from pgmlite.core.receive.blocks import SymbolMap
+from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.core.receive.nak import NakMachine
 from pgmlite.core.receive.sessions import Flags
 from pgmlite.wire.control import Manifest
@@ -50,8 +50,8 @@ class Transfer:
         """Blocks that are whole by the word of an earlier run's record."""
 
         self.manifest: Manifest | None = None
-        self.index: IndexAssembly | None = None
-        self.pending: deque[int] = deque()
+        self.tree: VerifiedTree | None = None
+        self.candidates: Candidates | None = None
         self.verified: Flags = np.zeros(0, np.bool_)
 
     @property
@@ -82,24 +82,24 @@ class Transfer:
         self.unlooked[block] = False
 
     def learn(self, manifest: Manifest) -> None:
-        """Take the manifest: group the symbols in blocks, queue what can be verified."""
+        """Take the manifest: group the symbols in blocks, note which may be whole."""
         self.manifest = manifest
-        self.index = IndexAssembly(manifest)
-        self.index.check()
+        self.tree = VerifiedTree(manifest)
+        self.candidates = Candidates(self.tree)
         self.verified = np.zeros(manifest.blocks, np.bool_)
         self.unlooked = np.zeros(manifest.blocks, np.bool_)
         self.naks.set_blocks(manifest.block_symbols)
         self._group()
 
     def _group(self) -> None:
-        """Queue the blocks that may be whole, and those in which bytes lie that may match."""
-        manifest = self.manifest
-        if manifest is None:
+        """Note the blocks that may be whole, and those in which bytes lie that may match."""
+        manifest, candidates = self.manifest, self.candidates
+        if manifest is None or candidates is None:
             return
         whole = self.symbols.set_blocks(manifest.block_symbols)
         if self.has_record:
             self.believed.update(whole)
-        # spec: RCV-8: the index is the journal: what matches it is there, whoever wrote it.
+        # spec: RCV-8: the tree is the journal: what matches it is there, whoever wrote it.
         for start, stop in self.extents:
             first = start // manifest.block_size
             self.unlooked[first : -(-min(stop, self.size) // manifest.block_size)] = True
@@ -107,10 +107,16 @@ class Transfer:
         self.unlooked[whole] = False  # they are looked at anyway
         found = np.flatnonzero(self.unlooked)
         self.waiting = len(found)
-        self.pending = deque([*whole, *found.tolist()])
+        candidates.add(whole)
+        candidates.add(found)
 
-    def order_pending(self) -> None:
-        """Look first at what the carousel brings next: it must not come too early."""
-        if self.manifest is not None and self.waiting:
-            head, blocks = self.head // self.manifest.block_symbols, self.manifest.blocks
-            self.pending = deque(sorted(self.pending, key=lambda block: (block - head) % blocks))
+    @property
+    def due(self) -> int:
+        """Blocks that can be looked at now."""
+        return self.candidates.due if self.candidates else 0
+
+    def next_due(self, manifest: Manifest, candidates: Candidates) -> int:
+        """Return the block to look at next; only if one is due."""
+        # What the carousel brings next must not come too early.
+        first = self.head // manifest.block_symbols if self.waiting else 0
+        return candidates.take(first)

@@ -23,11 +23,13 @@ from pgmlite.core.machine import (
     ObjectSymbols,
     Transmit,
 )
+from pgmlite.core.send.nodes import NodeCarousel
 from pgmlite.core.send.repairs import RepairQueue, SentLog, Unconfirmed
 from pgmlite.core.timing import Pacer
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, WHOLE_HEADER, PacketBatch, Rows
 from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import MAX_BODY, parse_request
 
@@ -50,14 +52,14 @@ class Sender:
         self,
         config: SenderConfig,
         manifest: Manifest,
-        index: bytes,
+        tree: BlockTree,
         *,
         repair: RepairConfig | None = None,
         rng: Random,
     ) -> None:
         """
         Args:
-            index: One digest a block, as the manifest's digest covers them.
+            tree: The tree of blocks whose root the manifest names.
             repair: Answer NAKs; None: a pure carousel.
             rng: Draws the tsi, the first sqn (spec: SND-1) and the nonces; asked again by `renew`.
 
@@ -68,7 +70,7 @@ class Sender:
             raise UsageError(f"start at byte {config.start}: the object has {manifest.size} bytes")
         self._config = config
         self._manifest = manifest
-        self._index = index
+        self._nodes = NodeCarousel(tree)
         self._rng = rng
         self.counters = Counters()
         self._unsent_bytes = self._unsent_odata = 0
@@ -82,10 +84,8 @@ class Sender:
         template["oid"], template["size"] = manifest.oid, manifest.size
         self._template: Rows = template.view(WHOLE_HEADER)
         self._steps = np.arange(config.transmit_limit, dtype=np.int64)
-        self._index_head = 0
         # spec: SND-4: who is there from the start can verify from the first block on.
-        self._odata_until_index = 0
-        self._index_left = manifest.index_packets
+        self._odata_until_node = 0
         self._spm_due = 0
         self._end: int | None = None
         self._pacer = Pacer(config.rate, 0, burst_time=config.burst_time)
@@ -206,9 +206,9 @@ class Sender:
         self.tsi = self._rng.getrandbits(64)
         self._sqn = self._rng.getrandbits(32)
         self._template.view(HEADER_DTYPE)["tsi"] = self.tsi
-        # An SPM comes first, and the index after it; what it repeats needs no NCF of its own.
+        # An SPM comes first, and a node after it; what it repeats needs no NCF of its own.
         self._spm_due = now
-        self._odata_until_index = 0
+        self._odata_until_node = 0
         self._unconfirmed = Unconfirmed(self._manifest.symbols if self.repairs else 0)
 
     def stood(self, elapsed: int) -> None:
@@ -292,16 +292,16 @@ class Sender:
         """Return how many packets leave, at most, until what waits now is sent (spec: REP-11)."""
         waiting = self.repairs.waiting if self.repairs else 0
         # A burst is sorted: what was asked for later may come before.
-        left = waiting + self._index_left + self._repair.ncf_slack + self._burst_size()
+        left = waiting + self._nodes.left + self._repair.ncf_slack + self._burst_size()
         if self._sends_odata:
             share = self._repair.share
             odata = math.ceil(max(0.0, waiting - self._repair_credit) * (1 - share) / share)
-            # Other NCFs take credit, up to a tenth; SPMs and INDEX packets come between.
+            # Other NCFs take credit, up to a tenth; SPMs and TREE packets come between.
             left += odata + odata // 6
         return left
 
     def tick(self, now: int) -> list[Action]:
-        """Send one burst if it is due."""
+        """Send one burst if it is due; nodes of the tree in a row are several."""
         deadline = self.deadline
         if deadline is None or now < deadline:
             return []
@@ -310,23 +310,22 @@ class Sender:
             return [Finished()]
         if confirmations := self._confirm(now):
             return confirmations
-        burst = self._next_burst(now)
-        if burst is None:
-            return []
-        self._account(now, burst)
-        return [burst]
+        bursts = self._next_bursts(now)
+        for burst in bursts:
+            self._account(now, burst)
+        return [*bursts]
 
-    def _next_burst(self, now: int) -> Transmit | None:
-        """Return what is sent now, by rank: SPM, INDEX, repairs within their share, ODATA."""
+    def _next_bursts(self, now: int) -> list[Transmit]:
+        """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""
         if now >= self._spm_due:
-            return self._spm(now)
-        if self._sends_odata and self._index_left and self._odata_until_index <= 0:
-            return self._index_burst()
+            return [self._spm(now)]
+        if self._sends_odata and self._nodes.left and self._odata_until_node <= 0:
+            return self._tree_bursts()
         # spec: REP-5: repairs go first as long as the carousel has its share.
         may_repair = self._repair_credit >= 1 or not self._sends_odata
         if self._has_repairs and may_repair and (burst := self._repair_burst(now)):
-            return burst
-        return self._odata_burst() if self._sends_odata else None
+            return [burst]
+        return [self._odata_burst()] if self._sends_odata else []
 
     def _account(self, now: int, burst: Transmit) -> None:
         """Count a burst and pace what follows."""
@@ -398,7 +397,7 @@ class Sender:
 
     def _spm(self, now: int) -> Transmit:
         self._spm_due = now + self._spm_interval
-        self._index_left = self._manifest.index_packets
+        self._nodes.announced()
         body = Spm(
             now,
             self._config.rate or 0,
@@ -444,17 +443,17 @@ class Sender:
         self._sent.carried(symbols)
         return Transmit(rows, ObjectSymbols(symbols, size, self._manifest.size))
 
-    def _index_burst(self) -> Transmit:
-        size, packets = self._manifest.symbol_size, self._manifest.index_packets
-        count = min(self._burst_size(), packets - self._index_head, self._index_left)
-        offset = self._index_head * size
-        self._index_head = (self._index_head + count) % packets
-        self._index_left -= count
-        # A short cycle carries it once, at more than its share.
-        cycle_share = self._manifest.symbols * count // packets
-        self._odata_until_index = max(1, min(self._config.index_share * count, cycle_share))
-        payload = self._index[offset : offset + count * size]
-        return Transmit(self._rows(PacketType.INDEX, offset, count), payload)
+    def _tree_bursts(self) -> list[Transmit]:
+        """Return some nodes in a row: one at a time, since they are not as long as symbols."""
+        nodes = self._nodes.take(self._burst_size())
+        leaves = self._manifest.tree.leaves
+        # Only leaves count: what is above them is little, and of use with the leaf that follows.
+        taken = sum(number in leaves for number, _ in nodes)
+        # A short cycle carries all of them once, at more than their share.
+        cycle_share = self._manifest.symbols * taken // len(leaves)
+        if taken:
+            self._odata_until_node = max(1, min(self._config.tree_share * taken, cycle_share))
+        return [Transmit(self._rows(PacketType.TREE, number, 1), node) for number, node in nodes]
 
     def _odata_burst(self) -> Transmit:
         size = self._manifest.symbol_size
@@ -463,12 +462,12 @@ class Sender:
             goal = self._config.cycles * self._manifest.symbols
             left = min(left, goal - self.counters.odata)
         count = min(self._burst_size(), left)
-        if self._index_left:
-            count = min(count, self._odata_until_index)
+        if self._nodes.left:
+            count = min(count, self._odata_until_node)
         offset = self._head * size
         self._head = (self._head + count) % self._manifest.symbols
         self.counters.odata += count
-        self._odata_until_index -= count
+        self._odata_until_node -= count
         rows = self._rows(PacketType.ODATA, offset, count)
         rows["esi"] = (self._steps[:count] + offset // size) % self._manifest.block_symbols
         if self.repairs is not None:

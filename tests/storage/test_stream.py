@@ -1,0 +1,141 @@
+"""Strips that are hashed while they are written, against what reading back would say."""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pgmlite.storage.stream import StripStream
+from pgmlite.wire.digests import digest
+
+SYMBOL, STRIP = 4, 64
+BLOCK_SYMBOLS = 40  # two whole strips of 64 bytes, and one of 32
+BLOCK = SYMBOL * BLOCK_SYMBOLS
+SIZE = 2 * BLOCK + 70  # the last block: one strip, and 6 bytes
+DATA = Random(0).randbytes(SIZE)
+
+Piece = tuple[int, int]
+"""First byte, and the one behind the last."""
+
+
+def strips_of(block: int, image: bytes = DATA) -> list[bytes]:
+    """Return the digests of the strips of a block."""
+    content = image[block * BLOCK : (block + 1) * BLOCK]
+    return [digest(content[at : at + STRIP]) for at in range(0, len(content), STRIP)]
+
+
+def begun() -> StripStream:
+    stream = StripStream()
+    stream.begin(SIZE, SYMBOL, BLOCK_SYMBOLS)
+    return stream
+
+
+def write(stream: StripStream, pieces: Iterable[Piece], image: bytes = DATA) -> None:
+    for start, stop in pieces:
+        stream.update(start, memoryview(image)[start:stop])
+
+
+writes = st.tuples(st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1))
+
+
+@given(steps=st.lists(writes, max_size=12), asked=st.integers(0, 12))
+@example(steps=[(0, 20), (10, 10), (20, 44)], asked=12)
+@example(steps=[(0, 64), (10, 10)], asked=12)
+@example(steps=[(0, 20), (30, 34), (20, 10)], asked=12)
+@settings(max_examples=500)
+def test_says_what_reading_back_would_say_or_nothing(
+    steps: list[tuple[int, int]], asked: int
+) -> None:
+    stream, image = begun(), bytearray(SIZE)
+    for number, (offset, length) in enumerate([*steps, (0, 0)]):
+        stop = min(offset + length, SIZE)
+        image[offset:stop] = bytes([number + 1]) * (stop - offset)
+        write(stream, [(offset, stop)], bytes(image))
+        if number != asked and number < len(steps):
+            continue
+        for block in range(3):
+            said = stream.take(block * BLOCK)
+            for one, true in zip(said, strips_of(block, bytes(image)), strict=bool(said)):
+                assert one in (None, true)
+
+
+@given(st.sets(st.integers(1, SIZE - 1)))
+def test_what_comes_in_order_need_not_be_read(cuts: set[int]) -> None:
+    stream = begun()
+    edges = [0, *sorted(cuts), SIZE]
+    write(stream, pairwise(edges))
+    assert [stream.take(block * BLOCK) for block in range(3)] == [*map(strips_of, range(3))]
+    assert stream.take(0) == []  # it is told once
+
+
+@given(st.permutations(range(8)), st.data())
+def test_strips_may_come_in_any_order_and_in_pieces(order: list[int], data: st.DataObject) -> None:
+    """Each in its own pieces, in order, with pieces of others between them: rounds, batches."""
+    stream = begun()
+    starts = [block * BLOCK + at for block in range(3) for at in (0, STRIP, 2 * STRIP)][:8]
+    queues = []
+    for number in order:
+        start = starts[number]
+        stop = min(start + STRIP, (start // BLOCK + 1) * BLOCK, SIZE)
+        cuts = data.draw(st.sets(st.integers(start + 1, stop - 1), max_size=3))
+        edges = [start, *sorted(cuts), stop]
+        queues.append(list(pairwise(edges)))
+    while queues:
+        queue = data.draw(st.sampled_from(queues))
+        write(stream, [queue.pop(0)])
+        queues = [one for one in queues if one]
+    assert [stream.take(block * BLOCK) for block in range(3)] == [*map(strips_of, range(3))]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [(0, 4), (60, 64), (10, 20), (0, 63)],
+    ids=["first symbol", "last symbol", "inside", "all but the end"],
+)
+def test_bytes_that_are_written_again_make_their_strip_unknown(again: Piece) -> None:
+    stream = begun()
+    write(stream, [(0, SIZE), again], bytes(SIZE))
+    _, second, third = strips_of(0, bytes(SIZE))
+    assert stream.take(0) == [None, second, third]
+    assert None not in stream.take(BLOCK)
+
+
+def test_a_whole_strip_that_is_written_again_counts() -> None:
+    stream = begun()
+    write(stream, [(0, SIZE)], bytes(SIZE))
+    write(stream, [(0, STRIP)])
+    assert stream.take(0)[0] == strips_of(0)[0]
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The oldest blocks make room.
+    monkeypatch.setattr(StripStream, "KEPT", 20 * (256 + 32))
+    stream = StripStream()
+    stream.begin(1_000 * STRIP, SYMBOL, 16)
+    zeros = memoryview(bytes(STRIP))
+    for strip in range(1_000):
+        stream.update(strip * STRIP, zeros)
+    assert [n for n in range(1_000) if stream.take(n * STRIP)] == list(range(980, 1_000))
+
+
+def test_strips_that_wait_for_their_rest_are_as_many_as_said() -> None:
+    stream = StripStream()
+    stream.begin(1_000 * STRIP, SYMBOL, 16)
+    zeros = memoryview(bytes(STRIP))
+    for strip in range(StripStream.OPEN + 10):
+        stream.update(strip * STRIP, zeros[:32])
+    for strip in range(StripStream.OPEN + 10):
+        stream.update(strip * STRIP + 32, zeros[32:])
+    known = [n for n in range(StripStream.OPEN + 10) if stream.take(n * STRIP) == [digest(zeros)]]
+    assert known == list(range(10, StripStream.OPEN + 10))
+
+
+def test_bytes_past_the_object_are_not_hashed() -> None:
+    stream = begun()
+    stream.update(2 * BLOCK, memoryview(DATA[2 * BLOCK :] + bytes(100)))
+    stream.update(4 * BLOCK, memoryview(bytes(100)))
+    assert stream.take(2 * BLOCK) == strips_of(2)
+    assert stream.take(4 * BLOCK) == []
