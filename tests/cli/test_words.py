@@ -355,7 +355,7 @@ def test_compare_is_readable_in_few_columns(tmp_path, monkeypatch, capsys, width
 
 @pytest.mark.parametrize(("repair", "is_true"), [(1.95, True), (3.9, False), (5.66, False)])
 def test_the_demonstration_claims_what_it_shows(repair: float, is_true: bool) -> None:
-    assert ("saves" in demo_module()._title({"carousel": 4.0, "repair": repair})) is is_true
+    assert ("saves" in demo_module().title_of({"carousel": 4.0, "repair": repair})) is is_true
 
 
 def demo_module():
