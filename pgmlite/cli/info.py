@@ -134,6 +134,17 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
             )
         )
         return
+    _print_text(capture, found, asked, refused)
+
+
+def _print_text(
+    capture: Capture, found: list[Session], asked: list[Asking], refused: Counter[str]
+) -> None:
+    """Print what is in a capture, for people.
+
+    Raises:
+        ObjectError: Nothing is.
+    """
     for session in found:
         print(_session_text(session.as_dict()))
     for asking in asked:
@@ -145,11 +156,11 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
         if counts:
             print(f"{name}: {reasons(counts)}")
     if capture.is_cut:
-        print(f"{file} is cut off inside a packet")
+        print(f"{capture.path} is cut off inside a packet")
     if not found and not asked:
-        raise ObjectError(f"{file}: no pgmlite packets{why_none(capture, Counter())}")
+        raise ObjectError(f"{capture.path}: no pgmlite packets{why_none(capture, Counter())}")
     for text in (*hints(capture), *notes(capture)):
-        print(f"{file}: {text}")
+        print(f"{capture.path}: {text}")
 
 
 def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
