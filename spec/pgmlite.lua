@@ -1,66 +1,75 @@
--- Wireshark dissector of the pgmlite protocol, version 1 (protocol.md).
+-- Wireshark dissector of the pgmlite protocol, version 2 (protocol.md).
 -- Generated from the declaration of the format by tests/generate.py: do not edit.
 --
 --   wireshark -X lua_script:pgmlite.lua        or copy it to the personal plugin folder
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, and all that depends on what a receiver or a repairer knows. A packet that the
+-- the manifest, whether the object has repair symbols, and all else that depends on what a
+-- receiver or a repairer knows. A packet that the
 -- capture cut (tcpdump -s) is not judged: it has pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
 
 local f = {}
 f["pgmlite.magic"] = ProtoField.uint16("pgmlite.magic", "magic", base.HEX, nil, nil, "0x7067, the letters `pg`.")
-f["pgmlite.version"] = ProtoField.uint8("pgmlite.version", "version", base.DEC, nil, nil, "Version of this format: 1.")
-f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}, nil, "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 INDEX, 0x08 NAK, 0x0A NCF.")
+f["pgmlite.version"] = ProtoField.uint8("pgmlite.version", "version", base.DEC, nil, nil, "Version of this format: 2.")
+f["pgmlite.type"] = ProtoField.uint8("pgmlite.type", "type", base.HEX, {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "TREE", [8] = "NAK", [10] = "NCF"}, nil, "Packet type: 0x00 SPM, 0x04 ODATA, 0x05 RDATA, 0x07 TREE, 0x08 NAK, 0x0A NCF.")
 f["pgmlite.channel"] = ProtoField.uint8("pgmlite.channel", "channel", base.DEC, nil, nil, "Channel of the session, counted from 0; sequence numbers are per channel.")
-f["pgmlite.flags"] = ProtoField.uint8("pgmlite.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
+f["pgmlite.flags"] = ProtoField.uint8("pgmlite.flags", "flags", base.HEX, nil, nil, "Bit 0x01: the payload is a repair symbol; only in ODATA and RDATA. Others: 0.")
 f["pgmlite.symbol_size"] = ProtoField.uint16("pgmlite.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol of the object: a multiple of 4, 64 to 65456.")
 f["pgmlite.tsi"] = ProtoField.uint64("pgmlite.tsi", "tsi", base.HEX, nil, nil, "Transport session identifier: random, new for every session.")
 f["pgmlite.oid"] = ProtoField.uint64("pgmlite.oid", "oid", base.HEX, nil, nil, "Object identifier: first 8 bytes of the manifest's digest.")
 f["pgmlite.size"] = ProtoField.uint64("pgmlite.size", "size", base.DEC, nil, nil, "Bytes in the object.")
-f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset of the symbol in the object. INDEX: byte offset in the index. SPM: byte offset of the next ODATA in the carousel. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. NAK: 0.")
+f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of its block if it is a repair symbol. TREE: number of the node. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.")
 f["pgmlite.sqn"] = ProtoField.uint32("pgmlite.sqn", "sqn", base.DEC, nil, nil, "Sequence number: +1 for every packet of (tsi, channel), random start. NAK: the highest one seen of the session that is asked.")
-f["pgmlite.reserved"] = ProtoField.uint32("pgmlite.reserved", "reserved", base.DEC, nil, nil, "Reserved for the encoding symbol ID of FEC: 0.")
+f["pgmlite.esi"] = ProtoField.uint32("pgmlite.esi", "esi", base.DEC, nil, nil, "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks. Else: 0.")
 f["pgmlite.spm.timestamp"] = ProtoField.uint64("pgmlite.spm.timestamp", "timestamp", base.DEC, nil, nil, "Sender's monotonic clock in nanoseconds.")
 f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, nil, nil, "Rate of the session in bit/s, IP headers included; 0: not limited.")
-f["pgmlite.spm.cycle"] = ProtoField.uint32("pgmlite.spm.cycle", "cycle", base.DEC, nil, nil, "Whole carousel cycles sent since the sender's start.")
 f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
-f["pgmlite.spm.nonce"] = ProtoField.uint64("pgmlite.spm.nonce", "nonce", base.HEX, nil, nil, "Random, new every few seconds; a NAK shows that its sender heard it.")
-f["pgmlite.spm.grtt"] = ProtoField.uint8("pgmlite.spm.grtt", "grtt", base.DEC, nil, nil, "Group round-trip time, quantised as in RFC 5401 section 3.7.4.")
-f["pgmlite.spm.gsize"] = ProtoField.uint8("pgmlite.spm.gsize", "gsize", base.DEC, nil, nil, "Group size: 4 bits as in RFC 5740 section 4.2.1.")
-f["pgmlite.spm.backoff_factor"] = ProtoField.uint8("pgmlite.spm.backoff_factor", "backoff_factor", base.DEC, nil, nil, "K: receivers wait up to K times the GRTT before a NAK.")
-f["pgmlite.spm.repair_share"] = ProtoField.uint8("pgmlite.spm.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take; 100: a repairer only.")
-f["pgmlite.spm.repair_port"] = ProtoField.uint16("pgmlite.spm.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; 0: none.")
-f["pgmlite.spm.manifest_size"] = ProtoField.uint16("pgmlite.spm.manifest_size", "manifest_size", base.DEC, nil, nil, "Bytes of the manifest that follows, at most 1024.")
-f["pgmlite.spm.manifest"] = ProtoField.bytes("pgmlite.spm.manifest", "manifest", base.NONE, "The manifest.")
+f["pgmlite.spm.options"] = ProtoField.bytes("pgmlite.spm.options", "options", base.NONE, "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: repairs; a session without them takes no NAKs.")
+f["pgmlite.position.cycle"] = ProtoField.uint32("pgmlite.position.cycle", "cycle", base.DEC, nil, nil, "Whole carousel cycles sent since the sender's start.")
+f["pgmlite.position.offset"] = ProtoField.uint64("pgmlite.position.offset", "offset", base.DEC, nil, nil, "As in the header of the next ODATA of the carousel.")
+f["pgmlite.position.esi"] = ProtoField.uint32("pgmlite.position.esi", "esi", base.DEC, nil, nil, "As in the header of the next ODATA of the carousel.")
+f["pgmlite.repairs.nonce"] = ProtoField.uint64("pgmlite.repairs.nonce", "nonce", base.HEX, nil, nil, "Random, new every few seconds; a NAK shows that its sender heard it.")
+f["pgmlite.repairs.grtt"] = ProtoField.uint8("pgmlite.repairs.grtt", "grtt", base.DEC, nil, nil, "Group round-trip time, quantised as in RFC 5401 section 3.7.4.")
+f["pgmlite.repairs.gsize"] = ProtoField.uint8("pgmlite.repairs.gsize", "gsize", base.DEC, nil, nil, "Group size: 4 bits as in RFC 5740 section 4.2.1.")
+f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_factor", "backoff_factor", base.DEC, nil, nil, "K: receivers wait up to K times the GRTT before a NAK.")
+f["pgmlite.repairs.repair_share"] = ProtoField.uint8("pgmlite.repairs.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take.")
+f["pgmlite.repairs.repair_port"] = ProtoField.uint16("pgmlite.repairs.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; not 0.")
 f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
-f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 1.")
+f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 2.")
 f["pgmlite.manifest.digest_algorithm"] = ProtoField.uint8("pgmlite.manifest.digest_algorithm", "digest_algorithm", base.DEC, {[1] = "BLAKE3_256"}, nil, "1: BLAKE3 with 256-bit output, for every digest here.")
 f["pgmlite.manifest.fec_scheme"] = ProtoField.uint8("pgmlite.manifest.fec_scheme", "fec_scheme", base.DEC, {[0] = "NONE"}, nil, "0: no FEC.")
 f["pgmlite.manifest.reserved"] = ProtoField.uint8("pgmlite.manifest.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
 f["pgmlite.manifest.symbol_size"] = ProtoField.uint16("pgmlite.manifest.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol; equal to the header's.")
 f["pgmlite.manifest.block_symbols"] = ProtoField.uint16("pgmlite.manifest.block_symbols", "block_symbols", base.DEC, nil, nil, "Source symbols in a block (the last may be shorter), 1 to 4096.")
+f["pgmlite.manifest.repair_symbols"] = ProtoField.uint16("pgmlite.manifest.repair_symbols", "repair_symbols", base.DEC, nil, nil, "Repair symbols of a full block; 0 without FEC.")
+f["pgmlite.manifest.strip_symbols"] = ProtoField.uint16("pgmlite.manifest.strip_symbols", "strip_symbols", base.DEC, nil, nil, "Source symbols in a strip, the last of a block may be shorter: 16.")
 f["pgmlite.manifest.size"] = ProtoField.uint64("pgmlite.manifest.size", "size", base.DEC, nil, nil, "Bytes in the object; equal to the header's.")
-f["pgmlite.manifest.index_digest"] = ProtoField.bytes("pgmlite.manifest.index_digest", "index_digest", base.NONE, "Digest of the index: it names the content.")
+f["pgmlite.manifest.tree_digest"] = ProtoField.bytes("pgmlite.manifest.tree_digest", "tree_digest", base.NONE, "Digest of the root of the tree of blocks: it names the content.")
 f["pgmlite.manifest.name"] = ProtoField.string("pgmlite.manifest.name", "name", base.UNICODE, "File name: 1 to 255 bytes of UTF-8, length first.")
-f["pgmlite.manifest.extensions"] = ProtoField.bytes("pgmlite.manifest.extensions", "extensions", base.NONE, "Extensions, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).")
-f["pgmlite.extension.kind"] = ProtoField.uint16("pgmlite.extension.kind", "kind", base.HEX, {[1] = "REPAIRER"}, nil, "Kind of extension; 0x8000 and above: refuse the manifest if unknown.")
-f["pgmlite.extension.value"] = ProtoField.bytes("pgmlite.extension.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
-f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP"}, nil, "0: ranges, 1: bitmap.")
+f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).")
+f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP", [2] = "COUNTS"}, nil, "0: ranges, 1: bitmap, 2: counts.")
 f["pgmlite.request.flags"] = ProtoField.uint8("pgmlite.request.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
-f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges: how many. Bitmap: how many bytes.")
-f["pgmlite.request.base"] = ProtoField.uint32("pgmlite.request.base", "base", base.DEC, nil, nil, "Number of the symbol from which the items count.")
-f["pgmlite.request.items"] = ProtoField.bytes("pgmlite.request.items", "items", base.NONE, "Ranges: see below, ascending, apart. Bitmap: the highest bit of the first byte stands for the base.")
+f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges, counts: how many. Bitmap: how many bytes.")
+f["pgmlite.request.base"] = ProtoField.uint32("pgmlite.request.base", "base", base.DEC, nil, nil, "Ranges, bitmap: number of the symbol from which the items count. Counts: 0.")
+f["pgmlite.request.items"] = ProtoField.bytes("pgmlite.request.items", "items", base.NONE, "Ranges: see below, ascending, apart. Bitmap: the highest bit of the first byte stands for the base. Counts: see below, blocks ascending.")
 f["pgmlite.range.start"] = ProtoField.uint32("pgmlite.range.start", "start", base.DEC, nil, nil, "First symbol minus base.")
 f["pgmlite.range.length"] = ProtoField.uint32("pgmlite.range.length", "length", base.DEC, nil, nil, "How many symbols.")
+f["pgmlite.count.block"] = ProtoField.uint32("pgmlite.count.block", "block", base.DEC, nil, nil, "Number of the block.")
+f["pgmlite.count.first"] = ProtoField.uint16("pgmlite.count.first", "first", base.DEC, nil, nil, "NCF: encoding symbol id of the first symbol that comes. NAK: 0.")
+f["pgmlite.count.count"] = ProtoField.uint16("pgmlite.count.count", "count", base.DEC, nil, nil, "NCF: how many symbols come. NAK: how many are asked for.")
 f["pgmlite.nak.nonce"] = ProtoField.uint64("pgmlite.nak.nonce", "nonce", base.HEX, nil, nil, "The latest nonce heard from the session that is asked.")
 f["pgmlite.nak.timestamp"] = ProtoField.uint64("pgmlite.nak.timestamp", "timestamp", base.DEC, nil, nil, "Timestamp of its latest SPM plus the time since then, ns.")
 f["pgmlite.nak.loss"] = ProtoField.uint16("pgmlite.nak.loss", "loss", base.DEC, nil, nil, "Share of packets lost, in 1/65535.")
 f["pgmlite.nak.reserved"] = ProtoField.uint16("pgmlite.nak.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
 f["pgmlite.nak.request"] = ProtoField.bytes("pgmlite.nak.request", "request", base.NONE, "The symbols asked for.")
-f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a piece of the index.")
+f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kind", base.HEX, {[32769] = "MANIFEST", [2] = "POSITION", [3] = "REPAIRS"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
+f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
+f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
+f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
+f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of the tree of blocks.")
 f["pgmlite.refused"] = ProtoField.string("pgmlite.refused", "refused", base.UNICODE, "Why a receiver refuses the packet (section 3.8).")
 f["pgmlite.cut"] = ProtoField.uint32("pgmlite.cut", "bytes cut off", base.DEC, nil, nil, "Bytes of the packet that the capture does not have.")
 f["pgmlite.nak.first"] = ProtoField.uint64("pgmlite.nak.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is asked for.")
@@ -68,44 +77,56 @@ f["pgmlite.nak.last"] = ProtoField.uint64("pgmlite.nak.last", "last symbol", bas
 f["pgmlite.ncf.first"] = ProtoField.uint64("pgmlite.ncf.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is confirmed.")
 f["pgmlite.ncf.last"] = ProtoField.uint64("pgmlite.ncf.last", "last symbol", base.DEC, nil, nil, "Last symbol of a stretch that is confirmed.")
 f["pgmlite.request.symbols"] = ProtoField.uint32("pgmlite.request.symbols", "symbols", base.DEC, nil, nil, "How many symbols the request names.")
-f["pgmlite.spm.grtt_time"] = ProtoField.double("pgmlite.spm.grtt_time", "GRTT in s")
-f["pgmlite.spm.group_size"] = ProtoField.uint32("pgmlite.spm.group_size", "group size", base.DEC, nil, nil, "What gsize stands for.")
-f["pgmlite.extension.address"] = ProtoField.ipv6("pgmlite.extension.address", "address")
-f["pgmlite.extension.port"] = ProtoField.uint16("pgmlite.extension.port", "port", base.DEC, nil, nil, "UDP port of a repairer.")
+f["pgmlite.repairs.grtt_time"] = ProtoField.double("pgmlite.repairs.grtt_time", "GRTT in s")
+f["pgmlite.repairs.group_size"] = ProtoField.uint32("pgmlite.repairs.group_size", "group size", base.DEC, nil, nil, "What gsize stands for.")
+f["pgmlite.repairer.address"] = ProtoField.ipv6("pgmlite.repairer.address", "address")
+f["pgmlite.repairer.port"] = ProtoField.uint16("pgmlite.repairer.port", "port", base.DEC, nil, nil, "UDP port of a repairer.")
 pgmlite.fields = f
 
 local malformed = ProtoExpert.new(
   "pgmlite.malformed", "Refused", expert.group.MALFORMED, expert.severity.ERROR)
 pgmlite.experts = {malformed}
 
-local TYPE = {SPM = 0, ODATA = 4, RDATA = 5, INDEX = 7, NAK = 8, NCF = 10}
-local NAME = {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "INDEX", [8] = "NAK", [10] = "NCF"}
+local TYPE = {SPM = 0, ODATA = 4, RDATA = 5, TREE = 7, NAK = 8, NCF = 10}
+local NAME = {[0] = "SPM", [4] = "ODATA", [5] = "RDATA", [7] = "TREE", [8] = "NAK", [10] = "NCF"}
 local C = {
   MAGIC = 28775,
-  VERSION = 1,
+  VERSION = 2,
   HEADER = 48,
-  SPM = 40,
+  SPM = 20,
   NAK = 20,
   REQUEST = 8,
   RANGE = 8,
+  COUNT = 8,
+  OPTION = 4,
+  POSITION = 16,
+  REPAIRS = 14,
   MAX_CONTROL = 1232,
   MAX_REQUESTED = 65536,
-  MAX_MANIFEST = 1024,
+  MAX_MANIFEST = 896,
   MAX_BLOCK_SYMBOLS = 4096,
+  DIGEST = 32,
+  NO_TREE = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
   MIN_SYMBOL_SIZE = 64,
   MAX_SYMBOL_SIZE = 65456,
   SYMBOL_ALIGNMENT = 4,
-  MANIFEST = 52,
+  MANIFEST = 56,
   MANIFEST_MAGIC = 1346849869,
   CRITICAL = 32768,
+  REPAIR_SYMBOL = 1,
+  STRIP_SYMBOLS = 16,
+  OPTION_MANIFEST = 32769,
+  OPTION_POSITION = 2,
+  OPTION_REPAIRS = 3,
   REPAIRER = 1,
   ENDPOINT = 18,
   RANGES = 0,
   BITMAP = 1,
+  COUNTS = 2,
 }
 
 local places = {}
-places.header = {
+places["header"] = {
   {f["pgmlite.magic"], 0, 2},
   {f["pgmlite.version"], 2, 1},
   {f["pgmlite.type"], 3, 1},
@@ -117,22 +138,27 @@ places.header = {
   {f["pgmlite.size"], 24, 8},
   {f["pgmlite.offset"], 32, 8},
   {f["pgmlite.sqn"], 40, 4},
-  {f["pgmlite.reserved"], 44, 4},
+  {f["pgmlite.esi"], 44, 4},
 }
-places.spm = {
+places["spm"] = {
   {f["pgmlite.spm.timestamp"], 0, 8},
   {f["pgmlite.spm.rate"], 8, 8},
-  {f["pgmlite.spm.cycle"], 16, 4},
-  {f["pgmlite.spm.spm_interval"], 20, 4},
-  {f["pgmlite.spm.nonce"], 24, 8},
-  {f["pgmlite.spm.grtt"], 32, 1},
-  {f["pgmlite.spm.gsize"], 33, 1},
-  {f["pgmlite.spm.backoff_factor"], 34, 1},
-  {f["pgmlite.spm.repair_share"], 35, 1},
-  {f["pgmlite.spm.repair_port"], 36, 2},
-  {f["pgmlite.spm.manifest_size"], 38, 2},
+  {f["pgmlite.spm.spm_interval"], 16, 4},
 }
-places.manifest = {
+places["position"] = {
+  {f["pgmlite.position.cycle"], 0, 4},
+  {f["pgmlite.position.offset"], 4, 8},
+  {f["pgmlite.position.esi"], 12, 4},
+}
+places["repairs"] = {
+  {f["pgmlite.repairs.nonce"], 0, 8},
+  {f["pgmlite.repairs.grtt"], 8, 1},
+  {f["pgmlite.repairs.gsize"], 9, 1},
+  {f["pgmlite.repairs.backoff_factor"], 10, 1},
+  {f["pgmlite.repairs.repair_share"], 11, 1},
+  {f["pgmlite.repairs.repair_port"], 12, 2},
+}
+places["manifest"] = {
   {f["pgmlite.manifest.magic"], 0, 4},
   {f["pgmlite.manifest.version"], 4, 1},
   {f["pgmlite.manifest.digest_algorithm"], 5, 1},
@@ -140,27 +166,37 @@ places.manifest = {
   {f["pgmlite.manifest.reserved"], 7, 1},
   {f["pgmlite.manifest.symbol_size"], 8, 2},
   {f["pgmlite.manifest.block_symbols"], 10, 2},
-  {f["pgmlite.manifest.size"], 12, 8},
-  {f["pgmlite.manifest.index_digest"], 20, 32},
+  {f["pgmlite.manifest.repair_symbols"], 12, 2},
+  {f["pgmlite.manifest.strip_symbols"], 14, 2},
+  {f["pgmlite.manifest.size"], 16, 8},
+  {f["pgmlite.manifest.tree_digest"], 24, 32},
 }
-places.extension = {
-  {f["pgmlite.extension.kind"], 0, 2},
-}
-places.request = {
+places["request"] = {
   {f["pgmlite.request.form"], 0, 1},
   {f["pgmlite.request.flags"], 1, 1},
   {f["pgmlite.request.count"], 2, 2},
   {f["pgmlite.request.base"], 4, 4},
 }
-places.range = {
+places["range"] = {
   {f["pgmlite.range.start"], 0, 4},
   {f["pgmlite.range.length"], 4, 4},
 }
-places.nak = {
+places["count"] = {
+  {f["pgmlite.count.block"], 0, 4},
+  {f["pgmlite.count.first"], 4, 2},
+  {f["pgmlite.count.count"], 6, 2},
+}
+places["nak"] = {
   {f["pgmlite.nak.nonce"], 0, 8},
   {f["pgmlite.nak.timestamp"], 8, 8},
   {f["pgmlite.nak.loss"], 16, 2},
   {f["pgmlite.nak.reserved"], 18, 2},
+}
+places["spm.option"] = {
+  {f["pgmlite.spm.option.kind"], 0, 2},
+}
+places["manifest.option"] = {
+  {f["pgmlite.manifest.option.kind"], 0, 2},
 }
 
 -- Shows the fields of a struct that lie within the bytes from `at` on.
@@ -177,21 +213,35 @@ local function is_symbol_size(value)
     and value % C.SYMBOL_ALIGNMENT == 0
 end
 
--- Whether bytes are UTF-8 without control characters.
-local function is_printable(text)
+-- First and last of the characters that a name may not have.
+local REFUSED = {{0, 31}, {127, 159}, {1564, 1564}, {8206, 8207}, {8232, 8233}, {8234, 8238}, {8294, 8297}, {55296, 57343}}
+
+-- How many bytes the character at `at` has, and its code point; nil if it is not UTF-8.
+local function character(text, at)
+  local one = text:byte(at)
+  if one < 0x80 then return 1, one end
+  local size = one >= 0xf0 and 4 or one >= 0xe0 and 3 or 2
+  if one < 0xc2 or one > 0xf4 then return nil end
+  local point = one % 2 ^ (7 - size)
+  for place = at + 1, at + size - 1 do
+    local more = text:byte(place)
+    if not more or more < 0x80 or more > 0xbf then return nil end
+    point = point * 64 + more % 64
+  end
+  if size > 2 and point < (size == 3 and 0x800 or 0x10000) or point > 0x10ffff then return nil end
+  return size, point
+end
+
+-- Whether bytes are UTF-8 without characters that are refused.
+local function is_name(text)
   local at = 1
   while at <= #text do
-    local one = text:byte(at)
-    if one < 0x20 or one == 0x7f then return false end
-    local more = one < 0x80 and 0 or one >= 0xc2 and one < 0xe0 and 1
-      or one >= 0xe0 and one < 0xf0 and 2 or one >= 0xf0 and one < 0xf5 and 3
-    if not more then return false end
-    for place = at + 1, at + more do
-      local next = text:byte(place)
-      if not next or next < 0x80 or next > 0xbf then return false end
+    local size, point = character(text, at)
+    if not size then return false end
+    for _, range in ipairs(REFUSED) do
+      if point >= range[1] and point <= range[2] then return false end
     end
-    if one == 0xc2 and text:byte(at + 1) < 0xa0 then return false end
-    at = at + more + 1
+    at = at + size
   end
   return true
 end
@@ -203,45 +253,50 @@ local function check_header(whole)
   if whole(2, 1):uint() ~= C.VERSION then return "version" end
   local kind = whole(3, 1):uint()
   if not NAME[kind] then return "type" end
-  if whole(5, 1):uint() ~= 0 then return "reserved" end
+  local is_data = kind == TYPE.ODATA or kind == TYPE.RDATA
+  local is_repair = is_data and whole(5, 1):uint() == C.REPAIR_SYMBOL
+  if whole(5, 1):uint() ~= 0 and not is_repair then return "reserved" end
   local symbol_size = whole(6, 2):uint()
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
-  local carries = kind == TYPE.ODATA or kind == TYPE.RDATA or kind == TYPE.INDEX
-  if carries and (width < 1 or width > symbol_size) then return "length" end
-  if whole(44, 4):uint() ~= 0 then return "reserved" end
+  if is_data and (width < 1 or width > symbol_size) then return "length" end
+  if kind == TYPE.TREE and (width < C.DIGEST or width > symbol_size or width % C.DIGEST ~= 0) then
+    return "length"
+  end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
-  if not carries then return nil end
-  local size, offset = whole(24, 8):uint64(), whole(32, 8):uint64()
-  if offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
-  if kind ~= TYPE.INDEX then
-    if offset > size then return "offset" end
+  local size, offset, esi = whole(24, 8):uint64(), whole(32, 8):uint64(), whole(44, 4):uint()
+  if is_data and offset % UInt64(symbol_size) ~= UInt64(0) then return "offset" end
+  if is_data then
+    if offset >= size then return "offset" end
     local room = size - offset
-    if width == symbol_size then
+    if is_repair then
+      if width ~= symbol_size then return "offset" end
+    elseif width == symbol_size then
       if room < UInt64(width) then return "offset" end
     elseif room ~= UInt64(width) then
       return "offset"
     end
+    if not is_repair and UInt64(esi) > offset / UInt64(symbol_size) then return "esi" end
+  elseif esi ~= 0 then
+    return "esi"
   end
   return nil
 end
 
-local function dissect_extensions(tree, tvb, at)
+-- Options to the end of the bytes, of an "spm" or a "manifest", each given to `take` with its tree,
+-- its kind, where its value is, and how long. Returns why they are refused, or nil.
+local function dissect_options(tree, tvb, at, owner, take)
   while at < tvb:len() do
-    if at + 4 > tvb:len() then return "manifest" end
-    local length = tvb(at + 2, 2):uint()
-    if at + 4 + length > tvb:len() then return "manifest" end
-    local one = tree:add(pgmlite, tvb(at, 4 + length), "extension")
-    show(one, "extension", tvb, at)
-    local kind = tvb(at, 2):uint()
-    if length > 0 then one:add(f["pgmlite.extension.value"], tvb(at + 4, length)) end
-    if kind >= C.CRITICAL then return "manifest" end
-    if kind == C.REPAIRER then
-      if length ~= C.ENDPOINT or tvb(at + 20, 2):uint() == 0 then return "manifest" end
-      one:add(f["pgmlite.extension.address"], tvb(at + 4, 16))
-      one:add(f["pgmlite.extension.port"], tvb(at + 20, 2))
-    end
-    at = at + 4 + length
+    if at + C.OPTION > tvb:len() then return owner end
+    local kind, length = tvb(at, 2):uint(), tvb(at + 2, 2):uint()
+    if at + C.OPTION + length > tvb:len() then return owner end
+    local one = tree:add(pgmlite, tvb(at, C.OPTION + length), "option")
+    show(one, owner .. ".option", tvb, at)
+    local value = at + C.OPTION
+    if length > 0 then one:add(f["pgmlite." .. owner .. ".option.value"], tvb(value, length)) end
+    local reason = take(one, kind, value, length)
+    if reason then return reason end
+    at = value + length
   end
   return nil
 end
@@ -255,34 +310,103 @@ local function dissect_manifest(parent, tvb, header)
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
   tree:add(f["pgmlite.manifest.name"], tvb(name, length))
-  local reason = dissect_extensions(tree, tvb, name + length)
+  local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
+    if kind >= C.CRITICAL then return "manifest" end
+    if kind == C.REPAIRER then
+      if size ~= C.ENDPOINT or tvb(at + 16, 2):uint() == 0 then return "manifest" end
+      one:add(f["pgmlite.repairer.address"], tvb(at, 16))
+      one:add(f["pgmlite.repairer.port"], tvb(at + 16, 2))
+    end
+    return nil
+  end)
   if reason then return reason end
-  if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= 1 or tvb(5, 1):uint() ~= 1
-    or tvb(6, 1):uint() ~= 0 or tvb(7, 1):uint() ~= 0 then
+  -- magic, version, digest_algorithm, fec_scheme, reserved, repair_symbols, strip_symbols
+  if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
+    or tvb(5, 1):uint() ~= 1 or tvb(6, 1):uint() ~= 0 or tvb(7, 1):uint() ~= 0
+    or tvb(12, 2):uint() ~= 0 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
     return "manifest"
   end
   local symbols = tvb(10, 2):uint()
   if symbols < 1 or symbols > C.MAX_BLOCK_SYMBOLS then return "manifest" end
-  if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(12, 8):uint64() ~= header(24, 8):uint64() then
+  if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
     return "manifest"
   end
-  if not is_printable(tvb(name, length):raw()) then return "manifest" end
+  local is_empty = tvb(16, 8):uint64() == UInt64(0)
+  if is_empty and tvb(24, C.DIGEST):bytes():tohex(true) ~= C.NO_TREE then return "manifest" end
+  if not is_name(tvb(name, length):raw()) then return "manifest" end
   return nil
+end
+
+local function dissect_repairs(tree, tvb, at)
+  show(tree, "repairs", tvb, at)
+  local grtt = tvb(at + 8, 1):uint()
+  local seconds = grtt <= 31 and (grtt + 1) * 1e-6 or 1000 / math.exp((255 - grtt) / 13)
+  tree:add(f["pgmlite.repairs.grtt_time"], tvb(at + 8, 1), seconds):set_generated()
+  local gsize = tvb(at + 9, 1):uint() % 16
+  local size = (gsize >= 8 and 5 or 1) * 10 ^ (gsize % 8 + 1)
+  tree:add(f["pgmlite.repairs.group_size"], tvb(at + 9, 1), size):set_generated()
+  return tvb(at + 12, 2):uint() == 0 and "spm" or nil
+end
+
+-- Whether the object of a valid manifest has a source symbol at this offset with this id.
+local function is_symbol(offset, esi, manifest)
+  local symbol_size, size = UInt64(manifest(8, 2):uint()), manifest(16, 8):uint64()
+  if size == UInt64(0) then return offset == UInt64(0) and esi == 0 end
+  return offset < size and offset % symbol_size == UInt64(0)
+    and offset / symbol_size % UInt64(manifest(10, 2):uint()) == UInt64(esi)
 end
 
 local function dissect_spm(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "SPM")
   show(tree, "spm", tvb, 0)
-  if tvb:len() < C.SPM then return "spm" end
-  local grtt = tvb(32, 1):uint()
-  local seconds = grtt <= 31 and (grtt + 1) * 1e-6 or 1000 / math.exp((255 - grtt) / 13)
-  tree:add(f["pgmlite.spm.grtt_time"], tvb(32, 1), seconds):set_generated()
-  local gsize = tvb(33, 1):uint() % 16
-  local size = (gsize >= 8 and 5 or 1) * 10 ^ (gsize % 8 + 1)
-  tree:add(f["pgmlite.spm.group_size"], tvb(33, 1), size):set_generated()
-  if tvb:len() ~= C.SPM + tvb(38, 2):uint() then return "spm" end
-  if tvb:len() == C.SPM then return "manifest" end
-  return dissect_manifest(tree, tvb(C.SPM):tvb(), header)
+  if tvb:len() < C.SPM or tvb:len() > C.MAX_CONTROL - C.HEADER then return "spm" end
+  local seen, manifest, manifest_reason, position = {}, nil, nil, nil
+  local reason = dissect_options(tree, tvb, C.SPM, "spm", function(one, kind, at, size)
+    if kind == C.OPTION_MANIFEST then
+      if size > 0 then
+        manifest = tvb(at, size)
+        manifest_reason = dissect_manifest(one, manifest:tvb(), header)
+      else
+        manifest_reason = "manifest"
+      end
+    elseif kind == C.OPTION_POSITION then
+      if size ~= C.POSITION then return "spm" end
+      show(one, "position", tvb, at)
+      position = at
+    elseif kind == C.OPTION_REPAIRS then
+      if size ~= C.REPAIRS then return "spm" end
+      local wrong = dissect_repairs(one, tvb, at)
+      if wrong then return wrong end
+    else
+      return kind >= C.CRITICAL and "spm" or nil
+    end
+    if seen[kind] then return "spm" end
+    seen[kind] = true
+    return nil
+  end)
+  if reason then return reason end
+  if not seen[C.OPTION_MANIFEST] then return "spm" end
+  if manifest_reason then return manifest_reason end
+  if position then
+    local offset, esi = tvb(position + 4, 8):uint64(), tvb(position + 12, 4):uint()
+    if not is_symbol(offset, esi, manifest) then return "spm" end
+  end
+  return nil
+end
+
+-- Counts: whether blocks ascend and each has a count. What they may be at most, the object says.
+local function dissect_counts(tree, tvb, count, base)
+  if tvb:len() ~= C.REQUEST + count * C.COUNT or count == 0 or base ~= 0 then return "request" end
+  local before = -1
+  for place = 0, count - 1 do
+    local at = C.REQUEST + place * C.COUNT
+    local one = tree:add(pgmlite, tvb(at, C.COUNT), "count")
+    show(one, "count", tvb, at)
+    local block = tvb(at, 4):uint()
+    if block <= before or tvb(at + 6, 2):uint() == 0 then return "request" end
+    before = block
+  end
+  return nil
 end
 
 -- A request; `what` is "nak" or "ncf". Shows every stretch of symbols that it names.
@@ -290,6 +414,7 @@ local function dissect_request(tree, tvb, what, total)
   show(tree, "request", tvb, 0)
   if tvb:len() < C.REQUEST or tvb(1, 1):uint() ~= 0 then return "request" end
   local form, count, base = tvb(0, 1):uint(), tvb(2, 2):uint(), tvb(4, 4):uint()
+  if form == C.COUNTS then return dissect_counts(tree, tvb, count, base) end
   local named, past, stretches = 0, 0, {}
   if form == C.RANGES then
     if tvb:len() ~= C.REQUEST + count * C.RANGE then return "request" end
@@ -384,29 +509,32 @@ local function dissect_packet(whole, root, cut)
   return summary
 end
 
+-- Whether a packet begins at `at` that is of the version, channel and symbol size of the first.
+local function begins_like(tvb, at)
+  return tvb(at, 3):uint() == tvb(0, 3):uint() and tvb(at + 4, 1):uint() == tvb(4, 1):uint()
+    and tvb(at + 6, 2):uint() == tvb(6, 2):uint()
+end
+
 -- How long the packet at the start of a datagram is, by what it says; nil if it does not.
 local function length_of(tvb)
   local kind = tvb(3, 1):uint()
   if kind == TYPE.ODATA or kind == TYPE.RDATA then
     local width, size, offset = tvb(6, 2):uint(), tvb(24, 8):uint64(), tvb(32, 8):uint64()
     if offset >= size then return C.HEADER end
+    if tvb(5, 1):uint() == C.REPAIR_SYMBOL then return C.HEADER + width end
     local room = size - offset
     return C.HEADER + (room < UInt64(width) and room:tonumber() or width)
   end
-  if kind == TYPE.INDEX then
-    -- The manifest would tell; the next packet of the same session does.
+  if kind == TYPE.TREE or kind == TYPE.SPM then
+    -- They end with the packet; the next packet of the same session tells.
     local raw = tvb():raw()
-    local at = raw:find(raw:sub(5, 32), C.HEADER + 5, true)
-    at = at and at - 5
-    return at and raw:sub(at + 1, at + 3) == raw:sub(1, 3) and at or nil
+    local at = raw:find(raw:sub(7, 32), C.HEADER + 7, true)
+    return at and begins_like(tvb, at - 7) and at - 7 or nil
   end
   local body = C.HEADER + (kind == TYPE.NAK and C.NAK or 0)
-  if kind == TYPE.SPM then
-    local fixed = C.HEADER + C.SPM
-    return tvb:len() >= fixed and fixed + tvb(C.HEADER + 38, 2):uint() or nil
-  end
   if (kind ~= TYPE.NAK and kind ~= TYPE.NCF) or tvb:len() < body + C.REQUEST then return nil end
-  local step = tvb(body, 1):uint() == C.RANGES and C.RANGE or 1
+  local form = tvb(body, 1):uint()
+  local step = form == C.RANGES and C.RANGE or form == C.COUNTS and C.COUNT or 1
   return body + C.REQUEST + tvb(body + 2, 2):uint() * step
 end
 
@@ -421,9 +549,7 @@ local function stride_of(tvb, length)
   local tail = length % stride
   if tail > 0 and tail < C.HEADER then return length end
   for at = stride, tvb:len() - 8, stride do
-    if tvb(at, 3):uint() ~= tvb(0, 3):uint() or tvb(at + 4, 4):uint() ~= tvb(4, 4):uint() then
-      return length
-    end
+    if not begins_like(tvb, at) then return length end
   end
   return stride
 end
@@ -448,7 +574,7 @@ end
 local function recognise(tvb, pinfo, root)
   if tvb:reported_len() < C.HEADER or tvb:len() < 8
     or tvb(0, 2):uint() ~= C.MAGIC or tvb(2, 1):uint() ~= C.VERSION
-    or not NAME[tvb(3, 1):uint()] or tvb(5, 1):uint() ~= 0
+    or not NAME[tvb(3, 1):uint()] or tvb(5, 1):uint() > C.REPAIR_SYMBOL
     or not is_symbol_size(tvb(6, 2):uint()) then
     return false
   end

@@ -16,9 +16,10 @@ from typing import Any
 
 from pgmlite.core.receive import nak, receiver
 from pgmlite.dissect.lua import dissector
+from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.digests import block_digest, digest
-from tests.support import event_schema, vectors
+from tests.support import event_schema, vector_files, vectors
 from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,9 +77,17 @@ def example(name: str) -> str:
     )
 
 
+def refused_characters() -> str:
+    """Return the characters that a name may not have, as a table."""
+    rows = ["| from | to | characters |", "|---|---|---|"]
+    rows += [f"| U+{a:04X} | U+{b:04X} | {what} |" for a, b, what in REFUSED_RANGES]
+    return "\n".join(rows)
+
+
 def protocol(text: str) -> str:
     """Return ``protocol.md`` with its tables, diagrams, limits and examples filled anew."""
     text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    text = fill(text, "list", {"refused-characters": refused_characters()}.__getitem__)
     text = fill(text, "config", config_table)
     return fill(text, "example", example)
 
@@ -101,7 +110,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield page, protocol(page.read_text())
     yield SPEC / "pgmlite.lua", dissector()
     yield SPEC / "events.json", event_schema.text()
-    for name, make in vectors.FILES.items():
+    for name, make in vector_files.FILES.items():
         yield SPEC / "vectors" / name, as_json(make())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import witness
+from tests import witness, witness_io
 from tests.generate import ROOT, SPEC
 from tests.support.loopback import endpoint, make_file, sending
 
@@ -24,20 +24,15 @@ INDEX = json.loads((CAPTURES / "index.json").read_text())
 
 
 def test_it_is_small_and_knows_nothing_of_ours() -> None:
-    path = Path(witness.__file__)
-    text = path.read_text()
-    assert len(text.splitlines()) < 300
-    names = {
-        name.split(".")[0]
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in (
-            [node.module or ""]
-            if isinstance(node, ast.ImportFrom)
-            else [a.name for a in node.names]
-        )
-    }
-    assert names <= {*sys.stdlib_module_names, "blake3"}
+    assert len(Path(witness.__file__).read_text().splitlines()) < 300
+    names = set()
+    for module in (witness, witness_io):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names.add(node.module)
+            elif isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+    assert names <= {*sys.stdlib_module_names, "blake3", "tests.witness"}
 
 
 @pytest.mark.parametrize("case", INVALID, ids=[case["name"] for case in INVALID])
@@ -64,7 +59,7 @@ def test_it_takes_valid_packets(case: dict) -> None:
     one = bytes.fromhex(case["hex"])
     header = witness.Header(one)
     expected = case["header"]
-    for name in ("type", "channel", "symbol_size", "sqn"):
+    for name in ("type", "channel", "symbol_size", "sqn", "esi"):
         assert getattr(header, name) == expected[name]
     for name in ("tsi", "oid", "size", "offset"):
         assert getattr(header, name) == int(expected[name], 16)
@@ -76,8 +71,15 @@ def test_it_takes_valid_packets(case: dict) -> None:
         return
     receiver = witness.Receiver()
     receiver.feed(one)
-    is_alone = case.get("spm", {}).get("repair_share") == 100
+    is_alone = "spm" in case and "position" not in case
     assert receiver.refused == ({"object": 1} if is_alone else {})
+    if "spm" in case:
+        raw, position, takes_naks = witness.parse_spm(one[48:])
+        assert raw.hex() in [option["value"] for option in case["spm"]["options"]]
+        assert takes_naks == ("repairs" in case)
+        if position:
+            facts = case["position"]
+            assert position == (facts["cycle"], int(facts["offset"], 16), facts["esi"])
     if case["header"]["type"] == witness.NCF:
         symbols = witness.parse_request(one[48:], header.symbols)
         assert symbols == [s for a, b in case["symbols"] for s in range(a, b + 1)]
@@ -93,7 +95,7 @@ def test_it_receives_the_cycle_of_the_vectors() -> None:
 
 @pytest.mark.parametrize("name", INDEX)
 def test_it_receives_every_capture(name: str) -> None:
-    receiver = witness.replay(CAPTURES / f"{name}.pcap")
+    receiver = witness_io.replay(CAPTURES / f"{name}.pcap")
     assert receiver.data is not None
     assert hashlib.sha256(receiver.data).hexdigest() == INDEX[name]["sha256"]
 
@@ -105,7 +107,8 @@ def test_it_receives_a_live_carousel(tmp_path: Path) -> None:
         done = subprocess.run(
             [
                 sys.executable,
-                witness.__file__,
+                "-m",
+                "tests.witness_io",
                 place.group,
                 str(place.port),
                 "lo",
@@ -114,6 +117,7 @@ def test_it_receives_a_live_carousel(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             timeout=60,
+            cwd=ROOT,
         )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / "out").read_bytes() == source.read_bytes()

@@ -15,25 +15,27 @@ import numpy as np
 from pgmlite.capture.clock import Times
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch, Rows, stretches
-from pgmlite.wire.control import SPM_FIXED_SIZE
-from pgmlite.wire.derive import fields
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import DATA_TYPES, MAGIC, SPM_BODY, VERSION, PacketType, RequestForm
-from pgmlite.wire.request import FIXED_SIZE, NAK_FIXED_SIZE, RANGE_SIZE, REQUEST_HEAD_DTYPE
+from pgmlite.wire.layout import DATA_TYPES, MAGIC, VERSION, Flag, PacketType, RequestForm
+from pgmlite.wire.request import (
+    COUNT_SIZE,
+    FIXED_SIZE,
+    NAK_FIXED_SIZE,
+    RANGE_SIZE,
+    REQUEST_HEAD_DTYPE,
+)
 
 OURS = MAGIC.to_bytes(2, "big") + bytes([VERSION])
 """What every packet begins with."""
 
-TYPE = 3
-"""Byte of the header that is the type; what stands around it is the same in all of a session."""
+ITEM_SIZES = {RequestForm.RANGES.value: RANGE_SIZE, RequestForm.COUNTS.value: COUNT_SIZE}
+"""Bytes of an item of a request, by its form; of a bitmap one."""
 
-SESSION = slice(TYPE + 1, 32)
+CHANNEL = 4
+"""Byte of the header that is the channel."""
+
+OBJECT = slice(6, 32)
 """Bytes of the header that all packets of a session have in common (spec: PKT-7)."""
-
-MANIFEST_SIZE = next(
-    HEADER_SIZE + (field.offset or 0) for field in fields(SPM_BODY) if field.name == "manifest_size"
-)
-"""Byte of an SPM at which it says how long its manifest is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ def _taken_apart(
 def _strides(octets: Octets, rows: Rows) -> wire.Offsets:
     """Return (n,) of datagrams the bytes from packet to packet, 0 where there is only one."""
     sizes = rows["size"].astype(np.int64) - rows["offset"].astype(np.int64)
-    widths = np.minimum(rows["symbol_size"], sizes)
+    is_whole = rows["flags"] == Flag.REPAIR_SYMBOL
+    widths = np.where(is_whole, rows["symbol_size"], np.minimum(rows["symbol_size"], sizes))
     is_data = (rows["type"] == PacketType.ODATA) | (rows["type"] == PacketType.RDATA)
     strides = np.zeros(len(rows), np.int64)
     for place in np.flatnonzero(~is_data | (widths != octets.shape[1] - HEADER_SIZE)).tolist():
@@ -131,8 +134,7 @@ def stride_of(octets: Octets) -> int:
     if not HEADER_SIZE <= stride < length or 0 < length % stride < HEADER_SIZE:
         return 0
     for at in range(stride, length, stride):
-        next_head = octets[at : at + 8].tobytes()
-        if next_head[:TYPE] != OURS or next_head[TYPE + 1 :] != head[TYPE + 1 : 8]:
+        if not _begins_like(octets[at : at + 8].tobytes(), head):
             return 0
     return stride
 
@@ -142,29 +144,34 @@ def _length(octets: Octets) -> int:
     row = octets[:HEADER_SIZE].view(HEADER_DTYPE)[0]
     kind = int(row["type"])
     if kind in DATA_TYPES:
-        room = int(row["size"]) - int(row["offset"])
-        return HEADER_SIZE + max(0, min(int(row["symbol_size"]), room))
-    if kind == PacketType.TREE:
+        symbol_size, room = int(row["symbol_size"]), int(row["size"]) - int(row["offset"])
+        is_whole = row["flags"] == Flag.REPAIR_SYMBOL
+        return HEADER_SIZE + (symbol_size if is_whole else max(0, min(symbol_size, room)))
+    if kind in (PacketType.TREE, PacketType.SPM):
         return _next_packet(octets)
-    if kind == PacketType.SPM:
-        size = octets[MANIFEST_SIZE : MANIFEST_SIZE + 2].tobytes()
-        return HEADER_SIZE + SPM_FIXED_SIZE + int.from_bytes(size, "big")
     if kind not in (PacketType.NAK, PacketType.NCF):
         return 0
     at = HEADER_SIZE + (NAK_FIXED_SIZE if kind == PacketType.NAK else 0)
     if len(octets) < at + FIXED_SIZE:
         return 0
     head = octets[at : at + FIXED_SIZE].view(REQUEST_HEAD_DTYPE)[0]
-    step = RANGE_SIZE if head["form"] == RequestForm.RANGES else 1
+    step = ITEM_SIZES.get(int(head["form"]), 1)
     return at + FIXED_SIZE + int(head["count"]) * step
+
+
+def _begins_like(start: bytes, head: bytes) -> bool:
+    """Whether the first 8 bytes of a packet are of the version, channel and symbol size of
+    `head`.
+    """
+    return (start[: len(OURS)], start[CHANNEL], start[6:8]) == (OURS, head[CHANNEL], head[6:8])
 
 
 def _next_packet(octets: Octets) -> int:
     """Return where the next packet of the same session begins, 0 if there is none.
 
-    How long a node of the tree is depends on the manifest, which is not here. No digest looks
-    like the header of the packet that it is in.
+    How long a node of the tree is depends on the manifest, which is not here, and options end
+    with the packet. No digest and no manifest looks like the header of the packet that it is in.
     """
     raw = octets.tobytes()
-    start = raw.find(raw[SESSION], HEADER_SIZE + TYPE + 1) - (TYPE + 1)
-    return start if raw[start : start + TYPE] == OURS else 0
+    start = raw.find(raw[OBJECT], HEADER_SIZE + OBJECT.start) - OBJECT.start
+    return start if start > 0 and _begins_like(raw[start : start + 8], raw[:8]) else 0

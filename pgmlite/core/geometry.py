@@ -74,6 +74,13 @@ class Geometry:
         """Return the encoding symbol ids of source symbols."""
         return symbols % self.block_symbols
 
+    def names(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
+        """Return whether (n,) byte `offsets` and encoding symbol ids are those of symbols."""
+        symbols = self.numbers(offsets)
+        are_whole = (offsets < self.size) & (self.offsets(symbols) == offsets)
+        found: npt.NDArray[np.bool_] = are_whole & (esis == self.esis(symbols))
+        return found
+
     # Of one block.
 
     def block_of(self, symbol: int) -> int:

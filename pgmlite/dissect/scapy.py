@@ -10,7 +10,7 @@ shown as they are on the wire and not judged.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from scapy.fields import (
     ByteEnumField,
@@ -19,6 +19,7 @@ from scapy.fields import (
     FieldLenField,
     IntField,
     LongField,
+    MultipleTypeField,
     PacketLenField,
     PacketListField,
     ShortEnumField,
@@ -33,16 +34,20 @@ from scapy.packet import Packet, Raw, bind_bottom_up, bind_layers
 
 from pgmlite.wire import layout
 from pgmlite.wire.derive import STRUCTS, fields
-from pgmlite.wire.layout import PacketType, RequestForm
+from pgmlite.wire.layout import ManifestOption, PacketType, RequestForm, SpmOption
 
 __all__ = [
     "Pgmlite",
-    "PgmliteExtension",
+    "PgmliteCount",
     "PgmliteManifest",
+    "PgmliteManifestOption",
     "PgmliteNAK",
+    "PgmlitePosition",
     "PgmliteRange",
+    "PgmliteRepairs",
     "PgmliteRequest",
     "PgmliteSPM",
+    "PgmliteSPMOption",
 ]
 
 PORT = 28_775
@@ -91,17 +96,23 @@ class _Item(Packet):
         return b"", s
 
 
-class PgmliteExtension(_Item):
-    """An extension of a manifest."""
+def _option(kinds: str, kind: int) -> list[AnyField]:
+    """Return kind and length of an option of an SPM or a manifest."""
+    names = {one.value: one.name for one in layout.ENUMS[kinds, "kind"]}
+    return [
+        ShortEnumField("kind", kind, names),
+        FieldLenField("length", None, length_of="value", fmt="!H"),
+    ]
 
-    name = "extension"
-    fields_desc = _derived(
-        "extension",
-        value=[
-            FieldLenField("length", None, length_of="value", fmt="!H"),
-            StrLenField("value", b"", length_from=lambda packet: packet.length),
-        ],
-    )
+
+class PgmliteManifestOption(_Item):
+    """An option of a manifest."""
+
+    name = "option"
+    fields_desc: ClassVar[list[AnyField]] = [
+        *_option("manifest.option", ManifestOption.REPAIRER),
+        StrLenField("value", b"", length_from=lambda packet: packet.length),
+    ]
 
 
 class PgmliteManifest(_Item):
@@ -110,30 +121,62 @@ class PgmliteManifest(_Item):
     name = "manifest"
     fields_desc = _derived(
         "manifest",
+        strip_symbols=[ShortField("strip_symbols", layout.STRIP_SYMBOLS)],
         name=[
             FieldLenField("name_length", None, length_of="file_name", fmt="B"),
             StrLenField("file_name", b"object", length_from=lambda packet: packet.name_length),
         ],
-        extensions=[PacketListField("extensions", [], PgmliteExtension)],
+        options=[PacketListField("options", [], PgmliteManifestOption)],
     )
+
+
+class PgmlitePosition(_Item):
+    """Where the carousel of a session is."""
+
+    name = "position"
+    fields_desc = _derived("position")
+
+
+class PgmliteRepairs(_Item):
+    """How a session takes NAKs."""
+
+    name = "repairs"
+    fields_desc = _derived("repairs")
+
+
+PARTS: dict[int, type[_Item]] = {
+    SpmOption.MANIFEST: PgmliteManifest,
+    SpmOption.POSITION: PgmlitePosition,
+    SpmOption.REPAIRS: PgmliteRepairs,
+}
+"""What the values of the options of an SPM are; of others they are bytes."""
+
+
+class PgmliteSPMOption(_Item):
+    """An option of an SPM."""
+
+    name = "option"
+    fields_desc: ClassVar[list[AnyField]] = [
+        *_option("spm.option", SpmOption.MANIFEST),
+        MultipleTypeField(
+            [
+                (
+                    PacketLenField("value", part(), part, length_from=lambda packet: packet.length),
+                    # A default argument, or each would ask for the last one's kind.
+                    lambda packet, kind=kind: packet.kind == kind,
+                )
+                for kind, part in PARTS.items()
+            ],
+            StrLenField("value", b"", length_from=lambda packet: packet.length),
+        ),
+    ]
 
 
 class PgmliteSPM(Packet):
     """What follows the header of an SPM."""
 
     name = "pgmlite SPM"
-    fields_desc = _derived(
-        "spm",
-        manifest_size=[FieldLenField("manifest_size", None, length_of="manifest", fmt="!H")],
-        manifest=[
-            PacketLenField(
-                "manifest",
-                PgmliteManifest(),
-                PgmliteManifest,
-                length_from=lambda packet: packet.manifest_size,
-            )
-        ],
-    )
+    fields_desc = _derived("spm", options=[PacketListField("options", [], PgmliteSPMOption)])
 
 
 class PgmliteRange(_Item):
@@ -141,6 +184,13 @@ class PgmliteRange(_Item):
 
     name = "range"
     fields_desc = _derived("range")
+
+
+class PgmliteCount(_Item):
+    """A count of a request: so many symbols of a block."""
+
+    name = "count"
+    fields_desc = _derived("count")
 
 
 class PgmliteRequest(Packet):
@@ -159,13 +209,21 @@ class PgmliteRequest(Packet):
                 StrLenField("bitmap", b"", length_from=lambda packet: packet.count),
                 lambda packet: packet.form == RequestForm.BITMAP,
             ),
+            ConditionalField(
+                PacketListField("counts", [], PgmliteCount, count_from=lambda packet: packet.count),
+                lambda packet: packet.form == RequestForm.COUNTS,
+            ),
         ],
     )
 
     def post_build(self, pkt: bytes, pay: bytes) -> bytes:
         """Fill `count` in where it was left open."""
         if self.count is None:
-            items = self.ranges if self.form == RequestForm.RANGES else self.bitmap
+            items = {
+                RequestForm.RANGES: self.ranges,
+                RequestForm.BITMAP: self.bitmap,
+                RequestForm.COUNTS: self.counts,
+            }.get(self.form)
             pkt = pkt[:2] + len(items or ()).to_bytes(2, "big") + pkt[4:]
         return pkt + pay
 

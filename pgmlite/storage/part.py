@@ -15,19 +15,17 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
-from pgmlite.storage.seeds import Block, Seed, digest_of
+from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, beside, close_quietly, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
-from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import DIGEST_SIZE
 
 BLOCKS_COPIED = 4
@@ -302,10 +300,10 @@ class PartFile:
             DiskError: They can't be read.
         """
         strips = self._stream.take(offset)
+        block = Block(offset, length, self._symbol_size, expected)
         if strips and all(strips):
-            return digest(b"".join(filter(None, strips))) == expected
-        block = (offset, length, expected)
-        if self._old and not self._is_written and self._seed_has(self._old, block):
+            return has_block(self._fd, block, strips)  # nothing is read
+        if self._old and not self._is_written and self._old.has(block):
             # If all of it turns out to be right, nothing has to be written at all.
             self._borrowed.append(block)
             return True
@@ -318,31 +316,21 @@ class PartFile:
             self._copy_borrowed(BLOCKS_COPIED)
         return found
 
-    def _seed_has(self, seed: Seed, block: Block) -> bool:
-        return seed.has(block, self._symbol_size)
-
     def _has(self, block: Block, strips: Sequence[bytes | None] = ()) -> bool:
-        """Whether the partial file has a block; what can't be read may be written anew, once.
-
-        Args:
-            strips: Digests that need no reading.
-        """
-        offset, length, expected = block
+        """Whether the partial file has a block; what can't be read may be written anew, once."""
         try:
-            return digest_of(self._fd, offset, length, self._symbol_size, strips) == expected
+            return has_block(self._fd, block, strips)
         except OSError as error:
-            if offset in self._unreadable:
+            if block.offset in self._unreadable:
                 raise self._failed(error) from error
-            self._unreadable.add(offset)
+            self._unreadable.add(block.offset)
             self._write_back.suspect()
-            self.warnings.append(
-                f"partial file {self.path}: {reason(error)} at byte {offset}; fetching it again"
-            )
+            self.warnings.append(f"{self._error(error)} at byte {block.offset}; fetching it again")
             return False
 
     def _fetch_from_seeds(self, block: Block) -> bool:
         for seed in list(self._seeds):
-            if self._seed_has(seed, block):
+            if seed.has(block):
                 self._begin_writing()
                 return self._copy(seed, block)
             if seed.trouble:
@@ -352,7 +340,7 @@ class PartFile:
 
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
-        offset, length, _ = block
+        offset, length = block[:2]
         end = offset + length
         try:
             seed.copy(self._fd, offset, length)
@@ -369,7 +357,7 @@ class PartFile:
         some, self._borrowed = self._borrowed[:most], self._borrowed[most:]
         for block in some:
             if self._old is None or not self._copy(self._old, block):
-                self._spoilt.add(block[0] // self._block_size)
+                self._spoilt.add(block.offset // self._block_size)
 
     # Publishing.
 
@@ -382,9 +370,9 @@ class PartFile:
         if not self._is_written and self._is_in_place(complete.manifest):
             if not self._verify_media or self._old is None:
                 return []
-            bad = self._read_back(self._old.fd, partial(self._seed_has, self._old), complete)
+            bad = self._read_back(self._old.fd, self._old.has, complete)
             size = self._block_size
-            self._borrowed = [block for block in self._borrowed if block[0] // size not in bad]
+            self._borrowed = [block for block in self._borrowed if block.offset // size not in bad]
             return bad
         self._begin_writing()
         self._copy_borrowed(len(self._borrowed))
@@ -401,7 +389,7 @@ class PartFile:
             status = self._folder.status(self.output.name)
         except OSError:
             return False
-        found = sum(length for _, length, _ in self._borrowed)
+        found = sum(block.length for block in self._borrowed)
         return (
             old is not None
             and status is not None
@@ -425,8 +413,8 @@ class PartFile:
         for number in range(manifest.blocks):
             offset = number * manifest.block_size
             length = min(manifest.block_size, manifest.size - offset)
-            block = (offset, length, digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE])
-            if not has(block):
+            digest = digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
+            if not has(Block(offset, length, manifest.symbol_size, digest)):
                 bad.append(number)
         self._read_backs_failed += bool(bad)
         if self._read_backs_failed > READ_BACKS:

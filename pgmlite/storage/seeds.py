@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder
@@ -19,14 +20,18 @@ from pgmlite.wire.digests import digest, strip_digests, strip_size
 HASHED_AT_ONCE = 128 << 10
 """Bytes that are read and hashed in one step, about: they stay in the processor's cache."""
 
-Block = tuple[int, int, bytes]
-"""(offset, length, digest)."""
+
+class Block(NamedTuple):
+    """`length` bytes at `offset` and their digest, in an object of such symbols."""
+
+    offset: int
+    length: int
+    symbol_size: int
+    digest: bytes
 
 
-def digest_of(
-    fd: int, offset: int, length: int, symbol_size: int, known: Sequence[bytes | None] = ()
-) -> bytes | None:
-    """Return the digest of the block of `length` bytes at `offset`; None if the file is shorter.
+def has_block(fd: int, block: Block, known: Sequence[bytes | None] = ()) -> bool:
+    """Whether a file has a block.
 
     Args:
         known: Digests of its strips; those that are None are read, all if there are none.
@@ -34,6 +39,7 @@ def digest_of(
     Raises:
         OSError: As the system says.
     """
+    offset, length, symbol_size, expected = block
     size = strip_size(symbol_size)
     strips = list(known) or [None] * -(-length // size)
     at_once = max(1, HASHED_AT_ONCE // size)
@@ -49,10 +55,10 @@ def digest_of(
             stop += 1
         piece = buffer[: min(stop * size, length) - place * size]
         if not _fill(fd, piece, offset + place * size):
-            return None
+            return False
         found.append(strip_digests(piece, symbol_size))
         place = stop
-    return digest(b"".join(found))
+    return digest(b"".join(found)) == expected
 
 
 def _fill(fd: int, piece: memoryview, offset: int) -> bool:
@@ -122,11 +128,10 @@ class Seed:
             for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
         )
 
-    def has(self, block: Block, symbol_size: int) -> bool:
+    def has(self, block: Block) -> bool:
         """Whether a block is there, and can be read."""
-        offset, length, expected = block
         try:
-            return digest_of(self.fd, offset, length, symbol_size) == expected
+            return has_block(self.fd, block)
         except OSError as error:
             self.trouble = reason(error)
             return False

@@ -72,6 +72,16 @@ class PacketBatch:
         return len(self.rows)
 
     @property
+    def channel(self) -> int:
+        """The channel that they came on."""
+        return int(self.rows["channel"][0])
+
+    @property
+    def has_repair_symbols(self) -> bool:
+        """Whether they carry repair symbols; if not, data packets carry source symbols."""
+        return bool(self.rows["flags"][0] & Flag.REPAIR_SYMBOL)
+
+    @property
     def repairs(self) -> npt.NDArray[np.bool_]:
         """(n,): whether each packet is RDATA."""
         flags: npt.NDArray[np.bool_] = self.rows["type"] == PacketType.RDATA

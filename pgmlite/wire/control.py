@@ -51,11 +51,22 @@ ENDPOINT_SIZE = 18
 MANIFEST_MAGIC = b"PGLM"
 MAX_NAME = 255
 
-REFUSED_CHARACTERS = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+REFUSED_RANGES = (
+    (0x0000, 0x001F, "C0 controls"),
+    (0x007F, 0x009F, "DEL and C1 controls"),
+    (0x061C, 0x061C, "direction of text: ALM"),
+    (0x200E, 0x200F, "direction of text: LRM, RLM"),
+    (0x2028, 0x2029, "line and paragraph separators"),
+    (0x202A, 0x202E, "direction of text: embeddings and overrides"),
+    (0x2066, 0x2069, "direction of text: isolates"),
+    (0xD800, 0xDFFF, "surrogates, which UTF-8 does not have"),
 )
-"""What a name may not have: C0, DEL, C1, line and paragraph separators, what sets the direction of
-text, surrogates. A closed list: another version of Unicode changes nothing (spec: MAN-5)."""
+"""First and last of the characters that a name may not have, and what they are. A closed list:
+another version of Unicode changes nothing (spec: MAN-5)."""
+
+REFUSED_CHARACTERS = re.compile(
+    "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last, _ in REFUSED_RANGES) + "]"
+)
 
 MAX_OBJECT_SIZE = (1 << 63) - 1
 """Offsets stay exact in signed 64-bit arithmetic."""
@@ -298,11 +309,13 @@ def parse_spm(body: bytes) -> Spm:
         parsed = SPM_BODY.parse(body)
         values: dict[int, bytes] = {}
         for option in parsed.options:
+            if option.kind not in SPM_OPTIONS:
+                if option.kind >= CRITICAL:
+                    raise RefusedPacket("spm", f"option {option.kind:#x} is unknown and critical")
+                continue  # spec: VER-4: a later version may send several of a kind
             if option.kind in values:
                 raise RefusedPacket("spm", f"option {option.kind:#x} twice")
             values[option.kind] = option.value
-        if unknown := [kind for kind in values if kind >= CRITICAL and kind not in SPM_OPTIONS]:
-            raise RefusedPacket("spm", f"option {unknown[0]:#x} is unknown and critical")
         if SpmOption.MANIFEST not in values:
             raise RefusedPacket("spm", "no manifest")
         position = _option(POSITION, SpmPosition, values.get(SpmOption.POSITION))

@@ -90,6 +90,7 @@ STRUCTS: dict[str, Struct] = {
     "manifest": layout.MANIFEST,
     "request": layout.REQUEST,
     "range": layout.RANGE,
+    "count": layout.COUNT,
     "nak": layout.NAK_BODY,
 }
 """Every declared struct by the name of its table in the spec."""

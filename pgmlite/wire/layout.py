@@ -155,9 +155,9 @@ SPM_BODY = Struct(
     "spm_interval" / Int32ub * "Longest time to the next SPM, in milliseconds.",
     "options"
     / GreedyRange(OPTION)
-    * "Options, to the end of the packet, each kind at most once. 0x8001: the manifest, which must "
-    "be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: "
-    "repairs; a session without them takes no NAKs.",
+    * "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: "
+    "position of the carousel; a session without one only repeats. 0x0003: repairs; a session "
+    "without them takes no NAKs.",
     Terminated,
 )
 
@@ -177,15 +177,22 @@ REPAIRS = Struct(
 )
 
 REQUEST_HEAD = Struct(
-    "form" / Int8ub * "0: ranges, 1: bitmap.",
+    "form" / Int8ub * "0: ranges, 1: bitmap, 2: counts.",
     "flags" / Const(0, Int8ub) * "Reserved: 0.",
-    "count" / Int16ub * "Ranges: how many. Bitmap: how many bytes.",
-    "base" / Int32ub * "Number of the symbol from which the items count.",
+    "count" / Int16ub * "Ranges, counts: how many. Bitmap: how many bytes.",
+    "base" / Int32ub * "Ranges, bitmap: number of the symbol from which the items count. "
+    "Counts: 0.",
 )
 
 RANGE = Struct(
     "start" / Int32ub * "First symbol minus base.",
     "length" / Int32ub * "How many symbols.",
+)
+
+COUNT = Struct(
+    "block" / Int32ub * "Number of the block.",
+    "first" / Int16ub * "NCF: encoding symbol id of the first symbol that comes. NAK: 0.",
+    "count" / Int16ub * "NCF: how many symbols come. NAK: how many are asked for.",
 )
 
 REQUEST = Struct(
@@ -196,11 +203,13 @@ REQUEST = Struct(
         {
             RequestForm.RANGES: Array(this.count, RANGE),
             RequestForm.BITMAP: Bytes(this.count),
+            RequestForm.COUNTS: Array(this.count, COUNT),
         },
         default=Error,
     )
     * "Ranges: see below, ascending, apart. "
-    "Bitmap: the highest bit of the first byte stands for the base.",
+    "Bitmap: the highest bit of the first byte stands for the base. "
+    "Counts: see below, blocks ascending.",
     Terminated,
 )
 
@@ -243,7 +252,7 @@ ENUMS: dict[tuple[str, str], type[IntEnum]] = {
     ("request", "form"): RequestForm,
     ("manifest", "digest_algorithm"): DigestAlgorithm,
     ("manifest", "fec_scheme"): FecScheme,
-    ("spm", "kind"): SpmOption,
-    ("manifest", "kind"): ManifestOption,
+    ("spm.option", "kind"): SpmOption,
+    ("manifest.option", "kind"): ManifestOption,
 }
 """The names of a field's values, by struct and field; every dissector shows them."""

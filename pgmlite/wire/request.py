@@ -1,11 +1,12 @@
-"""Which symbols a NAK asks for and an NCF confirms: ranges or a bitmap, whichever is shorter.
+"""What a NAK asks for and an NCF confirms: symbols by name, or counts of a block's symbols.
 
-spec/protocol.md section 3.6.
+Names stand in ranges or in a bitmap, whichever is shorter (spec/protocol.md section 3.6).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.derive import numpy_dtype
 from pgmlite.wire.layout import (
+    COUNT,
     HEADER,
     MAX_CONTROL,
     NAK_HEAD,
@@ -26,6 +28,7 @@ Symbols = npt.NDArray[np.int64]
 # A fast sender gets thousands of NAKs a second: not by way of construct.
 REQUEST_HEAD_DTYPE = numpy_dtype(REQUEST_HEAD)
 RANGE_DTYPE = numpy_dtype(RANGE)
+COUNT_DTYPE = numpy_dtype(COUNT)
 NAK_HEAD_DTYPE = numpy_dtype(NAK_HEAD)
 
 FIXED_SIZE = REQUEST_HEAD_DTYPE.itemsize
@@ -33,6 +36,7 @@ NAK_FIXED_SIZE = NAK_HEAD_DTYPE.itemsize
 """Bytes of a NAK between the header and the request."""
 
 RANGE_SIZE = RANGE_DTYPE.itemsize
+COUNT_SIZE = COUNT_DTYPE.itemsize
 
 MAX_BODY = MAX_CONTROL - HEADER.sizeof()
 """Bytes of a NAK or an NCF behind the header, at most (spec: REQ-1)."""
@@ -42,6 +46,35 @@ NAK_ROOM = MAX_BODY - NAK_FIXED_SIZE
 
 MAX_REQUESTED = 65_536
 """Symbols one request may name: a range of eight bytes must not cost a whole object."""
+
+
+class Rings(NamedTuple):
+    """How many symbols can be sent of each block of an object: source and repair symbols.
+
+    Attributes:
+        blocks: Blocks in the object.
+        full: Of every block but the last.
+        last: Of the last block.
+    """
+
+    blocks: int
+    full: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """So many symbols of each of some blocks, whichever the repairer sends (spec: REQ-5).
+
+    Attributes:
+        blocks: (n,), ascending, distinct.
+        firsts: (n,) encoding symbol ids of the first symbols that come; a NAK has 0.
+        counts: (n,), at least 1 each.
+    """
+
+    blocks: Symbols
+    firsts: Symbols
+    counts: Symbols
 
 
 def request_size(symbols: Symbols) -> int:
@@ -90,6 +123,26 @@ def _covered(starts: npt.NDArray[np.intp], ranges: int, count: int) -> int:
     return count if ranges >= len(starts) else int(starts[ranges])
 
 
+def build_counts(counts: Counts, limit: int) -> tuple[bytes, int]:
+    """Say as many of `counts`, lowest blocks first, as fit in `limit` bytes.
+
+    Args:
+        counts: At least one.
+        limit: Bytes, at least 16.
+
+    Returns:
+        The request's bytes, and how many blocks it names.
+    """
+    within = int(np.searchsorted(np.cumsum(counts.counts), MAX_REQUESTED, side="right"))
+    named = min(within, (limit - FIXED_SIZE) // COUNT_SIZE)
+    items = np.zeros(named, COUNT_DTYPE)
+    items["block"] = counts.blocks[:named]
+    items["first"] = counts.firsts[:named]
+    items["count"] = counts.counts[:named]
+    head = np.array((RequestForm.COUNTS, 0, named, 0), REQUEST_HEAD_DTYPE)
+    return head.tobytes() + items.tobytes(), named
+
+
 def _check_length(body: bytes) -> None:
     """
     Raises:
@@ -99,11 +152,20 @@ def _check_length(body: bytes) -> None:
         raise RefusedPacket("request", f"{len(body)} bytes")
 
 
-def parse_request(body: bytes, total: int) -> Symbols:
-    """Return the symbols that a request names, ascending.
+@overload
+def parse_request(body: bytes, total: int, rings: None = None) -> Symbols: ...
+
+
+@overload
+def parse_request(body: bytes, total: int, rings: Rings) -> Symbols | Counts: ...
+
+
+def parse_request(body: bytes, total: int, rings: Rings | None = None) -> Symbols | Counts:
+    """Return the symbols that a request names, ascending, or its counts.
 
     Args:
-        total: Symbols in the object.
+        total: Source symbols in the object.
+        rings: None: the object has no repair symbols, so counts are refused.
 
     Raises:
         RefusedPacket: reason ``request``.
@@ -114,6 +176,8 @@ def parse_request(body: bytes, total: int) -> Symbols:
     form, flags, count, base = np.frombuffer(body, REQUEST_HEAD_DTYPE, 1)[0].tolist()
     if flags:
         raise RefusedPacket("request", f"flags {flags}")
+    if form == RequestForm.COUNTS and rings and len(body) == FIXED_SIZE + count * COUNT_SIZE:
+        return _counts(np.frombuffer(body, COUNT_DTYPE, offset=FIXED_SIZE), base, rings)
     if form == RequestForm.BITMAP and len(body) == FIXED_SIZE + count:
         bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=FIXED_SIZE))
         symbols: Symbols = np.flatnonzero(bits).astype(np.int64) + base
@@ -124,6 +188,23 @@ def parse_request(body: bytes, total: int) -> Symbols:
     if not len(symbols) or len(symbols) > MAX_REQUESTED or int(symbols[-1]) >= total:
         raise RefusedPacket("request", "nothing, too much, or outside the object")
     return symbols
+
+
+def _counts(items: npt.NDArray[np.void], base: int, rings: Rings) -> Counts:
+    """Return (n,) items as counts.
+
+    Raises:
+        RefusedPacket: reason ``request``.
+    """
+    blocks, firsts, counts = (items[name].astype(np.int64) for name in ("block", "first", "count"))
+    if base or not len(blocks) or (np.diff(blocks) <= 0).any() or int(blocks[-1]) >= rings.blocks:
+        raise RefusedPacket("request", "no blocks, unsorted ones, or outside the object")
+    most = np.where(blocks == rings.blocks - 1, rings.last, rings.full)
+    if not counts.all() or (counts > most).any() or (firsts >= most).any():
+        raise RefusedPacket("request", "a count that its block does not have")
+    if int(counts.sum()) > MAX_REQUESTED:
+        raise RefusedPacket("request", "too many symbols")
+    return Counts(blocks, firsts, counts)
 
 
 def _expand(ranges: npt.NDArray[np.void]) -> Symbols:
@@ -150,13 +231,15 @@ class Nak:
         nonce: The latest nonce heard.
         timestamp: Sender's clock as the receiver extrapolates it, ns.
         loss: Share of packets lost, 0 to 1.
-        symbols: (n,), ascending.
+        symbols: (n,), ascending; none if counts are asked for.
+        counts: None: symbols are asked for by name.
     """
 
     nonce: int
     timestamp: int
     loss: float
     symbols: Symbols
+    counts: Counts | None = None
 
 
 def build_nak(nonce: int, timestamp: int, loss: float, request: bytes) -> bytes:
@@ -165,8 +248,11 @@ def build_nak(nonce: int, timestamp: int, loss: float, request: bytes) -> bytes:
     return np.array((nonce, timestamp, share, 0), NAK_HEAD_DTYPE).tobytes() + request
 
 
-def parse_nak(body: bytes, total: int) -> Nak:
-    """Parse the body of a NAK for an object of `total` symbols.
+def parse_nak(body: bytes, total: int, rings: Rings | None = None) -> Nak:
+    """Parse the body of a NAK for an object of `total` source symbols.
+
+    Args:
+        rings: As for `parse_request`.
 
     Raises:
         RefusedPacket: reason ``request``.
@@ -177,4 +263,10 @@ def parse_nak(body: bytes, total: int) -> Nak:
     nonce, timestamp, loss, reserved = np.frombuffer(body, NAK_HEAD_DTYPE, 1)[0].tolist()
     if reserved:
         raise RefusedPacket("request", f"reserved {reserved}")
-    return Nak(nonce, timestamp, loss / 65_535, parse_request(body[NAK_FIXED_SIZE:], total))
+    request, share = body[NAK_FIXED_SIZE:], loss / 65_535
+    asked = parse_request(request, total, rings) if rings else parse_request(request, total)
+    if not isinstance(asked, Counts):
+        return Nak(nonce, timestamp, share, asked)
+    if asked.firsts.any():
+        raise RefusedPacket("request", "a NAK that says which symbols come")
+    return Nak(nonce, timestamp, share, np.zeros(0, np.int64), asked)

@@ -70,6 +70,7 @@ class TestVerifiedTree:
         assert caught.value.reason == "tree"
 
     def test_a_forged_manifest_costs_no_memory(self) -> None:
+        # spec: TREE-5
         # Pages nobody wrote to are not there; the kernel says how many are.
         def resident() -> int:
             return int(Path("/proc/self/statm").read_text().split()[1]) * 4_096

@@ -10,12 +10,16 @@ scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not ins
 
 from pgmlite.scapy import (  # noqa: E402 - scapy may be missing
     Pgmlite,
-    PgmliteExtension,
+    PgmliteCount,
     PgmliteManifest,
+    PgmliteManifestOption,
     PgmliteNAK,
+    PgmlitePosition,
     PgmliteRange,
+    PgmliteRepairs,
     PgmliteRequest,
     PgmliteSPM,
+    PgmliteSPMOption,
 )
 
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
@@ -35,6 +39,11 @@ def shown(layer: scapy.Packet, names: dict) -> dict:
     return found
 
 
+def without_options(facts: dict) -> dict:
+    """Return the fields of a struct that have a fixed place."""
+    return {name: value for name, value in facts.items() if name != "options"}
+
+
 @pytest.mark.parametrize("case", VALID, ids=[case["name"] for case in VALID])
 def test_every_field_of_a_valid_packet(case: dict) -> None:
     raw = bytes.fromhex(case["hex"])
@@ -50,15 +59,17 @@ def test_every_field_of_a_valid_packet(case: dict) -> None:
     assert f"{int(case['header']['tsi'], 16):#x}" in one.show(dump=True)
     if "spm" in case:
         spm = one[PgmliteSPM]
-        names = {k: v for k, v in case["spm"].items() if k != "manifest"}
-        assert shown(spm, names) == names
-        facts = case["manifest"]
-        names = {k: v for k, v in facts.items() if k != "extensions"}
-        assert shown(spm.manifest, names) == names
-        found = [
-            shown(extension, {"kind": 0, "value": ""}) for extension in spm.manifest.extensions
-        ]
-        assert found == facts["extensions"]
+        assert shown(spm, without_options(case["spm"])) == without_options(case["spm"])
+        assert [
+            {"kind": option.kind, "value": bytes(option)[4:].hex()} for option in spm.options
+        ] == case["spm"]["options"]
+        parts = {option.kind: option.value for option in spm.options}
+        for name, kind in (("position", 2), ("repairs", 3), ("manifest", 0x8001)):
+            assert (kind in parts) == (name in case)
+            facts = without_options(case.get(name, {}))
+            assert shown(parts.get(kind), facts) == facts
+        found = [shown(option, {"kind": 0, "value": ""}) for option in parts[0x8001].options]
+        assert found == case["manifest"]["options"]
     if "nak" in case:
         assert shown(one[PgmliteNAK], case["nak"]) == case["nak"]
     if "request" in case:
@@ -83,6 +94,7 @@ def test_nothing_is_lost_of_invalid_packets(case: dict) -> None:
 
 
 def test_packets_built_from_fields_are_valid() -> None:
+    from tests.support.count_vectors import counts_request
     from tests.support.vectors import SMALL, describe
 
     manifest = PgmliteManifest(
@@ -93,11 +105,21 @@ def test_packets_built_from_fields_are_valid() -> None:
         file_name=b"small.bin",
     )
     assert bytes(manifest) == SMALL.manifest.raw
-    manifest.extensions = [PgmliteExtension(kind=1, value=bytes(15) + b"\1\x70\x68")]
+    manifest.options = [PgmliteManifestOption(value=bytes(15) + b"\1\x70\x68")]
     header = {"symbol_size": 64, "size": 1_000, "tsi": 1}
-    spm = Pgmlite(**header) / PgmliteSPM(rate=1_000_000, spm_interval=1_000, manifest=manifest)
-    assert describe(bytes(spm))["repairers"] == [["::1", 28_776]]
-    assert describe(bytes(spm))["header"]["type"] == 0
+    parts = [
+        PgmliteSPMOption(value=manifest),
+        PgmliteSPMOption(kind=2, value=PgmlitePosition(cycle=5, offset=64, esi=1)),
+        PgmliteSPMOption(kind=3, value=PgmliteRepairs(nonce=7, repair_port=9)),
+    ]
+    spm = Pgmlite(**header) / PgmliteSPM(rate=1_000_000, spm_interval=1_000, options=parts)
+    facts = describe(bytes(spm))
+    assert facts["repairers"] == [["::1", 28_776]]
+    assert facts["header"]["type"] == 0
+    assert facts["position"] == {"cycle": 5, "offset": f"{64:016x}", "esi": 1}
+    assert (facts["repairs"]["nonce"], facts["repairs"]["repair_port"]) == (f"{7:016x}", 9)
+    counts = PgmliteRequest(form=2, counts=[PgmliteCount(block=2, first=5, count=4)])
+    assert bytes(counts) == counts_request((2, 5, 4))
     ncf = Pgmlite(**header) / PgmliteRequest(ranges=[PgmliteRange(start=2, length=3)])
     ncf.type = 10
     assert describe(bytes(ncf))["symbols"] == [[2, 4]]

@@ -28,7 +28,7 @@ MEMORY_LIMIT_KIB = 200 << 10
 
 
 def test_a_transfer_under_attack(tmp_path):
-    count = 100_000
+    count = 40_000
     result = attack(tmp_path, count, count / RATE)
     assert result.ended.code == 0, result.ended.stderr
     assert result.is_equal

@@ -1,8 +1,10 @@
 """Strips that are hashed while they are written, against what reading back would say."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -10,6 +12,8 @@ from hypothesis import strategies as st
 
 from pgmlite.storage.stream import StripStream
 from pgmlite.wire.digests import digest
+from tests.support.builders import make_object
+from tests.support.parts import Run, System
 
 SYMBOL, STRIP = 4, 64
 BLOCK_SYMBOLS = 40  # two whole strips of 64 bytes, and one of 32
@@ -139,3 +143,69 @@ def test_bytes_past_the_object_are_not_hashed() -> None:
     stream.update(4 * BLOCK, memoryview(bytes(100)))
     assert stream.take(2 * BLOCK) == strips_of(2)
     assert stream.take(4 * BLOCK) == []
+
+
+# What that spares a receiver.
+
+SAMPLE = make_object(4 * 40 * 64 - 13, block_symbols=40)  # blocks of two strips and a half
+
+
+class Reads(System):
+    """Notes which bytes of blocks are read."""
+
+    def __init__(self) -> None:
+        self.seen: list[Piece] = []
+
+    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a call."""
+        done = super().call(name, function, *args, **kwargs)
+        if name == "preadv":
+            self.seen.append((args[2], args[2] + done))
+        return done
+
+
+def rounds() -> list[int]:
+    """Return all symbols, strip 0 of each block, then strip 1 of each, and so on."""
+    every = range(SAMPLE.manifest.symbols)
+    return sorted(every, key=lambda symbol: (symbol % 40 // 16, symbol))
+
+
+def read_of(output: Path, symbols: Sequence[int], *, at_once: int) -> list[Piece]:
+    """Return what a receiver reads that gets so many symbols at once."""
+    with Reads().on() as reads, Run(output) as run:
+        run.announce(SAMPLE)
+        packets = SAMPLE.odata(symbols)
+        for start in range(0, len(packets), at_once):
+            run.give(packets[start : start + at_once])
+        assert run.is_done
+        assert output.read_bytes() == SAMPLE.data
+        return reads.seen
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 10, 16, 64])
+@pytest.mark.parametrize("order", [sorted(rounds()), rounds()], ids=["in order", "in rounds"])
+def test_nothing_is_read_back(tmp_path: Path, order: list[int], at_once: int) -> None:
+    assert read_of(tmp_path / "out", order, at_once=at_once) == []
+
+
+def test_only_strips_with_holes_are_read_back(tmp_path: Path) -> None:
+    late = [3, 45]  # of the first strip of block 0, and the first of block 1
+    order = [symbol for symbol in rounds() if symbol not in late] + late
+    strip, block = 16 * 64, 40 * 64
+    assert read_of(tmp_path / "out", order, at_once=10) == [(0, strip), (block, block + strip)]
+
+
+def test_a_damaged_block_is_hashed_anew_when_it_comes_again(tmp_path: Path) -> None:
+    # spec: RCV-6
+    output = tmp_path / "out"
+    with Reads().on() as reads, Run(output) as run:
+        run.announce(SAMPLE)
+        forged = SAMPLE.odata([3])[0]
+        run.give([forged[:-1] + bytes([forged[-1] ^ 1])])
+        run.give(SAMPLE.odata([*range(3), *range(4, 40)]))
+        assert run.machine.counters.damaged == 1
+        reads.seen.clear()
+        run.give(SAMPLE.odata(rounds()))
+        assert run.is_done
+        assert output.read_bytes() == SAMPLE.data
+        assert reads.seen == []

@@ -28,13 +28,16 @@ from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import pcaps
 from tests.support.builders import Disk
+from tests.support.invalid_vectors import invalid
 from tests.support.nak_builders import Answering
-from tests.support.vectors import NONCE, SMALL, TSI, _Numbers, invalid, nak, sample, valid
+from tests.support.vector_files import Numbers
+from tests.support.vectors import NONCE, SMALL, TSI, nak, sample, valid
 from tests.support.wraps import WRAPS
 
 OTHER = sample(500, 64, 4, "other.bin")
@@ -45,7 +48,7 @@ def reason_of(one: bytes) -> str:
     if len(one) < HEADER_SIZE:
         return "short"
     refused: Counter[str] = Counter()
-    if not wire.read(np.frombuffer(one, np.uint8), len(one), "a", refused):
+    if not wire.read(np.frombuffer(one, np.uint8), len(one), Endpoint("a", 9), refused):
         ((reason, count),) = refused.items()
         assert count == 1
         return reason
@@ -70,10 +73,7 @@ def reason_of_witness(one: bytes) -> str:
     try:
         header, body = witness.Header(one), one[HEADER_SIZE:]
         if header.type == witness.SPM:
-            witness.check(len(body) >= witness.SPM_BODY.size, "spm")
-            size = witness.SPM_BODY.unpack_from(body)[-1]
-            witness.check(len(body) == witness.SPM_BODY.size + size, "spm")
-            witness.Manifest(body[witness.SPM_BODY.size :])
+            witness.Manifest(witness.parse_spm(body)[0])
         elif header.type == witness.NAK:
             witness.check(20 <= len(body) <= 1_184 and body[18:20] == b"\0\0", "request")
             witness.parse_request(body[20:], header.symbols)
@@ -98,7 +98,7 @@ def rows(data: bytes) -> None:
     if not len(octets):
         return
     refused: Counter[str] = Counter()
-    batches = wire.read(octets, stride, "a", refused)
+    batches = wire.read(octets, stride, Endpoint("a", 9), refused)
     count = -(-len(octets) // stride)
     assert sum(map(len, batches)) + refused.total() == count
     alone = [reason_of_rows(octets[at : at + stride]) for at in range(0, len(octets), stride)]
@@ -108,7 +108,7 @@ def rows(data: bytes) -> None:
 def reason_of_rows(octets: wire.Octets) -> str:
     """Return why `wire.read` refuses a packet; empty if it does not."""
     refused: Counter[str] = Counter()
-    wire.read(octets, len(octets), "a", refused)
+    wire.read(octets, len(octets), Endpoint("a", 9), refused)
     return next(iter(refused), "")
 
 
@@ -154,7 +154,7 @@ def receiver(data: bytes) -> None:
     machine.start(now)
     for how, one in pieces(data):
         now += (how & 3) ** 6 * 10 * MS
-        source = (f"fd01::{how >> 2 & 3}", 9)
+        source = Endpoint(f"fd01::{how >> 2 & 3}", 9)
         for batch in (
             wire.read(np.frombuffer(one, np.uint8), len(one), source, refused) if one else ()
         ):
@@ -172,10 +172,10 @@ def receiver(data: bytes) -> None:
 
 def repairer(data: bytes) -> None:
     """The sender machine with repairs: NAKs and what else arrives at its port."""
-    answering = Answering(SMALL, repair=RepairConfig(port=9), rng=_Numbers(TSI, NONCE))
+    answering = Answering(SMALL, repair=RepairConfig(port=9), rng=Numbers(TSI, NONCE))
     for how, one in pieces(data):
         if one:
-            answering.give(one, source=(f"10.0.0.{how}", 9))
+            answering.give(one, source=Endpoint(f"10.0.0.{how}", 9))
         answering.run(answering.now + how * MS // 16)
 
 

@@ -64,7 +64,7 @@ class Run:
         return self.machine.counters.fetched
 
     def announce(self, sample: Sample) -> Self:
-        """Hear the manifest and the index, and look at all that is there."""
+        """Hear the manifest and the tree, and look at all that is there."""
         return self.give(announcement(sample))
 
     def give(self, packets: Iterable[bytes]) -> Self:

@@ -1,9 +1,11 @@
 """What NAKs and NCFs name, whatever bytes come; the numbers that time them (RFC 5401, RFC 5740)."""
 
+import json
 import math
 import struct
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from random import Random
 from typing import Any
@@ -28,13 +30,20 @@ from pgmlite.wire.layout import MAX_CONTROL, MAX_PACKET, NAK_BODY, REQUEST, Requ
 from pgmlite.wire.request import (
     MAX_REQUESTED,
     NAK_FIXED_SIZE,
+    Counts,
+    Rings,
+    build_counts,
     build_nak,
     build_request,
     parse_nak,
     parse_request,
     request_size,
 )
+from tests.requirements import SPEC
+from tests.support.count_vectors import counts_request, read_counts
 from tests.support.nak_builders import symbols_of
+
+COUNTS = json.loads((SPEC.parent / "vectors" / "counts.json").read_text())
 
 FIXED = 8
 LARGEST = 1 << 32
@@ -200,7 +209,7 @@ class TestHostileRequests:
         # spec: PKT-1
         self.refuse(body + bytes(extra))
 
-    @pytest.mark.parametrize("form", [2, 3, 128, 255])
+    @pytest.mark.parametrize("form", [3, 4, 128, 255])
     def test_unknown_form(self, form: int) -> None:
         for body in SOUND.values():
             self.refuse(bytes([form]) + body[1:])
@@ -309,6 +318,90 @@ class TestHostileRequests:
         assert (np.diff(symbols) > 0).all()
         assert symbols[0] >= 0
         assert symbols[-1] < TOTAL
+
+
+RINGS = st.builds(
+    Rings, blocks=st.integers(1, 400), full=st.integers(2, 65_535), last=st.integers(2, 65_535)
+)
+
+
+class TestCounts:
+    @staticmethod
+    def draw(rings: Rings, data: st.DataObject) -> Counts:
+        """Draw counts of an object that has these."""
+        blocks = data.draw(st.sets(st.integers(0, rings.blocks - 1), min_size=1, max_size=200))
+        rows = []
+        for block in sorted(blocks):
+            most = rings.last if block == rings.blocks - 1 else rings.full
+            at = st.tuples(st.integers(0, most - 1), st.integers(1, min(most, 9_000)))
+            rows.append((block, *data.draw(at)))
+        return Counts(*np.array(rows, np.int64).T)
+
+    @given(RINGS, st.data(), st.integers(16, REQUEST_LIMIT))
+    def test_what_is_built_is_parsed(self, rings: Rings, data: st.DataObject, limit: int) -> None:
+        wanted = self.draw(rings, data)
+        body, named = build_counts(wanted, limit)
+        assert len(body) <= limit
+        found = parse_request(body, 1, rings)
+        assert isinstance(found, Counts)
+        for name in ("blocks", "firsts", "counts"):
+            assert getattr(found, name).tolist() == getattr(wanted, name)[:named].tolist()
+        items = as_declared(body)["items"]
+        assert [item["block"] for item in items] == found.blocks.tolist()
+        # It says all of them, or as many as fit, or as many as a parser takes.
+        room = (limit - FIXED) // 8
+        assert 1 <= named <= room
+        if named < min(len(wanted.blocks), room):
+            assert wanted.counts[: named + 1].sum() > MAX_REQUESTED
+
+    @pytest.mark.parametrize("case", COUNTS["taken"], ids=[c["name"] for c in COUNTS["taken"]])
+    def test_vectors_that_are_taken(self, case: dict[str, Any]) -> None:
+        # spec: REQ-5
+        found = read_counts(case["at"], bytes.fromhex(case["hex"]))
+        items = np.stack([found.blocks, found.firsts, found.counts], axis=1).tolist()
+        assert items == case["items"]
+
+    @pytest.mark.parametrize("case", COUNTS["refused"], ids=[c["name"] for c in COUNTS["refused"]])
+    def test_vectors_that_are_refused(self, case: dict[str, Any]) -> None:
+        # spec: REQ-3, REQ-4, REQ-5
+        with pytest.raises(RefusedPacket) as refused:
+            read_counts(case["at"], bytes.fromhex(case["hex"]))
+        assert refused.value.reason == "request"
+
+    @pytest.mark.parametrize("case", COUNTS["taken"], ids=[c["name"] for c in COUNTS["taken"]])
+    def test_objects_without_repair_symbols_refuse_them(self, case: dict[str, Any]) -> None:
+        # spec: REQ-5
+        body = bytes.fromhex(case["hex"])
+        assert parsed_or_refused(parse_request, body) == (None, "request")
+        nak = build_nak(1, 2, 0.5, body)
+        assert parsed_or_refused(parse_nak, nak) == (None, "request")
+
+    def test_other_forms_are_read_as_ever(self) -> None:
+        for body in SOUND.values():
+            found = parse_request(body, TOTAL, Rings(3, 400, 300))
+            assert not isinstance(found, Counts)
+            assert found.tolist() == parse_request(body, TOTAL).tolist()
+
+    def test_too_many_symbols_are_refused(self) -> None:
+        # spec: REQ-3
+        rings = Rings(400, 65_535, 65_535)
+        most = counts_request((0, 0, 65_535), (1, 0, 1))
+        assert parse_request(most, 1, rings)
+        with pytest.raises(RefusedPacket):
+            parse_request(counts_request((0, 0, 65_535), (1, 0, 2)), 1, rings)
+
+    @given(st.integers(0, 5), st.integers(0, 3), st.binary(max_size=60))
+    def test_any_items(self, count: int, base: int, items: bytes) -> None:
+        body = struct.pack(">BBHI", 2, 0, count, base) + items
+        found, reason = parsed_or_refused(partial(parse_request, rings=Rings(3, 12, 9)), body)
+        if found is None:
+            assert reason == "request"
+            return
+        assert isinstance(found, Counts)
+        assert (np.diff(found.blocks) > 0).all()
+        most = np.where(found.blocks == 2, 9, 12)
+        assert ((found.counts >= 1) & (found.counts <= most) & (found.firsts < most)).all()
+        assert found.blocks[-1] < 3
 
 
 class TestNakBodies:

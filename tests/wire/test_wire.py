@@ -21,6 +21,7 @@ HEADER_FIELDS = list(fields(HEADER))
 FREE_FIELDS = {f.name: (1 << 8 * f.size) - 1 for f in HEADER_FIELDS if f.constant is None}
 GOOD = {"symbol_size": 64, "size": 1_000, "oid": 7, "tsi": 9}
 SYMBOL = bytes(64)
+CODED = GOOD | {"flags": 1, "esi": 1_024}
 
 
 def read(data: bytes, stride: int) -> tuple[list[PacketBatch], Counter[str]]:
@@ -70,7 +71,7 @@ class TestDerivedTypes:
             numpy_dtype(struct)
 
     def test_table_shows_offsets_until_a_length_varies(self) -> None:
-        lines = markdown_table(STRUCTS["extension"]).splitlines()
+        lines = markdown_table(STRUCTS["option"]).splitlines()
         assert lines[2].startswith("| 0 | 2 | `kind` |")
         assert lines[3].startswith("| 2 | varies | `value` |")
 
@@ -88,7 +89,7 @@ class TestDerivedTypes:
             fill_tables("<!-- table: nonsense --><!-- end -->")
 
     def test_header_parses_with_the_reference_parser_only_if_constants_hold(self) -> None:
-        raw = packet(PacketType.SPM, **GOOD, flags=1)
+        raw = packet(PacketType.SPM, **GOOD, magic=1)
         with pytest.raises(ConstructError):
             HEADER.parse(raw)
 
@@ -104,7 +105,8 @@ REFUSED = {
     "type": [packet(kind, SYMBOL, **GOOD) for kind in (1, 6, 9, 255)],
     "reserved": [
         packet(PacketType.ODATA, SYMBOL, **GOOD, flags=2),
-        packet(PacketType.SPM, SYMBOL, **GOOD, flags=1),
+        packet(PacketType.RDATA, SYMBOL, **GOOD, flags=0x81),
+        *(packet(kind, SYMBOL, **GOOD, flags=1) for kind in (0, 7, 8, 10)),
     ],
     "symbol_size": [
         packet(kind, SYMBOL, **(GOOD | {"symbol_size": size}))
@@ -114,10 +116,6 @@ REFUSED = {
     "length": [
         *(packet(PacketType.ODATA, bytes(width), **GOOD) for width in (0, 65)),
         *(packet(PacketType.TREE, bytes(width), **GOOD) for width in (0, 1, 31, 33, 63, 65, 96)),
-    ],
-    "esi": [
-        packet(PacketType.TREE, SYMBOL, **GOOD, esi=1),
-        packet(PacketType.SPM, SYMBOL, **GOOD, esi=1),
     ],
     "offset": [
         packet(PacketType.ODATA, SYMBOL, **GOOD, offset=32),
@@ -129,6 +127,18 @@ REFUSED = {
         packet(PacketType.ODATA, SYMBOL, **GOOD, offset=1 << 63),
         packet(PacketType.TREE, SYMBOL, **GOOD, offset=(1 << 64) - 64),
         packet(PacketType.SPM, SYMBOL, **(GOOD | {"size": (1 << 64) - 1})),
+        packet(PacketType.ODATA, SYMBOL[:40], **CODED, offset=960),
+        packet(PacketType.RDATA, SYMBOL, **CODED, offset=1_024),
+        packet(PacketType.RDATA, SYMBOL, **(CODED | {"size": 0})),
+        packet(PacketType.RDATA, SYMBOL, **CODED, offset=32),
+        packet(PacketType.ODATA, SYMBOL, **GOOD, offset=32, esi=99),
+    ],
+    "esi": [
+        packet(PacketType.ODATA, SYMBOL, **GOOD, esi=1),
+        packet(PacketType.RDATA, SYMBOL, **GOOD, offset=64, esi=2),
+        packet(PacketType.ODATA, SYMBOL[:40], **GOOD, offset=960, esi=16),
+        packet(PacketType.ODATA, SYMBOL, **GOOD, esi=(1 << 32) - 1),
+        *(packet(kind, SYMBOL, **GOOD, esi=1) for kind in (0, 7, 8, 10)),
     ],
 }
 
@@ -143,7 +153,7 @@ class TestRead:
         ],
     )
     def test_refuses(self, reason: str, data: bytes) -> None:
-        # spec: PKT-2, PKT-3
+        # spec: PKT-2, PKT-3, PKT-13
         assert read(data, len(data)) == ([], Counter({reason: 1}))
 
     @pytest.mark.parametrize("reason", REFUSED)
@@ -151,6 +161,22 @@ class TestRead:
         for data in REFUSED[reason]:
             _, refused = read(data, len(data))
             assert list(refused) == [reason]
+
+    def test_a_batch_has_one_channel_and_one_kind_of_symbols(self) -> None:
+        some = [
+            packet(PacketType.ODATA, SYMBOL, **GOOD),
+            packet(PacketType.RDATA, SYMBOL, **GOOD),
+            packet(PacketType.ODATA, SYMBOL, **CODED),
+            packet(PacketType.RDATA, SYMBOL, **CODED),
+            packet(PacketType.ODATA, SYMBOL, **GOOD, channel=2),
+        ]
+        found, refused = read(b"".join(some), HEADER_SIZE + 64)
+        assert [(b.channel, b.has_repair_symbols, len(b)) for b in found] == [
+            (0, False, 2),
+            (0, True, 2),
+            (2, False, 1),
+        ]
+        assert not refused
 
     def test_an_offset_whose_end_overflows_is_refused(self) -> None:
         # spec: PKT-4
@@ -167,6 +193,11 @@ class TestRead:
             packet(PacketType.SPM, bytes(1_200), **GOOD),
             packet(PacketType.ODATA, SYMBOL, **GOOD, channel=255),
             packet(PacketType.ODATA, SYMBOL, **(GOOD | {"size": MAX_OBJECT_SIZE})),
+            packet(PacketType.ODATA, SYMBOL, **GOOD, offset=640, esi=10),
+            packet(PacketType.ODATA, SYMBOL[:40], **GOOD, offset=960, esi=15),
+            packet(PacketType.ODATA, SYMBOL, **CODED, offset=896),
+            packet(PacketType.RDATA, SYMBOL, **(CODED | {"esi": (1 << 32) - 1}), offset=960),
+            packet(PacketType.RDATA, SYMBOL, **(CODED | {"size": 1}), offset=0),
         ],
     )
     def test_accepts_what_lies_just_inside(self, data: bytes) -> None:
@@ -198,7 +229,7 @@ class TestRead:
                 {"type": st.sampled_from([0, 4, 7, 4, 7, 9])},
                 optional={
                     "magic": st.just(1),
-                    "version": st.just(2),
+                    "version": st.just(3),
                     "flags": st.just(1),
                     "esi": st.just(1),
                     "channel": st.just(1),
@@ -236,8 +267,15 @@ class TestRead:
                 if batch.kind is not PacketType.SPM:
                     assert 1 <= len(payload) <= parsed.symbol_size
                     assert offset % parsed.symbol_size == 0
-                if batch.kind is PacketType.ODATA:
+                if batch.kind is not PacketType.ODATA:
+                    assert parsed.esi == 0
+                elif batch.has_repair_symbols:
+                    assert parsed.flags == 1
+                    assert len(payload) == parsed.symbol_size
+                    assert offset < parsed.size
+                else:
                     assert len(payload) == min(parsed.symbol_size, parsed.size - offset)
+                    assert parsed.esi * parsed.symbol_size <= offset
 
 
 def _read_of(draw: Any, sqn: int) -> Read:

@@ -16,6 +16,7 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged, Superseded
+from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import (
     Action,
     Complete,
@@ -66,6 +67,24 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVING, Event.LAST_BLOCK): State.COMPLETE,
     (State.COMPLETE, Event.DOUBT): State.RECEIVING,
 }
+
+
+def _check_position(spm: Spm, manifest: Manifest) -> None:
+    """
+    Raises:
+        RefusedPacket: reason ``spm``: the carousel is where the object has no symbol.
+    """
+    # spec: PKT-8
+    if spm.position is None:
+        return
+    offset, esi = spm.position.offset, spm.position.esi
+    if manifest.size and offset < manifest.size:
+        place = np.array([offset]), np.array([esi])
+        is_there = bool(Geometry.of(manifest).names(*place)[0])
+    else:
+        is_there = manifest.size == offset == esi == 0
+    if not is_there:
+        raise RefusedPacket("spm", "the carousel is where the object has no symbol")
 
 
 class Receiver:
@@ -188,6 +207,8 @@ class Receiver:
         if transfer is None:
             return []
         mine = self._belonging(transfer, batch)
+        if len(mine) and mine.kind in DATA_TYPES:
+            mine = self._placed(transfer, mine)
         if not len(mine):
             return []
         actions: list[Action] = []
@@ -310,6 +331,7 @@ class Receiver:
             # spec: RCV-3: two manifests with one oid can be made; the first one stays.
             if (known.raw, known.size, known.symbol_size) != (spm.manifest, size, symbol_size):
                 raise RefusedPacket("manifest", "it contradicts the one in hand")
+            _check_position(spm, known)
             # spec: RCV-4: who can only repeat an object does not keep it alive.
             if spm.position:
                 transfer.heard = now
@@ -334,6 +356,7 @@ class Receiver:
             raise RefusedPacket("manifest", "it contradicts the header")
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
+        _check_position(spm, manifest)
         actions: list[Action] = []
         header = (oid, size, symbol_size)
         # One oid with two shapes: the unannounced packets that were taken first were forged.
@@ -372,6 +395,21 @@ class Receiver:
         # spec: RCV-5
         self.counters.refused["object"] += len(batch) - int(np.count_nonzero(mine))
         return batch.select(mine)
+
+    def _placed(self, transfer: Transfer, batch: PacketBatch) -> PacketBatch:
+        """Return the data packets that carry what their id says; count the others."""
+        # spec: PKT-13: no object has repair symbols; ids are known once the manifest is.
+        if batch.has_repair_symbols:
+            good = np.zeros(len(batch), np.bool_)
+        elif transfer.manifest:
+            esis = batch.rows["esi"].astype(np.int64)
+            good = Geometry.of(transfer.manifest).names(batch.offsets, esis)
+        else:
+            return batch
+        if good.all():
+            return batch
+        self.counters.refused["esi"] += len(batch) - int(np.count_nonzero(good))
+        return batch.select(good)
 
     def _receive_data(self, now: int, transfer: Transfer, batch: PacketBatch) -> list[Action]:
         symbols = batch.offsets // transfer.symbol_size
