@@ -16,7 +16,7 @@ from pgmlite.core.receive import evidence
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.errors import UsageError
-from pgmlite.net import address, loop, rate, sending, udp, waiting
+from pgmlite.net import address, loop, rate, receiving, sending, udp, waiting
 from pgmlite.net.arguments import DEFAULT_PORT, ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
