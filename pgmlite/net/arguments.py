@@ -59,17 +59,22 @@ def parse_endpoint(name: str, text: str, channel: Channel | None) -> Endpoint:
         ) from None
     if address.version == 6 and address.ipv4_mapped:
         address = address.ipv4_mapped
-    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
-        raise UsageError(f"{name} {text}: not the address of one machine", cause=name)
-    if channel and (address.version == 6) != (":" in channel.group):
-        raise UsageError(
-            f"{name} {text}: the group is of the other kind of IP addresses", cause=name
-        )
-    if zone and (channel is None or zone != channel.interface):
-        raise UsageError(
-            f"{name} {text}: the interface is that of the group; leave %{zone} out", cause=name
-        )
+    if why := _why_not(address, zone, channel):
+        raise UsageError(f"{name} {text}: {why}", cause=name)
     return Endpoint(str(address), int(port))
+
+
+def _why_not(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, zone: str, channel: Channel | None
+) -> str:
+    """Return why no machine can have an address there; empty: one can."""
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        return "not the address of one machine"
+    if channel and (address.version == 6) != (":" in channel.group):
+        return "the group is of the other kind of IP addresses"
+    if zone and (channel is None or zone != channel.interface):
+        return f"the interface is that of the group; leave %{zone} out"
+    return ""
 
 
 def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
