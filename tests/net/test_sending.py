@@ -290,6 +290,13 @@ def test_packets_that_are_refused_leave_a_gap_and_cost_no_time(make, monkeypatch
     assert ("filter" in only) == (number == errno.EPERM)
 
 
+def test_without_a_rate_to_keep_a_refusal_is_followed_by_a_rest(make):
+    # As fast as this machine can ask, it would be refused for ever.
+    link = Link()
+    link.refuses = fails(*[errno.EPERM] * 3, after=2)
+    assert sum(wait.time for wait in make(link, rate=None).run()) == 3 * sending.REFUSED_NAP
+
+
 def test_one_by_one_each_is_refused_for_itself(make):
     # spec: SND-11
     link = Link()
