@@ -109,6 +109,9 @@ class ReceiveFigures:
     early: int
     lost_unbelieved: int
     duplicates: int
+    congested: int
+    """Packets that a router marked instead of dropping them."""
+
     damaged: int
     refused: Mapping[str, int]
     """Packets that did not count, by reason."""

@@ -12,7 +12,7 @@ from random import SystemRandom
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, Stopped, Tell, Waiting, Warned
-from pgmlite.core.send.sender import Sender
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.hashing import hash_beside
@@ -24,7 +24,6 @@ from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
-from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
 
 MOST_STRANGERS = 1_000
@@ -62,17 +61,15 @@ class RepairJob:
             socket = yield from open_sender(channel, self.hops, ear, tell)
             opened.callback(socket.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
-            manifest, tree = yield from recognise(source, ear_of_group, tell)
+            manifest = yield from recognise(source, ear_of_group, tell)
             burst = packets_a_call(manifest.symbol_size)
-            config = SenderConfig(
-                rate=self.rate, packet_overhead=channel.overhead, max_burst=burst, carousel=False
-            )
-            machine = Sender(
-                config, manifest, tree, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+            config = SenderConfig(rate=self.rate, packet_overhead=channel.overhead, max_burst=burst)
+            machine = Repairer(
+                config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom()
             )
             buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
-            ears = (ear, ear_of_group)
-            loop = SendLoop(machine, socket, source, buffer, burst, tell, ears)
+            inputs = (ear, ear_of_group)
+            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
             started = RepairStarted(
                 time.monotonic_ns(),
                 manifest,
@@ -85,15 +82,13 @@ class RepairJob:
             return (yield from to_its_end(loop, started, tell))
 
 
-def recognise(
-    source: SourceFile, group: ReceiverSocket, tell: Tell
-) -> Waits[tuple[Manifest, BlockTree]]:
-    """Wait for a manifest that describes `source`; return it and the tree of blocks.
+def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Manifest]:
+    """Wait for a manifest that describes `source`; return it.
 
     Raises:
         DiskError: The file can't be read, or changed.
     """
-    trees: dict[tuple[int, int], BlockTree] = {}
+    digests: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
@@ -111,10 +106,11 @@ def recognise(
             reason = f"it has {manifest.size} bytes, not {source.size}"
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in trees:
-                    _, trees[shape] = yield from hash_beside(partial(source.describe, *shape), tell)
-                if trees[shape].root == manifest.tree_digest:
-                    return manifest, trees[shape]
+                if shape not in digests:
+                    described, _ = yield from hash_beside(partial(source.describe, *shape), tell)
+                    digests[shape] = described.tree_digest
+                if digests[shape] == manifest.tree_digest:
+                    return manifest
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)

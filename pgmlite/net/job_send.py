@@ -159,8 +159,8 @@ class SendJob:
             )
             machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
             buffer = SendBuffer(size, config.transmit_limit)
-            ears = [ear] if ear else []
-            loop = SendLoop(machine, socket, source, buffer, burst, tell, ears)
+            inputs = [ear] if ear else []
+            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
             started = SendStarted(
                 time.monotonic_ns(),
                 manifest,

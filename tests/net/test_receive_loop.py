@@ -15,7 +15,6 @@ from pgmlite.core.events import Adopted
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
-from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net import receiving as receive_module
@@ -29,7 +28,7 @@ from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
-from tests.support.builders import Sample, joined, make_object
+from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
 
@@ -42,7 +41,7 @@ class Site:
     """A receiver's loop, and all that is around it."""
 
     socket: FakeReceiverSocket
-    machine: Receiver
+    machine: Judging
     part: PartFile
     heard: Heard
     loop: ReceiveLoop
@@ -62,7 +61,7 @@ def site(tmp_path):
             opened.callback(sock.release)
             part = PartFile(tmp_path / "out")
             opened.callback(part.close)
-            machine, heard = Receiver(ReceiverConfig(**config), rng=Random(0)), Heard()
+            machine, heard = Judging(ReceiverConfig(**config), rng=Random(0)), Heard()
             loop = ReceiveLoop(machine, sock, part, heard, timeout=timeout * MS, loss=loss)
             return Site(sock, machine, part, heard, loop)
 
@@ -196,7 +195,7 @@ def test_a_poisoned_block_is_fetched_again(site, sample, tmp_path):
     assert (tmp_path / "out").read_bytes()[:size] == sample.data[:size]
 
 
-def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypatch):
+def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path):
     """Sent from the last block of 4 GiB and some: the rest is a hole that nobody has to hash."""
     blocks = 4 * GIB // BLOCK + 2
     size, last = blocks * BLOCK - 7, (blocks - 1) * BLOCK
@@ -213,7 +212,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypa
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
-        to_the_end(SendLoop(sender, sock, source, buffer, config.max_burst, Heard()).run(), stop)
+        to_the_end(SendLoop(sender, [sock], source, buffer, config.max_burst, Heard()).run(), stop)
     source.close()
 
     here = site()
@@ -221,17 +220,10 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path, monkeypa
     for kind in (SPM, TREE, ODATA):
         here.socket.put(*[p for p, k in zip(sock.sent, kinds, strict=True) if k == kind][:1_024])
         here.socket.pause()
-    verified = []
-    answer = here.machine.verified
-    monkeypatch.setattr(
-        here.machine,
-        "verified",
-        lambda *what, ok: verified.append((what[-1], ok)) or answer(*what, ok=ok),
-    )
     with pytest.raises(Interrupted, match="seen"):
-        here.run(Until(lambda: verified))
+        here.run(Until(lambda: here.machine.right))
     assert here.machine.progress == (1_024, manifest.symbols)
-    assert verified == [(blocks - 1, True)]
+    assert here.machine.right == {blocks - 1}
     with (tmp_path / "out.part").open("rb") as file:
         assert not any(file.read(65_536))
         file.seek(last)

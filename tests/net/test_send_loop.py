@@ -39,7 +39,7 @@ def send_loop(tmp_path, sample):
             settings = SenderConfig(**values)
             machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
-            return SendLoop(machine, sock, source, buffer, settings.max_burst, Heard())
+            return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard())
 
         yield make
 
@@ -153,7 +153,7 @@ class Endless:
 def test_packets_without_end_leave_the_carousel_its_time(send_loop, sample, rate):
     sock = FakeSenderSocket()
     loop = send_loop(sock, rate=rate)
-    loop.ears = naks, group = Endless(1), Endless(8)
+    loop.inputs = naks, group = Endless(1), Endless(8)
     to_the_end(loop.run())
     assert content(sock.sent) == sample.data
     # Both have their turn, however long the other could go on.

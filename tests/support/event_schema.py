@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -174,8 +175,6 @@ TYPES: dict[str, tuple[type, ...]] = {
 
 def complaints(value: Any, rule: Schema, at: str = "line") -> Iterator[str]:
     """Yield what is wrong with a value, by the words of JSON Schema that are used here."""
-    import re
-
     if "anyOf" in rule:
         found = [list(complaints(value, one, at)) for one in rule["anyOf"]]
         if all(found):
@@ -203,7 +202,7 @@ def complaints(value: Any, rule: Schema, at: str = "line") -> Iterator[str]:
             yield f"{at}: {len(value)} items"
         for place, (part, one) in enumerate(zip(value, items, strict=False)):
             yield from complaints(part, one, f"{at}[{place}]")
-    elif "pattern" in rule and not re.search(rule["pattern"], value):
+    elif "pattern" in rule and not re.search(rule["pattern"], str(value)):
         yield f"{at}: {value!r} does not match {rule['pattern']}"
     elif "minimum" in rule and value < rule["minimum"]:
         yield f"{at}: {value} is too small"
@@ -217,12 +216,12 @@ def _by_name() -> dict[str, list[Schema]]:
     return found
 
 
-def read_line(line: str) -> dict[str, Any]:
+def read_line(line: str | bytes) -> dict[str, Any]:
     """Return a line of ``--json``, checked by the schema if it is an event."""
     value: dict[str, Any] = json.loads(line)
     if "event" in value:
         rules = _by_name().get(value["event"])
-        assert rules, f"no such event: {line}"
+        assert rules, f"no such event: {line!r}"
         wrong = list(complaints(value, {"anyOf": rules}))
-        assert not wrong, f"{wrong}: {line}"
+        assert not wrong, f"{wrong}: {line!r}"
     return value

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -33,9 +34,9 @@ from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import pcaps
+from tests.support.answering import Answering
 from tests.support.builders import Disk
 from tests.support.invalid_vectors import invalid
-from tests.support.nak_builders import Answering
 from tests.support.vector_files import Numbers
 from tests.support.vectors import NONCE, SMALL, TSI, nak, sample, valid
 from tests.support.wraps import WRAPS
@@ -139,13 +140,13 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    todo += machine.resume(store.prepare(action))
+                    todo += machine.resume(action.oid, store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
-                    todo += machine.verified(action.block, ok=ok)
+                    todo += machine.verified(action.oid, action.block, ok=ok)
                 case SendNak():
                     assert reason_of(action.packet) == ""
                 case Complete():
@@ -214,7 +215,7 @@ def replay(data: bytes) -> None:
     try:
         os.write(number, data)
         path = Path(f"/proc/self/fd/{number}")
-        part = _Memory()
+        part: Any = _Memory()
         try:
             capture = Capture(path)
             group = find_group(capture, Choice())
@@ -257,7 +258,8 @@ def capture(data: bytes) -> None:
             assert one.damaged >= len(places)
             seen.append((len(times) + one.skipped["checksum"], one.packets, one.damaged))
             for some in found:
-                packets = split(some, refused := Counter())
+                refused: Counter[str] = Counter()
+                packets = split(some, refused)
                 assert sum(map(len, packets)) + refused.total() >= len(some)
         assert seen[0] == seen[1] or seen[0][2] or seen[1][2]
     finally:
@@ -282,7 +284,7 @@ def seeds(name: str) -> list[bytes]:
         return good + bad
     cycle = [one for _, one in pcaps.carousel(SMALL)]
     if name == "rows":
-        return [(one and len(one) - 1).to_bytes(2) + one * 3 for one in good] + [
+        return [max(0, len(one) - 1).to_bytes(2) + one * 3 for one in good] + [
             (111).to_bytes(2) + b"".join(SMALL.all_odata())
         ]
     if name == "receiver":

@@ -6,6 +6,7 @@ import contextlib
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from tests.support.loopback import Ended, Endpoint, Inside
 def is_alive(pid: int | str) -> bool:
     """Whether a process runs; one that nobody has waited for yet does not, nor does none."""
     with contextlib.suppress(psutil.NoSuchProcess, ValueError):
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE)
     return False
 
 
@@ -78,7 +79,7 @@ class Site:
         return ended
 
 
-def last_hook(ended: Ended) -> dict:
+def last_hook(ended: Ended) -> dict[str, Any]:
     """Return the last event of the hook."""
     return [event for event in ended.events if event["event"] == "hook"][-1]
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import TypeVar, cast
 
 from pgmlite.core.events import Event, Warned
 from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net.address import Channel
 from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop, Waits, Work
+from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import fill
 
 T = TypeVar("T")
@@ -62,7 +63,7 @@ def to_the_end(waits: Waits[T], stop: Stop | None = None) -> T:
     work = Work(waits, deque(), stop or Stop())
     for _ in work.run():
         pass
-    return work.result
+    return cast("T", work.result)  # that may be None
 
 
 class FakeSenderSocket:
@@ -76,9 +77,9 @@ class FakeSenderSocket:
         self.numbers = list(numbers)
         self.sent: list[bytes] = []
         self.reopened = 0
-        self.after = lambda: None
+        self.after: Callable[[], object] = lambda: None
 
-    def send(self, pieces, stride) -> None:
+    def send(self, pieces: Sequence[bytes | memoryview], stride: int) -> None:
         if self.numbers:
             number = self.numbers.pop(0)
             raise OSError(number, os.strerror(number))
@@ -129,7 +130,7 @@ class FakeReceiverSocket:
     def fileno(self) -> int:
         return self._mine.fileno()
 
-    def read_into(self, pieces) -> Arrival | None:
+    def read_into(self, pieces: Sequence[memoryview | bytearray]) -> Arrival | None:
         if self.errors:
             raise OSError(self.errors[0], os.strerror(self.errors.pop(0)))
         if not self.arrivals:
@@ -141,7 +142,7 @@ class FakeReceiverSocket:
             return None
         data, stride = arrival
         fill(pieces, data)
-        return Arrival(len(data), stride, ("192.0.2.1", 7))
+        return Arrival(len(data), stride, Endpoint("192.0.2.1", 7))
 
     def rejoin(self) -> None:
         self.rejoins.append(None)

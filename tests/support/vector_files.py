@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,10 +26,10 @@ from pgmlite.core.timing import (
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from pgmlite.wire.request import Counts
+from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
 from tests.support.invalid_vectors import invalid
-from tests.support.nak_builders import Answering
 from tests.support.vectors import EMPTY, SMALL, TSI, describe, pattern, sample, valid
 
 
@@ -151,7 +151,7 @@ class _Uniform(Scripted):
         super().__init__()
         self._value = value
 
-    def __new__(cls, _: float) -> _Uniform:
+    def __new__(cls, _: float) -> Self:
         return super().__new__(cls)
 
     def random(self) -> float:
@@ -188,7 +188,8 @@ def timing_file() -> dict[str, Any]:
 
 def _count_items(of: Counts) -> list[list[int]]:
     """Return block, first ESI and count of each item."""
-    return np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
+    items: list[list[int]] = np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
+    return items
 
 
 def counts_file() -> dict[str, Any]:
@@ -238,13 +239,13 @@ def refusals(case: dict[str, Any]) -> Counter[str]:
     rng = Numbers(int(case["tsi"], 16), int(case["nonces"][0], 16))
     answering = Answering(SMALL, repair=RepairConfig(port=9), rng=rng)
     answering.give(one)
-    return answering.queue.refused
+    return answering.machine.refused
 
 
 class Numbers(Scripted):
     """Gives a sender its tsi, and after that the same nonce for ever."""
 
-    def __new__(cls, *_: int) -> Numbers:
+    def __new__(cls, *_: int) -> Self:
         return super().__new__(cls)
 
     def __init__(self, tsi: int, nonce: int) -> None:
