@@ -71,6 +71,30 @@ class Call:
         return sum(map(len, self.pieces))
 
 
+def why_not(error: OSError, call: Call) -> str:
+    """Say why packets are not sent."""
+    if error.errno == errno.EMSGSIZE:
+        return _too_large(call)
+    if error.errno == errno.EPERM:
+        return f"{error.strerror} (a filter of this machine?)"
+    if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
+        return call.socket.why_not_here() or error.strerror or str(error)
+    return error.strerror or str(error)
+
+
+def _too_large(call: Call) -> str:
+    channel = call.socket.channel
+    octets = wire.HEADER_SIZE + call.size + channel.overhead
+    try:
+        mtu = interface_mtu(channel)
+    except NetworkError as error:
+        return str(error)
+    return (
+        f"packets of {octets} bytes do not fit {channel.interface}, whose "
+        f"MTU is {mtu} now: raise that, or send with an MTU of {mtu}"
+    )
+
+
 class Refusals:
     """Packets that the system does not take, one by one (spec: SND-11): told, but not each."""
 
@@ -207,10 +231,7 @@ class SendLoop:
         report = now + REPORT_EVERY
         listen_at = now
         while True:
-            if self._down_since is not None and not self.machine.time_is_up(now):
-                if now >= self._try_at:
-                    self._try_on(now)
-            elif self._perform(self.machine.tick(now), now):
+            if self._go_on(now):
                 return
             if self._rest:
                 rest, self._rest = self._rest, 0
@@ -228,6 +249,14 @@ class SendLoop:
             else:
                 yield Wait(0 if deadline is None else deadline - now)
                 now = self._look_at_clock()
+
+    def _go_on(self, now: int) -> bool:
+        """Send what is due, or try whether that can be; return whether it was the last."""
+        if self._down_since is not None and not self.machine.time_is_up(now):
+            if now >= self._try_at:
+                self._try_on(now)
+            return False
+        return self._perform(self.machine.tick(now), now)
 
     def _look_at_clock(self) -> int:
         self._now = time.monotonic_ns()
@@ -324,7 +353,7 @@ class SendLoop:
                 self._send(call)
             except OSError as error:
                 if error.errno in LINK_ERRORS:
-                    self._stand(now, self._reason(error, call))
+                    self._stand(now, why_not(error, call))
                     return
                 self._outbox.popleft()
                 self._refuse(error, call, now)
@@ -348,7 +377,7 @@ class SendLoop:
         """
         # spec: SND-11
         self.machine.unsent(call.rows, call.length)
-        self._last_error = why = self._reason(error, call)
+        self._last_error = why = why_not(error, call)
         if error.errno in STRANGERS:
             return
         if error.errno not in REFUSALS:
@@ -356,29 +385,6 @@ class SendLoop:
         self._refusals.refused(now, error, why, len(call.rows), call.size)
         if not self.machine.is_paced(now):
             self._rest += REFUSED_NAP
-
-    def _reason(self, error: OSError, call: Call) -> str:
-        """Say why packets are not sent."""
-        if error.errno == errno.EMSGSIZE:
-            return self._too_large(call)
-        if error.errno == errno.EPERM:
-            return f"{error.strerror} (a filter of this machine?)"
-        if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
-            return call.socket.why_not_here() or error.strerror or str(error)
-        return error.strerror or str(error)
-
-    @staticmethod
-    def _too_large(call: Call) -> str:
-        channel = call.socket.channel
-        octets = wire.HEADER_SIZE + call.size + channel.overhead
-        try:
-            mtu = interface_mtu(channel)
-        except NetworkError as error:
-            return str(error)
-        return (
-            f"packets of {octets} bytes do not fit {channel.interface}, whose "
-            f"MTU is {mtu} now: raise that, or send with an MTU of {mtu}"
-        )
 
     def _warn(self, text: str) -> None:
         self.tell(Warned(self._now, f"{self._channels}: {text}"))

@@ -432,10 +432,9 @@ class ReceiverSocket:
             sock.setblocking(False)
         except OSError as error:
             sock.close()
+            reason = error.strerror or os.strerror(error.errno or 0)
             if error.errno == errno.EADDRINUSE:
                 reason = "the port is taken by another program"
-            else:
-                reason = error.strerror or os.strerror(error.errno or 0)
             raise NetworkError(f"can't receive {channel}: {reason}") from error
         return sock
 
