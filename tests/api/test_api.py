@@ -191,7 +191,7 @@ def test_events_come_as_they_happen(tmp_path, where, carousel):
 def test_who_stops_to_listen_keeps_what_came(tmp_path, where, place):
     source = make_file(tmp_path / "source", 8 * BLOCK)
     copy, part = tmp_path / "copy", tmp_path / "copy.part"
-    with sending(source, place, rate="20M"):
+    with sending(source, place, rate="4M"):
         with pgmlite.receive(copy, **where) as transfer:
             for event in transfer:
                 if isinstance(event, ReceiveProgress) and event.stored:
@@ -343,7 +343,7 @@ def test_a_task_that_is_cancelled_leaves_nothing_but_what_came(tmp_path, where, 
         async with pgmlite.receive(copy, **where) as transfer:  # it is locked no more
             assert isinstance(await anext(transfer), ReceiveStarted)
 
-    with sending(source, place, rate="20M"):
+    with sending(source, place, rate="4M"):
         asyncio.run(main())
     assert not copy.exists()
 

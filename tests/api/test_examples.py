@@ -49,7 +49,7 @@ def at(text: str, *groups: str, port: int) -> str:
 def test_a_receiver_of_twenty_lines_shows_how_far_it_is(tmp_path, run):
     assert PLAIN.count("\n") <= 22
     source, place = make_file(tmp_path / "source.bin", 6 * BLOCK), endpoint()
-    with sending(source, place, rate="30M"):
+    with sending(source, place, rate="15M"):
         done = run(at(PLAIN, place.group, port=place.port))
     assert (done.returncode, done.stderr) == (0, "")
     first, *progress, last = done.stdout.splitlines()
@@ -94,7 +94,7 @@ def test_ctrl_c_is_pythons_own(tmp_path):
     source, place = make_file(tmp_path / "source.bin", 8 * BLOCK), endpoint()
     text = at(PLAIN, place.group, port=place.port)
     with (
-        sending(source, place, rate="20M"),
+        sending(source, place, rate="4M"),
         subprocess.Popen(
             [sys.executable, "-u", "-c", text],
             cwd=tmp_path,
