@@ -91,20 +91,17 @@ class Geometry(Sizes):
         """Return the encoding symbol ids of source symbols."""
         return symbols % self.block_symbols
 
+    def has(self, offset: int, esi: int) -> bool:
+        """Whether a source symbol of this id is at byte `offset`; an empty object has (0, 0)."""
+        symbol, odd = divmod(offset, self.symbol_size)
+        return offset < max(self.size, 1) and not odd and symbol % self.block_symbols == esi
+
     def names(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
         """Return whether (n,) byte `offsets` and encoding symbol ids are those of symbols."""
         symbols = self.numbers(offsets)
         are_whole = (offsets < self.size) & (self.offsets(symbols) == offsets)
         found: npt.NDArray[np.bool_] = are_whole & (esis == self.esis(symbols))
         return found
-
-    def has_head(self, offset: int, esi: int) -> bool:
-        """Whether a carousel can be at byte `offset`, which has encoding symbol id `esi`."""
-        if not self.size:
-            return offset == esi == 0
-        symbol = self.number(offset)
-        is_whole = offset < self.size and symbol * self.symbol_size == offset
-        return is_whole and esi == self.esi_of(symbol)
 
     # Of one block.
 

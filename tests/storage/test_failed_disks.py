@@ -12,10 +12,11 @@ import pytest
 
 from pgmlite.errors import DiskError
 from pgmlite.storage import hints
+from pgmlite.storage.content import READ_BACKS
 from pgmlite.storage.hints import HEADER, SUSPECT
-from pgmlite.storage.part import READ_BACKS
 from tests.support.builders import make_object
 from tests.support.flushes import Clock, Syncs, flush
+from tests.support.part_files import descriptor_of
 from tests.support.parts import Run, System, name_of
 
 SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
@@ -27,7 +28,7 @@ def fail(run: Run, clock: Clock) -> str:
     """Let the flush that is due fail; return what the run ends with."""
     clock.now += 5
     run.part.idle()
-    run.part._write_back._flusher.join()
+    run.part.write_back._flusher.join()
     with pytest.raises(DiskError, match="not all of it is on the disk") as raised:
         run.give(SAMPLE.odata([40]))
     return str(raised.value)
@@ -53,7 +54,8 @@ def test_a_flush_that_fails_ends_the_run_and_the_next_reads_back(
         run.announce(SAMPLE)
         assert run.machine.progress == (36, SYMBOLS)
         # What the disk never got shows when the cache is gone: here, right before it is published.
-        syncs.at_advice["out.part"] = lambda: os.pwrite(run.part._fd, bytes(64), 2 * 512)
+        fd = descriptor_of(run.part.path)
+        syncs.at_advice["out.part"] = lambda: os.pwrite(fd, bytes(64), 2 * 512)
         run.cycle(SAMPLE)
         assert not syncs.at_advice
         assert not run.is_done
@@ -113,7 +115,7 @@ def test_a_disk_that_failed_is_remembered_without_a_record_too(
     with Run(output) as run:
         run.announce(SAMPLE)
         assert run.machine.progress == (16, SYMBOLS)  # two whole blocks
-        assert run.part._write_back.is_suspect
+        assert run.part.write_back.is_suspect
 
 
 def no_space(*_: object) -> None:

@@ -23,6 +23,7 @@ from tests.support.builders import make_object
 from tests.support.part_files import (
     SAMPLE,
     complete,
+    descriptor_of,
     held_symbols,
     matches,
     open_part,
@@ -194,7 +195,7 @@ def test_every_stored_symbol_is_known_to_the_next_run(tmp_path_factory, symbols,
 
 def open_part_of_the_dead(part: PartFile, output: Path) -> tuple[PartFile, Held]:
     """Open a partial file as if whoever has it open had been killed."""
-    fcntl.flock(part._fd, fcntl.LOCK_UN)
+    fcntl.flock(descriptor_of(part.path), fcntl.LOCK_UN)
     return open_part(output)
 
 
@@ -319,7 +320,7 @@ def test_a_disk_that_failed_is_read_back_before_anything_is_published(tmp_path, 
     part, held = open_part(output)
     assert held_symbols(held) == set(ALL)
     assert all(matches(part, block) for block in BLOCKS)
-    os.pwrite(part._fd, b"?", 5 * 512)
+    os.pwrite(descriptor_of(part.path), b"?", 5 * 512)
     assert part.settle(complete()) == [5]
     store(part, range(40, 48))
     publish(part)
@@ -331,7 +332,7 @@ def test_media_are_verified_when_asked(tmp_path):
     store(part, ALL)
     assert all(matches(part, block) for block in BLOCKS)
     part._seen = None
-    os.pwrite(part._fd, b"?", 7 * 512)
+    os.pwrite(descriptor_of(part.path), b"?", 7 * 512)
     assert part.settle(complete()) == [7]
     store(part, range(56, 64))
     publish(part)

@@ -113,13 +113,13 @@ def test_a_flush_is_of_the_file_then_of_the_record_then_of_their_names(
         syncs.seen.clear()
         clock.now += 5
         run.part.idle()
-        run.part._write_back.wait()
+        run.part.write_back.wait()
         assert syncs.seen == ["out.part", "out.part.map", tmp_path.name]
         syncs.seen.clear()
         run.give(SAMPLE.odata(range(20, 40)))
         clock.now += 5
         run.part.idle()
-        run.part._write_back.wait()
+        run.part.write_back.wait()
         assert syncs.seen == ["out.part", "out.part.map"]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -213,6 +213,7 @@ def encode(burst: Transmit, data: bytes) -> list[bytes]:
     payload = burst.payload
     if isinstance(payload, ObjectRange):
         payload = data[payload.offset : payload.offset + payload.length]
+    assert isinstance(payload, bytes)
     count = len(burst.rows)
     width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])
     assert -(-len(payload) // width) == count
@@ -225,7 +226,7 @@ def encode(burst: Transmit, data: bytes) -> list[bytes]:
 class Scripted(Random):
     """Gives a sender the tsi and the first sqn that a test wants."""
 
-    def __new__(cls, **_: int) -> Scripted:
+    def __new__(cls, **_: int) -> Self:
         return super().__new__(cls)
 
     def __init__(self, *, tsi: int = TSI, sqn: int = 0) -> None:
@@ -275,9 +276,9 @@ class Disk(MemoryStore):
         self._put(0, data)
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> bytearray:  # type: ignore[override]
         """What is at the start: all of any sample, not all of a forged size."""
-        return self._get(0, min(self.size, self.SHOWN))
+        return bytearray(self._get(0, min(self.size, self.SHOWN)))
 
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return the extents below the size before."""

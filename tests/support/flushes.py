@@ -41,4 +41,4 @@ class Syncs(System):
 def flush(run: Run, clock: Clock) -> None:
     clock.now += 5
     run.part.idle()
-    run.part._write_back.wait()
+    run.part.write_back.wait()

@@ -25,6 +25,7 @@ from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.control import Spm, SpmRepairs, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
 from tests.support.builders import Sample, batches, packet, spm_body
@@ -207,7 +208,7 @@ def kind_of(burst: Transmit) -> PacketType:
 
 def spm_of(burst: Transmit) -> Spm:
     """Return the body of an SPM that was sent."""
-    (batch,) = packets(burst, b"", "")
+    (batch,) = packets(burst, b"", Endpoint("", 0))
     return parse_spm(batch.payload.tobytes())
 
 
@@ -311,7 +312,7 @@ class Unlucky(Receiver):
 
     def __init__(self, config: ReceiverConfig, rng: Random, lost: Flags) -> None:
         super().__init__(config, rng=rng)
-        self._lost = lost.copy()
+        self._doomed = lost.copy()
         self.passed: list[int] = []
         """When each block had gone by so that its losses were known, ns."""
 
@@ -322,8 +323,8 @@ class Unlucky(Receiver):
                 known = int(symbols[-1]) - HEAD + 2
                 while len(self.passed) < known // self.manifest.block_symbols:
                     self.passed.append(now)
-            hit = self._lost[symbols]
+            hit = self._doomed[symbols]
             if hit.any():
-                self._lost[symbols] = False
+                self._doomed[symbols] = False
                 batch = batch.select(~hit)
         return super().receive(now, batch)

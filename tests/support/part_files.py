@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +26,7 @@ def complete(sample: Sample = SAMPLE) -> Complete:
     return Complete(sample.manifest.oid, sample.manifest, sample.tree.digests)
 
 
-def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:
+def open_part(output: Path, sample: Sample = SAMPLE, **how: Any) -> tuple[PartFile, Held]:
     """Open the partial file of a receiver that has the manifest."""
     part = PartFile(output, **how)
     held = part.prepare(wanted(sample))
@@ -30,7 +34,7 @@ def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, H
     return part, held
 
 
-def store(part: PartFile, symbols, sample: Sample = SAMPLE) -> None:
+def store(part: PartFile, symbols: Iterable[int], sample: Sample = SAMPLE) -> None:
     """Write symbols, each in its place."""
     size = sample.manifest.symbol_size
     part.store([[(size * n, memoryview(sample.data[size * n : size * n + size]))] for n in symbols])
@@ -52,3 +56,13 @@ def publish(part: PartFile, sample: Sample = SAMPLE) -> bool:
 
 def held_symbols(held: Held) -> set[int]:
     return {first + int(n) for first, flags in held.symbols for n in np.flatnonzero(flags)}
+
+
+def descriptor_of(path: Path) -> int:
+    """Return a descriptor of this process that is of a file."""
+    wanted = path.stat()
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if os.path.samestat(entry.stat(), wanted):
+                return int(entry.name)
+    raise FileNotFoundError(path)

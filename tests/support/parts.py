@@ -16,7 +16,7 @@ from unittest.mock import patch
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Complete
 from pgmlite.net.loop import attend
-from pgmlite.storage import folder, hints, part, publish, record, seeds, system, writeback
+from pgmlite.storage import content, folder, hints, part, publish, record, seeds, system, writeback
 from pgmlite.storage.part import PartFile
 from tests.support.builders import Judging, Sample, batches
 from tests.support.loopback import Heard
@@ -118,7 +118,7 @@ def all_odata(sample: Sample) -> list[bytes]:
 class System:
     """Stands between the storage modules and the system, as their `os` and `fcntl`."""
 
-    MODULES = (folder, hints, part, publish, record, seeds, system, writeback)
+    MODULES = (content, folder, hints, part, publish, record, seeds, system, writeback)
 
     WRITES = frozenset({"write", "pwrite", "pwritev", "copy_file_range", "ftruncate"})
     SYNCS = frozenset({"fsync", "fdatasync"})

@@ -45,11 +45,14 @@ class SecondUser:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdin
+        assert self._process.stdout
+        self._says, self._hears = self._process.stdin, self._process.stdout
 
     def tries(self, code: str) -> str:
         """Run statements; return the error that ended them, or an empty string."""
-        print(json.dumps(code), file=self._process.stdin, flush=True)
-        answer = self._process.stdout.readline()
+        print(json.dumps(code), file=self._says, flush=True)
+        answer = self._hears.readline()
         assert answer, "the statements are wrong"
         return answer.strip()
 
@@ -58,8 +61,8 @@ class SecondUser:
         assert self.tries(code) == ""
 
     def close(self) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
+        self._says.close()
+        self._hears.close()
         self._process.wait(PATIENCE)
 
 

@@ -143,6 +143,7 @@ class Receiver:
         if not len(batch):
             return []
         self.counters.packets += len(batch)
+        self.counters.congested += batch.congested
         self.counters.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
         if batch.kind is PacketType.SPM:
             return self._each(batch, lambda one: self._receive_spm(now, one))
