@@ -1,6 +1,7 @@
 """The house keeps to its measures: sizes, complexity, names, and what tests know of the inside."""
 
 import ast
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,13 @@ def test_a_name_means_one_thing() -> None:
         for name in defined(ast.parse(path.read_text())) & ONE_MEANING:
             places[name].append(where(path))
     assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_the_places_that_a_newcomer_is_sent_to_are_there() -> None:
+    text = (ROOT / "README.md").read_text().partition("| to change | look in |")[2]
+    named = re.findall(r"`([a-z_/]+\.py)`", text.partition("\n\n")[0])
+    assert len(named) > 20
+    assert not [name for name in named if not (PACKAGE / name).is_file()]
 
 
 def test_tests_hardly_look_inside() -> None:

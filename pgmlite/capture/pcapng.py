@@ -84,7 +84,7 @@ class Pcapng(Format):
         self._unknown: set[int] = set()
         """Numbers of interfaces that were named as damage."""
 
-        self._passed = 0
+        self._passed: int = 0
         """Length of the block that was passed over but for its last 4 bytes."""
 
         self._stamp = 0
@@ -106,26 +106,23 @@ class Pcapng(Format):
         if self._passed:
             if at + 4 > len(data) and not is_last:
                 return at
-            length, self._passed = self._passed, 0
-            if data[at : at + 4] != self._packed(length):
-                begin = at + 4 - length
-                raise Damaged(begin, f"a block of {length} bytes does not end as it begins", at)
-            at += 4
+            at = self._end_passed(data, at)
         end, last = len(data), at
         while at + SMALLEST <= end:
             kind, length = self._block_head.unpack_from(data, at)
             if kind == SECTION:
                 length = self._section(data, at, last)
-            stop = at + length
+            stop: int = at + length
             if length < SMALLEST or length % 4:
                 raise _damaged(data, at, last, length)
             if stop > end:
-                if data.startswith(PCAP_STARTS, at):
+                is_long = length > MAX_BLOCK
+                if data.startswith(PCAP_STARTS, at) or (
+                    is_long and not self._may_pass(kind, stop, length)
+                ):
                     raise _damaged(data, at, last, length)
-                if length <= MAX_BLOCK:
+                if not is_long:
                     break
-                if not self._may_pass(kind, stop, length):
-                    raise _damaged(data, at, last, length)
                 self._passed = length
                 return stop - 4
             if self._integer.unpack_from(data, stop - 4)[0] != length:
@@ -140,6 +137,18 @@ class Pcapng(Format):
         if is_last and at < end:
             raise Damaged(at, "more of a block than is left", last + 1, is_end=True)
         return at
+
+    def _end_passed(self, data: bytes, at: int) -> int:
+        """Check the end of a long block that was passed over; return where the next one begins.
+
+        Raises:
+            Damaged: It was none.
+        """
+        length, self._passed = self._passed, 0
+        if data[at : at + 4] != self._packed(length):
+            begin = at + 4 - length
+            raise Damaged(begin, f"a block of {length} bytes does not end as it begins", at)
+        return at + 4
 
     def _packed(self, number: int) -> bytes:
         return self._integer.pack(number)

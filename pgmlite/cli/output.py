@@ -246,6 +246,7 @@ class ReceiveReport:
             "early": counters.early,
             "lost_unbelieved": self._machine.lost_unbelieved,
             "duplicates": counters.duplicates,
+            "congested": counters.congested,
             "damaged": counters.damaged,
             "refused": dict(sorted(counters.refused.items())),
             **self._network(),

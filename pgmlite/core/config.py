@@ -296,6 +296,9 @@ class NakConfig:
     max_cycles: int = tunable(256, "blocks")
     """Blocks asked for at a time."""
 
+    max_due: int = tunable(1 << 14, "blocks")
+    """Those that wait to be asked for, at most; more are left to the carousel."""
+
     looked_at: int = tunable(1_024, "blocks")
     """Due blocks looked at in one step."""
 

@@ -24,7 +24,7 @@ from pgmlite.wire.request import Symbols
 MS = 1_000_000
 SECOND = 1_000 * MS
 
-Run = tuple[int, int, int]
+Placed = tuple[int, int, int]
 """(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
 
 
@@ -84,7 +84,7 @@ class SendNak:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Expect an object of `size` bytes; answer with ``Receiver.resume(held)``.
+    """Expect an object of `size` bytes; answer with ``Receiver.resume(oid, held)``.
 
     Nothing is cut off before the object is published: `size` may be a stranger's invention.
     """
@@ -108,14 +108,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write rows of `payload`, (n, width) bytes, to their places in the object.
+    """Write rows of `payload`, (n, width) bytes, to their places in the object `oid`.
 
     Runs stand together, ascending, where nothing is stored in the short gaps between them:
     whoever writes them may write over these as well. The view is only good until the driver
     reads the next packets.
     """
 
-    runs: Sequence[Sequence[Run]]
+    oid: int
+    runs: Sequence[Sequence[Placed]]
     payload: Octets
 
     def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
@@ -130,8 +131,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Compare stored bytes with `digest`; answer with ``Receiver.verified(block, ok=...)``."""
+    """Compare stored bytes with `digest`; answer: ``Receiver.verified(oid, block, ok=...)``."""
 
+    oid: int
     block: int
     offset: int
     length: int
@@ -140,11 +142,12 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Every block is verified: leave the group and publish.
+    """Every block of `oid` is verified: publish it. Its transfer is over, the receiver is not.
 
-    A driver that finds stored blocks spoilt instead says so with ``Receiver.doubt(blocks)``.
+    A driver that finds stored blocks spoilt instead says so with ``Receiver.doubt(oid, blocks)``.
     """
 
+    oid: int
     manifest: Manifest
     digests: bytes = field(repr=False)
     """The digests of all blocks, 32 bytes each."""

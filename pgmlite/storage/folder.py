@@ -144,6 +144,12 @@ class Folder:
         status = self.status(name)
         return status is not None and os.path.samestat(status, os.fstat(fd))
 
+    def drop_empty(self, name: str, fd: int) -> None:
+        """Remove a file that nothing was written to, if it is still there."""
+        with contextlib.suppress(OSError):
+            if not os.fstat(fd).st_size and self.is_at(name, fd):
+                self.unlink(name)
+
     def unlink(self, name: str) -> None:
         """Remove a name, if it is there and the system lets us."""
         with contextlib.suppress(OSError):

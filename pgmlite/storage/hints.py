@@ -142,7 +142,7 @@ class Hints:
         symbols: list[tuple[int, npt.NDArray[np.bool_]]] = []
         extents: list[tuple[int, int]] = []
         changed: set[int] = set()
-        for first, values in self._stored(places):
+        for first, values in _stored(self._fd, places):
             own = values & ~np.uint16(FLUSHED) == self._own_values(first, len(values))
             sure = own if is_exact else own & (values >= FLUSHED)
             kept = np.where(sure, values, 0)
@@ -160,26 +160,6 @@ class Hints:
         if not is_exact:
             os.pwrite(self._fd, self._head(), 0)
         return Held(symbols, extents)
-
-    def _stored(self, places: int) -> Iterator[tuple[int, Values]]:
-        """Yield the first place and the values of pieces of the file that are not holes."""
-        at, end = 0, min(places, max(0, os.fstat(self._fd).st_size - HEADER.size) // 2)
-        while at < end:
-            try:
-                # A record may be of a huge object, and hold little.
-                data = os.lseek(self._fd, HEADER.size + 2 * at, os.SEEK_DATA) - HEADER.size
-                at = max(at, data // 2)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # holes to the end
-                    return
-            count = min(PLACES_AT_ONCE, end - at)
-            if count <= 0:
-                return
-            values = np.frombuffer(os.pread(self._fd, 2 * count, HEADER.size + 2 * at), "<u2")
-            if not len(values):
-                return
-            yield at, values
-            at += len(values)
 
     def _perhaps(
         self, first: int, own: npt.NDArray[np.bool_], sure: npt.NDArray[np.bool_]
@@ -376,3 +356,24 @@ class Hints:
 def _pages(first: int, flags: npt.NDArray[np.bool_]) -> Iterator[int]:
     """Yield the pages of the places, from `first` on, whose (n,) `flags` are set."""
     yield from np.unique((np.flatnonzero(flags) + first) // PAGE).tolist()
+
+
+def _stored(fd: int, places: int) -> Iterator[tuple[int, Values]]:
+    """Yield the first place and the values of pieces of the file that are not holes."""
+    at, end = 0, min(places, max(0, os.fstat(fd).st_size - HEADER.size) // 2)
+    while at < end:
+        try:
+            # A record may be of a huge object, and hold little.
+            data = os.lseek(fd, HEADER.size + 2 * at, os.SEEK_DATA) - HEADER.size
+            at = max(at, data // 2)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # holes to the end
+                return
+        count = min(PLACES_AT_ONCE, end - at)
+        if count <= 0:
+            return
+        values = np.frombuffer(os.pread(fd, 2 * count, HEADER.size + 2 * at), "<u2")
+        if not len(values):
+            return
+        yield at, values
+        at += len(values)

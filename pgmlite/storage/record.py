@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
@@ -108,6 +108,21 @@ class Publication:
         return json.dumps(values, indent=1).encode() + b"\n"
 
 
+def _check_types(values: Any) -> None:
+    """
+    Raises:
+        ValueError: There are other fields than ours, or values of other types.
+    """
+    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(Publication)}:
+        raise ValueError("other fields than ours")
+    for name, value in values.items():
+        # Not `isinstance`: true and false are numbers to Python.
+        if type(value) is not (str if name in TEXTS else int):
+            raise ValueError(f"{name} is of another type")
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise ValueError(f"{name} is too large")
+
+
 def parse(raw: bytes) -> Publication:
     """Return what a record says; `raw` may come from anywhere.
 
@@ -118,14 +133,7 @@ def parse(raw: bytes) -> Publication:
         values = json.loads(raw.decode())
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(values, dict) or values.keys() != {f.name for f in fields(Publication)}:
-        raise ValueError("other fields than ours")
-    for name, value in values.items():
-        # Not `isinstance`: true and false are numbers to Python.
-        if type(value) is not (str if name in TEXTS else int):
-            raise ValueError(f"{name} is of another type")
-        if isinstance(value, int) and abs(value) > MAX_NUMBER:
-            raise ValueError(f"{name} is too large")
+    _check_types(values)
     name = values["name"]
     if not name or not name.isprintable() or len(name.encode()) > MAX_NAME:
         raise ValueError("name is none that a manifest can have")

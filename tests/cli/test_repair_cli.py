@@ -17,6 +17,7 @@ from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
 from tests.support.loopback import (
     COMMAND,
+    Cli,
     FakeReceiverSocket,
     Running,
     Until,
@@ -81,14 +82,10 @@ def test_a_repairer_that_hears_nothing_joins_anew(
     source.close()
 
 
-def fails(*arguments: object) -> tuple[int, str]:
-    """Return the exit code and what it says of a command that must end at once."""
-    with Running(*arguments) as command:
-        result = command.end()
-    return result.code, "\n".join(result.stderr)
-
-
-def test_options_that_can_not_work_are_refused(tmp_path: Path) -> None:
+def test_options_that_can_not_work_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails = Cli(monkeypatch, capsys).refuse
     place = endpoint()
     source = make_file(tmp_path / "source", 3_000)
     flags = ("-g", place.group, "-i", "lo")

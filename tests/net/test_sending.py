@@ -100,7 +100,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
 
 def fields(packet: bytes) -> dict[str, int]:
     names = ("magic", "version", "type", "channel", "flags", "symbol_size")
-    names += ("tsi", "oid", "size", "offset", "sqn", "reserved")
+    names += ("tsi", "oid", "size", "offset", "sqn", "esi")
     return dict(zip(names, HEADER.unpack_from(packet), strict=True))
 
 

@@ -90,7 +90,7 @@ class TestTheory:
     def test_repairs_of_few_slow_blocks_are_not_given_up(self) -> None:
         # Of the plan that runs by default: repairs of three blocks alternate, slowly.
         changes = {"receivers": [10], "loss": {"mean": [0.05]}, "modes": ["nak"]}
-        plan = replace(parse_plan("", changes | {"repair_share": 0.9}), shared_losses=0)
+        plan = parse_plan("", changes | {"repair_share": 0.9, "repetitions": 3, "shared_losses": 0})
         (case,) = Report(plan, perform_all(plan, None, lambda _: None)).cases
         assert case.lengths == pytest.approx(case.theory, rel=0.1)
 

@@ -60,6 +60,11 @@ def completed(node: Node, sample: Sample = SAMPLE) -> int:
     return now
 
 
+def is_done(node: Node) -> bool:
+    """Whether a receiver has said that it is complete."""
+    return any(isinstance(action, Complete) for _, action in node.outcome)
+
+
 ROUGH = Link(loss=0.1, reorder=0.3, jitter=20 * MS, duplicate=0.2)
 
 
@@ -72,13 +77,11 @@ class TestTrace:
         network.run(2 * CYCLE)
         return [f"{node.machine.trace.hexdigest()} {node.outcome}" for node in receivers]
 
-    @pytest.mark.parametrize("link", [Link(), Link(loss=0.1), ROUGH], ids=["", "loss", "rough"])
-    def test_same_seed_same_trace(self, link: Link) -> None:
-        assert self.trace(1, link) == self.trace(1, link)
-
-    @pytest.mark.parametrize("link", [Link(), Link(loss=0.1), ROUGH], ids=["", "loss", "rough"])
-    def test_another_seed_another_trace(self, link: Link) -> None:
-        assert set(self.trace(1, link)).isdisjoint(self.trace(2, link))
+    @pytest.mark.parametrize("link", [Link(), ROUGH], ids=["clean", "rough"])
+    def test_the_same_only_from_the_same_seed(self, link: Link) -> None:
+        once = self.trace(1, link)
+        assert self.trace(1, link) == once
+        assert set(self.trace(2, link)).isdisjoint(once)
 
     def test_receivers_lose_independently(self) -> None:
         traces = self.trace(1, Link(loss=0.1))
@@ -114,7 +117,7 @@ class TestImpairments:
         network = Network(3)
         receivers = [add_receiver(network, f"r{n}", link) for n in range(3)]
         add_sender(network)
-        network.run(10 * CYCLE)
+        assert network.run_while(lambda: any(not is_done(node) for node in receivers), 10 * CYCLE)
         for node in receivers:
             completed(node)
             machine = node.machine
@@ -128,9 +131,9 @@ class TestImpairments:
     @pytest.mark.parametrize("loss", [0.02, 0.2])
     def test_loss_is_what_the_links_lose(self, loss: float) -> None:
         network = Network(4)
-        nodes = [add_receiver(network, f"r{n}", Link(loss=loss)) for n in range(10)]
+        nodes = [add_receiver(network, f"r{n}", Link(loss=loss)) for n in range(6)]
         add_sender(network)
-        network.run(5 * CYCLE)
+        network.run(3 * CYCLE)
         lost = sum(node.machine.lost for node in nodes)
         received = sum(node.machine.counters.packets for node in nodes)
         assert lost / (lost + received) == pytest.approx(loss, rel=0.15)
@@ -150,7 +153,7 @@ class TestImpairments:
         assert node.machine.counters.packets == 0
         assert node.outcome == []
 
-    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize("seed", range(4))
     def test_corrupted_packets_never_reach_the_output(self, seed: int) -> None:
         sample = make_object(64 * 200 + 9)
         network, rng = Network(seed), Random(seed)
@@ -176,11 +179,7 @@ class TestImpairments:
         machine = Corrupting(ReceiverConfig(switch_after=SECOND), rng=Random(seed))
         node = network.add("receiver", machine, store=Disk(b""))
         network.add("sender", make_sender(sample, rate=20_000_000), data=sample.data)
-        until = 0
-        while not any(isinstance(action, Complete) for _, action in node.outcome):
-            until += SECOND
-            assert until < 60 * SECOND
-            network.run(until)
+        assert network.run_while(lambda: not is_done(node), 60 * SECOND)
         completed(node, sample)
         assert machine.counters.refused or machine.counters.damaged
 

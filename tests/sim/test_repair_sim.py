@@ -13,7 +13,7 @@ from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import Node
-from pgmlite.sim.theory import EM_nofec, backoff_shape, nb_expected, nb_first
+from pgmlite.sim.theory import EM_nofec
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import PacketType
 from tests.bench.suppression import Unheeding, suppress
@@ -65,17 +65,6 @@ def sent(node: Node) -> int:
 
 
 class TestEfficiency:
-    @pytest.mark.parametrize("loss", [0.01, 0.05])
-    @pytest.mark.parametrize("receivers", [1, 3, 10])
-    def test_hardly_more_is_sent_than_must_be(self, receivers: int, loss: float) -> None:
-        group = Group(sample(10_000))
-        sender = group.add_sender(repair=REPAIR, rate=RATE, latency=LATENCY)
-        nodes = group.add_receivers(receivers, loss=loss, latency=LATENCY)
-        group.run_until_complete(nodes, limit=5 * SECOND)
-        needed = EM_nofec([(loss, receivers)])
-        end = 10 * GRTT / PACKET_TIME / 10_000
-        assert needed * 0.97 <= sent(sender) / 10_000 <= 1.15 * needed + end
-
     def test_without_naks_it_takes_cycles(self) -> None:
         ends = []
         for naks in (True, False):
@@ -86,23 +75,23 @@ class TestEfficiency:
         assert ends[0] < 0.6 * ends[1]
 
     def test_what_naks_cost(self) -> None:
-        group = Group(sample(5_000))
+        group = Group(sample(3_000))
         sender = group.add_sender(repair=QUICK, rate=RATE, latency=LATENCY)
-        nodes = group.add_receivers(30, loss=0.01, latency=LATENCY)
+        nodes = group.add_receivers(15, loss=0.01, latency=LATENCY)
         group.run_until_complete(nodes, limit=5 * SECOND)
         asked = sum(len(nak.packet) + 28 for _, _, nak in group.network.nak_log)
         data = sender.machine.counters.bytes + 28 * sender.machine.counters.packets
         assert 0 < asked <= 0.02 * data
         # Each asks for its own losses of a block together, and now and then again.
-        assert len(group.network.nak_log) <= 1.5 * 30 * group.sample.manifest.blocks
+        assert len(group.network.nak_log) <= 1.5 * 15 * group.sample.manifest.blocks
 
     def test_one_bad_link_does_not_hold_up_the_others(self) -> None:
         ends = []  # of the healthy ones
         for bad in (0, 1):
-            group = Group(sample(5_000))
+            group = Group(sample(3_000))
             repair = RepairConfig(port=9, grtt_start=GRTT)
             sender = group.add_sender(repair=repair, rate=RATE, latency=LATENCY, machine=Logged)
-            healthy = group.add_receivers(8, loss=0.005, latency=LATENCY)
+            healthy = group.add_receivers(4, loss=0.005, latency=LATENCY)
             ill = group.add_receivers(bad, loss=0.3, latency=LATENCY)
             ends.append(group.run_until_complete(healthy, limit=5 * SECOND))
             group.run_until_complete([*healthy, *ill], limit=5 * SECOND)
@@ -114,22 +103,15 @@ class TestEfficiency:
         *whole, _ = [counts[slot] for slot in sorted(counts)]
         shares = [slot[PacketType.ODATA] / slot.total() for slot in whole]
         assert min(shares) >= 0.45
-        assert sender.machine.repairs.counters.rdata > 1_500
+        assert sender.machine.repairs.counters.rdata > 900
 
 
 class TestSuppression:
-    @pytest.mark.parametrize(("receivers", "losses"), [(10, 150), (100, 80)])
-    def test_naks_for_each_loss_are_as_theory_says(self, receivers: int, losses: int) -> None:
-        result = suppress(receivers=receivers, gsize=receivers, losses=losses)
-        shape = backoff_shape(receivers)
-        assert len(result.first) == losses
-        assert fmean(result.naks) == pytest.approx(nb_expected(receivers, shape, 6, 1), rel=0.15)
-        assert fmean(result.first) == pytest.approx(nb_first(receivers, shape, 6), rel=0.15)
-
     def test_without_it_everybody_asks(self) -> None:
-        result = suppress(receivers=30, gsize=10, losses=20, kind=Unheeding)
+        # How few ask with it, groups show beside theory: test_compare.
+        result = suppress(receivers=30, gsize=10, losses=8, kind=Unheeding)
         assert fmean(result.asked) >= 0.99 * 30
-        assert fmean(suppress(receivers=30, gsize=10, losses=20).asked) < 0.3 * 30
+        assert fmean(suppress(receivers=30, gsize=10, losses=8).asked) < 0.3 * 30
 
 
 class TestComingAndGoing:
@@ -152,7 +134,7 @@ class TestComingAndGoing:
     @staticmethod
     def with_repairers(count: int, **config: object) -> tuple[Group, list[Node], list[Node]]:
         """Return a group with a pure carousel, receivers, and repairers of their own."""
-        group = Group(sample(3_000))
+        group = Group(sample(1_500))
         group.add_sender(rate=RATE // 10, latency=LATENCY, spm_max=250 * MS)
         names = [f"R{number}" for number in range(count)]
         told = frozenset((name, 9) for name in names)
@@ -171,23 +153,24 @@ class TestComingAndGoing:
         ]
         return group, receivers, repairers
 
-    CYCLE = 3_000 * PACKET_TIME * 10
+    CYCLE = 1_500 * PACKET_TIME * 10
 
     def test_a_repairer_of_its_own_repairs(self) -> None:
         # spec: REP-8
         group, receivers, (repairer,) = self.with_repairers(1)
         end = group.run_until_complete(receivers, limit=5 * self.CYCLE)
         assert end < 1.3 * self.CYCLE
-        assert repairer.machine.repairs.counters.rdata >= 0.9 * 3_000 * (EM_nofec([(0.03, 4)]) - 1)
+        assert repairer.machine.repairs.counters.rdata >= 0.9 * 1_500 * (EM_nofec([(0.03, 4)]) - 1)
 
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
         # spec: NAK-14
         group, receivers, (repairer,) = self.with_repairers(1)
-        group.network.run(self.CYCLE // 2)
+        killed = 3 * self.CYCLE // 4
+        group.network.run(killed)
         assert repairer.machine.repairs.counters.rdata > 0
         group.network.stop(repairer)
         group.run_until_complete(receivers, limit=6 * self.CYCLE)
-        after = [at for at, _, _ in group.naks() if at > self.CYCLE // 2 + SECOND]
+        after = [at for at, _, _ in group.naks() if at > killed + SECOND]
         assert after == []
 
     def test_a_repairer_that_starts_late_is_used(self) -> None:
@@ -200,8 +183,8 @@ class TestComingAndGoing:
 
     def test_two_repairers_do_not_repeat_each_other(self) -> None:
         group, _, repairers = self.with_repairers(0)
-        lost = np.zeros(3_000, np.bool_)
-        lost[np.random.default_rng(4).choice(3_000, 300, replace=False)] = True
+        lost = np.zeros(1_500, np.bool_)
+        lost[np.random.default_rng(4).choice(1_500, 150, replace=False)] = True
         for name in ("A", "B"):
             group.add_receivers(
                 2,
@@ -233,35 +216,37 @@ class TestComingAndGoing:
         both = len(set(one) & set(other))
         assert both <= 0.35 * len(set(one) | set(other))
 
-    @pytest.mark.parametrize("tail", [[2_999], [2_998], [2_900, 2_997, 2_999], [5, 2_999]])
+    @pytest.mark.parametrize("tail", [[1_199], [1_198], [1_100, 1_197, 1_199], [5, 1_199]])
     def test_what_is_lost_at_the_very_end_is_repaired_before_the_sender_leaves(
         self, tail: list[int]
     ) -> None:
-        group = Group(sample(3_000))
+        group = Group(sample(1_200))
         sender = group.add_sender(repair=QUICK, rate=RATE // 10, latency=LATENCY, cycles=1)
-        lost = np.zeros(3_000, np.bool_)
+        lost = np.zeros(1_200, np.bool_)
         lost[tail] = True
         nodes = group.add_receivers(
-            3, latency=LATENCY, make=lambda config, rng: Unlucky(config, rng, lost)
+            2, latency=LATENCY, make=lambda config, rng: Unlucky(config, rng, lost)
         )
-        group.network.run(20 * SECOND)
-        assert any(isinstance(action, Finished) for _, action in sender.outcome)
+        assert group.network.run_while(
+            lambda: not any(isinstance(action, Finished) for _, action in sender.outcome),
+            20 * SECOND,
+        )
         assert all(completion(node) is not None for node in nodes)
 
-    @pytest.mark.parametrize("start", [700, 2_999])
+    @pytest.mark.parametrize("start", [700, 1_199])
     def test_a_session_may_end_in_the_middle_of_a_block(self, start: int) -> None:
         # spec: SND-6, SND-9, NAK-3
-        group = Group(sample(3_000))
+        group = Group(sample(1_200))
         offset = start * SYMBOL
         group.add_sender(repair=QUICK, rate=RATE // 10, latency=LATENCY, cycles=1, start=offset)
-        lost = np.zeros(3_000, np.bool_)
+        lost = np.zeros(1_200, np.bool_)
         lost[[start - 1, start - 40, start]] = True
         nodes = group.add_receivers(
             2, latency=LATENCY, make=lambda config, rng: Unlucky(config, rng, lost)
         )
         group.run_until_complete(nodes, limit=20 * SECOND)
 
-    @pytest.mark.parametrize("symbols", [900, 2_500])
+    @pytest.mark.parametrize("symbols", [900, 1_500])
     def test_who_joins_in_the_middle_of_a_block_needs_no_more_than_a_cycle(
         self, symbols: int
     ) -> None:
@@ -290,16 +275,15 @@ class TestTrace:
             return actions
 
     def trace(self, seed: int) -> list[str]:
-        group = Group(sample(3_000), seed=seed)
+        group = Group(sample(900), seed=seed)
         group.add_sender(repair=QUICK, rate=RATE, latency=LATENCY)
-        nodes = group.add_receivers(4, loss=0.05, latency=LATENCY, make=self.Recording)
-        group.network.run(250 * MS)
+        nodes = group.add_receivers(3, loss=0.1, latency=LATENCY, make=self.Recording)
+        group.network.run(120 * MS)
         naks = sha256(repr(group.network.nak_log).encode())
         assert group.network.nak_log
         return [naks.hexdigest(), *(node.machine.trace.hexdigest() for node in nodes)]
 
-    def test_same_seed_same_trace(self) -> None:
-        assert self.trace(1) == self.trace(1)
-
-    def test_another_seed_another_trace(self) -> None:
-        assert set(self.trace(1)).isdisjoint(self.trace(2))
+    def test_the_same_only_from_the_same_seed(self) -> None:
+        once = self.trace(1)
+        assert self.trace(1) == once
+        assert set(self.trace(2)).isdisjoint(once)

@@ -1,10 +1,9 @@
-"""The partial file: what is written, what survives, what is used, and what is published."""
+"""The partial file: what is written, and what survives."""
 
 import contextlib
 import errno
 import fcntl
 import os
-import stat
 from pathlib import Path
 from unittest.mock import patch
 
@@ -13,63 +12,27 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pgmlite.core.machine import Complete, Held, Prepare, Store
+from pgmlite.core.machine import Held, Prepare, Store
 from pgmlite.errors import DiskError
 from pgmlite.storage import system
-from pgmlite.storage.folder import resolve_output
 from pgmlite.storage.hints import HEADER, SUSPECT
 from pgmlite.storage.part import PartFile
-from pgmlite.storage.system import LONGEST_NAME, beside
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import block_digest
-from tests.support.builders import Sample, make_object
+from tests.support.builders import make_object
+from tests.support.part_files import (
+    SAMPLE,
+    complete,
+    descriptor_of,
+    held_symbols,
+    matches,
+    open_part,
+    publish,
+    store,
+    wanted,
+)
 
 GIB = 1 << 30
-SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
-STRANGER = 65_534
-
-
-def wanted(sample: Sample = SAMPLE) -> Prepare:
-    manifest = sample.manifest
-    return Prepare(manifest.oid, manifest.size, manifest.symbol_size)
-
-
-def complete(sample: Sample = SAMPLE) -> Complete:
-    return Complete(sample.manifest, sample.tree.digests)
-
-
-def open_part(output: Path, sample: Sample = SAMPLE, **how) -> tuple[PartFile, Held]:
-    """Open the partial file of a receiver that has the manifest."""
-    part = PartFile(output, **how)
-    held = part.prepare(wanted(sample))
-    part.begin(sample.manifest)
-    return part, held
-
-
-def store(part: PartFile, symbols, sample: Sample = SAMPLE) -> None:
-    """Write symbols, each in its place."""
-    size = sample.manifest.symbol_size
-    part.store([[(size * n, memoryview(sample.data[size * n : size * n + size]))] for n in symbols])
-
-
-def matches(part: PartFile, block: int, sample: Sample = SAMPLE) -> bool:
-    """Whether a block is there."""
-    size = sample.manifest.block_size
-    length = min(size, sample.manifest.size - block * size)
-    return part.matches(block * size, length, sample.tree.digests[32 * block : 32 * block + 32])
-
-
-def publish(part: PartFile, sample: Sample = SAMPLE) -> bool:
-    assert part.settle(complete(sample)) == []
-    is_new = part.publish(complete(sample))
-    part.close()
-    return is_new
-
-
-def held_symbols(held: Held) -> set[int]:
-    return {first + int(n) for first, flags in held.symbols for n in np.flatnonzero(flags)}
-
-
 ALL = range(SAMPLE.manifest.symbols)
 BLOCKS = range(SAMPLE.manifest.blocks)
 
@@ -204,7 +167,7 @@ def test_gaps_are_written_over_and_filled_later(tmp_path_factory, lost, at_once,
 def test_store_actions_are_what_part_files_take(tmp_path):
     # Non-contiguous views come from receive buffers that could not be read in one run.
     wide = np.frombuffer(bytes(range(200)), np.uint8).reshape(2, 100)
-    action = Store([[(10, 1, 2)], [(70, 0, 1)]], wide[:, 40:])
+    action = Store(1, [[(10, 1, 2)], [(70, 0, 1)]], wide[:, 40:])
     part = PartFile(tmp_path / "out")
     part.store(action.pieces())
     part.close()
@@ -232,7 +195,7 @@ def test_every_stored_symbol_is_known_to_the_next_run(tmp_path_factory, symbols,
 
 def open_part_of_the_dead(part: PartFile, output: Path) -> tuple[PartFile, Held]:
     """Open a partial file as if whoever has it open had been killed."""
-    fcntl.flock(part._fd, fcntl.LOCK_UN)
+    fcntl.flock(descriptor_of(part.path), fcntl.LOCK_UN)
     return open_part(output)
 
 
@@ -357,7 +320,7 @@ def test_a_disk_that_failed_is_read_back_before_anything_is_published(tmp_path, 
     part, held = open_part(output)
     assert held_symbols(held) == set(ALL)
     assert all(matches(part, block) for block in BLOCKS)
-    os.pwrite(part._fd, b"?", 5 * 512)
+    os.pwrite(descriptor_of(part.path), b"?", 5 * 512)
     assert part.settle(complete()) == [5]
     store(part, range(40, 48))
     publish(part)
@@ -369,7 +332,7 @@ def test_media_are_verified_when_asked(tmp_path):
     store(part, ALL)
     assert all(matches(part, block) for block in BLOCKS)
     part._seen = None
-    os.pwrite(part._fd, b"?", 7 * 512)
+    os.pwrite(descriptor_of(part.path), b"?", 7 * 512)
     assert part.settle(complete()) == [7]
     store(part, range(56, 64))
     publish(part)
@@ -390,355 +353,3 @@ def test_what_another_program_writes_is_noticed(tmp_path):
         part.publish(complete())
     part.close()
     assert not (tmp_path / "out").exists()
-
-
-# What is there is used.
-
-
-def test_an_output_that_is_right_stays_what_it_is(tmp_path):
-    # spec: RCV-8
-    output = tmp_path / "out"
-    output.write_bytes(SAMPLE.data)
-    before = output.stat()
-    part, held = open_part(output)
-    assert held.extents == [(0, len(SAMPLE.data))]
-    assert all(matches(part, block) for block in BLOCKS)
-    assert part.path.stat().st_size == 0
-    assert not publish(part)
-    assert part.reused == len(SAMPLE.data)
-    after = output.stat()
-    assert (after.st_ino, after.st_ctime_ns) == (before.st_ino, before.st_ctime_ns)
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_what_is_left_of_the_object_goes_when_the_output_is_right_and_of_another_stays(tmp_path):
-    output, other = tmp_path / "out", make_object(10 * 512 - 5, seed=1)
-    part, _ = open_part(output, other)
-    store(part, [5], other)
-    part.close()
-    output.write_bytes(SAMPLE.data)
-    for sample in (SAMPLE, other):
-        output.write_bytes(sample.data)
-        part, _ = open_part(output, sample)
-        assert all(matches(part, block, sample) for block in BLOCKS)
-        assert not publish(part, sample)
-        assert part.path.exists() is (sample is SAMPLE)
-
-
-@pytest.mark.parametrize("change", ["first", "last", "longer", "shorter"])
-def test_an_output_that_is_nearly_right_is_a_seed(tmp_path, change):
-    output, data = tmp_path / "out", bytearray(SAMPLE.data)
-    match change:
-        case "first":
-            data[3] ^= 1
-        case "last":
-            data[-3] ^= 1
-        case "longer":
-            data += b"more"
-        case "shorter":
-            del data[-100:]
-    output.write_bytes(data)
-    part, _ = open_part(output)
-    absent = [block for block in BLOCKS if not matches(part, block)]
-    assert absent == {"first": [0], "last": [9], "longer": [], "shorter": [9]}[change]
-    for block in absent:
-        store(part, [n for n in ALL if n // 8 == block])
-    assert publish(part)
-    assert output.read_bytes() == SAMPLE.data
-    assert part.reused == len(SAMPLE.data) - sum(len(SAMPLE.data[512 * b :][:512]) for b in absent)
-
-
-def test_bases_are_seeds_too(tmp_path):
-    bases = [tmp_path / "old", tmp_path / "older"]
-    bases[0].write_bytes(SAMPLE.data[: 5 * 512] + b"?" * 2_000)
-    bases[1].write_bytes(b"?" * 5 * 512 + SAMPLE.data[5 * 512 :])
-    part, _ = open_part(tmp_path / "out", bases=bases)
-    assert all(matches(part, block) for block in BLOCKS)
-    publish(part)
-    assert (tmp_path / "out").read_bytes() == SAMPLE.data
-
-
-def test_a_base_that_can_not_be_read_leaves_nothing_behind(tmp_path):
-    for base in (tmp_path / "missing", tmp_path):
-        with pytest.raises(DiskError, match=f"--base {base}"):
-            PartFile(tmp_path / "out", bases=[base])
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_seed_that_changes_after_it_was_hashed_spoils_nothing(tmp_path):
-    output = tmp_path / "out"
-    output.write_bytes(SAMPLE.data)
-    part, _ = open_part(output)
-    assert all(matches(part, block) for block in BLOCKS)
-    with output.open("r+b") as file:
-        file.seek(3 * 512)
-        file.write(b"?")
-    assert part.settle(complete()) == [3]
-    store(part, range(24, 32))
-    assert publish(part)
-    assert output.read_bytes() == SAMPLE.data
-
-
-def test_an_output_of_replay_is_no_seed(tmp_path):
-    output = tmp_path / "out"
-    output.write_bytes(SAMPLE.data)
-    part, held = open_part(output, output_is_seed=False)
-    assert not held.symbols
-    assert not held.extents
-    store(part, ALL)
-    assert publish(part)
-
-
-def test_a_disk_without_room_for_a_copy_is_no_matter_if_nothing_is_copied(tmp_path, monkeypatch):
-    output = tmp_path / "out"
-    output.write_bytes(SAMPLE.data)
-    disk = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
-    monkeypatch.setattr(os, "fstatvfs", lambda fd: disk)
-    part, _ = open_part(output)
-    assert all(matches(part, block) for block in BLOCKS)
-    assert not publish(part)
-    output.write_bytes(b"?" + SAMPLE.data[1:])
-    part, _ = open_part(output)
-    assert not matches(part, 0)
-    with pytest.raises(DiskError, match="0 free"):
-        store(part, [0])
-    part.close()
-
-
-# What is published.
-
-
-def test_replacing_keeps_mode_and_owner(tmp_path):
-    output = tmp_path / "out"
-    output.write_bytes(b"old")
-    output.chmod(0o640)
-    if not os.geteuid():
-        os.chown(output, STRANGER, STRANGER)
-        tmp_path.chmod(0o755)
-    before = output.stat()
-    part, _ = open_part(output)
-    assert stat.S_IMODE(part.path.stat().st_mode) == 0o600
-    store(part, ALL)
-    publish(part)
-    after = output.stat()
-    assert after.st_mode == before.st_mode
-    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
-
-
-def test_a_new_output_has_the_usual_mode(tmp_path):
-    mask = os.umask(0o027)
-    try:
-        part, _ = open_part(tmp_path / "out")
-    finally:
-        os.umask(mask)
-    store(part, ALL)
-    publish(part)
-    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
-
-
-def test_a_privilege_is_not_passed_on(tmp_path):
-    # The content comes from the network, and the new file may belong to somebody else.
-    output = tmp_path / "out"
-    output.write_bytes(b"old")
-    output.chmod(0o4755)
-    part, _ = open_part(output)
-    store(part, ALL)
-    publish(part)
-    assert output.stat().st_mode & 0o7777 == 0o755
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_a_strangers_output_is_kept_his_only_where_nobody_lays_files(tmp_path, shared):
-    if os.geteuid():
-        pytest.skip("only root gives files away")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    output = folder / "out"
-    output.write_bytes(SAMPLE.data)
-    output.chmod(0o666)
-    os.chown(output, STRANGER, STRANGER)
-    folder.chmod(0o1777 if shared else 0o755)
-    part, _ = open_part(output)
-    assert all(matches(part, block) for block in BLOCKS)
-    assert publish(part) is shared
-    assert output.read_bytes() == SAMPLE.data
-    assert (output.stat().st_uid == STRANGER) is not shared
-    assert bool(output.stat().st_mode & 0o022) is not shared
-
-
-def test_a_link_stays_and_its_target_is_replaced(tmp_path):
-    (tmp_path / "deep").mkdir()
-    target = tmp_path / "deep" / "real"
-    target.write_bytes(b"old")
-    (tmp_path / "between").symlink_to("deep/real")
-    link = tmp_path / "link"
-    link.symlink_to(tmp_path / "between")
-    part, _ = open_part(link)
-    assert part.path == tmp_path / "deep" / "real.part"
-    store(part, ALL)
-    publish(part)
-    assert link.is_symlink()
-    assert target.read_bytes() == SAMPLE.data
-    assert link.read_bytes() == SAMPLE.data
-
-
-def test_a_link_to_what_is_not_there_yet(tmp_path):
-    (tmp_path / "link").symlink_to("real")
-    part, _ = open_part(tmp_path / "link")
-    store(part, ALL)
-    publish(part)
-    assert (tmp_path / "real").read_bytes() == SAMPLE.data
-    assert (tmp_path / "link").is_symlink()
-
-
-@pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1", "/dev/null"])
-def test_devices_and_open_files_are_no_outputs(output):
-    with pytest.raises(DiskError, match=output):
-        resolve_output(Path(output))
-
-
-def test_a_link_to_an_open_file_is_no_output(tmp_path):
-    with (tmp_path / "open").open("w") as file:
-        (tmp_path / "link").symlink_to(f"/proc/self/fd/{file.fileno()}")
-        with pytest.raises(DiskError, match="another program has open"):
-            resolve_output(tmp_path / "link")
-
-
-def test_links_in_a_circle(tmp_path):
-    (tmp_path / "a").symlink_to("b")
-    (tmp_path / "b").symlink_to("a")
-    with pytest.raises(DiskError, match="too many links"):
-        resolve_output(tmp_path / "a")
-
-
-@pytest.mark.parametrize("name", ["x" * 255, "x" * 247, "x" * 251, "\u00fc" * 127, "\u20ac" * 85])
-def test_long_names(tmp_path, name):
-    output = tmp_path / name
-    part, _ = open_part(output)
-    store(part, [1])
-    part.close()
-    part, held = open_part(output)
-    assert held_symbols(held) == {1}
-    store(part, ALL)
-    publish(part)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-    assert output.read_bytes() == SAMPLE.data
-
-
-@given(names=st.lists(st.text(min_size=1, max_size=255), min_size=2, max_size=2, unique=True))
-def test_names_beside_are_legal_and_never_shared(names):
-    found = set()
-    for name in names:
-        raw = name.encode(errors="ignore")[:LONGEST_NAME].decode(errors="ignore")
-        raw = raw.replace("/", "-").replace("\0", "-").strip(".") or "x"
-        found.add((raw, beside(Path("/folder") / raw, ".part.map").name))
-    assert all(len(os.fsencode(other)) <= LONGEST_NAME for _, other in found)
-    assert all(other.endswith(".part.map") for _, other in found)
-    assert len({other for _, other in found}) == len({raw for raw, _ in found})
-
-
-@pytest.mark.parametrize("kind", ["link", "hard link", "writable", "folder", "fifo", "stranger"])
-@pytest.mark.parametrize("suffix", [".part", ".part.map"])
-def test_what_is_not_ours_is_not_used(tmp_path, kind, suffix):
-    victim = tmp_path / "victim"
-    victim.write_bytes(b"precious")
-    laid = tmp_path / f"out{suffix}"
-    match kind:
-        case "link":
-            laid.symlink_to(victim)
-        case "hard link":
-            laid.hardlink_to(victim)
-        case "writable":
-            laid.write_bytes(b"his")
-            laid.chmod(0o666)
-        case "folder":
-            laid.mkdir()
-        case "fifo":
-            os.mkfifo(laid)
-        case "stranger":
-            if os.geteuid():
-                pytest.skip("only root gives files away")
-            laid.write_bytes(b"his")
-            os.chown(laid, STRANGER, STRANGER)
-    if suffix == ".part":
-        with pytest.raises(DiskError, match=r"out\.part"):
-            PartFile(tmp_path / "out")
-    else:  # without a record it works all the same
-        part, _ = open_part(tmp_path / "out")
-        store(part, ALL)
-        assert "no record" in part.warnings[0]
-        publish(part)
-        assert (tmp_path / "out").read_bytes() == SAMPLE.data
-    assert victim.read_bytes() == b"precious"
-    assert os.path.lexists(laid)
-
-
-@pytest.mark.parametrize("way", ["renamed", "exchanged", "room taken", "by name"])
-def test_it_is_the_descriptor_that_is_published(tmp_path, way, monkeypatch):
-    output = tmp_path / "out"
-    if way == "by name":  # file systems that open no folders
-        opened = os.open
-
-        def refuse(path, flags, *how, **where):
-            if flags & os.O_DIRECTORY:
-                raise OSError(errno.EACCES, "Permission denied")
-            return opened(path, flags, *how, **where)
-
-        monkeypatch.setattr(os, "open", refuse)
-    part, _ = open_part(output)
-    store(part, ALL)
-    assert part.settle(complete()) == []
-    if way in ("renamed", "exchanged"):
-        part.path.rename(tmp_path / "away")
-    if way == "exchanged":
-        part.path.write_bytes(b"his")
-    if way == "room taken":
-        (tmp_path / "out.part.d").mkdir(mode=0o777)
-        (tmp_path / "out.part.d").chmod(0o777)
-    part.publish(complete())
-    part.close()
-    assert output.read_bytes() == SAMPLE.data
-    if way == "exchanged":
-        assert part.path.read_bytes() == b"his"
-
-
-def test_a_partial_file_that_was_removed_is_not_published(tmp_path):
-    part, _ = open_part(tmp_path / "out")
-    store(part, ALL)
-    part.path.unlink()
-    part.path.write_bytes(b"his")
-    assert part.settle(complete()) == []
-    with pytest.raises(DiskError, match="another"):
-        part.publish(complete())
-    part.close()
-    assert part.path.read_bytes() == b"his"
-    assert not (tmp_path / "out").exists()
-
-
-def test_what_a_killed_publication_left_is_brought_back(tmp_path):
-    part, _ = open_part(tmp_path / "out")
-    store(part, ALL)
-    part.close()
-    room = tmp_path / "out.part.d"
-    room.mkdir(mode=0o700)
-    part.path.rename(room / "file")
-    part, held = open_part(tmp_path / "out")
-    assert held_symbols(held) == set(ALL)
-    assert not room.exists()
-    publish(part)
-    assert (tmp_path / "out").read_bytes() == SAMPLE.data
-
-
-def test_the_new_output_is_told_of_before_it_is_one(tmp_path):
-    output, told = tmp_path / "out", []
-
-    def before(status: os.stat_result) -> None:
-        assert not output.exists()
-        told.append(status)
-
-    part, _ = open_part(output, before_rename=before)
-    store(part, ALL)
-    publish(part)
-    (status,), found = told, output.stat()
-    for name in ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_mode"):
-        assert getattr(status, name) == getattr(found, name)

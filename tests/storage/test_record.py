@@ -24,7 +24,7 @@ from pgmlite.storage.record import (
     parse,
     remove_record,
 )
-from pgmlite.storage.system import LONGEST_NAME, beside
+from pgmlite.storage.system import beside
 from tests.storage.test_storage import NOBODY, ordinary_user
 from tests.support.builders import make_object
 
@@ -67,46 +67,6 @@ def opened(output: Path) -> tuple[PublishedRecord, list[str]]:
     """Return the record of an output, and where its warnings go."""
     warnings: list[str] = []
     return PublishedRecord(output, warnings.append), warnings
-
-
-# Names beside the output.
-
-
-@given(
-    name=st.text(st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1),
-    times=st.integers(1, 255),
-    suffix=st.sampled_from([".part", ".part.map", ".pgmlite", ".pgmlite~"]),
-)
-@example(name="x", times=255, suffix=".part")
-@example(name="ü", times=127, suffix=".part.map")
-@example(name="\N{BROKEN HEART}", times=63, suffix=".pgmlite")
-def test_beside_every_name_there_is_room(name, times, suffix):
-    name = (name * times).encode()[:LONGEST_NAME].decode(errors="ignore")
-    if not name or name in {".", ".."}:
-        return
-    path = beside(Path("/folder") / name, suffix)
-    encoded = os.fsencode(path.name)
-    assert path.parent == Path("/folder")
-    assert path.name.endswith(suffix)
-    assert len(encoded) <= LONGEST_NAME
-    if len(os.fsencode(name + suffix)) <= LONGEST_NAME:
-        assert path.name == name + suffix
-    else:
-        assert len(encoded) > LONGEST_NAME - 4  # not cut more than a character demands
-
-
-def test_long_names_that_differ_late_stay_apart_and_need_not_be_text(tmp_path):
-    long = [
-        "x" * 254 + "1",
-        "x" * 254 + "2",
-        os.fsdecode(b"\xff" * 255),
-        "ж" * 127,
-        "ж" * 127 + "!",
-    ]
-    paths = {beside(tmp_path / name, ".part") for name in long}
-    assert len(paths) == len(long)
-    for path in paths:
-        path.touch()  # the file system takes them
 
 
 # What a record says.

@@ -16,7 +16,7 @@ SAMPLE = make_object(100 * 512 - 5)  # 100 blocks
 
 def test_receivers_that_are_killed_go_on_where_they_were(tmp_path: Path) -> None:
     # spec: RCV-8
-    killed = kill_many(10, 3, tmp_path)
+    killed = kill_many(7, 3, tmp_path)
     assert not [one for one in killed if one.wrong]
     assert all(one.again <= ALLOWED * one.recorded for one in killed)
     assert any(0 < one.recorded < SYMBOLS for one in killed)

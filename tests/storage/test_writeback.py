@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
@@ -16,37 +15,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgmlite.core.machine import Prepare
-from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.folder import Folder
-from pgmlite.storage.hints import FLUSHED, HEADER, SUSPECT
-from pgmlite.storage.part import READ_BACKS
+from pgmlite.storage.hints import FLUSHED, HEADER
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY, Flusher
 from tests.support.builders import make_object
-from tests.support.parts import Run, System, name_of
+from tests.support.flushes import Clock, Syncs, flush
+from tests.support.parts import Run, System
 
 SAMPLE = make_object(10 * 512 - 5)  # 10 blocks of 8 symbols of 64 bytes; the last symbol is short
 SYMBOLS = SAMPLE.manifest.symbols
 MIB = 1 << 20
 
 # When a flush starts.
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(writeback, "time", clock)
-    return clock
 
 
 @pytest.fixture
@@ -124,31 +105,6 @@ def test_one_flush_at_a_time_and_nobody_waits_for_it(clock: Clock) -> None:
     assert len(flushes) == 2
 
 
-class Syncs(System):
-    """Counts what is flushed, by the name of the file; some of it fails."""
-
-    def __init__(self) -> None:
-        self.seen: list[str] = []
-        self.failing: dict[str, int] = {}
-        self.at_advice: dict[str, Callable[[], None]] = {}
-
-    def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if name in self.SYNCS:
-            file = name_of(args[0])
-            self.seen.append(file)
-            if number := self.failing.pop(file, 0):
-                raise OSError(number, os.strerror(number))
-        if name == "posix_fadvise" and (do := self.at_advice.pop(name_of(args[0]), None)):
-            do()
-        return function(*args, **kwargs)
-
-
-@pytest.fixture
-def syncs() -> Iterator[Syncs]:
-    with Syncs().on() as syncs:
-        yield syncs
-
-
 def test_a_flush_is_of_the_file_then_of_the_record_then_of_their_names(
     tmp_path: Path, syncs: Syncs, clock: Clock
 ) -> None:
@@ -157,29 +113,17 @@ def test_a_flush_is_of_the_file_then_of_the_record_then_of_their_names(
         syncs.seen.clear()
         clock.now += 5
         run.part.idle()
-        run.part._write_back.wait()
+        run.part.write_back.wait()
         assert syncs.seen == ["out.part", "out.part.map", tmp_path.name]
         syncs.seen.clear()
         run.give(SAMPLE.odata(range(20, 40)))
         clock.now += 5
         run.part.idle()
-        run.part._write_back.wait()
+        run.part.write_back.wait()
         assert syncs.seen == ["out.part", "out.part.map"]
 
 
 # What a power cut leaves.
-
-
-@pytest.fixture
-def next_boot(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return what starts the system anew, as far as the record can tell."""
-    return lambda: monkeypatch.setattr(hints, "boot_id", lambda: os.urandom(16))
-
-
-def flush(run: Run, clock: Clock) -> None:
-    clock.now += 5
-    run.part.idle()
-    run.part._write_back.wait()
 
 
 def values_of(output: Path) -> dict[int, int]:
@@ -234,7 +178,10 @@ def test_what_is_believed_is_what_there_is(
                 else:
                     flushed = set(noted)  # the next run sees to that
                 run = Run(output).announce(SAMPLE)
-                have = set(np.flatnonzero(run.machine._transfer.symbols.have).tolist())
+                size = SAMPLE.manifest.symbol_size
+                missing = run.machine.missing
+                gone = [range(start // size, -(-stop // size)) for start, stop in missing]
+                have = set(range(SAMPLE.manifest.symbols)).difference(*gone)
                 assert have == noted
         run.part.close()
     if run.is_done:
@@ -347,184 +294,3 @@ def test_what_was_found_after_a_boot_is_recorded(
         with Run(output) as run:
             run.announce(SAMPLE)
             assert run.machine.progress == (56, SYMBOLS)
-
-
-# Disks that fail.
-
-
-def fail(run: Run, clock: Clock) -> str:
-    """Let the flush that is due fail; return what the run ends with."""
-    clock.now += 5
-    run.part.idle()
-    run.part._write_back._flusher.join()
-    with pytest.raises(DiskError, match="not all of it is on the disk") as raised:
-        run.give(SAMPLE.odata([40]))
-    return str(raised.value)
-
-
-def is_suspect(output: Path) -> bool:
-    head = output.with_name("out.part.map").read_bytes()[: HEADER.size]
-    return bool(HEADER.unpack(head)[1] & SUSPECT)
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
-def test_a_flush_that_fails_ends_the_run_and_the_next_reads_back(
-    tmp_path: Path, clock: Clock, syncs: Syncs, number: int
-) -> None:
-    # spec: RCV-15
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
-        syncs.failing["out.part"] = number
-        assert os.strerror(number) in fail(run, clock)
-    assert is_suspect(output)
-    with Run(output) as run:
-        run.announce(SAMPLE)
-        assert run.machine.progress == (36, SYMBOLS)
-        # What the disk never got shows when the cache is gone: here, right before it is published.
-        syncs.at_advice["out.part"] = lambda: os.pwrite(run.part._fd, bytes(64), 2 * 512)
-        run.cycle(SAMPLE)
-        assert not syncs.at_advice
-        assert not run.is_done
-        assert run.heard.events[-1:] == ["damaged 2"]
-        run.cycle(SAMPLE)
-        assert run.is_done
-        assert run.fetched == SYMBOLS - 36 + 8
-    assert output.read_bytes() == SAMPLE.data
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
-@pytest.mark.parametrize("call", ["ftruncate", "pwritev", "preadv"])
-def test_a_failure_that_another_call_tells_of_is_remembered(
-    tmp_path: Path, call: str, number: int
-) -> None:
-    # XFS flushes before it cuts a file, and says there what failed before.
-    class Late(System):
-        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if name == call and name_of(args[0]) == "out.part":
-                raise OSError(number, os.strerror(number))
-            return function(*args, **kwargs)
-
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata([*range(0, SYMBOLS, 2), *range(1, 20, 2)]))
-        with Late().on(), pytest.raises(DiskError, match=os.strerror(number)):
-            run.cycle(SAMPLE).cycle(SAMPLE)
-    assert is_suspect(output)
-
-
-def test_a_flush_that_fails_at_the_very_end_is_remembered(
-    tmp_path: Path, clock: Clock, syncs: Syncs
-) -> None:
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
-        syncs.failing["out.part"] = errno.EIO
-        clock.now += 5
-        run.part.idle()
-    assert is_suspect(output)
-
-
-def test_a_disk_that_failed_is_remembered_without_a_record_too(
-    tmp_path: Path, clock: Clock, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata(range(8)))
-        syncs.failing["out.part"] = errno.EIO
-        with monkeypatch.context() as full:
-            full.setattr(hints.Hints, "_write", no_space)
-            run.give(SAMPLE.odata(range(8, 16)))
-        assert "no record" in " ".join(run.warnings)
-        fail(run, clock)
-    assert is_suspect(output)
-    with Run(output) as run:
-        run.announce(SAMPLE)
-        assert run.machine.progress == (16, SYMBOLS)  # two whole blocks
-        assert run.part._write_back.is_suspect
-
-
-def no_space(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def test_a_mark_of_a_failed_disk_leaves_the_record_of_any_object(
-    tmp_path: Path, syncs: Syncs
-) -> None:
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata(range(6)))
-    syncs.failing["out.part"] = errno.EIO
-    with Run(output) as run:  # it is not known yet what will come
-        assert "reading it anew" in " ".join(run.warnings)
-    assert is_suspect(output)
-    with Run(output) as run:
-        run.announce(SAMPLE)
-        assert run.machine.progress == (6, SYMBOLS)
-
-
-def test_a_record_that_can_not_be_flushed_ends_nothing(
-    tmp_path: Path, clock: Clock, syncs: Syncs
-) -> None:
-    output = tmp_path / "out"
-    with Run(output) as run:
-        run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
-        syncs.failing["out.part.map"] = errno.EIO
-        flush(run, clock)
-        run.cycle(SAMPLE)
-        assert run.is_done
-        assert "no record" in " ".join(run.warnings)
-    assert output.read_bytes() == SAMPLE.data
-
-
-def test_a_disk_that_is_smaller_than_it_says_ends_the_run(tmp_path: Path) -> None:
-    """It takes all and gives back something else, as forged memory sticks do."""
-
-    class Forged(System):
-        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            done = function(*args, **kwargs)
-            if name == "preadv" and args[2] == 9 * 512:
-                args[1][0][:done] = bytes(done)
-            return done
-
-    output = tmp_path / "out"
-    with Forged().on(), Run(output, verify_media=True) as run:
-        run.announce(SAMPLE)
-        for _ in range(READ_BACKS):
-            run.cycle(SAMPLE)
-            assert run.heard.events[-1] == "damaged 9"
-        with pytest.raises(DiskError, match="as large as it says"):
-            run.cycle(SAMPLE)
-    assert not output.exists()
-
-
-# The output that is there.
-
-
-@pytest.mark.parametrize("verify_media", [False, True])
-def test_an_output_that_is_right_in_memory_alone_is_no_output(
-    tmp_path: Path, syncs: Syncs, verify_media: bool
-) -> None:
-    output = tmp_path / "out"
-    output.write_bytes(SAMPLE.data)
-
-    def show_the_disk() -> None:
-        status = output.stat()
-        with output.open("r+b") as file:
-            file.seek(3 * 512)
-            file.write(bytes(64))
-        os.utime(output, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    syncs.at_advice["out"] = show_the_disk
-    if not verify_media:
-        syncs.failing["out"] = errno.EIO
-    with Run(output, verify_media=verify_media) as run:
-        run.announce(SAMPLE)
-        assert not syncs.at_advice
-        assert not run.is_done
-        run.cycle(SAMPLE)
-        assert run.is_done
-        assert run.is_new
-        assert run.fetched == 8
-    assert output.read_bytes() == SAMPLE.data

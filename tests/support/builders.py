@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from pgmlite.core.machine import (
     Verify,
 )
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer
 from pgmlite.wire import batch as wire
@@ -212,6 +213,7 @@ def encode(burst: Transmit, data: bytes) -> list[bytes]:
     payload = burst.payload
     if isinstance(payload, ObjectRange):
         payload = data[payload.offset : payload.offset + payload.length]
+    assert isinstance(payload, bytes)
     count = len(burst.rows)
     width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])
     assert -(-len(payload) // width) == count
@@ -224,7 +226,7 @@ def encode(burst: Transmit, data: bytes) -> list[bytes]:
 class Scripted(Random):
     """Gives a sender the tsi and the first sqn that a test wants."""
 
-    def __new__(cls, **_: int) -> Scripted:
+    def __new__(cls, **_: int) -> Self:
         return super().__new__(cls)
 
     def __init__(self, *, tsi: int = TSI, sqn: int = 0) -> None:
@@ -274,9 +276,9 @@ class Disk(MemoryStore):
         self._put(0, data)
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> bytearray:  # type: ignore[override]
         """What is at the start: all of any sample, not all of a forged size."""
-        return self._get(0, min(self.size, self.SHOWN))
+        return bytearray(self._get(0, min(self.size, self.SHOWN)))
 
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return the extents below the size before."""
@@ -313,6 +315,19 @@ class Disk(MemoryStore):
         hole = bytes(self.PAGE)
         joined = b"".join(self._pages.get(page, hole) for page in range(first, last + 1))
         return joined[offset % self.PAGE :][:length]
+
+
+class Judging(Receiver):
+    """A receiver that remembers which blocks were found right."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.right: set[int] = set()
+
+    def verified(self, oid: int, block: int, *, ok: bool) -> list[Action]:
+        if ok:
+            self.right.add(block)
+        return super().verified(oid, block, ok=ok)
 
 
 class Drive:
@@ -371,6 +386,12 @@ class Drive:
                         self.store.write(runs)
         self.seen += done
         return done
+
+    @property
+    def state(self) -> TransferState | None:
+        """Where the transfer is; None: nothing came."""
+        current = self.machine.current
+        return current.state if current else None
 
     @property
     def refused(self) -> dict[str, int]:

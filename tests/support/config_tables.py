@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import inspect
+from dataclasses import fields
 from functools import cache
+from typing import Any
 
 from pgmlite.core import config
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig, limits_of
 from pgmlite.core.machine import MS, SECOND
 
-CONFIGS: dict[str, type] = {
+CONFIGS: dict[str, Any] = {
     "sender": SenderConfig,
     "receiver": ReceiverConfig,
     "nak": NakConfig,
@@ -70,7 +72,7 @@ def config_table(name: str) -> str:
     """
     of = CONFIGS[name]
     lines = ["| name | default | limits | meaning |", "|---|---:|---|---|"]
-    defaults = {field.name: field.default for field in of.__dataclass_fields__.values()}
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(of)}
     for field, limits in limits_of(of).items():
         default = quantity(defaults[field], limits.unit)
         text = _texts()[of.__name__, field]

@@ -55,7 +55,7 @@ def missing(system: str) -> str:
     tools = ("unshare", "mount", "umount", "losetup", MAKE[system][0])
     if absent := [tool for tool in tools if not shutil.which(tool)]:
         return f"Disks of our own need these tools: {', '.join(absent)}."
-    probe = f"import disks; disks.seclude(); disks.probe({system!r})"
+    probe = f"from tests.support import disks; disks.seclude(); disks.probe({system!r})"
     done = secluded("-c", probe)
     return f"No {system} can be mounted: {done.stderr.strip()[-300:]}" if done.returncode else ""
 

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -140,13 +141,13 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    todo += machine.resume(store.prepare(action))
+                    todo += machine.resume(action.oid, store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
-                    todo += machine.verified(action.block, ok=ok)
+                    todo += machine.verified(action.oid, action.block, ok=ok)
                 case SendNak():
                     assert reason_of(action.packet) == ""
                 case Complete():
@@ -222,7 +223,7 @@ def replay(data: bytes) -> None:
     try:
         os.write(number, data)
         path = Path(f"/proc/self/fd/{number}")
-        part = _Memory()
+        part: Any = _Memory()
         try:
             capture = Capture(path)
             group = find_group(capture, Choice())
@@ -266,7 +267,8 @@ def capture(data: bytes) -> None:
             assert one.damaged >= len(places)
             seen.append((len(times) + one.skipped["checksum"], one.packets, one.damaged))
             for some in found:
-                packets = split(some, refused := Counter())
+                refused: Counter[str] = Counter()
+                packets = split(some, refused)
                 assert sum(map(len, packets)) + refused.total() >= len(some)
         assert seen[0] == seen[1] or seen[0][2] or seen[1][2]
     finally:
@@ -291,7 +293,7 @@ def seeds(name: str) -> list[bytes]:
         return good + bad
     cycle = [one for _, one in pcaps.carousel(SMALL)]
     if name == "rows":
-        return [(one and len(one) - 1).to_bytes(2) + one * 3 for one in good] + [
+        return [max(0, len(one) - 1).to_bytes(2) + one * 3 for one in good] + [
             (111).to_bytes(2) + b"".join(SMALL.all_odata())
         ]
     if name == "receiver":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import SECOND, Transmit
@@ -19,7 +20,7 @@ EPOCH = 1_700_000_000 * SECOND
 """ns; when captures of the tests begin."""
 
 ETHERNET = bytes.fromhex("3333706700 6d 020000000001")
-LINKS = {
+LINKS: dict[str, tuple[int, Callable[[int], bytes]]] = {
     "null": (0, lambda kind: struct.pack("<I", 2 if kind == 0x0800 else 10)),
     "ethernet": (1, lambda kind: ETHERNET + kind.to_bytes(2)),
     "vlan": (1, lambda kind: ETHERNET + b"\x81\x00\x00\x07" + kind.to_bytes(2)),
@@ -48,7 +49,7 @@ LINKS = {
 def folded(data: bytes) -> int:
     """Return the one's complement sum of 16-bit words."""
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return total
@@ -61,11 +62,13 @@ def ip_packet(
     group: tuple[str, int] = GROUP,
     checksum: str = "good",
     number: int = 0,
+    ecn: int = 0,
 ) -> tuple[int, bytes]:
     """Return the Ethernet type and the IP packet of a UDP payload.
 
     Args:
         checksum: "good", "bad", "none" or "partial", as an offloading card is given it.
+        ecn: The two bits that routers mark.
     """
     ends = [ipaddress.ip_address(end[0]) for end in (source, group)]
     length = 8 + len(payload)
@@ -76,13 +79,13 @@ def ip_packet(
     stored = {"good": good, "bad": good ^ 0x55, "none": 0, "partial": folded(pseudo)}[checksum]
     udp = head + stored.to_bytes(2) + payload
     if ends[0].version == 6:
-        return 0x86DD, struct.pack(">IHBB", 6 << 28, length, 17, 1) + packed + udp
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, number % 65_536, 0, 1, 17, 0) + packed
+        return 0x86DD, struct.pack(">IHBB", 6 << 28 | ecn << 20, length, 17, 1) + packed + udp
+    ip = struct.pack(">BBHHHBBH", 0x45, ecn, 20 + length, number % 65_536, 0, 1, 17, 0) + packed
     ip = ip[:10] + (0xFFFF ^ folded(ip)).to_bytes(2) + ip[12:]
     return 0x0800, ip + udp
 
 
-def frame(payload: bytes, link: str = "ethernet", **how: object) -> bytes:
+def frame(payload: bytes, link: str = "ethernet", **how: Any) -> bytes:
     """Return a frame with a UDP payload."""
     kind, packet = ip_packet(payload, **how)
     return LINKS[link][1](kind) + packet
@@ -153,15 +156,13 @@ def pcapng(
     return b"".join(out)
 
 
-def carousel(
-    sample: Sample, *, repair: bool = False, **config: object
-) -> Iterator[tuple[int, bytes]]:
+def carousel(sample: Sample, *, repair: bool = False, **config: Any) -> Iterator[tuple[int, bytes]]:
     """Yield time and packet of a sender that loops `sample`; one cycle unless told otherwise.
 
     Args:
         repair: It says that it takes NAKs.
     """
-    values = {"cycles": 1, "rate": 10_000_000, "packet_overhead": 48} | config
+    values: dict[str, Any] = {"cycles": 1, "rate": 10_000_000, "packet_overhead": 48} | config
     sender = Sender(
         SenderConfig(**values),
         sample.manifest,
@@ -176,7 +177,7 @@ def carousel(
                 yield now, one
 
 
-def write(path: Path, sample: Sample, link: str = "ethernet", **config: object) -> Path:
+def write(path: Path, sample: Sample, link: str = "ethernet", **config: Any) -> Path:
     """Write a capture of one cycle of `sample`; return its path."""
     path.write_bytes(pcap(((at, frame(one, link)) for at, one in carousel(sample, **config)), link))
     return path

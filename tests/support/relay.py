@@ -12,6 +12,7 @@ import select
 import socket
 import sys
 from random import Random
+from typing import Any
 
 LATE = 0.10
 TWICE = 0.05
@@ -29,7 +30,7 @@ def main(first: str, second: str) -> None:
     for name in (first, second):
         ends[name] = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         ends[name].bind((name, 0))
-    held: list[list] = []
+    held: list[list[Any]] = []
     print('{"event": "start"}', flush=True)
     while True:
         ready, _, _ = select.select(list(ends.values()), (), ())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import takewhile
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -151,7 +151,7 @@ class _Uniform(Scripted):
         super().__init__()
         self._value = value
 
-    def __new__(cls, _: float) -> _Uniform:
+    def __new__(cls, _: float) -> Self:
         return super().__new__(cls)
 
     def random(self) -> float:
@@ -188,7 +188,8 @@ def timing_file() -> dict[str, Any]:
 
 def _count_items(of: Counts) -> list[list[int]]:
     """Return block, first ESI and count of each item."""
-    return np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
+    items: list[list[int]] = np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
+    return items
 
 
 def counts_file() -> dict[str, Any]:
@@ -244,7 +245,7 @@ def refusals(case: dict[str, Any]) -> Counter[str]:
 class Numbers(Scripted):
     """Gives a sender its tsi, and after that the same nonce for ever."""
 
-    def __new__(cls, *_: int) -> Numbers:
+    def __new__(cls, *_: int) -> Self:
         return super().__new__(cls)
 
     def __init__(self, tsi: int, nonce: int) -> None:
