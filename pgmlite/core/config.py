@@ -82,9 +82,6 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    carousel: bool = True
-    """Send the object; False: only answer NAKs, as a stand-alone repairer."""
-
     start: int = 0
     """Byte offset at which the first cycle starts; rounded down to a symbol."""
 

@@ -22,6 +22,22 @@ def pieces(size: int, piece: int) -> int:
     return -(-size // piece)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids:
+    """Encoding symbols by name, in the order in which they are sent.
+
+    Attributes:
+        blocks: (n,).
+        esis: (n,) encoding symbol ids.
+    """
+
+    blocks: Symbols
+    esis: Symbols
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What every packet says of its object's size.
@@ -96,6 +112,14 @@ class Geometry(Sizes):
         symbol, odd = divmod(offset, self.symbol_size)
         return offset < max(self.size, 1) and not odd and symbol % self.block_symbols == esi
 
+    def ids(self, symbols: Symbols) -> Ids:
+        """Return the names of source symbols."""
+        return Ids(self.blocks_of(symbols), self.esis(symbols))
+
+    def symbols_of(self, ids: Ids) -> Symbols:
+        """Return the numbers of source symbols that are named."""
+        return ids.blocks * self.block_symbols + ids.esis
+
     def names(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
         """Return whether (n,) byte `offsets` and encoding symbol ids are those of symbols."""
         symbols = self.numbers(offsets)
@@ -129,6 +153,10 @@ class Geometry(Sizes):
     def blocks_over(self, start: int, stop: int) -> range:
         """Return the blocks that have one of the bytes `start` to `stop`, beyond the end none."""
         return range(start // self.block_size, pieces(min(stop, self.size), self.block_size))
+
+    def offset(self, block: int, esi: int) -> int:
+        """Return the byte offset of one source symbol."""
+        return (block * self.block_symbols + esi) * self.symbol_size
 
     def span(self, first: int, stop: int) -> slice:
         """Return the source symbols of the blocks `first` to `stop`."""

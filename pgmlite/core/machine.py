@@ -29,22 +29,15 @@ Placed = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectRange:
-    """Bytes of the object: the payload of ODATA, read by the driver straight into its buffer."""
-
-    offset: int
-    length: int
-
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Yield (offset, length) of the only stretch of bytes."""
-        yield self.offset, self.length
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectSymbols:
-    """Symbols of the object, (n,) ascending numbers: the payload of RDATA."""
+    """Source symbols of the object, as the payload of ODATA and RDATA.
+
+    The driver reads them straight into its buffer.
+    """
 
     symbols: Symbols
+    """(n,) numbers, ascending; at least one."""
+
     symbol_size: int
     size: int
 
@@ -63,10 +56,15 @@ class ObjectSymbols:
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter."""
+    """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter.
 
+    Attributes:
+        channel: Of the session; a driver has a socket for each.
+    """
+
+    channel: int
     rows: Rows
-    payload: bytes | ObjectRange | ObjectSymbols
+    payload: bytes | ObjectSymbols
 
     @property
     def length(self) -> int:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -58,6 +59,9 @@ class Need(Protocol):
         """Return a request of at most `room` bytes, and what it does not say."""
 
 
+NO_SYMBOLS: Symbols = np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Exact:
     """Source symbols: (n,) numbers, ascending and distinct."""
@@ -93,6 +97,17 @@ class Exact:
         if not self or not other or self.symbols[-1] < other.symbols[0]:
             return Exact(np.concatenate((self.symbols, other.symbols)))
         return Exact(np.union1d(self.symbols, other.symbols))
+
+    @classmethod
+    def union(cls, needs: Sequence[Exact]) -> Exact:
+        """Return the symbols of all `needs`, which have none in common."""
+        if len(needs) == 1:
+            return needs[0]
+        return cls(np.sort(np.concatenate([NO_SYMBOLS, *(need.symbols for need in needs)])))
+
+    def cut(self, count: int) -> tuple[Exact, Exact]:
+        """Return the lowest `count` symbols of it, and the rest."""
+        return Exact(self.symbols[:count]), Exact(self.symbols[count:])
 
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes names all of them."""

@@ -22,7 +22,6 @@ from pgmlite.core.machine import (
     Action,
     Held,
     Machine,
-    ObjectRange,
     ObjectSymbols,
     Prepare,
     SendNak,
@@ -362,9 +361,7 @@ def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> l
 def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
     """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
     payload = burst.payload
-    if isinstance(payload, ObjectRange):
-        payload = data[payload.offset : payload.offset + payload.length]
-    elif isinstance(payload, ObjectSymbols):
+    if isinstance(payload, ObjectSymbols):
         payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))

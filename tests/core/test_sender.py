@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, ReceiverConfig, SenderConfig
-from pgmlite.core.machine import MS, SECOND, Finished, ObjectRange, Transmit
+from pgmlite.core.machine import MS, SECOND, Finished, ObjectSymbols, Transmit
 from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
@@ -148,8 +148,8 @@ class TestOrder:
         for _, kind, action in bursts(sender):
             assert 1 <= len(action.rows) <= burst
             if kind is ODATA:
-                assert isinstance(action.payload, ObjectRange)
-                offset, length = action.payload.offset, action.payload.length
+                assert isinstance(action.payload, ObjectSymbols)
+                ((offset, length),) = action.payload.extents()
                 assert offset + length <= size
                 assert action.rows["offset"].tolist() == list(range(offset, offset + length, 64))
                 assert length % 64 == 0 or offset + length == size

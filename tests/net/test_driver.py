@@ -74,7 +74,7 @@ def send_loop(tmp_path, sample):
             settings = SenderConfig(**values)
             machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
-            return SendLoop(machine, sock, source, buffer, settings.max_burst, Heard(), Stop())
+            return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard(), Stop())
 
         yield make
 
@@ -350,7 +350,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
-        SendLoop(sender, sock, source, buffer, config.max_burst, Heard(), stop).run()
+        SendLoop(sender, [sock], source, buffer, config.max_burst, Heard(), stop).run()
     source.close()
 
     loop = receive_loop()

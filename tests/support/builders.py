@@ -18,7 +18,7 @@ from pgmlite.core.machine import (
     Complete,
     Finished,
     Held,
-    ObjectRange,
+    ObjectSymbols,
     Prepare,
     Store,
     Transmit,
@@ -211,8 +211,8 @@ def fill(pieces: Sequence[memoryview | bytearray], data: bytes) -> None:
 def encode(burst: Transmit, data: bytes) -> list[bytes]:
     """Return the packets of a burst as they go on the wire; `data` is the object."""
     payload = burst.payload
-    if isinstance(payload, ObjectRange):
-        payload = data[payload.offset : payload.offset + payload.length]
+    if isinstance(payload, ObjectSymbols):
+        payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
     assert isinstance(payload, bytes)
     count = len(burst.rows)
     width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])

@@ -35,9 +35,9 @@ from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import pcaps
+from tests.support.answering import Answering
 from tests.support.builders import Disk
 from tests.support.invalid_vectors import invalid
-from tests.support.nak_builders import Answering
 from tests.support.vector_files import Numbers
 from tests.support.vectors import NONCE, SMALL, TSI, nak, sample, valid
 from tests.support.wraps import WRAPS

@@ -20,15 +20,16 @@ from pgmlite.core.machine import (
     Transmit,
 )
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
 from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.control import Spm, SpmRepairs, parse_spm
+from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
-from tests.support.builders import Sample, batches, packet, spm_body
+from tests.support.builders import Sample, packet, spm_body
 
 Flags = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int64]
@@ -112,95 +113,6 @@ def parse(nak: SendNak, sample: Sample) -> Nak:
     return parse_nak(nak.packet[HEADER_SIZE:], sample.manifest.symbols)
 
 
-class Answering:
-    """A sender with repairs, driven by hand."""
-
-    def __init__(
-        self,
-        sample: Sample,
-        *,
-        repair: RepairConfig | None = None,
-        rng: Random | None = None,
-        **config: Any,
-    ) -> None:
-        values = {"rate": 10_000_000, "packet_overhead": 48} | config
-        self.sample = sample
-        self.machine = Sender(
-            SenderConfig(**values),
-            sample.manifest,
-            sample.tree,
-            repair=repair or RepairConfig(port=9),
-            rng=rng or Random(0),
-        )
-        assert self.machine.repairs is not None
-        self.queue = self.machine.repairs
-        self.now = 0
-        self.sent: list[tuple[int, Transmit]] = []
-        self.machine.start(0)
-        self.settle()
-
-    @property
-    def nonce(self) -> int:
-        """What the latest SPM says."""
-        return self.spms[-1].nonce
-
-    @property
-    def spms(self) -> list[SpmRepairs]:
-        """What all SPMs sent say of repairs."""
-        spms = (spm_of(burst) for _, burst in self.sent if kind_of(burst) is PacketType.SPM)
-        return [spm.repairs for spm in spms if spm.repairs]
-
-    @property
-    def last_sqn(self) -> int:
-        """The sqn of the last packet sent."""
-        return int(self.sent[-1][1].rows["sqn"][-1])
-
-    def give(self, *given: bytes, source: Any = ("10.0.0.1", 0)) -> list[Transmit]:
-        """Let packets arrive now; return what is sent at once."""
-        before = len(self.sent)
-        for batch in batches(given, source=source, refused=self.queue.refused):
-            self._keep(self.machine.receive(self.now, batch))
-        if self.machine._unconfirmed:
-            self._keep(self.machine.tick(self.now))  # the NCF alone
-        return [burst for _, burst in self.sent[before:]]
-
-    def ask(
-        self,
-        *wanted: int | Iterable[int],
-        source: Any = ("10.0.0.1", 0),
-        **fields: int,
-    ) -> list[Transmit]:
-        """Let a NAK arrive now whose sender heard everything; return what is sent at once.
-
-        It tells nothing of the round trip, unless `timestamp` is given.
-        """
-        values = {"nonce": self.nonce, "sqn": self.last_sqn, "tsi": self.machine.tsi}
-        values |= {"timestamp": self.now} | fields
-        wanted_symbols = symbols_of(*wanted).tolist()
-        return self.give(nak_packet(self.sample, wanted_symbols, **values), source=source)
-
-    def settle(self) -> None:
-        """Tick for as long as something is due now; that must end."""
-        for _ in range(1_000):
-            deadline = self.machine.deadline
-            if deadline is None or deadline > self.now:
-                return
-            self._keep(self.machine.tick(self.now))
-        raise AssertionError("the machine is due for ever at one instant")
-
-    def run(self, until: int) -> list[Transmit]:
-        """Go on to `until` ns; return what was sent."""
-        before = len(self.sent)
-        while (deadline := self.machine.deadline) is not None and deadline <= until:
-            self.now = max(self.now, deadline)
-            self.settle()
-        self.now = until
-        return [burst for _, burst in self.sent[before:]]
-
-    def _keep(self, actions: Sequence[Action]) -> None:
-        self.sent += [(self.now, one) for one in actions if isinstance(one, Transmit)]
-
-
 def kind_of(burst: Transmit) -> PacketType:
     """Return the type of a burst's packets."""
     return PacketType(int(burst.rows["type"][0]))
@@ -251,13 +163,12 @@ class Group:
     ) -> Node:
         """Add a sender of the sample; without `repair` it answers no NAK."""
         values = {"rate": 200_000_000, "packet_overhead": 28} | config
-        built = machine(
-            SenderConfig(**values),
-            self.sample.manifest,
-            self.sample.tree,
-            repair=repair,
-            rng=self.network.rng(name),
-        )
+        settings, manifest = SenderConfig(**values), self.sample.manifest
+        rng = self.network.rng(name)
+        if issubclass(machine, Repairer):
+            built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
+        else:
+            built = machine(settings, manifest, self.sample.tree, repair=repair, rng=rng)
         link = Link(latency=latency)
         return self.network.add(name, built, data=self.sample.data, link=link, at=at)
 
