@@ -395,17 +395,19 @@ local function dissect_spm(parent, tvb, header)
 end
 
 -- Counts: whether blocks ascend and each has a count. What they may be at most, the object says.
-local function dissect_counts(tree, tvb, count, base)
+local function dissect_counts(tree, tvb, what, count, base)
   if tvb:len() ~= C.REQUEST + count * C.COUNT or count == 0 or base ~= 0 then return "request" end
-  local before = -1
+  local before, named = -1, 0
   for place = 0, count - 1 do
     local at = C.REQUEST + place * C.COUNT
     local one = tree:add(pgmlite, tvb(at, C.COUNT), "count")
     show(one, "count", tvb, at)
-    local block = tvb(at, 4):uint()
-    if block <= before or tvb(at + 6, 2):uint() == 0 then return "request" end
-    before = block
+    local block, first, symbols = tvb(at, 4):uint(), tvb(at + 4, 2):uint(), tvb(at + 6, 2):uint()
+    if block <= before or symbols == 0 or (what == "nak" and first > 0) then return "request" end
+    before, named = block, named + symbols
   end
+  if named > C.MAX_REQUESTED then return "request" end
+  tree:add(f["pgmlite.request.symbols"], tvb(), named):set_generated()
   return nil
 end
 
@@ -414,7 +416,7 @@ local function dissect_request(tree, tvb, what, total)
   show(tree, "request", tvb, 0)
   if tvb:len() < C.REQUEST or tvb(1, 1):uint() ~= 0 then return "request" end
   local form, count, base = tvb(0, 1):uint(), tvb(2, 2):uint(), tvb(4, 4):uint()
-  if form == C.COUNTS then return dissect_counts(tree, tvb, count, base) end
+  if form == C.COUNTS then return dissect_counts(tree, tvb, what, count, base) end
   local named, past, stretches = 0, 0, {}
   if form == C.RANGES then
     if tvb:len() ~= C.REQUEST + count * C.RANGE then return "request" end

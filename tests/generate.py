@@ -14,7 +14,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from pgmlite.core.receive import nak, receiver
+from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
+from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.derive import fill, fill_tables
@@ -26,8 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 
 MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
-    "receiver": receiver.TRANSITIONS,
-    "nak-cycle": nak.TRANSITIONS,
+    "transfer": TRANSFER_TRANSITIONS,
+    "want": WANT_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""
 
@@ -41,6 +42,19 @@ def diagram(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
     arrows += [f"    {a.name} --> {b.name}: {event.name}" for (a, event), b in transitions.items()]
     arrows += [f"    {state.name} --> [*]" for state in states if state not in left]
     return "\n".join(["```mermaid", "stateDiagram-v2", *arrows, "```"])
+
+
+def matrix(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
+    """Return a transition table as a table of states by events."""
+    first = next(iter(transitions))
+    states, events = (list(type(one)) for one in first)
+    rows = ["| state | " + " | ".join(event.name for event in events) + " |"]
+    rows.append("|---" * (1 + len(events)) + "|")
+    for state in states:
+        to = [transitions.get((state, event)) for event in events]
+        cells = [after.name if after else "" for after in to]
+        rows.append(f"| {state.name} | " + " | ".join(cells) + " |")
+    return "\n".join(rows)
 
 
 def example(name: str) -> str:
@@ -87,6 +101,7 @@ def refused_characters() -> str:
 def protocol(text: str) -> str:
     """Return ``protocol.md`` with its tables, diagrams, limits and examples filled anew."""
     text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
+    text = fill(text, "transitions", lambda name: matrix(MACHINES[name]))
     text = fill(text, "list", {"refused-characters": refused_characters()}.__getitem__)
     text = fill(text, "config", config_table)
     return fill(text, "example", example)

@@ -23,7 +23,7 @@ VALID = [one for _, one in valid()]
 # Where fields begin, in packets of some kind: a change there means more than one in a symbol.
 PLACES = sorted(
     at + field.offset
-    for struct, at in ((HEADER, 0), (SPM_BODY, 48), (MANIFEST, 88), (NAK_BODY, 48), (REQUEST, 48))
+    for struct, at in ((HEADER, 0), (SPM_BODY, 48), (MANIFEST, 72), (NAK_BODY, 48), (REQUEST, 48))
     for field in fields(struct)
     if field.offset is not None
 )

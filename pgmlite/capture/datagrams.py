@@ -8,7 +8,7 @@ UDP_GRO). The capture does not say which; the first packet does.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,7 @@ class Datagrams:
         octets: (n, width), what is behind the UDP headers; a view on what was read.
         steps: How often the clock was set before them: between two that differ in it, nobody knows
             how much time passed.
+        is_congested: A router marked all of them.
     """
 
     times: Times
@@ -56,6 +57,7 @@ class Datagrams:
     destination: Endpoint
     octets: Octets
     steps: int = 0
+    is_congested: bool = False
 
     def __len__(self) -> int:
         return len(self.times)
@@ -70,30 +72,37 @@ class Datagrams:
 
     def select(self, which: slice | np.ndarray) -> Datagrams:
         """Return some of them: `which` is a slice, or (n,) of bool."""
-        return Datagrams(
-            self.times[which], self.source, self.destination, self.octets[which], self.steps
-        )
+        return replace(self, times=self.times[which], octets=self.octets[which])
 
 
-def split(datagrams: Datagrams, refused: Counter[str]) -> list[PacketBatch]:
-    """Return the valid packets of datagrams; count the others."""
+def split(datagrams: Datagrams, refused: Counter[str], at: int | None = None) -> list[PacketBatch]:
+    """Return the valid packets of datagrams; count the others.
+
+    Args:
+        at: When they came, by the reader's clock; as in `PacketBatch`.
+    """
     octets, source, rows = datagrams.octets, datagrams.source, datagrams.rows
     if rows is None:
         refused["short"] += len(octets)
         return []
     reasons: Counter[str] = Counter()
     payload = octets[:, HEADER_SIZE:]
-    batches = wire.read_rows(rows, payload, source, reasons)
+    marks = np.ones(len(rows), np.bool_) if datagrams.is_congested else None
+    batches = wire.read_rows(rows, payload, source, reasons, at=at, marks=marks)
     if reasons or any(batch.kind not in DATA_TYPES for batch in batches):
         strides = _strides(octets, rows)
         if strides.any():
-            return _taken_apart(datagrams, rows, strides, refused)
+            return _taken_apart(datagrams, rows, strides, refused, at)
     refused.update(reasons)
     return batches
 
 
 def _taken_apart(
-    datagrams: Datagrams, rows: Rows, strides: wire.Offsets, refused: Counter[str]
+    datagrams: Datagrams,
+    rows: Rows,
+    strides: wire.Offsets,
+    refused: Counter[str],
+    at: int | None,
 ) -> list[PacketBatch]:
     """Return the packets of datagrams some of which have several, in order.
 
@@ -101,14 +110,18 @@ def _taken_apart(
         strides: (n,) bytes from packet to packet in each; 0: it is one.
     """
     octets, source = datagrams.octets, datagrams.source
+    is_congested = datagrams.is_congested
     batches = []
     for start, stop in stretches((strides[1:] != strides[:-1]) | (strides[1:] > 0)):
         if stride := int(strides[start]):
             one = np.ascontiguousarray(octets[start])
-            batches += wire.read(one, stride, source, refused)
+            batches += wire.read(one, stride, source, refused, at=at, is_congested=is_congested)
         else:
             payload = octets[start:stop, HEADER_SIZE:]
-            batches += wire.read_rows(rows[start:stop], payload, source, refused)
+            marks = np.ones(stop - start, np.bool_) if is_congested else None
+            batches += wire.read_rows(
+                rows[start:stop], payload, source, refused, at=at, marks=marks
+            )
     return batches
 
 

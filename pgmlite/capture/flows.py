@@ -55,7 +55,13 @@ def flows(
             continue
         stop = _run(frames, at, place, breaks)
         datagrams = frames[at:stop, place.udp : place.udp + 8 + place.width]
-        found = Datagrams(times[at:stop], place.source, place.destination, datagrams[:, 8:])
+        found = Datagrams(
+            times[at:stop],
+            place.source,
+            place.destination,
+            datagrams[:, 8:],
+            is_congested=place.is_congested,
+        )
         at = stop
         if checksums:
             good = checksums_hold(datagrams, place)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pgmlite.capture import tunnels
 from pgmlite.capture.datagrams import stride_of
 from pgmlite.capture.tunnels import BY_VERSION, IPV4, IPV6, Skipped, Walk
-from pgmlite.wire.batch import Octets
+from pgmlite.wire.batch import CONGESTION_EXPERIENCED, Octets
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAGIC, VERSION
 
@@ -60,6 +60,7 @@ class Place:
         varying: Bytes of the headers that differ from packet to packet of one flow.
         pseudo: Sum of the words of the pseudo header, folded to 16 bits.
         is_ipv4: UDP may go without a checksum.
+        is_congested: A router marked the packet, or the tunnel that it is in (RFC 6040).
     """
 
     udp: int
@@ -69,6 +70,7 @@ class Place:
     varying: tuple[int, ...]
     pseudo: int
     is_ipv4: bool
+    is_congested: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ def _ip(walk: Walk, *, is_cut: bool) -> _Ip:
         end = ip + walk.word(2)
         walk.vary(4, 6)
         walk.vary(10, 12)
+        walk.is_congested |= walk.word(0) & 3 == CONGESTION_EXPERIENCED
         walk.step(header, 0)
         return _Ip(frame[ip + 9], end, frame[ip + 12 : ip + 20], is_v4=True)
     if version != 6:
@@ -151,6 +154,7 @@ def _ip(walk: Walk, *, is_cut: bool) -> _Ip:
     if ip + 40 > len(frame):
         raise Skipped("cut")
     protocol, end = frame[ip + 6], ip + 40 + walk.word(4)
+    walk.is_congested |= walk.word(0) >> 4 & 3 == CONGESTION_EXPERIENCED
     walk.step(40, 0)
     while protocol in EXTENSIONS:
         protocol, size = walk.word(0) >> 8, (walk.word(0) & 0xFF) * 8 + 8
@@ -244,6 +248,7 @@ def _udp(walk: Walk, ip: _Ip, kept: int, length: int) -> Place | None:
         (*walk.varying, udp + 6, udp + 7),
         _folded(ip.addresses + UDP.to_bytes(2, "big") + size.to_bytes(2, "big")),
         ip.is_v4,
+        walk.is_congested,
     )
 
 

@@ -212,7 +212,7 @@ class ReplayLoop:
             stop = int(times.searchsorted(limit, "right"))
             self.now = int(times[stop - 1])
             some = datagrams.select(slice(at, stop))
-            for batch in split(some, machine.counters.refused):
+            for batch in split(some, machine.counters.refused, self.now):
                 kept = self._loss.apply(batch) if self._loss else batch
                 for one in self._reorder.apply(kept) if self._reorder else (kept,):
                     done = self._perform(machine.receive(self.now, one))
@@ -272,7 +272,7 @@ class ReplayLoop:
                     self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
                 elif isinstance(action, Complete):
                     if bad := self._part.settle(action):
-                        follow_up += self._machine.doubt(bad)
+                        follow_up += self._machine.doubt(action.oid, bad)
                         continue
                     self._part.publish(action)
                     tell_of_disk(self._part, self._listener)

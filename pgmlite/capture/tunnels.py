@@ -72,6 +72,7 @@ class Walk:
         kind: What it is: an Ethernet type, or one of the names above.
         varying: Bytes of the headers so far that differ from packet to packet of one flow.
         inside: The tunnel that is open; empty: none.
+        is_congested: A router marked the packet, or the tunnel that it is in.
     """
 
     frame: bytes
@@ -79,6 +80,7 @@ class Walk:
     kind: int
     varying: list[int] = field(default_factory=list)
     inside: str = ""
+    is_congested: bool = False
 
     def word(self, at: int) -> int:
         """Return the 16 bits that stand `at` bytes further on.

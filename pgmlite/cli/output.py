@@ -136,7 +136,7 @@ class SendReport:
     def __init__(self, output: Output, machine: Sender) -> None:
         self._output = output
         self._machine = machine
-        self._watch = RateWatch(machine.rate, output.warn)
+        self._watch = RateWatch(machine.rate(time.monotonic_ns()), output.warn)
 
     def counters(self) -> dict[str, Any]:
         """Counters as in ``--json``."""
@@ -149,7 +149,7 @@ class SendReport:
             "bytes": counters.bytes,
             "odata": counters.odata,
             "unsent": counters.unsent,
-            **(achieved if self._machine.has_carousel else {}),
+            **(achieved if self._machine.has_schedule else {}),
             **self._repair_counters(),
         }
 
@@ -158,15 +158,16 @@ class SendReport:
         self._watch.look(machine.throughput, machine.counters.unsent, is_over=is_over)
 
     def _repair_counters(self) -> dict[str, Any]:
-        repairs = self._machine.repairs
-        if repairs is None:
+        machine = self._machine
+        if not machine.answers_naks:
             return {}
+        counters = machine.counters
         return {
-            "rdata": repairs.counters.rdata,
-            "naks_received": repairs.counters.naks_received,
-            "ncfs_sent": repairs.counters.ncfs_sent,
-            "grtt": repairs.grtt / SECOND,
-            "refused": dict(sorted(repairs.refused.items())),
+            "rdata": counters.rdata,
+            "naks_received": counters.naks_received,
+            "ncfs_sent": counters.ncfs_sent,
+            "grtt": machine.grtt(time.monotonic_ns()) / SECOND,
+            "refused": dict(sorted(machine.refused.items())),
         }
 
     def _repairs(self) -> str:
@@ -188,7 +189,7 @@ class SendReport:
         cycles = self._machine.cycles
         self._output.event("progress", "", **self.counters())
         self._look_at_rate()
-        if self._machine.has_carousel:
+        if self._machine.has_schedule:
             self._output.bar(f"cycle {int(cycles) + 1}", cycles % 1, 1)
         else:
             self._output.bar(f"repairing, {self._repairs()}", 0, None)
@@ -207,7 +208,7 @@ class SendReport:
         )
         if counters["unsent"]:
             text += f"; {counters['unsent']} of them could not be sent"
-        if self._machine.repairs:
+        if self._machine.answers_naks:
             text += f"; {self._repairs()}"
         if error:
             self._output.failed("stopped", f"sent: {text}", error, reason=str(error), **counters)
@@ -246,6 +247,7 @@ class ReceiveReport:
             "early": counters.early,
             "lost_unbelieved": self._machine.lost_unbelieved,
             "duplicates": counters.duplicates,
+            "congested": counters.congested,
             "damaged": counters.damaged,
             "refused": dict(sorted(counters.refused.items())),
             **self._network(),

@@ -17,7 +17,7 @@ from pgmlite.cli.send import hashing, open_ear, open_sender
 from pgmlite.cli.values import parse_rate
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.human import human_bytes, human_rate
-from pgmlite.core.send.sender import Sender
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, PgmliteError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, Stop
@@ -27,7 +27,6 @@ from pgmlite.net.udp import MAX_SEGMENTS, ReceiverSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
-from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import MAX_PACKET, PacketType
 
 MOST_STRANGERS = 1_000
@@ -77,14 +76,10 @@ def repair(
     socket = open_sender(channel, hops, ear, stop=stop, say=output.say)
     with output:
         output.say(f"waiting for a sender of {file} on {channel}")
-        manifest, tree = _recognise(source, ear_of_group, output, stop)
+        manifest = _recognise(source, ear_of_group, output, stop)
         burst = min(MAX_SEGMENTS, MAX_PACKET // (wire.HEADER_SIZE + manifest.symbol_size))
-        config = SenderConfig(
-            rate=bits, packet_overhead=channel.overhead, max_burst=burst, carousel=False
-        )
-        machine = Sender(
-            config, manifest, tree, repair=RepairConfig(port=ear.port), rng=SystemRandom()
-        )
+        config = SenderConfig(rate=bits, packet_overhead=channel.overhead, max_burst=burst)
+        machine = Repairer(config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom())
         report = SendReport(output, machine)
         output.event(
             "start",
@@ -102,18 +97,16 @@ def repair(
         buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
         try:
             SendLoop(
-                machine, socket, source, buffer, burst, report, stop, (ear, ear_of_group)
+                machine, [socket], source, buffer, burst, report, stop, (ear, ear_of_group)
             ).run()
         except PgmliteError as error:
             report.stopped(error)
             raise
 
 
-def _recognise(
-    source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop
-) -> tuple[Manifest, BlockTree]:
-    """Wait for a manifest that describes `source`; return it and the tree of blocks."""
-    trees: dict[tuple[int, int], BlockTree] = {}
+def _recognise(source: SourceFile, group: ReceiverSocket, output: Output, stop: Stop) -> Manifest:
+    """Wait for a manifest that describes `source`; return it."""
+    digests: dict[tuple[int, int], bytes] = {}
     buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
@@ -141,10 +134,11 @@ def _recognise(
             reason = f"it has {manifest.size} bytes, not {source.size}"
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in trees:
-                    trees[shape] = source.describe(*shape, hashing(output, stop))[1]
-                if trees[shape].root == manifest.tree_digest:
-                    return manifest, trees[shape]
+                if shape not in digests:
+                    described, _ = source.describe(*shape, hashing(output, stop))
+                    digests[shape] = described.tree_digest
+                if digests[shape] == manifest.tree_digest:
+                    return manifest
                 reason = "it has another content"
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)

@@ -197,7 +197,7 @@ def send(
         buffer = SendBuffer(size, config.transmit_limit)
         try:
             ears = [ear] if ear else []
-            SendLoop(machine, socket, source, buffer, burst, report, stop, ears).run()
+            SendLoop(machine, [socket], source, buffer, burst, report, stop, ears).run()
         except PgmliteError as error:
             report.stopped(error)
             raise

@@ -82,9 +82,6 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    carousel: bool = True
-    """Send the object; False: only answer NAKs, as a stand-alone repairer."""
-
     start: int = 0
     """Byte offset at which the first cycle starts; rounded down to a symbol."""
 
@@ -295,6 +292,9 @@ class NakConfig:
 
     max_cycles: int = tunable(256, "blocks")
     """Blocks asked for at a time."""
+
+    max_due: int = tunable(1 << 14, "blocks")
+    """Those that wait to be asked for, at most; more are left to the carousel."""
 
     looked_at: int = tunable(1_024, "blocks")
     """Due blocks looked at in one step."""

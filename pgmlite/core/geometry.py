@@ -22,29 +22,70 @@ def pieces(size: int, piece: int) -> int:
     return -(-size // piece)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ids:
+    """Encoding symbols by name, in the order in which they are sent.
+
+    Attributes:
+        blocks: (n,).
+        esis: (n,) encoding symbol ids.
+    """
+
+    blocks: Symbols
+    esis: Symbols
+
+    def __len__(self) -> int:
+        return len(self.blocks)
+
+
 @dataclass(frozen=True)
-class Geometry:
-    """The sizes of one object.
+class Sizes:
+    """What every packet says of its object's size.
 
     Attributes:
         size: Bytes in the object.
         symbol_size: Bytes in a symbol; the object's last may be shorter.
-        block_symbols: K, source symbols in a block; the object's last block may have fewer.
     """
 
     size: int
     symbol_size: int
+
+    @cached_property
+    def symbols(self) -> int:
+        """Source symbols in the object."""
+        return pieces(self.size, self.symbol_size)
+
+    def number(self, offset: int) -> int:
+        """Return the number of the source symbol at byte `offset`."""
+        return offset // self.symbol_size
+
+    def numbers(self, offsets: npt.NDArray[np.int64]) -> Symbols:
+        """Return the numbers of the source symbols at byte `offsets`, (n,)."""
+        return offsets // self.symbol_size
+
+    def offsets(self, symbols: Symbols) -> npt.NDArray[np.int64]:
+        """Return the byte offsets of source symbols, (n,)."""
+        return symbols * self.symbol_size
+
+    def bytes_of(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the (start, stop) bytes of the source symbols `start` to `stop`."""
+        return start * self.symbol_size, min(stop * self.symbol_size, self.size)
+
+
+@dataclass(frozen=True)
+class Geometry(Sizes):
+    """The sizes of one object, as its manifest says them.
+
+    Attributes:
+        block_symbols: K, source symbols in a block; the object's last block may have fewer.
+    """
+
     block_symbols: int
 
     @classmethod
     def of(cls, manifest: Manifest) -> Geometry:
         """Return the geometry that a manifest says."""
         return cls(manifest.size, manifest.symbol_size, manifest.block_symbols)
-
-    @cached_property
-    def symbols(self) -> int:
-        """Source symbols in the object."""
-        return pieces(self.size, self.symbol_size)
 
     @cached_property
     def block_size(self) -> int:
@@ -58,14 +99,6 @@ class Geometry:
 
     # Of symbols, (n,) numbers each.
 
-    def numbers(self, offsets: npt.NDArray[np.int64]) -> Symbols:
-        """Return the numbers of the source symbols at byte `offsets`."""
-        return offsets // self.symbol_size
-
-    def offsets(self, symbols: Symbols) -> npt.NDArray[np.int64]:
-        """Return the byte offsets of source symbols."""
-        return symbols * self.symbol_size
-
     def blocks_of(self, symbols: Symbols) -> Symbols:
         """Return the blocks of source symbols."""
         return symbols // self.block_symbols
@@ -74,6 +107,19 @@ class Geometry:
         """Return the encoding symbol ids of source symbols."""
         return symbols % self.block_symbols
 
+    def has(self, offset: int, esi: int) -> bool:
+        """Whether a source symbol of this id is at byte `offset`; an empty object has (0, 0)."""
+        symbol, odd = divmod(offset, self.symbol_size)
+        return offset < max(self.size, 1) and not odd and symbol % self.block_symbols == esi
+
+    def ids(self, symbols: Symbols) -> Ids:
+        """Return the names of source symbols."""
+        return Ids(self.blocks_of(symbols), self.esis(symbols))
+
+    def symbols_of(self, ids: Ids) -> Symbols:
+        """Return the numbers of source symbols that are named."""
+        return ids.blocks * self.block_symbols + ids.esis
+
     def names(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
         """Return whether (n,) byte `offsets` and encoding symbol ids are those of symbols."""
         symbols = self.numbers(offsets)
@@ -81,11 +127,36 @@ class Geometry:
         found: npt.NDArray[np.bool_] = are_whole & (esis == self.esis(symbols))
         return found
 
+    def has_head(self, offset: int, esi: int) -> bool:
+        """Whether a carousel can be at byte `offset`, which has encoding symbol id `esi`."""
+        if not self.size:
+            return offset == esi == 0
+        symbol = self.number(offset)
+        is_whole = offset < self.size and symbol * self.symbol_size == offset
+        return is_whole and esi == self.esi_of(symbol)
+
     # Of one block.
 
     def block_of(self, symbol: int) -> int:
         """Return the block of a source symbol."""
         return symbol // self.block_symbols
+
+    def esi_of(self, symbol: int) -> int:
+        """Return the encoding symbol id of a source symbol."""
+        return symbol % self.block_symbols
+
+    def ended(self, start: int, stop: int) -> range:
+        """Return the blocks whose last symbol is among the source symbols `start` to `stop`."""
+        last = self.blocks if stop == self.symbols else self.block_of(stop)
+        return range(self.block_of(start), last)
+
+    def blocks_over(self, start: int, stop: int) -> range:
+        """Return the blocks that have one of the bytes `start` to `stop`, beyond the end none."""
+        return range(start // self.block_size, pieces(min(stop, self.size), self.block_size))
+
+    def offset(self, block: int, esi: int) -> int:
+        """Return the byte offset of one source symbol."""
+        return (block * self.block_symbols + esi) * self.symbol_size
 
     def span(self, first: int, stop: int) -> slice:
         """Return the source symbols of the blocks `first` to `stop`."""

@@ -24,27 +24,20 @@ from pgmlite.wire.request import Symbols
 MS = 1_000_000
 SECOND = 1_000 * MS
 
-Run = tuple[int, int, int]
+Placed = tuple[int, int, int]
 """(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectRange:
-    """Bytes of the object: the payload of ODATA, read by the driver straight into its buffer."""
-
-    offset: int
-    length: int
-
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Yield (offset, length) of the only stretch of bytes."""
-        yield self.offset, self.length
-
-
-@dataclass(frozen=True, slots=True)
 class ObjectSymbols:
-    """Symbols of the object, (n,) ascending numbers: the payload of RDATA."""
+    """Source symbols of the object, as the payload of ODATA and RDATA.
+
+    The driver reads them straight into its buffer.
+    """
 
     symbols: Symbols
+    """(n,) numbers, ascending; at least one."""
+
     symbol_size: int
     size: int
 
@@ -63,10 +56,15 @@ class ObjectSymbols:
 
 @dataclass(frozen=True, slots=True)
 class Transmit:
-    """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter."""
+    """Send `rows` as packets; the payload is cut into equal pieces, the last maybe shorter.
 
+    Attributes:
+        channel: Of the session; a driver has a socket for each.
+    """
+
+    channel: int
     rows: Rows
-    payload: bytes | ObjectRange | ObjectSymbols
+    payload: bytes | ObjectSymbols
 
     @property
     def length(self) -> int:
@@ -84,7 +82,7 @@ class SendNak:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Expect an object of `size` bytes; answer with ``Receiver.resume(held)``.
+    """Expect an object of `size` bytes; answer with ``Receiver.resume(oid, held)``.
 
     Nothing is cut off before the object is published: `size` may be a stranger's invention.
     """
@@ -108,14 +106,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write rows of `payload`, (n, width) bytes, to their places in the object.
+    """Write rows of `payload`, (n, width) bytes, to their places in the object `oid`.
 
     Runs stand together, ascending, where nothing is stored in the short gaps between them:
     whoever writes them may write over these as well. The view is only good until the driver
     reads the next packets.
     """
 
-    runs: Sequence[Sequence[Run]]
+    oid: int
+    runs: Sequence[Sequence[Placed]]
     payload: Octets
 
     def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
@@ -130,8 +129,9 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Compare stored bytes with `digest`; answer with ``Receiver.verified(block, ok=...)``."""
+    """Compare stored bytes with `digest`; answer: ``Receiver.verified(oid, block, ok=...)``."""
 
+    oid: int
     block: int
     offset: int
     length: int
@@ -140,11 +140,12 @@ class Verify:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Every block is verified: leave the group and publish.
+    """Every block of `oid` is verified: publish it. Its transfer is over, the receiver is not.
 
-    A driver that finds stored blocks spoilt instead says so with ``Receiver.doubt(blocks)``.
+    A driver that finds stored blocks spoilt instead says so with ``Receiver.doubt(oid, blocks)``.
     """
 
+    oid: int
     manifest: Manifest
     digests: bytes = field(repr=False)
     """The digests of all blocks, 32 bytes each."""

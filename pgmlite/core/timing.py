@@ -1,4 +1,4 @@
-"""Pacing (spec: SND-3), the group round-trip time and the back-off (RFC 5401 sections 3.2, 3.7)."""
+"""Token buckets, the group round-trip time and the back-off (RFC 5401 sections 3.2, 3.7)."""
 
 from __future__ import annotations
 
@@ -8,34 +8,41 @@ from random import Random
 from pgmlite.core.machine import SECOND
 
 
-class Pacer:
-    """A token bucket kept as the time at which the next burst is due."""
+def cost_of(per_second: float) -> int:
+    """Return how many ns pass until another one comes, of so many a second."""
+    return int(SECOND / per_second)
 
-    def __init__(self, rate: int | None, now: int, *, burst_time: int) -> None:
+
+class TokenBucket:
+    """A token bucket kept as a time: from `due` on there is something in it.
+
+    What is in it at `now` is `now` - `due`, in the time that it takes to come, up to `depth`;
+    taking something moves `due` on by what it costs.
+    """
+
+    def __init__(self, depth: int, due: int) -> None:
         """
         Args:
-            rate: bit/s; None: never wait.
-            now: ns.
-            burst_time: How much of the rate leaves at once, and is made up for, ns.
+            depth: What it holds at most, ns.
+            due: When there is something in it, ns; `depth` before now: it is full.
         """
-        self._rate = rate
-        self._burst_time = burst_time
-        self.due = now
+        self._depth = depth
+        self.due = due
 
-    def burst(self, packet_bytes: int, limit: int) -> int:
-        """Return how many packets of `packet_bytes` bytes may leave at once, 1 to `limit`."""
-        if self._rate is None:
-            return limit
-        packets = self._rate * self._burst_time // (8 * SECOND * packet_bytes)
-        return max(1, min(packets, limit))
+    def spend(self, now: int, cost: int) -> None:
+        """Take out what comes in `cost` ns, even if that is not there."""
+        self.due = max(self.due, now - self._depth) + cost
 
-    def sent(self, now: int, wire_bytes: int) -> None:
-        """Account for `wire_bytes` bytes, headers included, that left at `now`."""
-        if self._rate is None:
-            self.due = now
-        else:
-            start = max(self.due, now - self._burst_time)
-            self.due = start + wire_bytes * 8 * SECOND // self._rate
+    def take(self, now: int, wanted: int, cost: int) -> int:
+        """Take out up to `wanted` things that cost as many ns each; return how many there were."""
+        held = max(0, min(now - self.due, self._depth))
+        taken = min(wanted, held // cost if cost else wanted)
+        self.spend(now, taken * cost)
+        return taken
+
+    def is_overdrawn(self, now: int) -> bool:
+        """Whether more was taken than there was."""
+        return self.due > now
 
 
 GRTT_MIN = 1_000

@@ -97,9 +97,9 @@ def attend(action: Action, machine: Receiver, part: PartFile, listener: Listener
             part.store(action.pieces())
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
-            return machine.verified(action.block, ok=ok)
+            return machine.verified(action.oid, action.block, ok=ok)
         case Prepare():
-            return machine.resume(part.prepare(action))
+            return machine.resume(action.oid, part.prepare(action))
         case Adopted():
             part.begin(action.manifest)
             listener.adopted(action)

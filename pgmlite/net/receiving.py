@@ -163,14 +163,16 @@ class ReceiveLoop:
             if not arrival.length:
                 self._refused["short"] += 1
                 continue
-            buffer.add(arrival.length, arrival.stride, arrival.source)
+            buffer.add(
+                arrival.length, arrival.stride, arrival.source, is_congested=arrival.is_congested
+            )
             count += arrival.length
         now = time.monotonic_ns()
         if count:
             self._heard = now
             self._gathered_at = now + (now - self._read_at) * self._batch_worth() // count
             self._read_at = now
-        for batch in buffer.batches(self._refused):
+        for batch in buffer.batches(self._refused, now):
             kept = self._loss.apply(batch) if self._loss else batch
             done = self._do(self._machine.receive(now, kept))
             if done:
@@ -195,7 +197,7 @@ class ReceiveLoop:
                         self._send_nak(action)
                     case Complete():
                         if bad := self._part.settle(action):
-                            follow_up += self._machine.doubt(bad)
+                            follow_up += self._machine.doubt(action.oid, bad)
                             continue
                         # Leave first: syncing may take long, and the group costs others.
                         self._socket.close()

@@ -6,7 +6,7 @@ import errno
 import gc
 import select
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +44,30 @@ TELL_EVERY = 10 * SECOND
 """How often a refusal that goes on is told."""
 
 Pieces = Sequence[bytes | memoryview]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Packets that one system call sends.
+
+    Attributes:
+        pieces: Header, payload, header ...
+        rows: The headers.
+    """
+
+    socket: SenderSocket
+    pieces: Pieces
+    rows: wire.Rows
+
+    @property
+    def size(self) -> int:
+        """Payload bytes of its first packet."""
+        return len(self.pieces[1])
+
+    @property
+    def length(self) -> int:
+        """Bytes of all packets."""
+        return sum(map(len, self.pieces))
 
 
 class Refusals:
@@ -91,7 +115,9 @@ class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
 
     machine: Sender
-    socket: SenderSocket
+    sockets: Sequence[SenderSocket]
+    """Where packets leave, by the channel of the session."""
+
     source: SourceFile
     buffer: wire.SendBuffer
     call_packets: int
@@ -99,11 +125,11 @@ class SendLoop:
 
     listener: Listener
     stop: Stop
-    ears: Sequence[NakSocket | ReceiverSocket] = ()
+    inputs: Sequence[NakSocket | ReceiverSocket] = ()
     """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
-    _outbox: deque[tuple[Pieces, wire.Rows]] = field(default_factory=deque)
-    """What the latest bursts are in calls, with their headers, until they are sent."""
+    _outbox: deque[Call] = field(default_factory=deque)
+    """What the latest bursts are in calls, until they are sent."""
 
     _down_since: int | None = None
     """Since when nothing can be sent at all; the machine stands still."""
@@ -113,8 +139,8 @@ class SendLoop:
     """Where NAKs arrive could not be opened anew."""
 
     _last_error: str = ""
-    _place: Endpoint = field(init=False)
-    """The address and port of the session."""
+    _places: list[Endpoint] = field(init=False)
+    """The address and port of the session on each channel."""
 
     _refusals: Refusals = field(init=False)
     _heard: wire.ReceiveBuffer = field(
@@ -123,7 +149,7 @@ class SendLoop:
 
     def __post_init__(self) -> None:
         self._refusals = Refusals(self._warn)
-        self._place = Endpoint(self.socket.address, self.socket.port)
+        self._places = self._find_places()
 
     def run(self) -> None:
         """
@@ -140,9 +166,7 @@ class SendLoop:
             self._drop_outbox()
         self.source.check()
         if self.machine.has_sent_nothing:
-            raise NetworkError(
-                f"nothing could be sent to {self.socket.channel}: {self._last_error}"
-            )
+            raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
 
     def _run(self) -> None:
         now = time.monotonic_ns()
@@ -162,10 +186,10 @@ class SendLoop:
                 self._look_around(now)
                 now = time.monotonic_ns()
             deadline = self.machine.deadline if self._down_since is None else self._try_at
-            if self.ears and (deadline is None or deadline > now or now >= listen_at):
+            if self.inputs and (deadline is None or deadline > now or now >= listen_at):
                 self._listen(0 if deadline is None else deadline - now)
                 now = time.monotonic_ns()
-                listen_at = now + LISTEN_LATE if self.machine.is_paced else now
+                listen_at = now + LISTEN_LATE if self.machine.is_paced(now) else now
             elif deadline is not None and deadline > now:
                 sleep(deadline - now)
                 now = time.monotonic_ns()
@@ -173,7 +197,8 @@ class SendLoop:
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""
         self.source.check()
-        if self._down_since is None and (why := self.socket.why_not_here()):
+        whys = (socket.why_not_here() for socket in self.sockets)
+        if self._down_since is None and (why := next(filter(None, whys), "")):
             self._stand(now, why)
             self._try_on(now)
         if self._is_deaf:
@@ -193,22 +218,22 @@ class SendLoop:
         """Wait `patience` ns at most for packets; take what there is time for."""
         end = time.monotonic_ns() + max(patience, LISTEN_TIME)
         wait = min(max(patience, 0), POLL) / SECOND
-        ready = select.select(self.ears, (), (), wait)[0]
+        ready = select.select(self.inputs, (), (), wait)[0]
         while ready:
-            ready = [ear for ear in ready if self._take(ear)]
+            ready = [one for one in ready if self._take(one)]
             if time.monotonic_ns() >= end:
                 break
 
-    def _take(self, ear: NakSocket | ReceiverSocket) -> bool:
+    def _take(self, one: NakSocket | ReceiverSocket) -> bool:
         """Give the machine what a few reads bring; False if nothing is left."""
         arrival = None
-        refused = self.machine.repairs.refused if self.machine.repairs else Counter[str]()
-        for _ in range(ear.READS_AT_ONCE):
+        refused = self.machine.refused
+        for _ in range(one.READS_AT_ONCE):
             room = self._heard.room()
             try:
-                arrival = ear.read_into(room) if room else None
+                arrival = one.read_into(room) if room else None
             except OSError as error:
-                self.listener.warn(f"{self.socket.channel}: {error.strerror}")
+                self._warn(error.strerror or str(error))
                 arrival = None
             if arrival is None:
                 break
@@ -223,9 +248,10 @@ class SendLoop:
 
     def _transmit(self, burst: Transmit, now: int) -> None:
         payload, length, rows = burst.payload, burst.length, burst.rows
+        socket = self.sockets[burst.channel]
         if isinstance(payload, bytes):
             if len(rows) == 1:  # an SPM may be longer than a small symbol
-                self._outbox.append(([rows.tobytes(), payload], rows))
+                self._outbox.append(Call(socket, [rows.tobytes(), payload], rows))
                 self._send_all(now)
                 return
             self.buffer.payload[:length] = payload
@@ -234,76 +260,86 @@ class SendLoop:
         self.buffer.write_headers(rows)
         count = len(rows)
         # Where packets go out one by one, each is taken or refused for itself.
-        step = self.call_packets if self.socket.has_segmentation else 1
+        step = self.call_packets if socket.has_segmentation else 1
         for start in range(0, count, step):
             stop = min(start + step, count)
-            self._outbox.append((self.buffer.pieces(start, stop, length), rows[start:stop]))
+            pieces = self.buffer.pieces(start, stop, length)
+            self._outbox.append(Call(socket, pieces, rows[start:stop]))
         self._send_all(now)
 
     def _send_all(self, now: int) -> None:
         """Send what is in the outbox, as far as there is a link."""
         while self._outbox:
-            pieces, rows = self._outbox[0]
+            call = self._outbox[0]
             try:
-                self._send(pieces)
+                self._send(call)
             except OSError as error:
                 if error.errno in LINK_ERRORS:
-                    self._stand(now, self._reason(error, pieces))
+                    self._stand(now, self._reason(error, call))
                     return
                 self._outbox.popleft()
-                self._refuse(error, pieces, rows, now)
+                self._refuse(error, call, now)
             else:
                 self._outbox.popleft()
-                self._refusals.taken(now, len(pieces[1]))
+                self._refusals.taken(now, call.size)
 
-    def _send(self, pieces: Pieces) -> None:
+    def _send(self, call: Call) -> None:
         try:
-            self.socket.send(pieces, self.buffer.stride)
+            call.socket.send(call.pieces, self.buffer.stride)
         except OSError:
             # spec: SND-10: it may be an ICMP message, true or forged, that waited for a call:
             # this call took it away, and sent nothing.
-            self.socket.send(pieces, self.buffer.stride)
+            call.socket.send(call.pieces, self.buffer.stride)
 
-    def _refuse(self, error: OSError, pieces: Pieces, rows: wire.Rows, now: int) -> None:
+    def _refuse(self, error: OSError, call: Call, now: int) -> None:
         """Go on without packets that the system does not take.
 
         Raises:
             NetworkError: It will take none.
         """
         # spec: SND-11
-        self.machine.unsent(rows, sum(map(len, pieces)))
-        self._last_error = why = self._reason(error, pieces)
+        self.machine.unsent(call.rows, call.length)
+        self._last_error = why = self._reason(error, call)
         if error.errno in STRANGERS:
             return
         if error.errno not in REFUSALS:
-            raise NetworkError(f"{self.socket.channel}: {why}") from error
-        self._refusals.refused(now, error, why, len(rows), len(pieces[1]))
-        if not self.machine.is_paced:
+            raise NetworkError(f"{call.socket.channel}: {why}") from error
+        self._refusals.refused(now, error, why, len(call.rows), call.size)
+        if not self.machine.is_paced(now):
             sleep(REFUSED_NAP)
 
-    def _reason(self, error: OSError, pieces: Pieces) -> str:
+    def _reason(self, error: OSError, call: Call) -> str:
         """Say why packets are not sent."""
         if error.errno == errno.EMSGSIZE:
-            return self._too_large(len(pieces[0]) + len(pieces[1]))
+            return self._too_large(call)
         if error.errno == errno.EPERM:
             return f"{error.strerror} (a filter of this machine?)"
         if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
-            return self.socket.why_not_here() or error.strerror or str(error)
+            return call.socket.why_not_here() or error.strerror or str(error)
         return error.strerror or str(error)
 
-    def _too_large(self, octets: int) -> str:
-        channel = self.socket.channel
+    @staticmethod
+    def _too_large(call: Call) -> str:
+        channel = call.socket.channel
+        octets = wire.HEADER_SIZE + call.size + channel.overhead
         try:
             mtu = interface_mtu(channel)
         except NetworkError as error:
             return str(error)
         return (
-            f"packets of {octets + channel.overhead} bytes do not fit {channel.interface}, whose "
+            f"packets of {octets} bytes do not fit {channel.interface}, whose "
             f"MTU is {mtu} now: raise that, or give the sender --mtu {mtu}"
         )
 
     def _warn(self, text: str) -> None:
-        self.listener.warn(f"{self.socket.channel}: {text}")
+        self.listener.warn(f"{self._channels}: {text}")
+
+    @property
+    def _channels(self) -> str:
+        return ", ".join(str(socket.channel) for socket in self.sockets)
+
+    def _find_places(self) -> list[Endpoint]:
+        return [Endpoint(socket.address, socket.port) for socket in self.sockets]
 
     # A link that is down, an address that is no more.
 
@@ -319,15 +355,16 @@ class SendLoop:
     def _try_on(self, now: int) -> None:
         """Go on where we stood, if there is a link and an address again."""
         self._try_at = now + POLL
-        # The socket may be tied to an index or an address that is no more.
+        # A socket may be tied to an index or an address that is no more.
         try:
-            self.socket.reopen()
+            for socket in self.sockets:
+                socket.reopen()
         except NetworkError:  # still gone
             return
-        place = Endpoint(self.socket.address, self.socket.port)
-        is_new = place != self._place
+        places = self._find_places()
+        is_new = places != self._places
         if is_new:
-            self._place = place
+            self._places = places
             self.machine.renew(now, self._drop_outbox())
         self._send_all(now)
         if self._outbox:
@@ -336,22 +373,22 @@ class SendLoop:
         since = now if self._down_since is None else self._down_since
         self._down_since = None
         self.machine.stood(now - since)
-        whence = f", from {self.socket.address} as a new session" if is_new else ""
+        whence = f", from {places[0].address} as a new session" if is_new else ""
         self._warn(f"sending again after {(now - since) / SECOND:.1f} s{whence}")
 
     def _drop_outbox(self) -> wire.Rows:
         """Count what waits as not sent; return its headers."""
-        dropped = [rows for _, rows in self._outbox]
-        for pieces, rows in self._outbox:
-            self.machine.unsent(rows, sum(map(len, pieces)))
+        dropped = [call.rows for call in self._outbox]
+        for call in self._outbox:
+            self.machine.unsent(call.rows, call.length)
         self._outbox.clear()
         return np.concatenate(dropped) if dropped else np.zeros(0, wire.HEADER_DTYPE)
 
     def _rejoin(self) -> None:
         """Hear again, if the interface came back as another one; the carousel does not wait."""
         try:
-            for ear in self.ears:
-                ear.rejoin()
+            for one in self.inputs:
+                one.rejoin()
             self._is_deaf = False
         except NetworkError as error:
             if not self._is_deaf:

@@ -20,6 +20,7 @@ import psutil
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
 from pgmlite.net.drops import DropCount
+from pgmlite.wire.batch import CONGESTION_EXPERIENCED
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
 
@@ -27,6 +28,9 @@ IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 SOL_UDP, UDP_SEGMENT, UDP_GRO = 17, 103, 104
+ECN = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)})
+"""Where the system says how routers marked what it read: level and kind."""
+
 SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_RXQ_OVFL = 32, 33, 40
 
 MAX_SEGMENTS = 64
@@ -267,11 +271,16 @@ class SenderSocket:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One read: `length` bytes of packets `stride` bytes apart, from `source`."""
+    """One read: `length` bytes of packets `stride` bytes apart, from `source`.
+
+    Attributes:
+        is_congested: A router marked all of them; the system joins only packets marked alike.
+    """
 
     length: int
     stride: int
     source: Endpoint
+    is_congested: bool = False
 
 
 def _read(
@@ -282,13 +291,17 @@ def _read(
         length, ancillary, _, address = sock.recvmsg_into(pieces, 128)
     except (BlockingIOError, InterruptedError):
         return None, None
-    stride, drops = length, None
+    stride, drops, is_congested = length, None, False
     for level, kind, value in ancillary:
         if level == SOL_UDP and kind == UDP_GRO:
             stride = int.from_bytes(value[:4], sys.byteorder)
         elif level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL:
             drops = int.from_bytes(value[:4], sys.byteorder)
-    return Arrival(length, stride, Endpoint(*address[:2])), drops
+        elif (level, kind) in ECN:
+            # One byte with IPv4, an int with IPv6.
+            ecn = int.from_bytes(value, sys.byteorder) & CONGESTION_EXPERIENCED
+            is_congested = ecn == CONGESTION_EXPERIENCED
+    return Arrival(length, stride, Endpoint(*address[:2]), is_congested), drops
 
 
 class NakSocket:
@@ -412,6 +425,8 @@ class ReceiverSocket:
             sock.bind(channel.address)
             level, _, join, request = self._membership(channel)
             ipv6 = channel.family == socket.AF_INET6
+            with contextlib.suppress(OSError):
+                sock.setsockopt(level, socket.IPV6_RECVTCLASS if ipv6 else socket.IP_RECVTOS, 1)
             sock.setsockopt(level, IPV6_MULTICAST_ALL if ipv6 else IP_MULTICAST_ALL, 0)
             sock.setsockopt(level, join, request)
             sock.setblocking(False)

@@ -12,6 +12,8 @@ import numpy as np
 
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.send.counters import SendCounters
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of, gsize_of
 from pgmlite.sim.group import NEVER, Counts, ReceiverGroup
@@ -114,15 +116,22 @@ class TrialNetwork:
         start = run.symbols * number // self._count * run.setting.symbol_size
         config = SenderConfig(rate=run.rate, packet_overhead=IPV6_UDP_HEADERS, start=start)
         repair = RepairConfig(port=NAK_PORT, share=run.setting.repair_share)
-        return self._add(name, config, repair if run.mode is Mode.NAK else None)
+        machine = Sender(
+            config,
+            self._manifest,
+            self._tree,
+            repair=repair if run.mode is Mode.NAK else None,
+            rng=self.network.rng(name),
+        )
+        return self._add(name, machine)
 
     def _add_repairer(self) -> Sender:
-        config = SenderConfig(rate=self._run.rate, packet_overhead=IPV6_UDP_HEADERS, carousel=False)
-        return self._add(REPAIRER, config, RepairConfig(port=NAK_PORT))
+        config = SenderConfig(rate=self._run.rate, packet_overhead=IPV6_UDP_HEADERS)
+        repair = RepairConfig(port=NAK_PORT)
+        rng = self.network.rng(REPAIRER)
+        return self._add(REPAIRER, Repairer(config, self._manifest, repair=repair, rng=rng))
 
-    def _add(self, name: str, config: SenderConfig, repair: RepairConfig | None) -> Sender:
-        rng = self.network.rng(name)
-        machine = Sender(config, self._manifest, self._tree, repair=repair, rng=rng)
+    def _add(self, name: str, machine: Sender) -> Sender:
         self.network.add(name, machine, link=Link(latency=min(self._run.setting.latencies)))
         return machine
 
@@ -191,20 +200,18 @@ class TrialNetwork:
                 done[copy] = self._outcome(completed[:, copy], joins[:, copy])
 
     def _outcome(self, completed: Counts, joins: Counts) -> Outcome:
-        rdata = sum(s.repairs.counters.rdata for s in self.senders if s.repairs)
-        packets = sum(sender.counters.packets for sender in self.senders)
-        sent = sum(sender.counters.bytes for sender in self.senders)
+        sent = SendCounters.total(sender.counters for sender in self.senders)
         naks = sum(len(nak.packet) + IPV6_UDP_HEADERS for _, _, nak in self.network.nak_log)
         return Outcome(
             times=tuple(sorted(((completed - joins) / SECOND).tolist())),
             duration=int(completed.max()) / SECOND,
-            symbols=rdata + sum(sender.counters.odata for sender in self.senders),
-            rdata=rdata,
-            packets=packets,
-            wire_bytes=sent + packets * IPV6_UDP_HEADERS + naks,
+            symbols=sent.rdata + sent.odata,
+            rdata=sent.rdata,
+            packets=sent.packets,
+            wire_bytes=sent.bytes + sent.packets * IPV6_UDP_HEADERS + naks,
             naks=len(self.network.nak_log),
             naks_suppressed=sum(node.group.naks_suppressed for node in self.nodes),
-            ncfs=sum(s.repairs.counters.ncfs_sent for s in self.senders if s.repairs),
+            ncfs=sent.ncfs_sent,
         )
 
 

@@ -19,15 +19,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import SendNak
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive import policy
+from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.sim.loss import Flags
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.control import Manifest, Spm, parse_spm
+from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import Symbols, parse_request
+from pgmlite.wire.request import parse_request
 
 Counts = npt.NDArray[np.int64]
 
@@ -127,7 +131,7 @@ class ReceiverGroup:
         members = len(rngs)
         self._manifest = manifest
         self._config = config
-        self._symbol_size = manifest.symbol_size
+        self._geometry = Geometry.of(manifest)
         # Column slices of all members are what packets touch; rows are what NAK machines read.
         self.have: Flags = np.zeros((members, manifest.symbols), np.bool_)
         """(members, symbols): whether each one is stored."""
@@ -144,8 +148,10 @@ class ReceiverGroup:
         self.left = members
         """Members that are not complete."""
 
+        self._inventories = [Inventory(row) for row in self.have]
         self._naks = [
-            NakMachine(config.nak, row, rng=rng) for row, rng in zip(self.have, rngs, strict=True)
+            NakMachine(config.nak, inventory, rng=rng)
+            for inventory, rng in zip(self._inventories, rngs, strict=True)
         ]
         self._deadlines: Counts = np.full(members, NEVER, np.int64)
         self._is_stale: Flags = np.zeros(members, np.bool_)
@@ -232,7 +238,7 @@ class ReceiverGroup:
         kept: Flags,
         hit: Counts,
     ) -> None:
-        symbols = batch.offsets // self._symbol_size
+        symbols = self._geometry.numbers(batch.offsets)
         first, last = int(symbols[0]), int(symbols[-1])
         if last - first == len(symbols) - 1:
             span = self.have[:, first : last + 1]
@@ -248,10 +254,10 @@ class ReceiverGroup:
             whole = np.count_nonzero(kept, axis=1) == len(symbols)
             for member in hit.tolist():
                 mine = symbols if whole[member] else symbols[kept[member]]
-                self._naks[member].take_repair(now, key, mine)
+                self._naks[member].take_repair(now, key, Exact(np.unique(mine)))
             return
         latest = symbols[_last(kept)].tolist()
-        is_trusted = (session.received >= self._config.nak.trusted_packets).tolist()
+        is_trusted = policy.is_trusted(self._config.nak, session.received).tolist()
         for member in hit.tolist():
             machine = self._naks[member]
             machine.take_position(now, key, latest[member], is_head=False)
@@ -272,26 +278,20 @@ class ReceiverGroup:
         if not self._config.naks:
             self._has_manifest[hit] = True
             return
-        endpoint = self._endpoint(key, spm)
+        told = self._config.repairers.union(self._manifest.repairers)
+        found = policy.endpoint_of(spm, key[0], told)
         for member in hit.tolist():
             machine = self._naks[member]
             if not self._has_manifest[member]:
                 self._has_manifest[member] = True
-                machine.set_blocks(self._manifest.block_symbols)
+                self._inventories[member].geometry = self._geometry
+                machine.take_geometry(self._geometry)
             if spm.position:
-                head = spm.position.offset // self._symbol_size
+                head = self._geometry.number(spm.position.offset)
                 machine.take_position(now, key, head, is_head=True)
-            if endpoint:
-                is_told = endpoint in self._config.repairers
+            if found:
+                endpoint, is_told = found
                 machine.take_repairer(now, endpoint, key, spm, preferred=is_told)
-
-    def _endpoint(self, key: SessionKey, spm: Spm) -> Endpoint | None:
-        """Return where a session takes NAKs, if its members may ask there (spec: NAK-9)."""
-        if not spm.repairs:
-            return None
-        endpoint = Endpoint(key[0].address, spm.repairs.repair_port)
-        may_ask = spm.position is not None or endpoint in self._config.repairers
-        return endpoint if may_ask else None
 
     def _receive_ncfs(
         self, now: int, key: SessionKey, ncfs: Sequence[PacketBatch], kept: Flags, hit: Counts
@@ -303,16 +303,16 @@ class ReceiverGroup:
         total = self.have.shape[1]
         parts = [parse_request(body.tobytes(), total) for ncf in ncfs for body in ncf.payload]
         last = repaired_by(ncfs[-1])[-1]
-        unions: dict[bytes, Symbols] = {}
+        unions: dict[bytes, Exact] = {}
         for member in hit.tolist():
             row = kept[member]
             pattern = row.tobytes()
-            symbols = unions.get(pattern)
-            if symbols is None:
+            named = unions.get(pattern)
+            if named is None:
                 mine = [part for part, is_kept in zip(parts, row.tolist(), strict=True) if is_kept]
                 symbols = mine[0] if len(mine) == 1 else np.unique(np.concatenate(mine))
-                unions[pattern] = symbols
-            self._naks[member].take_ncf(now, key, symbols, last)
+                named = unions[pattern] = Exact(symbols)
+            self._naks[member].take_ncf(now, key, named, last)
 
     def _complete(self, now: int, hit: Counts) -> None:
         done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]
@@ -341,7 +341,7 @@ class ReceiverGroup:
             self._is_stale[member] = True
         return sent
 
-    def _nak(self, now: int, member: int, ask: Ask) -> SendNak:
+    def _nak(self, now: int, member: int, ask: Ask[Exact]) -> SendNak:
         session = self._sessions.get(ask.repairer.key)
         sqn = (session.start + int(session.highest[member])) % (1 << 32) if session else 0
         lost = received = 0
@@ -351,9 +351,9 @@ class ReceiverGroup:
         return build_nak_packet(
             now,
             ask,
-            symbol_size=self._symbol_size,
+            symbol_size=self._geometry.symbol_size,
             oid=self._manifest.oid,
             size=self._manifest.size,
             sqn=sqn,
-            loss=lost / max(1, lost + received),
+            loss=float(policy.lost_share(lost, received)),
         )

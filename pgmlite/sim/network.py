@@ -15,13 +15,13 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.geometry import Sizes
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     MS,
     Action,
     Held,
     Machine,
-    ObjectRange,
     ObjectSymbols,
     Prepare,
     SendNak,
@@ -75,6 +75,7 @@ class MemoryStore:
         """
         self.data = bytearray(data)
         self._object: Prepare | None = None
+        self._sizes = Sizes(0, 1)
         self._written: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
         """(symbols,): which ones of the object were written."""
 
@@ -83,7 +84,8 @@ class MemoryStore:
         if wanted == self._object:
             return Held([(0, self._written.copy())])
         self._object = wanted
-        self._written = np.zeros(-(-wanted.size // wanted.symbol_size), np.bool_)
+        self._sizes = Sizes(wanted.size, wanted.symbol_size)
+        self._written = np.zeros(self._sizes.symbols, np.bool_)
         held = len(self.data)
         self.data.extend(bytes(max(0, wanted.size - held)))
         extent = (0, min(held, wanted.size))
@@ -91,10 +93,10 @@ class MemoryStore:
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of (offset, bytes) `runs`."""
-        size = self._object.symbol_size if self._object else 1
         for offset, run in runs:
-            self.data[offset : offset + len(run)] = run
-            self._written[offset // size : -(-(offset + len(run)) // size)] = True
+            end = offset + len(run)
+            self.data[offset:end] = run
+            self._written[self._sizes.number(offset) : self._sizes.number(end - 1) + 1] = True
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
@@ -351,17 +353,15 @@ class Network:
 def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> list[Action]:
     """Do what a receiver asks of its disk and give it the answer; return what it says to that."""
     if isinstance(action, Prepare):
-        return machine.resume(store.prepare(action))
+        return machine.resume(action.oid, store.prepare(action))
     ok = store.matches(action.offset, action.length, action.digest)
-    return machine.verified(action.block, ok=ok)
+    return machine.verified(action.oid, action.block, ok=ok)
 
 
 def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
     """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
     payload = burst.payload
-    if isinstance(payload, ObjectRange):
-        payload = data[payload.offset : payload.offset + payload.length]
-    elif isinstance(payload, ObjectSymbols):
+    if isinstance(payload, ObjectSymbols):
         payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))

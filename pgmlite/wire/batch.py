@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ HEADER_SIZE = HEADER_DTYPE.itemsize
 WHOLE_HEADER = np.dtype((np.void, HEADER_SIZE))
 """The same bytes as one item: numpy copies fields one by one, which takes ten times as long."""
 
+CONGESTION_EXPERIENCED = 3
+"""What a router sets the two lowest bits of TOS or traffic class to (RFC 3168)."""
+
 AS_ODATA = np.uint64((PacketType.RDATA - PacketType.ODATA) << 32)
 """What the `key` of RDATA has more than that of ODATA."""
 
@@ -40,6 +43,7 @@ if there are fewer, each is a batch in place."""
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
+Marks = npt.NDArray[np.bool_]
 
 
 def stretches(changes: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
@@ -60,6 +64,8 @@ class PacketBatch:
         offsets: (n,) the rows' offsets in machine order.
         payload: (n, width) bytes behind the headers, a view.
         source: Who sent them.
+        at: When they were read, ns of the reader's clock; None: nobody looked.
+        marks: (n,) whether a router marked each, congestion experienced (RFC 3168); None: none is.
     """
 
     kind: PacketType
@@ -67,9 +73,16 @@ class PacketBatch:
     offsets: Offsets
     payload: Octets
     source: Endpoint
+    at: int | None = None
+    marks: Marks | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def congested(self) -> int:
+        """How many of them a router marked instead of dropping them."""
+        return 0 if self.marks is None else int(np.count_nonzero(self.marks))
 
     @property
     def channel(self) -> int:
@@ -90,7 +103,13 @@ class PacketBatch:
     def select(self, mask: npt.NDArray[np.bool_] | slice) -> PacketBatch:
         """Return the batch of some rows: `mask` is (n,) of bool, or a slice."""
         return PacketBatch(
-            self.kind, self.rows[mask], self.offsets[mask], self.payload[mask], self.source
+            self.kind,
+            self.rows[mask],
+            self.offsets[mask],
+            self.payload[mask],
+            self.source,
+            self.at,
+            None if self.marks is None else self.marks[mask],
         )
 
 
@@ -115,12 +134,22 @@ def _classify(key: int) -> tuple[PacketType | None, int, str]:
     return kind, symbol_size, ""
 
 
-def read(buffer: Octets, stride: int, source: Endpoint, refused: Counter[str]) -> list[PacketBatch]:
+def read(
+    buffer: Octets,
+    stride: int,
+    source: Endpoint,
+    refused: Counter[str],
+    *,
+    at: int | None = None,
+    is_congested: bool = False,
+) -> list[PacketBatch]:
     """Split `buffer` into batches of valid packets; count the others in `refused` by reason.
 
     Args:
         buffer: One-dimensional; the packets, `stride` bytes apart, the last maybe shorter.
         stride: Bytes from packet to packet, at least 1.
+        at: As in `PacketBatch`.
+        is_congested: A router marked all of them.
     """
     count, tail = divmod(len(buffer), stride)
     batches = []
@@ -135,18 +164,31 @@ def read(buffer: Octets, stride: int, source: Endpoint, refused: Counter[str]) -
         payload: Octets = np.ndarray(
             (number, width), np.uint8, buffer, start + HEADER_SIZE, (length, 1)
         )
-        batches += read_rows(rows, payload, source, refused)
+        marks = np.ones(number, np.bool_) if is_congested else None
+        batches += read_rows(rows, payload, source, refused, at=at, marks=marks)
     return batches
 
 
 def read_rows(
-    rows: Rows, payload: Octets, source: Endpoint, refused: Counter[str]
+    rows: Rows,
+    payload: Octets,
+    source: Endpoint,
+    refused: Counter[str],
+    *,
+    at: int | None = None,
+    marks: Marks | None = None,
 ) -> list[PacketBatch]:
-    """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`."""
+    """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`.
+
+    Args:
+        at: As in `PacketBatch`.
+        marks: As in `PacketBatch`.
+    """
+    came = _Came(source, at, marks)
     keys = rows["key"]
     first = keys[0]
     if len(rows) == 1 or bool((keys == first).all()):
-        return _check(int(first), rows, payload, source, refused)
+        return _check(int(first), rows, payload, came, refused)
     alike = np.where(rows["type"] == PacketType.RDATA, keys - AS_ODATA, keys)
     parts = list(stretches(alike[1:] != alike[:-1]))
     selections: list[slice] | list[npt.NDArray[np.bool_]]
@@ -156,12 +198,26 @@ def read_rows(
         selections = [alike == key for key in np.unique(alike)]
     batches = []
     for some in selections:
-        batches += _check(int(keys[some].min()), rows[some], payload[some], source, refused)
+        batches += _check(
+            int(keys[some].min()), rows[some], payload[some], came.select(some), refused
+        )
     return batches
 
 
+class _Came(NamedTuple):
+    """How rows came, as in `PacketBatch`."""
+
+    source: Endpoint
+    at: int | None
+    marks: Marks | None
+
+    def select(self, mask: Marks | slice) -> _Came:
+        """Return the same of some rows."""
+        return self if self.marks is None else self._replace(marks=self.marks[mask])
+
+
 def _check(
-    key: int, rows: Rows, payload: Octets, source: Endpoint, refused: Counter[str]
+    key: int, rows: Rows, payload: Octets, came: _Came, refused: Counter[str]
 ) -> list[PacketBatch]:
     """Return the valid rows, all of one `key`, as at most one batch."""
     kind, symbol_size, reason = _classify(key)
@@ -205,12 +261,10 @@ def _check(
     if odd.any():
         refused["esi"] += int(np.count_nonzero(odd))
     bad |= odd
-    if not bad.any():
-        return [PacketBatch(kind, rows, offsets, payload, source)]
     if bad.all():
         return []
-    batch = PacketBatch(kind, rows, offsets, payload, source)
-    return [batch.select(~bad)]
+    batch = PacketBatch(kind, rows, offsets, payload, *came)
+    return [batch.select(~bad) if bad.any() else batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +283,7 @@ class _Odd:
     octets: Octets
     stride: int
     source: Endpoint
+    is_congested: bool
 
 
 class ReceiveBuffer:
@@ -274,8 +329,12 @@ class ReceiveBuffer:
         for row in range(count):
             self._pieces.append(header_view[row * HEADER_SIZE : (row + 1) * HEADER_SIZE])
             self._pieces.append(payload_view[row * symbol_size : (row + 1) * symbol_size])
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._used = 0
         self._stretches: list[_Stretch | _Odd] = []
+        self._marks: Marks | None = None
 
     def room(self) -> list[memoryview | bytearray] | None:
         """Return the pieces that the next read fills, in order; None when the buffer is full."""
@@ -284,13 +343,23 @@ class ReceiveBuffer:
         start = 2 * self._used
         return [*self._pieces[start : start + 2 * self._read_rows], self._spill]
 
-    def add(self, length: int, stride: int, source: Endpoint) -> None:
-        """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`."""
+    def add(
+        self, length: int, stride: int, source: Endpoint, *, is_congested: bool = False
+    ) -> None:
+        """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`.
+
+        Args:
+            is_congested: A router marked all of them.
+        """
         count, tail = divmod(length, stride)
         if stride != self.stride or tail or count > self._read_rows:
-            self._stretches.append(_Odd(self._join(length), stride, source))
+            self._stretches.append(_Odd(self._join(length), stride, source, is_congested))
             return
         start, self._used = self._used, self._used + count
+        if is_congested:
+            if self._marks is None:
+                self._marks = np.zeros(len(self._rows), np.bool_)
+            self._marks[start : self._used] = True
         self._stretches.append(_Stretch(start, self._used, source))
 
     def _join(self, length: int) -> Octets:
@@ -303,17 +372,28 @@ class ReceiveBuffer:
             return np.concatenate((joined, spilt))
         return joined[:length]
 
-    def batches(self, refused: Counter[str]) -> list[PacketBatch]:
+    def batches(self, refused: Counter[str], at: int | None = None) -> list[PacketBatch]:
         """Return what came, in order, and begin anew; views, good until the next read.
 
         NCFs stand first: they speak of repairs that follow, and must not cut what they came
         between into small batches.
+
+        Args:
+            at: When it was read, as in `PacketBatch`.
         """
         ahead: list[PacketBatch] = []
         parts: list[_Stretch | PacketBatch] = []
         for part in self._stretches:
             if isinstance(part, _Odd):
-                for batch in read(part.octets, part.stride, part.source, refused):
+                found = read(
+                    part.octets,
+                    part.stride,
+                    part.source,
+                    refused,
+                    at=at,
+                    is_congested=part.is_congested,
+                )
+                for batch in found:
                     (ahead if batch.kind is PacketType.NCF else parts).append(batch)
             elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
                 parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
@@ -323,11 +403,17 @@ class ReceiveBuffer:
         for one in parts:
             if isinstance(one, _Stretch):
                 span = slice(one.start, one.stop)
-                batches += read_rows(self._rows[span], self._payload[span], one.source, refused)
+                batches += read_rows(
+                    self._rows[span],
+                    self._payload[span],
+                    one.source,
+                    refused,
+                    at=at,
+                    marks=None if self._marks is None else self._marks[span],
+                )
             else:
                 batches.append(one)
-        self._used = 0
-        self._stretches = []
+        self._begin_anew()
         return batches
 
 

@@ -123,6 +123,11 @@ def _covered(starts: npt.NDArray[np.intp], ranges: int, count: int) -> int:
     return count if ranges >= len(starts) else int(starts[ranges])
 
 
+def counts_size(blocks: int) -> int:
+    """Return the bytes of the request that says counts of so many blocks."""
+    return FIXED_SIZE + blocks * COUNT_SIZE
+
+
 def build_counts(counts: Counts, limit: int) -> tuple[bytes, int]:
     """Say as many of `counts`, lowest blocks first, as fit in `limit` bytes.
 

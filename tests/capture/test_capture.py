@@ -269,3 +269,24 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 4 * module.CHUNK
+
+
+@pytest.mark.parametrize("family", [V4, V6], ids=["IPv4", "IPv6"])
+def test_marks_of_routers_are_read(tmp_path: Path, family: dict) -> None:
+    # spec: NET-12
+    whole = make_object(64 * 12).all_odata()
+    path = tmp_path / "c"
+    path.write_bytes(
+        pcap((EPOCH + n, frame(one, ecn=n // 3, **family)) for n, one in enumerate(whole))
+    )
+    refused: Counter[str] = Counter()
+    found = [batch for some in Capture(path).datagrams() for batch in split(some, refused, 7)]
+    assert {batch.at for batch in found} == {7}
+    marks = [batch.congested / len(batch) for batch in found for _ in batch.rows]
+    assert marks == [0] * 9 + [1] * 3
+    # Many in one frame share it.
+    path.write_bytes(pcap([(EPOCH, frame(b"".join(whole), ecn=3, **family))]))
+    (datagrams,) = Capture(path).datagrams()
+    (batch,) = split(datagrams, refused)
+    assert (len(batch), batch.congested, batch.at) == (12, 12, None)
+    assert not refused

@@ -28,7 +28,7 @@ from tests.support.builders import make_object
 from tests.support.pcaps import EPOCH, enhanced, frame, pcap, pcapng
 
 RECORDED = ROOT / "captures" / "clean-carousel.pcap"
-SHA256 = json.loads((ROOT / "captures" / "index.json").read_text())["clean-carousel"]["sha256"]
+FACTS = json.loads((ROOT / "captures" / "index.json").read_text())["clean-carousel"]
 
 
 def optional(name: str) -> ModuleType:
@@ -69,11 +69,11 @@ def test_compressed_captures_are_read(tmp_path: Path, capsys, name: str, form: s
     path = tmp_path / "c.pcap.x"
     path.write_bytes(data)
     assert replay(path, tmp_path / "out") == 0
-    assert hashlib.sha256((tmp_path / "out").read_bytes()).hexdigest() == SHA256
+    assert hashlib.sha256((tmp_path / "out").read_bytes()).hexdigest() == FACTS["sha256"]
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert events[-1]["damaged_places"] == []
     assert run(["info", str(path), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["packets"] == 122
+    assert json.loads(capsys.readouterr().out)["packets"] == FACTS["frames"]
 
 
 @pytest.mark.parametrize("name", COMPRESSORS)

@@ -66,8 +66,14 @@ def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
     whole = SMALL.all_odata()
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
+    index_of_a_symbol = SMALL.index_pieces()[0]
+    # Whole, where the object's last symbol is short.
+    coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_024)
     for parts in (
         [spm, index],
+        [coded, coded],
+        [whole[0], coded, whole[1]],
+        [index_of_a_symbol, coded],
         [spm, spm, index],
         [spm, whole[-1]],
         [index, whole[-1]],
@@ -95,10 +101,10 @@ def test_what_is_one_packet_stays_one(tmp_path: Path) -> None:
     for parts, reason in (
         ([whole[0], bytes(64)], "length"),
         ([whole[0], whole[1][:47]], "length"),
-        ([whole[0], b"\x70\x67\x02" + whole[1][3:]], "length"),
+        ([whole[0], b"\x70\x67\x03" + whole[1][3:]], "length"),
         ([whole[0], other.all_odata()[-1]], "length"),
         ([whole[0], bytes(len(whole[0])), whole[1]], "length"),
-        ([b"\x70\x67\x02" + whole[0][3:]] * 2, "version"),
+        ([b"\x70\x67\x03" + whole[0][3:]] * 2, "version"),
         ([bytes(112)] * 3, "magic"),
     ):
         path = tmp_path / "c"
@@ -111,7 +117,7 @@ def test_what_is_one_packet_stays_one(tmp_path: Path) -> None:
     path.write_bytes(pcap([(EPOCH, frame(whole[0] + wrong + whole[2]))]))
     refused = Counter()
     assert packets(path, refused) == [whole[0], whole[2]]
-    assert refused == {"reserved": 1}
+    assert refused == {"esi": 1}
 
 
 def test_joined_and_single_ones_of_one_length_take_turns() -> None:

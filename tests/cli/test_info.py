@@ -6,7 +6,7 @@ import pytest
 
 from pgmlite.cli import run
 from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import ObjectRange
+from pgmlite.core.machine import ObjectSymbols
 from pgmlite.core.send.sender import Sender
 from tests.support.builders import make_object
 
@@ -27,8 +27,8 @@ def sent(tmp_path):
     while now < 1_000_000_000:
         for action in machine.tick(now):
             payload = action.payload
-            if isinstance(payload, ObjectRange):
-                payload = data[payload.offset : payload.offset + payload.length]
+            if isinstance(payload, ObjectSymbols):
+                payload = b"".join(data[at : at + length] for at, length in payload.extents())
             for place, row in enumerate(action.rows):
                 width = len(payload) if len(action.rows) == 1 else 1000
                 body = row.tobytes() + payload[place * width : (place + 1) * width]

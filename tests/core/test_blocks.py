@@ -6,8 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.ranges import runs
-from pgmlite.core.receive.blocks import SymbolMap
+from pgmlite.core.receive.blocks import Blocks
 
 
 def numbers(*values: int) -> np.ndarray:
@@ -44,19 +45,21 @@ def batches(draw: st.DrawFn, symbols: int) -> list[int]:
     return draw(st.lists(st.integers(0, symbols - 1), min_size=1, max_size=20))
 
 
-class TestSymbolMap:
+class TestBlocks:
     @given(st.integers(1, 60), st.integers(1, 25), st.data())
     def test_knows_what_the_model_knows(
         self, symbols: int, block_symbols: int, data: st.DataObject
     ) -> None:
         short = data.draw(st.integers(0, 63), label="bytes missing in the last symbol")
-        tested, model = SymbolMap(64 * symbols - short, 64), Model(symbols)
+        sizes = Sizes(64 * symbols - short, 64)
+        tested, model = Blocks(sizes), Model(symbols)
         assert tested.symbols == symbols
+        geometry = Geometry(sizes.size, 64, block_symbols)
         grouped_at = data.draw(st.integers(0, 5), label="step at which the manifest comes")
         for step in range(12):
             if step == grouped_at:
                 model.block_symbols = block_symbols
-                assert set(tested.set_blocks(block_symbols)) == model.whole
+                assert set(tested.group(geometry)) == model.whole
             deeds = ["add", "add", "add", "fill", "drop"] if model.block_symbols else ["add"]
             before = model.whole
             match data.draw(st.sampled_from(deeds)):
@@ -72,22 +75,41 @@ class TestSymbolMap:
                         assert fresh == batch == sorted(set(batch))
                 case "fill":
                     block = data.draw(st.integers(0, model.blocks - 1))
-                    tested.fill(block)
+                    tested.fill(geometry, block)
                     model.have |= model.block(block)
                 case "drop":
                     block = data.draw(st.integers(0, model.blocks - 1))
-                    tested.drop(block)
+                    tested.drop(geometry, block)
                     model.have -= model.block(block)
             assert tested.stored == len(model.have)
             for block in range(model.blocks):
                 assert tested.is_whole(block) == (block in model.whole)
 
+    def test_what_was_dropped_was_not_lost(self) -> None:
+        # spec: NAK-2
+        geometry = Geometry(64 * 20, 64, 5)
+        blocks = Blocks(geometry)
+        blocks.group(geometry)
+        inventory = blocks.inventory
+        inventory.lose(0, 12)
+        assert inventory.losing(range(4)) == [0, 1, 2]
+        need = inventory.lost(geometry, 1)
+        assert need.symbols.tolist() == [5, 6, 7, 8, 9]
+        blocks.add(numbers(6, 7))
+        assert inventory.lacking(need).symbols.tolist() == [5, 8, 9]
+        blocks.add(numbers(5, 8, 9))
+        blocks.drop(geometry, 1)
+        assert not inventory.lacking(need)
+        assert inventory.losing(range(4)) == [0, 2]
+        inventory.lose(8, 10)
+        assert inventory.lost(geometry, 1).symbols.tolist() == [8, 9]
+
     def test_of_nothing_has_no_blocks(self) -> None:
-        empty = SymbolMap(0, 64)
-        assert (empty.symbols, empty.set_blocks(8)) == (0, [])
+        empty = Blocks(Sizes(0, 64))
+        assert (empty.symbols, empty.group(Geometry(0, 64, 8))) == (0, [])
 
     def test_first_copy_in_a_batch_counts(self) -> None:
-        places, _ = SymbolMap(640, 64).add(numbers(3, 5, 3))
+        places, _ = Blocks(Sizes(640, 64)).add(numbers(3, 5, 3))
         assert sorted(places.tolist()) == [0, 1]
 
     @given(st.lists(st.integers(0, 40), min_size=1, max_size=30))

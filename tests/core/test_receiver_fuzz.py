@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.machine import SECOND, Complete
-from pgmlite.core.receive.receiver import TRANSITIONS, Event, State
+from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS, TransferEvent, TransferState
 from tests.support.builders import Drive, Sample, make_object
 
 ONE = make_object(5 * 512 + 148, name="one.bin")
@@ -28,50 +28,50 @@ FORGED = {
 
 class TestStates:
     @staticmethod
-    def reach(state: State) -> Drive:
+    def reach(state: TransferState) -> Drive:
         drive = Drive()
         match state:
-            case State.COLLECTING:
+            case TransferState.COLLECTING:
                 drive.give(ONE.odata([0]))
-            case State.RECEIVING:
+            case TransferState.RECEIVING:
                 drive.give([ONE.spm(), *ONE.nodes(), *ONE.odata([0])])
-            case State.COMPLETE:
+            case TransferState.COMPLETE:
                 drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()])
-        assert drive.machine.state is state
+        assert drive.state is state
         return drive
 
-    @pytest.mark.parametrize("event", Event)
-    @pytest.mark.parametrize("state", State)
-    def test_every_event_in_every_state(self, state: State, event: Event) -> None:
+    @pytest.mark.parametrize("event", TransferEvent)
+    @pytest.mark.parametrize("state", TransferState)
+    def test_every_event_in_every_state(self, state: TransferState, event: TransferEvent) -> None:
         drive = self.reach(state)
         match event:
-            case Event.DATA:
-                drive.give(ONE.odata([1]))
-            case Event.MANIFEST:
+            case TransferEvent.MANIFEST:
                 drive.give([ONE.spm()])
-            case Event.LAST_BLOCK:
+            case TransferEvent.LAST_BLOCK:
                 for block in range(ONE.manifest.blocks):
-                    drive.perform(drive.machine.verified(block, ok=True))
-            case Event.DOUBT:
-                drive.perform(drive.machine.doubt([1]))
-        assert drive.machine.state is TRANSITIONS.get((state, event), state)
+                    drive.perform(drive.machine.verified(ONE.manifest.oid, block, ok=True))
+            case TransferEvent.DOUBT:
+                drive.perform(drive.machine.doubt(ONE.manifest.oid, [1]))
+        assert drive.state is TRANSFER_TRANSITIONS.get((state, event), state)
 
     def test_complete_is_the_end_and_can_be_reached_from_everywhere(self) -> None:
-        leaving = [event for state, event in TRANSITIONS if state is State.COMPLETE]
-        assert leaving == [Event.DOUBT]
-        reached = {State.COMPLETE}
-        for _ in State:
-            reached |= {state for (state, _), to in TRANSITIONS.items() if to in reached}
-        assert reached == set(State)
+        leaving = [e for state, e in TRANSFER_TRANSITIONS if state is TransferState.COMPLETE]
+        assert leaving == [TransferEvent.DOUBT]
+        reached = {TransferState.COMPLETE}
+        for _ in TransferState:
+            reached |= {state for (state, _), to in TRANSFER_TRANSITIONS.items() if to in reached}
+        assert reached == set(TransferState)
 
-    def test_complete_ignores_everything(self) -> None:
-        drive = self.reach(State.COMPLETE)
+    def test_a_receiver_of_one_object_takes_nothing_after_it(self) -> None:
+        drive = self.reach(TransferState.COMPLETE)
         counters, data = repr(drive.machine.counters), bytes(drive.store.data)
-        packets = [OTHER.spm(), *OTHER.all_odata(), ONE.spm(), *ONE.all_odata()]
-        assert drive.give([*packets, *ONE.nodes()], now=60 * SECOND) == []
+        packets = [ONE.spm(), *ONE.all_odata(), *ONE.nodes()]
+        assert drive.give(packets, now=60 * SECOND) == []
         assert drive.machine.tick(60 * SECOND) == []
         assert drive.machine.deadline is None
         assert (repr(drive.machine.counters), drive.store.data) == (counters, data)
+        assert drive.give([OTHER.spm(), *OTHER.all_odata()], now=120 * SECOND) == []
+        assert drive.refused == {"object": 1 + len(OTHER.all_odata())}
 
 
 def flipped(one: bytes, at: int, bits: int) -> bytes:
@@ -130,7 +130,7 @@ def test_never_raises_and_completes_once_the_air_is_clean(
     for _ in range(4):
         now += 6 * SECOND
         drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()], now=now)
-    assert drive.machine.state is State.COMPLETE
+    assert drive.state is TransferState.COMPLETE
     (complete,) = (action for action in drive.seen if isinstance(action, Complete))
     sample = SAMPLES[complete.manifest]
     assert drive.store.data[: len(sample.data)] == sample.data
@@ -158,7 +158,7 @@ def test_batches_of_any_size_come_to_the_same(seed: int, limit: int, unannounced
         drive.give(first, limit=size)
         drive.give(packets, limit=size)
         machine = drive.machine
-        seen = (machine.counters, machine.lost, machine.state, machine.progress)
+        seen = (machine.counters, machine.lost, drive.state, machine.progress)
         held = bytearray(drive.store.data)
         for start, stop in machine.missing:
             held[start:stop] = bytes(stop - start)

@@ -15,8 +15,9 @@ from pgmlite.core.machine import MS, SECOND, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE
 from pgmlite.wire.layout import PacketType
+from tests.support.answering import Answering
 from tests.support.builders import make_object, make_sender, play
-from tests.support.nak_builders import Answering, kind_of, symbols_sent
+from tests.support.nak_builders import kind_of, symbols_sent
 
 SPM, ODATA, TREE = PacketType.SPM, PacketType.ODATA, PacketType.TREE
 NCF, RDATA = PacketType.NCF, PacketType.RDATA
@@ -99,7 +100,7 @@ class TestRepairs:
         sender.machine.renew(sender.now, NOTHING)
         sender.run(200 * MS)
         assert sender.ask(3, tsi=old, sqn=sqn) == []
-        assert sender.queue.refused == {"session": 1}
+        assert sender.machine.refused == {"session": 1}
         (ncf,) = sender.ask(3)
         assert kind_of(ncf) is NCF
         assert set(field([ncf], "tsi")) == {sender.machine.tsi}
@@ -112,11 +113,17 @@ class TestRepairs:
         wanted = [*range(10, 70)]
         sender.ask(wanted)
         before = sender.run(sender.now + 5 * MS)
-        sender.machine._unconfirmed.add(np.array([7]))  # an NCF that had to wait
+        number = 0
+        while sender.ask(wanted[-1], source=(f"10.0.1.{number}", 1)):
+            number += 1
+        assert sender.repairs.confirmations  # an NCF that had to wait: it is of no use there
         sender.machine.renew(sender.now, NOTHING)
+        assert not sender.repairs.confirmations
         after = sender.run(sender.now + 2 * SECOND)
         assert kind_of(after[0]) is SPM
         assert symbols_sent([*before, *after], RDATA, SAMPLE) == wanted
+        # To this session it can be said again.
+        assert symbols_sent(sender.ask(wanted[-1]), NCF, SAMPLE) == wanted[-1:]
 
     def test_what_is_in_flight_is_of_this_session_alone(self) -> None:
         # spec: REP-4

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 
 from pgmlite.core.events import Damaged
 from pgmlite.core.machine import Complete, Held, Prepare, Verify
-from pgmlite.core.receive.receiver import State
+from pgmlite.core.receive.transfer import TransferState
+from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import Drive, Sample, make_object
+from tests.support.nak_builders import spm_packet
 
 ONE = make_object(5 * 512 + 148, name="one.bin")  # 6 blocks of 8 symbols, the last of 3
 OTHER = make_object(4_000, name="other.bin", seed=1)
@@ -109,28 +111,29 @@ def test_what_the_carousel_brings_next_is_looked_at_first():
     assert looked == [3, 4, 5, 0, 1, 2]
 
 
-def test_nobody_is_asked_for_what_may_be_there(monkeypatch):
-    drive = Drive(disk=OTHER.data[: len(ONE.data)])
-    drive.give([ONE.spm()])
-    monkeypatch.setattr(type(drive.machine._transfer.naks), "deadline", 5)
+def test_nobody_is_asked_for_what_may_be_there():
+    drive = Drive(disk=OTHER.data[: len(ONE.data)], repairers=frozenset({Endpoint("a", 9)}))
+    drive.give([spm_packet(ONE), *ONE.odata(range(5))])
+    drive.give(ONE.odata(range(9, 20)))
+    assert drive.machine.knows_repairer
     assert drive.machine.deadline is None
     drive.give(ONE.nodes())
-    assert drive.machine.deadline == 5
+    assert drive.machine.deadline is not None
 
 
 def test_blocks_that_turn_out_to_be_spoilt_are_fetched_again():
     drive = announced(Drive())
     drive.give(ONE.all_odata())
-    assert drive.machine.state is State.COMPLETE
-    assert drive.machine.doubt([]) == []
-    assert drive.machine.state is State.COMPLETE
-    assert drive.perform(drive.machine.doubt([1, 5])) == [
+    assert drive.state is TransferState.COMPLETE
+    assert drive.machine.doubt(ONE.manifest.oid, []) == []
+    assert drive.state is TransferState.COMPLETE
+    assert drive.perform(drive.machine.doubt(ONE.manifest.oid, [1, 5])) == [
         Damaged(0, ONE.manifest.oid, block) for block in (1, 5)
     ]
-    assert drive.machine.state is State.RECEIVING
+    assert drive.state is TransferState.RECEIVING
     assert drive.machine.progress == (len(ALL) - 8 - 3, len(ALL))
     drive.give(ONE.all_odata())
-    assert drive.machine.state is State.COMPLETE
+    assert drive.state is TransferState.COMPLETE
     assert sum(isinstance(action, Complete) for action in drive.seen) == 2
     assert drive.store.data == ONE.data
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, ReceiverConfig, SenderConfig
-from pgmlite.core.machine import MS, SECOND, Finished, ObjectRange, Transmit
+from pgmlite.core.machine import MS, SECOND, Finished, ObjectSymbols, Transmit
 from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
@@ -148,8 +148,8 @@ class TestOrder:
         for _, kind, action in bursts(sender):
             assert 1 <= len(action.rows) <= burst
             if kind is ODATA:
-                assert isinstance(action.payload, ObjectRange)
-                offset, length = action.payload.offset, action.payload.length
+                assert isinstance(action.payload, ObjectSymbols)
+                ((offset, length),) = action.payload.extents()
                 assert offset + length <= size
                 assert action.rows["offset"].tolist() == list(range(offset, offset + length, 64))
                 assert length % 64 == 0 or offset + length == size
@@ -255,10 +255,15 @@ class TestTree:
                     break
             assert odata <= 4_000 * 1.01
 
-    def test_a_pass_goes_on_where_spms_are_as_frequent_as_nodes(self) -> None:
-        sample = make_object(64 * 4_000, block_symbols=25)
-        seen = {at for kind, at in self.kinds(sample, 100_000, 60) if kind is TREE}
-        assert len(seen) > 35  # 4 600 ODATA, as many leaves as that is hundreds, and more
+    def test_a_pass_goes_on_where_an_spm_comes_every_few_packets(self) -> None:
+        # spec: SND-4
+        sample = make_object(64 * 16_000, block_symbols=25)  # 9 nodes above each leaf
+        kinds = self.kinds(sample, MIN_RATE, 120)
+        spms = sum(kind is SPM for kind, _ in kinds)
+        assert len(kinds) / spms < 9
+        leaves = [at for kind, at in kinds if kind is TREE and at in sample.manifest.tree.leaves]
+        assert leaves[:3] == list(sample.manifest.tree.leaves[:3])
+        assert sum(kind is ODATA for kind, _ in kinds) > len(kinds) / 3
 
     @pytest.mark.parametrize("block_symbols", [1, 8])
     def test_comes_once_an_spm_where_a_cycle_is_short(self, block_symbols: int) -> None:

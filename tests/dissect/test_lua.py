@@ -9,6 +9,7 @@ import pytest
 from pgmlite.wire.derive import STRUCTS
 from pgmlite.wire.derive import fields as declared
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.request import build_nak
 from tests.generate import SPEC
 from tests.support import tshark
 from tests.support.builders import packet
@@ -107,15 +108,21 @@ def merged(stretches) -> list[list[int]]:
     return found
 
 
+def body_of(case: dict) -> bytes:
+    """Return what follows the header of a NAK or an NCF with this request."""
+    request = bytes.fromhex(case["hex"])
+    return build_nak(1, 2, 0.5, request) if case["at"] == "nak" else request
+
+
 def test_counts(tmp_path: Path) -> None:
     facts = json.loads((SPEC / "vectors" / "counts.json").read_text())
     bad = [one for one in facts["refused"] if "that the" not in one["name"]]
     bad = [one for one in bad if "more than the" not in one["name"]]
-    asked = [one for one in facts["taken"] if one["at"] == "ncf"]
-    wrong = [one for one in bad if one["at"] == "ncf" and "past the object" not in one["name"]]
+    asked = facts["taken"]
+    wrong = [one for one in bad if "past the object" not in one["name"]]
     path = tmp_path / "counts.pcap"
     payloads = [
-        packet(PacketType.NCF, bytes.fromhex(one["hex"]), **SMALL.fields) for one in asked + wrong
+        packet(PacketType[one["at"].upper()], body_of(one), **SMALL.fields) for one in asked + wrong
     ]
     tshark.write_raw(path, payloads, port=28_775)
     names = ("block", "first", "count")

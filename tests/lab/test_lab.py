@@ -259,3 +259,25 @@ def test_receiver_leaves_the_group_as_soon_as_it_is_done(tmp_path: Path) -> None
         assert "inet6" in after.read_text()
         assert GROUPS[6] not in after.read_text()
         assert GROUPS[6] not in lab.sh("R1", look)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_packets_that_a_router_marked_are_counted(tmp_path: Path, family: int) -> None:
+    # spec: NET-12
+    source = random_file(tmp_path / "source", 4)
+    with Lab(receivers=1) as lab:
+        chain = "inet marks out"
+        kind = "ip" if family == 4 else "ip6"
+        some = "numgen inc mod 4 == 0"
+        lab.nft(
+            "S",
+            "add table inet marks",
+            f"add chain {chain} {{ type filter hook output priority 0; }}",
+            f"add rule {chain} meta l4proto udp {some} {kind} ecn set ce",
+        )
+        receiver = lab.recv("R1", tmp_path / "out", group=GROUPS[family])
+        lab.send("S", source, rate="50M", group=GROUPS[family])
+        ended = receiver.result()
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    print(f"{ended['congested']} of {ended['packets']}")
+    assert 0 < ended["congested"] < ended["packets"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgmlite.wire.layout import SpmOption
 from tests.support.lab import GROUPS, NAK_PORT, PORT, Lab, Process, random_file
 
 pytestmark = pytest.mark.lab
@@ -157,7 +158,7 @@ def test_nobody_is_asked_on_the_word_of_an_spm(tmp_path: Path) -> None:
                 process.stored(0.1)
         forged = bytearray(seen.frames[-1][1][ETHERNET + IPV6 + UDP :])
         forged[8:16] = bytes(range(8))  # another session
-        struct.pack_into(">QBBBBH", forged, HEADER_SIZE + 24, 7, 100, 1, 4, 50, NAK_PORT)
+        forged += struct.pack(">HHQBBBBH", SpmOption.REPAIRS, 14, 7, 100, 1, 4, 50, NAK_PORT)
         path = tmp_path / "forged"
         path.write_bytes(forged)
         # From R3's own address, and as if from R4, who knows of nothing.

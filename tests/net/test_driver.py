@@ -14,7 +14,6 @@ from pgmlite.core.config import ReceiverConfig, SenderConfig
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
-from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import DiskError, Interrupted, NetworkError, TimedOut
 from pgmlite.net import receiving as receive_module
@@ -27,7 +26,7 @@ from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
-from tests.support.builders import Sample, joined, make_object
+from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import (
     BLOCK,
     CHANNEL,
@@ -75,7 +74,7 @@ def send_loop(tmp_path, sample):
             settings = SenderConfig(**values)
             machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
-            return SendLoop(machine, sock, source, buffer, settings.max_burst, Heard(), Stop())
+            return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard(), Stop())
 
         yield make
 
@@ -217,7 +216,7 @@ def receive_loop(tmp_path):
             opened.callback(sock.release)
             part = PartFile(tmp_path / "out")
             opened.callback(part.close)
-            machine = Receiver(ReceiverConfig(**config), rng=Random(0))
+            machine = Judging(ReceiverConfig(**config), rng=Random(0))
             return ReceiveLoop(
                 machine, sock, part, Heard(), Stop(), timeout=timeout * MS, loss=loss
             )
@@ -351,7 +350,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
-        SendLoop(sender, sock, source, buffer, config.max_burst, Heard(), stop).run()
+        SendLoop(sender, [sock], source, buffer, config.max_burst, Heard(), stop).run()
     source.close()
 
     loop = receive_loop()
@@ -359,11 +358,11 @@ def test_offsets_past_4_gib_from_source_to_partial_file(receive_loop, tmp_path):
     for kind in (SPM, TREE, ODATA):
         loop._socket.put(*[p for p, k in zip(sock.sent, kinds, strict=True) if k == kind][:1_024])
         loop._socket.pause()
-    loop._stop = Until(lambda: (t := loop._machine._transfer) and t.verified.any())
+    loop._stop = Until(lambda: loop._machine.right)
     with pytest.raises(Interrupted, match="seen"):
         loop.run()
     assert loop._machine.progress == (1_024, manifest.symbols)
-    assert loop._machine._transfer.verified.nonzero()[0].tolist() == [blocks - 1]
+    assert loop._machine.right == {blocks - 1}
     with (tmp_path / "out.part").open("rb") as file:
         assert not any(file.read(65_536))
         file.seek(last)

@@ -94,9 +94,11 @@ def hostile_packets(sample: Sample) -> dict[str, tuple[bytes, str]]:
         "other manifest": (other.spm(), "object"),
         "manifest of another": (packet(SPM, spm_body(other.manifest.raw), **fields), "manifest"),
         "no manifest": (packet(SPM, spm_body(b""), **fields), "manifest"),
-        "large manifest": (packet(SPM, spm_body(bytes(60_000)), **fields), "manifest"),
+        "large manifest": (packet(SPM, spm_body(bytes(60_000)), **fields), "spm"),
         "no body": (packet(SPM, b"", **fields), "spm"),
-        "reserved": (packet(ODATA, payload, **fields, offset=0, reserved=1), "reserved"),
+        "flags": (packet(ODATA, payload, **fields, offset=0, flags=2), "reserved"),
+        "block before the object": (packet(ODATA, payload, **fields, offset=0, esi=1), "esi"),
+        "repair symbol": (packet(ODATA, payload, **fields, offset=0, flags=1, esi=8), "esi"),
         # Too many for any receiver, but who has an object does not look so far.
         "millions of blocks": (packet(SPM, spm_body(tiny_blocks.raw), **tiny), "object"),
         "empty": (b"", "short"),

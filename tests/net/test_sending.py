@@ -14,6 +14,7 @@ import pytest
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.send.rate import Fixed
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net import sending
@@ -84,23 +85,30 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     path.write_bytes(SAMPLE.data)
     with ExitStack() as opened:
 
-        def build(link: Link, *, ears: Any = (), stop: Stop | None = None, **how: Any) -> SendLoop:
+        def build(*links: Link, inputs: Any = (), stop: Stop | None = None, **how: Any) -> SendLoop:
             source = SourceFile(path)
             opened.callback(source.close)
             repair = how.pop("repair", None)
             values = {"rate": 20_000_000, "packet_overhead": 28, "cycles": 1} | how
             config = SenderConfig(**values)
-            machine = Sender(config, SAMPLE.manifest, SAMPLE.tree, repair=repair, rng=Random(1))
+            machine = Sender(
+                config,
+                SAMPLE.manifest,
+                SAMPLE.tree,
+                repair=repair,
+                rng=Random(1),
+                rates=[Fixed(config.rate) for _ in links],
+            )
             buffer = SendBuffer(SAMPLE.manifest.symbol_size, config.transmit_limit)
             burst = config.max_burst
-            return SendLoop(machine, link, source, buffer, burst, Heard(), stop or Stop(), ears)
+            return SendLoop(machine, links, source, buffer, burst, Heard(), stop or Stop(), inputs)
 
         yield build
 
 
 def fields(packet: bytes) -> dict[str, int]:
     names = ("magic", "version", "type", "channel", "flags", "symbol_size")
-    names += ("tsi", "oid", "size", "offset", "sqn", "reserved")
+    names += ("tsi", "oid", "size", "offset", "sqn", "esi")
     return dict(zip(names, HEADER.unpack_from(packet), strict=True))
 
 
@@ -165,6 +173,26 @@ def test_from_another_place_it_is_another_session(make, rate, way):
     assert loop.machine.counters.odata == 300
     assert loop.machine.counters.packets - loop.machine.counters.unsent == len(link.sent)
     assert f"from {way[0]} as a new session" in loop.listener.warnings[-1]
+
+
+def test_each_channel_has_its_socket_and_they_stand_and_move_together(make):
+    # spec: SND-10, SND-12, PKT-7
+    one, other = Link(), Link()
+    other.refuses = fails(errno.ENETUNREACH, after=4)
+    other.ways = [None, ELSEWHERE]
+    loop = make(one, other)
+    before = loop.machine.tsi
+    loop.run()
+    for channel, link in enumerate((one, other)):
+        packets = [packet for _, packet in link.sent]
+        assert {fields(packet)["channel"] for packet in packets} == {channel}
+        assert symbols(packets) == [*range(300)]
+        assert [fields(packet)["tsi"] for packet in packets][:: len(packets) - 1] == [
+            before,
+            loop.machine.tsi,
+        ]
+    assert before != loop.machine.tsi
+    assert loop.machine.counters.odata == 600
 
 
 def test_an_address_that_is_gone_is_noticed_though_packets_still_leave(make, monkeypatch):
@@ -247,7 +275,7 @@ def test_the_carousel_does_not_wait_for_where_naks_arrive(make, monkeypatch, ref
     link, ear = Link(), Ear(refusals)
     link.refuses = fails(errno.ENODEV, after=2)
     repair = RepairConfig(port=9, linger=50 * MS)
-    loop = make(link, ears=[ear], repair=repair, spm_min=10 * MS, spm_max=10 * MS)
+    loop = make(link, inputs=[ear], repair=repair, spm_min=10 * MS, spm_max=10 * MS)
     loop.run()
     ear.release()
     assert symbols([packet for _, packet in link.sent]) == [*range(300)]

@@ -12,7 +12,7 @@ import pytest
 from pgmlite.errors import NetworkError
 from pgmlite.net import address, udp
 from pgmlite.net.udp import ReceiverSocket, SenderSocket
-from tests.support.builders import fill
+from tests.support.builders import fill, make_object
 from tests.support.loopback import (
     LO,
     PATIENCE,
@@ -22,6 +22,7 @@ from tests.support.loopback import (
     endpoint,
     raw_receiver,
     raw_sender,
+    receiving,
 )
 from tests.support.sockets import identity, twin
 
@@ -221,6 +222,66 @@ def test_stride_and_drops_come_from_the_control_data(monkeypatch, receiver):
     arrives([])
     assert receiver.read_into([bytearray(65_536)]).stride == 250
     assert receiver.kernel_drops == 7 * 3
+    for traffic_class in range(256):
+        arrives([(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, struct.pack("@i", traffic_class))])
+        arrival = receiver.read_into([bytearray(65_536)])
+        assert arrival.is_congested == (traffic_class % 4 == 3)
+        assert (arrival.length, arrival.stride) == (250, 250)
+
+
+@pytest.mark.parametrize("tos", [0, 1, 2, 3, 0xB8, 0xBB])
+def test_what_routers_mark_is_read(place, receiver, tos):
+    # spec: NET-12
+    with raw_sender(place) as sock:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+        sock.send(b"marked on the way, or not")
+    poller = select.poll()
+    poller.register(receiver, select.POLLIN)
+    assert poller.poll(PATIENCE * 1_000)
+    arrival = receiver.read_into([bytearray(65_536)])
+    assert arrival.is_congested == (tos % 4 == 3)
+
+
+@pytest.mark.parametrize("segmentation", [True, False])
+def test_what_is_joined_is_marked_alike(place, receiver, segmentation):
+    # spec: NET-12
+    marked, packets = [], make_packets(40)
+    with raw_sender(place) as sock:
+        for at in range(0, 40, 10):
+            tos = 3 if at in (10, 30) else 2
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+            if segmentation:
+                with suppress(OSError):
+                    sock.setsockopt(udp.SOL_UDP, udp.UDP_SEGMENT, STRIDE)
+                    sock.send(b"".join(packets[at : at + 10]))
+                    continue
+                pytest.skip("the kernel has no UDP_SEGMENT")
+            for one in packets[at : at + 10]:
+                sock.send(one)
+    poller = select.poll()
+    poller.register(receiver, select.POLLIN)
+    while len(marked) < 40 and poller.poll(PATIENCE * 1_000):
+        arrival = receiver.read_into([bytearray(65_536)])
+        marked += [arrival.is_congested] * (arrival.length // arrival.stride)
+    assert marked == [10 <= n < 20 or n >= 30 for n in range(40)]
+
+
+def test_a_receiver_counts_what_routers_mark(tmp_path, place):
+    # spec: NET-12
+    sample = make_object(64 * 500)
+    marked = sample.all_odata()
+    with receiving(tmp_path / "copy", place) as receiver, raw_sender(place) as sock:
+        receiver.event("start")
+        for one in (sample.spm(), *sample.index_pieces()):
+            sock.send(one)
+        receiver.event("manifest")
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
+        for one in marked:
+            sock.send(one)
+        ended = receiver.end()
+    assert ended.code == 0, ended.stderr
+    assert ended.last["congested"] == len(marked)
+    assert ended.last["packets"] == len(marked) + 1 + len(sample.index_pieces())
 
 
 # Sending.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Action
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.group import NEVER, Arrival, ReceiverGroup, gather
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
@@ -62,11 +63,13 @@ def network_of(symbols: int, block: int, seed: int, *, repairer: bool) -> Networ
     one, network = sample(symbols, block), Network(seed)
     repair = RepairConfig(port=9, grtt_start=2 * LATENCY, grtt_min=2 * LATENCY)
     for name in ("S", "R") if repairer else ("S",):
-        answers = repair if name == "R" or not repairer else None
-        config = SenderConfig(
-            rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS, carousel=name == "S"
-        )
-        machine = Sender(config, one.manifest, one.tree, repair=answers, rng=network.rng(name))
+        config = SenderConfig(rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS)
+        rng = network.rng(name)
+        if name == "R":
+            machine: Sender = Repairer(config, one.manifest, repair=repair, rng=rng)
+        else:
+            answers = None if repairer else repair
+            machine = Sender(config, one.manifest, one.tree, repair=answers, rng=rng)
         network.add(name, machine, data=one.data, link=Link(latency=LATENCY))
     return network
 

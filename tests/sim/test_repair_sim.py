@@ -11,6 +11,7 @@ import pytest
 
 from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import Node
 from pgmlite.sim.theory import EM_nofec
@@ -36,8 +37,8 @@ def sample(symbols: int) -> Sample:
     return make_object(symbols * SYMBOL, symbol_size=SYMBOL, block_symbols=1_024)
 
 
-class Logged(Sender):
-    """A sender that keeps what it sent, with the time of each."""
+class Log:
+    """Keeps what a machine sent, with the time of each."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
@@ -58,10 +59,18 @@ class Logged(Sender):
         return times
 
 
+class Logged(Log, Sender):
+    """A sender with a log."""
+
+
+class LoggedRepairer(Log, Repairer):
+    """A repairer with a log."""
+
+
 def sent(node: Node) -> int:
     """Return how many symbols a sender has sent, repeated ones each time."""
     machine = node.machine
-    return machine.counters.odata + machine.repairs.counters.rdata
+    return machine.counters.odata + machine.counters.rdata
 
 
 class TestEfficiency:
@@ -103,7 +112,7 @@ class TestEfficiency:
         *whole, _ = [counts[slot] for slot in sorted(counts)]
         shares = [slot[PacketType.ODATA] / slot.total() for slot in whole]
         assert min(shares) >= 0.45
-        assert sender.machine.repairs.counters.rdata > 900
+        assert sender.machine.counters.rdata > 900
 
 
 class TestSuppression:
@@ -145,8 +154,7 @@ class TestComingAndGoing:
                 repair=RepairConfig(port=9),
                 rate=RATE // 10,
                 latency=LATENCY,
-                carousel=False,
-                machine=Logged,
+                machine=LoggedRepairer,
                 **config,
             )
             for name in names
@@ -160,14 +168,14 @@ class TestComingAndGoing:
         group, receivers, (repairer,) = self.with_repairers(1)
         end = group.run_until_complete(receivers, limit=5 * self.CYCLE)
         assert end < 1.3 * self.CYCLE
-        assert repairer.machine.repairs.counters.rdata >= 0.9 * 1_500 * (EM_nofec([(0.03, 4)]) - 1)
+        assert repairer.machine.counters.rdata >= 0.9 * 1_500 * (EM_nofec([(0.03, 4)]) - 1)
 
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
         # spec: NAK-14
         group, receivers, (repairer,) = self.with_repairers(1)
         killed = 3 * self.CYCLE // 4
         group.network.run(killed)
-        assert repairer.machine.repairs.counters.rdata > 0
+        assert repairer.machine.counters.rdata > 0
         group.network.stop(repairer)
         group.run_until_complete(receivers, limit=6 * self.CYCLE)
         after = [at for at, _, _ in group.naks() if at > killed + SECOND]
@@ -178,7 +186,7 @@ class TestComingAndGoing:
         group.network.run(self.CYCLE // 2)
         assert group.naks() == []
         group.network.run(self.CYCLE)
-        assert repairer.machine.repairs.counters.rdata > 0
+        assert repairer.machine.counters.rdata > 0
         group.run_until_complete(receivers, limit=5 * self.CYCLE)
 
     def test_two_repairers_do_not_repeat_each_other(self) -> None:
@@ -198,8 +206,7 @@ class TestComingAndGoing:
                     repair=RepairConfig(port=9, grtt_start=GRTT, grtt_min=GRTT),
                     rate=RATE // 10,
                     latency=LATENCY,
-                    carousel=False,
-                    machine=Logged,
+                    machine=LoggedRepairer,
                 )
             )
         group.run_until_complete(group.receivers, limit=6 * self.CYCLE)

@@ -167,7 +167,7 @@ def test_gaps_are_written_over_and_filled_later(tmp_path_factory, lost, at_once,
 def test_store_actions_are_what_part_files_take(tmp_path):
     # Non-contiguous views come from receive buffers that could not be read in one run.
     wide = np.frombuffer(bytes(range(200)), np.uint8).reshape(2, 100)
-    action = Store([[(10, 1, 2)], [(70, 0, 1)]], wide[:, 40:])
+    action = Store(1, [[(10, 1, 2)], [(70, 0, 1)]], wide[:, 40:])
     part = PartFile(tmp_path / "out")
     part.store(action.pieces())
     part.close()

@@ -18,13 +18,14 @@ from pgmlite.core.machine import (
     Complete,
     Finished,
     Held,
-    ObjectRange,
+    ObjectSymbols,
     Prepare,
     Store,
     Transmit,
     Verify,
 )
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer
 from pgmlite.wire import batch as wire
@@ -210,8 +211,8 @@ def fill(pieces: Sequence[memoryview | bytearray], data: bytes) -> None:
 def encode(burst: Transmit, data: bytes) -> list[bytes]:
     """Return the packets of a burst as they go on the wire; `data` is the object."""
     payload = burst.payload
-    if isinstance(payload, ObjectRange):
-        payload = data[payload.offset : payload.offset + payload.length]
+    if isinstance(payload, ObjectSymbols):
+        payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
     assert isinstance(payload, bytes)
     count = len(burst.rows)
     width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])
@@ -316,6 +317,19 @@ class Disk(MemoryStore):
         return joined[offset % self.PAGE :][:length]
 
 
+class Judging(Receiver):
+    """A receiver that remembers which blocks were found right."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.right: set[int] = set()
+
+    def verified(self, oid: int, block: int, *, ok: bool) -> list[Action]:
+        if ok:
+            self.right.add(block)
+        return super().verified(oid, block, ok=ok)
+
+
 class Drive:
     """A receiver with a disk in memory, driven by hand."""
 
@@ -372,6 +386,12 @@ class Drive:
                         self.store.write(runs)
         self.seen += done
         return done
+
+    @property
+    def state(self) -> TransferState | None:
+        """Where the transfer is; None: nothing came."""
+        current = self.machine.current
+        return current.state if current else None
 
     @property
     def refused(self) -> dict[str, int]:

@@ -35,9 +35,9 @@ from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import pcaps
+from tests.support.answering import Answering
 from tests.support.builders import Disk
 from tests.support.invalid_vectors import invalid
-from tests.support.nak_builders import Answering
 from tests.support.vector_files import Numbers
 from tests.support.vectors import NONCE, SMALL, TSI, nak, sample, valid
 from tests.support.wraps import WRAPS
@@ -141,13 +141,13 @@ def receiver(data: bytes) -> None:
             action = todo.pop()
             match action:
                 case Prepare():
-                    todo += machine.resume(store.prepare(action))
+                    todo += machine.resume(action.oid, store.prepare(action))
                 case Store():
                     for runs in action.pieces():
                         store.write(runs)
                 case Verify():
                     ok = store.matches(action.offset, action.length, action.digest)
-                    todo += machine.verified(action.block, ok=ok)
+                    todo += machine.verified(action.oid, action.block, ok=ok)
                 case SendNak():
                     assert reason_of(action.packet) == ""
                 case Complete():

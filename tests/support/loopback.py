@@ -47,7 +47,7 @@ SYMBOL = 1_404
 BLOCK = SYMBOL * 1_024
 
 HEADER = struct.Struct(">HBBBBHQQQQII")
-"""magic, version, type, channel, flags, symbol size, tsi, oid, size, offset, sqn, reserved."""
+"""magic, version, type, channel, flags, symbol size, tsi, oid, size, offset, sqn, esi."""
 
 SPM, ODATA, TREE = 0x00, 0x04, 0x07
 

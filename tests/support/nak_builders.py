@@ -10,28 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import (
     MS,
     Action,
     Complete,
     ObjectSymbols,
-    Prepare,
     SendNak,
-    Store,
     Transmit,
-    Verify,
 )
-from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
-from pgmlite.sim.network import Link, MemoryStore, Network, Node, answer, packets
+from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.control import Spm, SpmRepairs, parse_spm
+from pgmlite.wire.control import Spm, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
-from tests.support.builders import Disk, Sample, batches, make_spm, packet, spm_body
+from tests.support.builders import Sample, packet, spm_body
 
 Flags = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int64]
@@ -43,6 +41,12 @@ and the one that shows the gap."""
 GRTT_CODE = 100
 GRTT = grtt_of(GRTT_CODE)
 """About 6.6 ms."""
+
+LONGEST = 6 * GRTT
+"""The longest back-off before a first NAK."""
+
+OTHER = (("R", 0), 2, 0)
+"""The session of a repairer on its own."""
 
 
 def symbols_of(*numbers: int | Iterable[int]) -> Symbols:
@@ -104,279 +108,9 @@ def spm_packet(sample: Sample, header: dict[str, int] | None = None, **body: int
 # Machines driven by hand.
 
 
-class Asking:
-    """A `NakMachine` that hears one carousel with repairs, driven by hand."""
-
-    KEY = (("S", 0), 1, 0)
-    ENDPOINT = ("S", 9)
-
-    def __init__(
-        self,
-        total: int = 4_000,
-        *,
-        block: int = 20,
-        seed: int = 0,
-        machine: Callable[..., NakMachine] = NakMachine,
-        **config: Any,
-    ) -> None:
-        self.have = np.zeros(total, np.bool_)
-        self.machine = machine(NakConfig(**config), self.have, rng=Random(seed))
-        self.machine.set_blocks(block)
-        self.now = 1
-        self.sqn = 0
-        self.spm()
-
-    def spm(self, *, head: int | None = None, **fields: Any) -> None:
-        """Hear an SPM of the carousel."""
-        endpoint, key = fields.pop("endpoint", self.ENDPOINT), fields.pop("key", self.KEY)
-        preferred = fields.pop("preferred", True)
-        values = SPM_FIELDS | {"timestamp": self.now} | fields
-        spm = make_spm(b"", **values)
-        self.machine.take_repairer(self.now, endpoint, key, spm, preferred=preferred)
-        if head is not None:
-            self.machine.take_position(self.now, key, head, is_head=True)
-
-    def hear(
-        self, carousel: Iterable[int], *, lost: Iterable[int] = (), step: int = MS, key: Any = KEY
-    ) -> None:
-        """Let ODATA go by, `step` ns from symbol to symbol, without those that are lost."""
-        gone = set(lost)
-        for symbol in carousel:
-            self.now += step
-            self.sqn += 1
-            if symbol not in gone:
-                self.have[symbol] = True
-                self.machine.take_sqn(self.now, key, self.sqn)
-                self.machine.take_position(self.now, key, symbol, is_head=False)
-
-    def confirm(
-        self, *numbers: int | Iterable[int], key: Any = KEY, ahead: int | None = None
-    ) -> None:
-        """Hear an NCF whose repairs all leave within `ahead` packets."""
-        last = None if ahead is None else self.sqn + ahead
-        self.machine.take_ncf(self.now, key, symbols_of(*numbers), last)
-
-    def repair(self, *numbers: int | Iterable[int], key: Any = KEY) -> None:
-        """Get RDATA."""
-        symbols = symbols_of(*numbers)
-        self.have[symbols] = True
-        self.machine.take_repair(self.now, key, symbols)
-
-    def settle(self) -> list[Ask]:
-        """Tick for as long as something is due now; that must end."""
-        asks: list[Ask] = []
-        for _ in range(1_000):
-            deadline = self.machine.deadline
-            if deadline is None or deadline > self.now:
-                return asks
-            asks += self.machine.tick(self.now)
-        raise AssertionError("the machine is due for ever at one instant")
-
-    def follow(self, carousel: Iterable[int], **how: Any) -> list[tuple[int, list[int]]]:
-        """Hear ODATA and tick in between; return when which symbols were asked for."""
-        asks = []
-        for symbol in carousel:
-            self.hear([symbol], **how)
-            asks += [(self.now, ask.symbols.tolist()) for ask in self.settle()]
-        return asks
-
-    def next_ask(self, within: int) -> Ask:
-        """Go on until the machine asks, at most `within` ns; return what it asks."""
-        end = self.now + within
-        while True:
-            asks = self.settle()
-            if asks:
-                (ask,) = asks
-                return ask
-            deadline = self.machine.deadline
-            assert deadline is not None, "it never asks"
-            assert deadline <= end, "it asks too late"
-            self.now = deadline
-
-    def asked(self, within: int = 10 * GRTT) -> list[int]:
-        """Go on for `within` ns; return all symbols asked for, as often as they were."""
-        end, asked = self.now + within, []
-        while True:
-            for ask in self.settle():
-                asked += ask.symbols.tolist()
-            deadline = self.machine.deadline
-            if deadline is None or deadline > end:
-                self.now = end
-                return sorted(asked)
-            self.now = deadline
-
-
-class Listening:
-    """A receiver with a disk in memory and the NAKs that it sent, driven by hand."""
-
-    SENDER = ("S", 5_000)
-
-    def __init__(self, sample: Sample, *, seed: int = 0, **config: Any) -> None:
-        self.sample = sample
-        self.machine = Receiver(ReceiverConfig(**config), rng=Random(seed))
-        self.store = Disk(b"")
-        self.now = 1
-        self.sqn = 0
-        self.naks: list[tuple[int, SendNak]] = []
-        self.is_complete = False
-
-    def hear(
-        self,
-        carousel: Iterable[int],
-        *,
-        lost: Iterable[int] = (),
-        step: int = MS,
-        source: Any = SENDER,
-        **fields: int,
-    ) -> None:
-        """Let ODATA come, `step` ns from symbol to symbol, without those that are lost."""
-        gone = set(lost)
-        for symbol in carousel:
-            self.wait(step)
-            self.sqn += 1
-            if symbol not in gone:
-                self.give(self.sample.odata([symbol], sqn=self.sqn, **fields), source=source)
-
-    def spm(
-        self, *, source: Any = SENDER, header: dict[str, int] | None = None, **body: Any
-    ) -> None:
-        """Let an SPM come."""
-        self.sqn += 1
-        fields = {"sqn": self.sqn} | (header or {})
-        self.give([spm_packet(self.sample, fields, **body)], source=source)
-
-    def give(self, given: Iterable[bytes], *, source: Any = SENDER) -> None:
-        """Let packets arrive now."""
-        for batch in batches(given, source=source, refused=self.machine.counters.refused):
-            self._perform(self.machine.receive(self.now, batch))
-        self.settle()
-
-    def settle(self) -> int:
-        """Tick for as long as something is due now; return how many ticks it took."""
-        for ticks in range(1_000):
-            deadline = self.machine.deadline
-            if deadline is None or deadline > self.now:
-                return ticks
-            self._perform(self.machine.tick(self.now))
-        raise AssertionError("the machine is due for ever at one instant")
-
-    def wait(self, time: int) -> list[SendNak]:
-        """Let `time` ns pass; return the NAKs sent in that time."""
-        end, before = self.now + time, len(self.naks)
-        while (deadline := self.machine.deadline) is not None and deadline <= end:
-            self.now = max(self.now, deadline)
-            self.settle()
-        self.now = end
-        return [nak for _, nak in self.naks[before:]]
-
-    def _perform(self, actions: list[Action]) -> None:
-        todo = list(actions)
-        while todo:
-            action = todo.pop(0)
-            match action:
-                case Prepare() | Verify():
-                    todo = answer(self.machine, self.store, action) + todo
-                case Store():
-                    for runs in action.pieces():
-                        self.store.write(runs)
-                case SendNak():
-                    self.naks.append((self.now, action))
-                case Complete():
-                    self.is_complete = True
-
-
 def parse(nak: SendNak, sample: Sample) -> Nak:
     """Return the body of a NAK that was sent."""
     return parse_nak(nak.packet[HEADER_SIZE:], sample.manifest.symbols)
-
-
-class Answering:
-    """A sender with repairs, driven by hand."""
-
-    def __init__(
-        self,
-        sample: Sample,
-        *,
-        repair: RepairConfig | None = None,
-        rng: Random | None = None,
-        **config: Any,
-    ) -> None:
-        values = {"rate": 10_000_000, "packet_overhead": 48} | config
-        self.sample = sample
-        self.machine = Sender(
-            SenderConfig(**values),
-            sample.manifest,
-            sample.tree,
-            repair=repair or RepairConfig(port=9),
-            rng=rng or Random(0),
-        )
-        assert self.machine.repairs is not None
-        self.queue = self.machine.repairs
-        self.now = 0
-        self.sent: list[tuple[int, Transmit]] = []
-        self.machine.start(0)
-        self.settle()
-
-    @property
-    def nonce(self) -> int:
-        """What the latest SPM says."""
-        return self.spms[-1].nonce
-
-    @property
-    def spms(self) -> list[SpmRepairs]:
-        """What all SPMs sent say of repairs."""
-        spms = (spm_of(burst) for _, burst in self.sent if kind_of(burst) is PacketType.SPM)
-        return [spm.repairs for spm in spms if spm.repairs]
-
-    @property
-    def last_sqn(self) -> int:
-        """The sqn of the last packet sent."""
-        return int(self.sent[-1][1].rows["sqn"][-1])
-
-    def give(self, *given: bytes, source: Any = ("10.0.0.1", 0)) -> list[Transmit]:
-        """Let packets arrive now; return what is sent at once."""
-        before = len(self.sent)
-        for batch in batches(given, source=source, refused=self.queue.refused):
-            self._keep(self.machine.receive(self.now, batch))
-        if self.machine._unconfirmed:
-            self._keep(self.machine.tick(self.now))  # the NCF alone
-        return [burst for _, burst in self.sent[before:]]
-
-    def ask(
-        self,
-        *wanted: int | Iterable[int],
-        source: Any = ("10.0.0.1", 0),
-        **fields: int,
-    ) -> list[Transmit]:
-        """Let a NAK arrive now whose sender heard everything; return what is sent at once.
-
-        It tells nothing of the round trip, unless `timestamp` is given.
-        """
-        values = {"nonce": self.nonce, "sqn": self.last_sqn, "tsi": self.machine.tsi}
-        values |= {"timestamp": self.now} | fields
-        wanted_symbols = symbols_of(*wanted).tolist()
-        return self.give(nak_packet(self.sample, wanted_symbols, **values), source=source)
-
-    def settle(self) -> None:
-        """Tick for as long as something is due now; that must end."""
-        for _ in range(1_000):
-            deadline = self.machine.deadline
-            if deadline is None or deadline > self.now:
-                return
-            self._keep(self.machine.tick(self.now))
-        raise AssertionError("the machine is due for ever at one instant")
-
-    def run(self, until: int) -> list[Transmit]:
-        """Go on to `until` ns; return what was sent."""
-        before = len(self.sent)
-        while (deadline := self.machine.deadline) is not None and deadline <= until:
-            self.now = max(self.now, deadline)
-            self.settle()
-        self.now = until
-        return [burst for _, burst in self.sent[before:]]
-
-    def _keep(self, actions: Sequence[Action]) -> None:
-        self.sent += [(self.now, one) for one in actions if isinstance(one, Transmit)]
 
 
 def kind_of(burst: Transmit) -> PacketType:
@@ -386,7 +120,7 @@ def kind_of(burst: Transmit) -> PacketType:
 
 def spm_of(burst: Transmit) -> Spm:
     """Return the body of an SPM that was sent."""
-    (batch,) = packets(burst, b"", "")
+    (batch,) = packets(burst, b"", Endpoint("", 0))
     return parse_spm(batch.payload.tobytes())
 
 
@@ -429,13 +163,12 @@ class Group:
     ) -> Node:
         """Add a sender of the sample; without `repair` it answers no NAK."""
         values = {"rate": 200_000_000, "packet_overhead": 28} | config
-        built = machine(
-            SenderConfig(**values),
-            self.sample.manifest,
-            self.sample.tree,
-            repair=repair,
-            rng=self.network.rng(name),
-        )
+        settings, manifest = SenderConfig(**values), self.sample.manifest
+        rng = self.network.rng(name)
+        if issubclass(machine, Repairer):
+            built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
+        else:
+            built = machine(settings, manifest, self.sample.tree, repair=repair, rng=rng)
         link = Link(latency=latency)
         return self.network.add(name, built, data=self.sample.data, link=link, at=at)
 
@@ -490,7 +223,7 @@ class Unlucky(Receiver):
 
     def __init__(self, config: ReceiverConfig, rng: Random, lost: Flags) -> None:
         super().__init__(config, rng=rng)
-        self._lost = lost.copy()
+        self._hits = lost.copy()
         self.passed: list[int] = []
         """When each block had gone by so that its losses were known, ns."""
 
@@ -501,8 +234,8 @@ class Unlucky(Receiver):
                 known = int(symbols[-1]) - HEAD + 2
                 while len(self.passed) < known // self.manifest.block_symbols:
                     self.passed.append(now)
-            hit = self._lost[symbols]
+            hit = self._hits[symbols]
             if hit.any():
-                self._lost[symbols] = False
+                self._hits[symbols] = False
                 batch = batch.select(~hit)
         return super().receive(now, batch)

@@ -23,7 +23,7 @@ def wanted(sample: Sample = SAMPLE) -> Prepare:
 
 
 def complete(sample: Sample = SAMPLE) -> Complete:
-    return Complete(sample.manifest, sample.tree.digests)
+    return Complete(sample.manifest.oid, sample.manifest, sample.tree.digests)
 
 
 def open_part(output: Path, sample: Sample = SAMPLE, **how: Any) -> tuple[PartFile, Held]:

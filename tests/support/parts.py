@@ -15,11 +15,10 @@ from unittest.mock import patch
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Complete
-from pgmlite.core.receive.receiver import Receiver
 from pgmlite.net.loop import attend
 from pgmlite.storage import content, folder, hints, part, publish, record, seeds, system, writeback
 from pgmlite.storage.part import PartFile
-from tests.support.builders import Sample, batches
+from tests.support.builders import Judging, Sample, batches
 from tests.support.loopback import Heard
 
 
@@ -37,7 +36,7 @@ class Run:
         Args:
             options: As `PartFile` takes them.
         """
-        self.machine = Receiver(ReceiverConfig(naks=naks), rng=Random(0))
+        self.machine = Judging(ReceiverConfig(naks=naks), rng=Random(0))
         self.heard = Heard()
         self.part = kind(output, **options)
         self.is_done = self.is_new = False
@@ -96,7 +95,7 @@ class Run:
                 if not isinstance(action, Complete):
                     after += attend(action, self.machine, self.part, self.heard)
                 elif bad := self.part.settle(action):
-                    after += self.machine.doubt(bad)
+                    after += self.machine.doubt(action.oid, bad)
                 else:
                     self.is_new = self.part.publish(action)
                     self.is_done = True

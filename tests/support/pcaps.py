@@ -62,11 +62,13 @@ def ip_packet(
     group: tuple[str, int] = GROUP,
     checksum: str = "good",
     number: int = 0,
+    ecn: int = 0,
 ) -> tuple[int, bytes]:
     """Return the Ethernet type and the IP packet of a UDP payload.
 
     Args:
         checksum: "good", "bad", "none" or "partial", as an offloading card is given it.
+        ecn: The two bits that routers mark.
     """
     ends = [ipaddress.ip_address(end[0]) for end in (source, group)]
     length = 8 + len(payload)
@@ -77,8 +79,8 @@ def ip_packet(
     stored = {"good": good, "bad": good ^ 0x55, "none": 0, "partial": folded(pseudo)}[checksum]
     udp = head + stored.to_bytes(2) + payload
     if ends[0].version == 6:
-        return 0x86DD, struct.pack(">IHBB", 6 << 28, length, 17, 1) + packed + udp
-    ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, number % 65_536, 0, 1, 17, 0) + packed
+        return 0x86DD, struct.pack(">IHBB", 6 << 28 | ecn << 20, length, 17, 1) + packed + udp
+    ip = struct.pack(">BBHHHBBH", 0x45, ecn, 20 + length, number % 65_536, 0, 1, 17, 0) + packed
     ip = ip[:10] + (0xFFFF ^ folded(ip)).to_bytes(2) + ip[12:]
     return 0x0800, ip + udp
 

@@ -29,7 +29,9 @@ def junk(heard: list[bytes], rng: Random) -> Iterator[bytes]:
     after = int.from_bytes(poisoned[32:40]) + 8 * symbol_size
     if after + symbol_size <= size:
         # Comes before the true one, which is then a duplicate: the block will not verify.
-        yield poisoned[:32] + after.to_bytes(8) + poisoned[40:48] + bytes(symbol_size)
+        esi = int.from_bytes(poisoned[44:48]) + 8  # one block has all symbols
+        place = after.to_bytes(8) + poisoned[40:44] + esi.to_bytes(4)
+        yield poisoned[:32] + place + bytes(symbol_size)
     yield rng.randbytes(2_000)  # more than the MTU: two fragments
     for case in json.loads(VECTORS.read_text())["packets"]:
         one = bytes.fromhex(case["hex"])

@@ -26,10 +26,10 @@ from pgmlite.core.timing import (
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from pgmlite.wire.request import Counts
+from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
 from tests.support.invalid_vectors import invalid
-from tests.support.nak_builders import Answering
 from tests.support.vectors import EMPTY, SMALL, TSI, describe, pattern, sample, valid
 
 
@@ -239,7 +239,7 @@ def refusals(case: dict[str, Any]) -> Counter[str]:
     rng = Numbers(int(case["tsi"], 16), int(case["nonces"][0], 16))
     answering = Answering(SMALL, repair=RepairConfig(port=9), rng=rng)
     answering.give(one)
-    return answering.queue.refused
+    return answering.machine.refused
 
 
 class Numbers(Scripted):

@@ -15,7 +15,7 @@ from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, ReceiveBu
 from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import STRUCTS, fields, fill_tables, markdown_table, numpy_dtype
 from pgmlite.wire.layout import HEADER, MAX_SYMBOL_SIZE, PacketType
-from tests.support.builders import Read, cut, fill, joined, make_object, packet
+from tests.support.builders import Read, cut, endpoint, fill, joined, make_object, packet
 
 HEADER_FIELDS = list(fields(HEADER))
 FREE_FIELDS = {f.name: (1 << 8 * f.size) - 1 for f in HEADER_FIELDS if f.constant is None}
@@ -331,6 +331,46 @@ class TestReceiveBuffer:
         wanted, also_refused = self.expected(some)
         assert found == wanted
         assert refused == also_refused
+
+    def test_marks_stay_with_their_packets(self) -> None:
+        data = make_object(64 * 60 + 5).all_odata()
+        buffer, refused = ReceiveBuffer(64), Counter[str]()
+        marks = []
+        for start, stop, is_congested in (
+            *((0, 10, False), (10, 20, True), (20, 21, True), (21, 40, False)),
+            *((40, 61, True), (0, 1, False)),
+        ):
+            read = Read(b"".join(data[start:stop]), 112)  # the last is odd: it is shorter
+            fill(buffer.room() or [], read.data)
+            buffer.add(len(read.data), 112, endpoint("a"), is_congested=is_congested)
+            marks += [is_congested] * (stop - start)
+        found = buffer.batches(refused, 77)
+        assert {batch.at for batch in found} == {77}
+        assert sum(batch.congested for batch in found) == sum(marks)
+        seen = [
+            (int(row["offset"]), bool(mark))
+            for batch in found
+            for row, mark in zip(batch.rows, batch.marks, strict=True)
+        ]
+        offsets = [64 * n for n in (*range(61), 0)]
+        assert seen == list(zip(offsets, marks, strict=True))
+        some = found[0].select(found[0].offsets >= 64 * 15)
+        assert (some.at, some.congested) == (77, 6)
+        assert found[0].select(slice(5, 12)).congested == 2
+        # Marks of one round say nothing of the next.
+        fill(buffer.room() or [], data[0])
+        buffer.add(112, 112, endpoint("a"))
+        (batch,) = buffer.batches(refused)
+        assert (batch.at, batch.marks, batch.congested) == (None, None, 0)
+
+    def test_marks_of_refused_packets_go_with_them(self) -> None:
+        rows = [packet(PacketType.ODATA, SYMBOL, **GOOD, offset=64 * n, esi=n) for n in range(4)]
+        rows[1] = packet(PacketType.ODATA, SYMBOL, **GOOD, offset=32)
+        octets = np.frombuffer(b"".join(rows), np.uint8)
+        refused = Counter[str]()
+        (batch,) = wire.read(octets, 112, endpoint("a"), refused, at=5, is_congested=True)
+        assert (len(batch), batch.congested, batch.at) == (3, 3, 5)
+        assert refused == {"offset": 1}
 
     def test_an_ncf_stands_first_and_cuts_nothing(self) -> None:
         data = make_object(64 * 20).all_odata()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Counters:
+class ReceiverCounters:
     """What a receiver has seen since its start, over all objects; names as in ``--json``."""
 
     packets: int = 0
@@ -21,6 +21,9 @@ class Counters:
     """Symbols that came before what lies in their place was looked at, and were not stored."""
 
     duplicates: int = 0
+    congested: int = 0
+    """Packets that a router marked instead of dropping them (ECN)."""
+
     nodes_unused: int = 0
     """Nodes of the tree of blocks that came before their parent or the manifest, or again."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgmlite.core.human import human_bytes
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.evidence import MOST_OTHERS, Other
+from pgmlite.core.receive.offers import Wait
 from pgmlite.wire.batch import HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Diagnosis:
             yield "every symbol is here, but not all are verified"
         if self.quiet(now) >= SILENT_AFTER:
             yield f"nothing came from a sender for the last {self.quiet(now) / SECOND:.0f} s"
-        elif self._machine.evidence.is_blocked:
+        elif self._machine.is_blocked:
             yield f"packets of {self._packet_size} bytes do not get through"
 
     # What may change.
@@ -175,20 +176,20 @@ class Diagnosis:
         return payload + HEADER_SIZE + self._overhead
 
     def _size(self) -> Iterator[Finding]:
-        manifest, evidence = self._machine.manifest, self._machine.evidence
+        manifest, unseen = self._machine.manifest, self._machine.unseen
         oid = manifest.oid if manifest else None
         size = self._packet_size
-        if evidence.is_blocked and oid != self._blocked_oid:
+        if self._machine.is_blocked and oid != self._blocked_oid:
             self._blocked_oid = oid
             smaller = next((f"--mtu {mtu}" for mtu in SMALLER_MTUS if mtu < size), "a smaller one")
             yield Finding(
                 "mtu",
                 f"packets of {size} bytes do not get through, smaller ones do: of "
-                f"{evidence.unseen} sent none came; {smaller} at the sender, or mend the MTU on "
+                f"{unseen} sent none came; {smaller} at the sender, or mend the MTU on "
                 "the way",
-                {"packet_size": size, "sent": evidence.unseen},
+                {"packet_size": size, "sent": unseen},
             )
-        elif not evidence.is_blocked and self._blocked_oid is not None:
+        elif not self._machine.is_blocked and self._blocked_oid is not None:
             if oid == self._blocked_oid:
                 yield Finding(
                     "mtu_mended", f"packets of {size} bytes get through now", {"packet_size": size}
@@ -208,10 +209,10 @@ class Diagnosis:
                 yield Finding("objects", "and still more objects: those are not named any more")
 
     def _other(self, other: Other) -> str:
-        if other.reason == "too_large":
+        if other.answer.reason == "too_large":
             return f"{other}: too large to be taken"
         asked, manifest = self._machine.evidence.asked, self._machine.manifest
-        if manifest:
+        if isinstance(other.answer, Wait) and manifest:
             return f"{other}: announced here as well; {manifest.name} is being received"
         return f"{other}: announced here, but object {asked or 0:016x} was asked for"
 
@@ -244,7 +245,7 @@ class Diagnosis:
     def _numbers(self) -> Iterator[Finding]:
         # spec: RCV-9
         before, self._unbelieved = self._unbelieved, self._machine.lost_unbelieved
-        if self._unbelieved <= before or self._machine.evidence.is_blocked:
+        if self._unbelieved <= before or self._machine.is_blocked:
             return
         self._worse += 1
         if self._worse == UNBELIEVED_LOOKS:

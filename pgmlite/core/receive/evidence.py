@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pgmlite.core import serial
 from pgmlite.core.human import human_bytes
 from pgmlite.core.machine import MS
+from pgmlite.core.receive.offers import Refuse, Wait
 from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows
@@ -33,12 +34,12 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """An object that was announced and not taken; `reason` is that of the refusal."""
+    """An object that was announced and not taken; `answer` says why."""
 
     oid: int
     name: str
     size: int
-    reason: str
+    answer: Wait | Refuse
 
     def __str__(self) -> str:
         name = self.name
@@ -47,64 +48,34 @@ class Other:
         return f"{name}, {human_bytes(self.size)}, object {self.oid:016x}"
 
 
-class Evidence:
-    """What there is to tell of one receiver.
+class LargePackets:
+    """Whether packets of the object's full size get through: small ones tell of them.
 
     Attributes:
-        asked: The only object that is taken; None: any.
-        began: When the first packet of its object came, ns; None: none came yet.
-        others: Other objects on the air, by oid; the one silent for longest stands first.
-        naks_unsent: NAKs that the driver could not send.
-        unseen: Packets that sessions sent since one of the object's full size came, at least.
+        unseen: Packets that sessions sent since one of full size came, at least.
     """
 
-    def __init__(self, asked: int | None) -> None:
-        self.asked = asked
-        self.began: int | None = None
-        self.others: dict[int, Other] = {}
-        self.naks_unsent = 0
+    def __init__(self, full: int) -> None:
+        """
+        Args:
+            full: Payload bytes of the object's largest packets.
+        """
         self.unseen = 0
-        self._parse_at = 0
-        self._full = 0
+        self._full = full
         self._spms = 0
         self._followed: dict[SessionKey, tuple[int, int]] = {}
         """(sqn, head) of the latest SPM."""
 
     @property
-    def is_blocked(self) -> bool:
+    def are_blocked(self) -> bool:
         """Whether small packets tell of large ones, and none of those gets through."""
         return self._spms >= BLOCKED_SPMS and self.unseen >= BLOCKED_PACKETS
 
-    def begin(self, now: int, oid: int, size: int, symbol_size: int) -> None:
-        """Note that this object is being received from now on."""
-        self.began = now
-        self.others.pop(oid, None)
-        self._full = min(size, symbol_size)
-        self._large_came()
-
-    def take_other(self, now: int, row: Rows, spm: Spm, reason: str) -> None:
-        """Remember the object of an SPM that was refused; its digest is known to be the oid."""
-        if not spm.position:
-            return
-        oid = int(row["oid"])
-        other = self.others.pop(oid, None)
-        if other is None:
-            if now < self._parse_at:
-                return
-            self._parse_at = now + PARSE_EVERY
-            try:
-                manifest = parse_manifest(spm.manifest)
-            except ObjectError:
-                return
-            if len(self.others) >= MOST_OTHERS:
-                self.others.pop(next(iter(self.others)))
-            other = Other(oid, manifest.name, manifest.size, reason)
-        self.others[oid] = other
-
     def take(self, batch: PacketBatch) -> None:
-        """Take packets of the object being received, which are of one kind and length."""
+        """Take packets of the object, which are of one kind and length."""
         if batch.payload.shape[1] >= self._full:
-            self._large_came()
+            self.unseen = self._spms = 0
+            self._followed.clear()
 
     def take_spm(self, batch: PacketBatch, position: SpmPosition) -> None:
         """Take an SPM of a carousel: how much was sent since the one before?"""
@@ -121,6 +92,44 @@ class Evidence:
             self.unseen += sent
             self._spms += 1
 
-    def _large_came(self) -> None:
-        self.unseen = self._spms = 0
-        self._followed.clear()
+
+class Evidence:
+    """What there is to tell of one receiver.
+
+    Attributes:
+        asked: The only object that is taken; None: any.
+        began: When the first packet of its latest object came, ns; None: none came yet.
+        others: Other objects on the air, by oid; the one silent for longest stands first.
+        naks_unsent: NAKs that the driver could not send.
+    """
+
+    def __init__(self, asked: int | None) -> None:
+        self.asked = asked
+        self.began: int | None = None
+        self.others: dict[int, Other] = {}
+        self.naks_unsent = 0
+        self._parse_at = 0
+
+    def begin(self, now: int, oid: int) -> None:
+        """Note that this object is being received from now on."""
+        self.began = now
+        self.others.pop(oid, None)
+
+    def take_other(self, now: int, row: Rows, spm: Spm, answer: Wait | Refuse) -> None:
+        """Remember the object of an SPM that was refused; its digest is known to be the oid."""
+        if not spm.position:
+            return
+        oid = int(row["oid"])
+        other = self.others.pop(oid, None)
+        if other is None:
+            if now < self._parse_at:
+                return
+            self._parse_at = now + PARSE_EVERY
+            try:
+                manifest = parse_manifest(spm.manifest)
+            except ObjectError:
+                return
+            if len(self.others) >= MOST_OTHERS:
+                self.others.pop(next(iter(self.others)))
+            other = Other(oid, manifest.name, manifest.size, answer)
+        self.others[oid] = other

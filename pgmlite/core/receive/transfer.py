@@ -1,122 +1,363 @@
-"""One object being received: its symbols, its digests, what may be there before the first packet.
+"""One object being received: a machine that takes packets of this object and no other.
 
-spec/protocol.md section 6 (RCV-8, RCV-10, RCV-11).
+What is received is `pgmlite.core.receive.receiver`'s business. The states, and what moves between
+them (spec/protocol.md section 6)::
+
+    COLLECTING --manifest--> RECEIVING --last block verified--> COMPLETE
+                                 ^-------blocks found spoilt-------'
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import Enum, auto
 from random import Random
 
 import numpy as np
 
-from pgmlite.core.config import NakConfig
-from pgmlite.core.machine import Held
-from pgmlite.core.receive.blocks import SymbolMap
-from pgmlite.core.receive.digests import Candidates, VerifiedTree
-from pgmlite.core.receive.nak import NakMachine
-from pgmlite.core.receive.sessions import Flags
-from pgmlite.wire.control import Manifest
-from pgmlite.wire.request import Symbols
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Adopted, Damaged
+from pgmlite.core.geometry import Geometry, Sizes
+from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak, Store
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive import policy
+from pgmlite.core.receive.blocks import Blocks, Flags
+from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.evidence import LargePackets
+from pgmlite.core.receive.losses import LossCounts
+from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receive.sessions import repaired_by, session_of
+from pgmlite.core.receive.verification import Verification
+from pgmlite.errors import RefusedPacket
+from pgmlite.wire.batch import Octets, PacketBatch
+from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.request import Symbols, parse_request
+
+
+class TransferState(Enum):
+    """Where a transfer is on its way."""
+
+    COLLECTING = auto()
+    RECEIVING = auto()
+    COMPLETE = auto()
+
+
+class TransferEvent(Enum):
+    """What moves a transfer from state to state."""
+
+    MANIFEST = auto()
+    LAST_BLOCK = auto()
+    DOUBT = auto()
+
+
+TRANSFER_TRANSITIONS: dict[tuple[TransferState, TransferEvent], TransferState] = {
+    (TransferState.COLLECTING, TransferEvent.MANIFEST): TransferState.RECEIVING,
+    (TransferState.RECEIVING, TransferEvent.LAST_BLOCK): TransferState.COMPLETE,
+    (TransferState.COMPLETE, TransferEvent.DOUBT): TransferState.RECEIVING,
+}
+
+
+def check_position(geometry: Geometry, spm: Spm) -> None:
+    """
+    Raises:
+        RefusedPacket: reason ``spm``: the carousel is where the object has no symbol.
+    """
+    # spec: PKT-8
+    position = spm.position
+    if position and not geometry.has_head(position.offset, position.esi):
+        raise RefusedPacket("spm", "the carousel is where the object has no symbol")
 
 
 class Transfer:
-    """One object being received; thrown away whole when another takes its place."""
+    """One object being received; thrown away whole when another takes its place.
+
+    Attributes:
+        oid: Its identifier; `size` and `symbol_size` are those of its headers.
+        state: Where it is.
+        manifest: None: it did not come yet.
+        heard: When a carousel of the object was heard last, ns.
+        losses: Packets lost and received of the object's sessions.
+        large: Whether its largest packets get through.
+    """
 
     def __init__(
-        self, oid: int, size: int, symbol_size: int, now: int, config: NakConfig, rng: Random
+        self,
+        oid: int,
+        size: int,
+        symbol_size: int,
+        *,
+        now: int,
+        config: ReceiverConfig,
+        counters: ReceiverCounters,
+        rng: Random,
     ) -> None:
-        self.oid = oid
-        self.size = size
-        self.symbol_size = symbol_size
+        """
+        Args:
+            counters: Of the receiver, over all objects.
+            rng: Draws the back-offs before NAKs.
+        """
+        self.oid, self.size, self.symbol_size = oid, size, symbol_size
+        self.state = TransferState.COLLECTING
+        self.manifest: Manifest | None = None
         self.heard = now
-        self.odata_bytes = 0
-        self.symbols = SymbolMap(size, symbol_size)
-        self.naks = NakMachine(config, self.symbols.have, rng=rng)
-        self.head = 0
+        self.losses = LossCounts(config.max_senders)
+        self.large = LargePackets(min(size, symbol_size))
+        self._config = config
+        self._counters = counters
+        self._now = now
+        """The time of the latest input: answers come without one."""
+
+        self._geometry: Geometry | None = None
+        self._sizes = Sizes(size, symbol_size)
+        self._blocks = Blocks(self._sizes)
+        self._verification = Verification(self._blocks)
+        self._naks = NakMachine(config.nak, self._blocks.inventory, rng=rng)
+        self._odata_bytes = 0
+        self._head = 0
         """Symbol of the latest ODATA."""
 
-        self.extents: Sequence[tuple[int, int]] = ()
-        """Bytes that may match and wait for the manifest."""
+        self._first: PacketBatch | None = None
+        """What came before it was known what is there."""
 
-        self.unlooked: Flags = np.zeros(0, np.bool_)
-        """(blocks,): whether bytes that may match lie there and have not been looked at."""
+    # What receivers and reports ask.
 
-        self.waiting = 0
-        """Blocks that are unlooked."""
-
-        self.has_record = False
-        self.believed: set[int] = set()
-        """Blocks that are whole by the word of an earlier run's record."""
-
-        self.manifest: Manifest | None = None
-        self.tree: VerifiedTree | None = None
-        self.candidates: Candidates | None = None
-        self.verified: Flags = np.zeros(0, np.bool_)
+    def is_of(self, batch: PacketBatch) -> Flags:
+        """Return which packets of a batch are of this object (spec: RCV-5)."""
+        rows = batch.rows
+        mine: Flags = rows["oid"] == np.uint64(self.oid)
+        if int(rows["symbol_size"][0]) != self.symbol_size:
+            mine[:] = False
+        mine &= rows["size"] == np.uint64(self.size)
+        return mine
 
     @property
-    def guards(self) -> bool:
-        """Whether somewhere nothing may be written over yet (spec: RCV-8)."""
-        return bool(self.extents or self.waiting)
+    def is_complete(self) -> bool:
+        """Whether every block was verified: nothing is taken any more."""
+        return self.state is TransferState.COMPLETE
 
-    def early(self, symbols: Symbols) -> Flags | None:
-        """Return which of (n,) `symbols` must not be stored yet; None: all may."""
-        if self.extents:
-            return np.ones(len(symbols), np.bool_)  # where blocks begin is not known yet
-        if not self.waiting or self.manifest is None:
+    @property
+    def deadline(self) -> int | None:
+        """0 (at once) while blocks wait to be verified, else when a NAK timer runs out."""
+        if self.is_complete:
             return None
-        early = self.unlooked[symbols // self.manifest.block_symbols]
-        return early if early.any() else None
-
-    def hold(self, held: Held) -> None:
-        """Take what is there before the first packet."""
-        for first, symbols in held.symbols:
-            self.symbols.hold(first, symbols)
-        self.has_record = bool(held.symbols)
-        self.extents = held.extents
-        self._group()
-
-    def looked_at(self, block: int) -> None:
-        """Allow to write over what lies there."""
-        self.waiting -= int(self.unlooked[block])
-        self.unlooked[block] = False
-
-    def learn(self, manifest: Manifest) -> None:
-        """Take the manifest: group the symbols in blocks, note which may be whole."""
-        self.manifest = manifest
-        self.tree = VerifiedTree(manifest)
-        self.candidates = Candidates(self.tree)
-        self.verified = np.zeros(manifest.blocks, np.bool_)
-        self.unlooked = np.zeros(manifest.blocks, np.bool_)
-        self.naks.set_blocks(manifest.block_symbols)
-        self._group()
-
-    def _group(self) -> None:
-        """Note the blocks that may be whole, and those in which bytes lie that may match."""
-        manifest, candidates = self.manifest, self.candidates
-        if manifest is None or candidates is None:
-            return
-        whole = self.symbols.set_blocks(manifest.block_symbols)
-        if self.has_record:
-            self.believed.update(whole)
-        # spec: RCV-8: the tree is the journal: what matches it is there, whoever wrote it.
-        for start, stop in self.extents:
-            first = start // manifest.block_size
-            self.unlooked[first : -(-min(stop, self.size) // manifest.block_size)] = True
-        self.extents = ()
-        self.unlooked[whole] = False  # they are looked at anyway
-        found = np.flatnonzero(self.unlooked)
-        self.waiting = len(found)
-        candidates.add(whole)
-        candidates.add(found)
+        if self._verification.has_due:
+            return 0
+        return self._naks.deadline if self._asks else None
 
     @property
-    def due(self) -> int:
-        """Blocks that can be looked at now."""
-        return self.candidates.due if self.candidates else 0
+    def _asks(self) -> bool:
+        """Whether NAKs may leave: not while what is missing may be there already."""
+        return self._config.naks and not self._verification.guards
 
-    def next_due(self, manifest: Manifest, candidates: Candidates) -> int:
-        """Return the block to look at next; only if one is due."""
-        # What the carousel brings next must not come too early.
-        first = self.head // manifest.block_symbols if self.waiting else 0
-        return candidates.take(first)
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Symbols stored and symbols in the object."""
+        return self._blocks.stored, self._blocks.symbols
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        """The (start, stop) byte ranges of the object that are not stored."""
+        return self._blocks.gaps
+
+    @property
+    def cycles(self) -> float:
+        """Object lengths that went by, lost ones included."""
+        return self._odata_bytes / self.size / (1 - self.losses.share) if self.size else 0.0
+
+    @property
+    def naks(self) -> NakMachine[Exact]:
+        """What is asked for."""
+        return self._naks
+
+    # The machine's contract, and its answers.
+
+    def begin(self, batch: PacketBatch | None) -> list[Action]:
+        """Begin with the first packets, which wait until `resume`."""
+        self._first = batch
+        return [Prepare(self.oid, self.size, self.symbol_size)]
+
+    def resume(self, held: Held) -> list[Action]:
+        """Take what is there already; the answer to `Prepare`, before anything else is given."""
+        first, self._first = self._first, None
+        self._verification.hold(held)
+        return self.receive(self._now, first) if first else []
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets of this object that are no SPMs; not once it is complete."""
+        self._now = now
+        if batch.kind in DATA_TYPES:
+            batch = self._right(batch)
+        if not len(batch):
+            return []
+        actions: list[Action] = []
+        self.losses.count(batch)
+        self.large.take(batch)
+        if batch.kind in DATA_TYPES:
+            actions += self._receive_data(now, batch)
+        elif batch.kind is PacketType.TREE:
+            self.heard = now
+            self._verification.take_nodes(batch, self._counters)
+        elif batch.kind is PacketType.NCF:
+            self._receive_ncfs(now, batch)
+        self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
+        return actions + self._verify_some()
+
+    def receive_spm(self, now: int, batch: PacketBatch, spm: Spm) -> list[Action]:
+        """Take an SPM that repeats the manifest in hand.
+
+        Raises:
+            RefusedPacket: It has another one.
+        """
+        self._now = now
+        # spec: RCV-3: two manifests with one oid can be made; the first one stays.
+        row, known = batch.rows[0], self.manifest
+        sizes = int(row["size"]), int(row["symbol_size"])
+        if known is None or known.raw != spm.manifest or sizes != (self.size, self.symbol_size):
+            raise RefusedPacket("manifest", "it contradicts the one in hand")
+        check_position(Geometry.of(known), spm)
+        # spec: RCV-4: who can only repeat an object does not keep it alive.
+        if spm.position:
+            self.heard = now
+        self._take_spm(now, batch, spm)
+        return []
+
+    def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
+        """Take the manifest, and the SPM that brought it."""
+        self._now = self.heard = now
+        self.manifest = manifest
+        geometry = self._geometry = Geometry.of(manifest)
+        self._enter(TransferEvent.MANIFEST)
+        self._verification.learn(manifest, geometry)
+        self._naks.take_geometry(geometry)
+        self._take_spm(now, batch, spm)
+        return [Adopted(now, manifest, spm.rate), *self._complete_if_whole()]
+
+    def tick(self, now: int) -> list[Action]:
+        """Verify some of the blocks that wait for it; send the NAKs that are due."""
+        self._now = now
+        actions = self._verify_some()
+        if self._asks and not self.is_complete:
+            deadline = self._naks.deadline
+            if deadline is not None and deadline <= now:
+                actions += [self._nak(now, ask) for ask in self._naks.tick(now)]
+        return actions
+
+    def verified(self, block: int, *, ok: bool) -> list[Action]:
+        """Take the answer to `Verify`."""
+        if self._verification.judge(block, ok=ok):
+            return self._damaged([block])
+        return self._complete_if_whole() if ok else []
+
+    def doubt(self, blocks: Sequence[int]) -> list[Action]:
+        """Fetch verified blocks again: after `Complete`, the disk has other bytes for them."""
+        if not self.is_complete or not blocks:
+            return []
+        self._enter(TransferEvent.DOUBT)
+        self._verification.doubt(blocks)
+        return self._damaged(blocks)
+
+    # How.
+
+    def _enter(self, event: TransferEvent) -> None:
+        self.state = TRANSFER_TRANSITIONS[self.state, event]
+
+    def _damaged(self, blocks: Sequence[int]) -> list[Action]:
+        self._counters.damaged += len(blocks)
+        return [Damaged(self._now, self.oid, block) for block in blocks]
+
+    def _right(self, batch: PacketBatch) -> PacketBatch:
+        """Return the data packets whose ids are right; count the others."""
+        # spec: PKT-13: no object has repair symbols; ids are known once the manifest is.
+        if batch.has_repair_symbols:
+            good = np.zeros(len(batch), np.bool_)
+        elif self._geometry:
+            good = self._geometry.names(batch.offsets, batch.rows["esi"].astype(np.int64))
+        else:
+            return batch
+        if good.all():
+            return batch
+        self._counters.refused["esi"] += len(batch) - int(np.count_nonzero(good))
+        return batch.select(good)
+
+    def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
+        symbols = self._sizes.numbers(batch.offsets)
+        actions = self._keep(symbols, batch.payload)
+        key = session_of(batch)
+        is_repair = batch.repairs
+        passing, repaired = symbols[~is_repair], symbols[is_repair]
+        self._counters.odata += len(passing)
+        self._counters.rdata += len(repaired)
+        if len(passing):
+            self.heard = now
+            self._odata_bytes += len(passing) * batch.payload.shape[1]
+            self._head = int(passing[-1])
+            self._naks.take_position(now, key, self._head, is_head=False)
+            tracker = self.losses.get(key)
+            if tracker and policy.is_trusted(self._config.nak, tracker.received):
+                self._naks.trust(key)
+        if len(repaired):
+            self._naks.take_repair(now, key, Exact(np.unique(repaired)))
+        return actions
+
+    def _keep(self, symbols: Symbols, payload: Octets) -> list[Action]:
+        """Store those of (n,) symbols, (n, width) bytes, that are new and may be stored."""
+        early = self._verification.early(symbols)
+        if early is not None:
+            self._counters.early += int(np.count_nonzero(early))
+            symbols, payload = symbols[~early], payload[~early]
+        places, whole = self._blocks.add(symbols)
+        self._verification.add(whole)
+        fresh = len(symbols[places])
+        self._counters.fetched += fresh
+        self._counters.duplicates += len(symbols) - fresh
+        runs = self._blocks.runs(symbols, places, may_fill=not self._verification.guards)
+        return [Store(self.oid, runs, payload)] if runs else []
+
+    def _receive_ncfs(self, now: int, batch: PacketBatch) -> None:
+        for body, last in zip(batch.payload, repaired_by(batch), strict=True):
+            try:
+                symbols = parse_request(body.tobytes(), self._blocks.symbols)
+            except RefusedPacket as refusal:
+                self._counters.refused[refusal.reason] += 1
+            else:
+                self._naks.take_ncf(now, session_of(batch), Exact(symbols), last)
+
+    def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
+        """Learn where the carousel is, and whether its sender may be asked."""
+        self.losses.count(batch)
+        key = session_of(batch)
+        if spm.position:
+            self.large.take_spm(batch, spm.position)
+            head = self._sizes.number(spm.position.offset)
+            self._naks.take_position(now, key, head, is_head=True)
+        named = self.manifest.repairers if self.manifest else ()
+        told = self._config.repairers.union(named)
+        if found := policy.endpoint_of(spm, batch.source, told):
+            endpoint, is_told = found
+            self._naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
+
+    def _nak(self, now: int, ask: Ask[Exact]) -> SendNak:
+        tracker = self.losses.get(ask.repairer.key)
+        return build_nak_packet(
+            now,
+            ask,
+            symbol_size=self.symbol_size,
+            oid=self.oid,
+            size=self.size,
+            sqn=tracker.highest if tracker else 0,
+            loss=self.losses.share,
+        )
+
+    def _verify_some(self) -> list[Action]:
+        most = self._config.resume_blocks
+        return [*self._verification.take_due(self.oid, most, self._head)]
+
+    def _complete_if_whole(self) -> list[Action]:
+        if self.state is not TransferState.RECEIVING or self.manifest is None:
+            return []
+        digests = self._verification.digests
+        if digests is None:
+            return []
+        self._enter(TransferEvent.LAST_BLOCK)
+        return [Complete(self.oid, self.manifest, digests)]

@@ -1,4 +1,4 @@
-"""The carousel of the tree of blocks: which nodes go out next (spec: SND-4).
+"""The carousel of the tree of blocks: which nodes go out next, and when (spec: SND-4).
 
 Parents before children and one subtree after the other, round and round. Who comes in the midst of
 that needs the nodes above the next one as well: they are repeated after an SPM, so that one pass
@@ -11,20 +11,47 @@ from pgmlite.wire.digests import BlockTree
 
 
 class NodeCarousel:
-    """Nodes in their order of sending, as many as the SPMs so far allow."""
+    """Nodes in their order of sending, as many as the SPMs so far allow, between symbols."""
 
-    def __init__(self, tree: BlockTree) -> None:
+    def __init__(self, tree: BlockTree, symbols: int, *, share: int) -> None:
+        """
+        Args:
+            symbols: Source symbols in the object.
+            share: One leaf for at most so many symbols.
+        """
         self._tree = tree
+        self._symbols = symbols
+        self._share = share
         self._head = 0
         self._above: list[int] = []
         self._pass_left = tree.shape.nodes
         self._since = 0
         """Nodes of passes since some were repeated."""
 
+        # Who is there from the start can verify from the first block on.
+        self._symbols_first = 0
+
     @property
     def left(self) -> int:
         """Nodes that may go out before the next SPM."""
         return len(self._above) + self._pass_left
+
+    @property
+    def is_due(self) -> bool:
+        """Whether nodes come before the next symbol."""
+        return self.left > 0 and self._symbols_first <= 0
+
+    def room(self, most: int) -> int:
+        """Return how many symbols may come before the next node, up to `most`."""
+        return min(most, self._symbols_first) if self.left else most
+
+    def passed(self, symbols: int) -> None:
+        """Take note that so many symbols went out."""
+        self._symbols_first -= symbols
+
+    def begin(self) -> None:
+        """Let a node be the next, as at the start."""
+        self._symbols_first = 0
 
     def announced(self) -> None:
         """Take note that an SPM went out: one more pass."""
@@ -42,4 +69,11 @@ class NodeCarousel:
             self._head = self._tree.shape.after(self._head)
             self._pass_left -= 1
             self._since += 1
+        # Only leaves count: what is above them is little, and of use with the leaf that follows.
+        leaves = self._tree.shape.leaves
+        taken = sum(number in leaves for number in numbers)
+        if taken:
+            # A short cycle carries all of them once, at more than their share.
+            cycle_share = self._symbols * taken // len(leaves)
+            self._symbols_first = max(1, min(self._share * taken, cycle_share))
         return [(number, self._tree.node(number)) for number in numbers]

@@ -1,0 +1,119 @@
+"""Which objects a receiver takes (spec: RCV-1, RCV-4).
+
+A receiver asks for every object that is new to it and within its limits; the answer is a policy.
+There is one here. Others say yes to several objects, or to none but those that they know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pgmlite.wire.batch import Rows
+from pgmlite.wire.control import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An object that is on the air.
+
+    Attributes:
+        oid: Its identifier; `size` and `symbol_size` are those of the packet's header.
+        is_announced: An SPM brought it, with its manifest; else a data packet, without one.
+        has_carousel: The session sends the object; one without only repeats what was lost.
+    """
+
+    oid: int
+    size: int
+    symbol_size: int
+    is_announced: bool = False
+    has_carousel: bool = True
+
+    @classmethod
+    def of(cls, row: Rows) -> Offer:
+        """Return what a packet's header offers."""
+        return cls(int(row["oid"]), int(row["size"]), int(row["symbol_size"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Receive the object.
+
+    Attributes:
+        in_place_of: Objects whose transfers end for it.
+    """
+
+    in_place_of: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Not now: it may be taken when it is offered again."""
+
+    reason: str = "object"
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Not this one, whatever comes."""
+
+    reason: str = "object"
+
+
+Answer = Take | Wait | Refuse
+
+
+class Ongoing(Protocol):
+    """What an answer may depend on of a transfer that has begun."""
+
+    manifest: Manifest | None
+    """None: it did not come yet."""
+
+    heard: int
+    """When a carousel of the object was heard last, ns."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every block was verified: nothing is taken any more."""
+
+
+class Policy(Protocol):
+    """Decides which objects are received."""
+
+    def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object of which no manifest is in hand.
+
+        Args:
+            transfers: What is being received, by oid, complete ones among them.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class OneObject:
+    """One object at a time: the first that comes, and another if its senders fall silent.
+
+    Attributes:
+        oid: Take this one and no other; None: any.
+        switch_after: Silence of the object, in ns, after which another announced one is taken.
+    """
+
+    oid: int | None
+    switch_after: int
+
+    def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer as RCV-4 says."""
+        if self.oid not in (None, offer.oid):
+            return Refuse()
+        if offer.oid in transfers:
+            return Take()  # its manifest came
+        others = transfers.values()
+        # A session that only repeats announces nothing.
+        if any(one.is_complete for one in others) or not offer.has_carousel:
+            return Refuse()
+        if not offer.is_announced:
+            return Wait() if others else Take()
+        # A carousel keeps its object, and nothing else announces one.
+        if any(one.manifest and now - one.heard < self.switch_after for one in others):
+            return Wait()
+        return Take(tuple(transfers))

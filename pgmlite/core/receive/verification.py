@@ -1,0 +1,179 @@
+"""Which blocks wait to be compared with their digests (spec: RCV-8, RCV-11, RCV-12).
+
+Also what may be there before the first packet: bytes that match are as good as any that come, and
+bytes that may match are not written over before they were looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pgmlite.core.geometry import Geometry
+from pgmlite.core.machine import Held, Verify
+from pgmlite.core.receive.blocks import Blocks, Flags
+from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.digests import Candidates, VerifiedTree
+from pgmlite.errors import RefusedPacket
+from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.request import Symbols
+
+
+class Verification:
+    """The blocks of one object on their way from stored to verified."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self._extents: Sequence[tuple[int, int]] = ()
+        """Bytes that may match and wait for the manifest."""
+
+        self._unlooked: Flags = np.zeros(0, np.bool_)
+        """(blocks,): whether bytes that may match lie there and have not been looked at."""
+
+        self._waiting = 0
+        """Blocks that are unlooked."""
+
+        self._has_record = False
+        self._believed: set[int] = set()
+        """Blocks that are whole by the word of an earlier run's record."""
+
+        self._geometry: Geometry | None = None
+        self._tree: VerifiedTree | None = None
+        self._candidates: Candidates | None = None
+        self._verified: Flags = np.zeros(0, np.bool_)
+
+    # What is there before the first packet.
+
+    @property
+    def guards(self) -> bool:
+        """Whether somewhere nothing may be written over yet (spec: RCV-8)."""
+        return bool(self._extents or self._waiting)
+
+    def early(self, symbols: Symbols) -> Flags | None:
+        """Return which of (n,) `symbols` must not be stored yet; None: all may."""
+        if self._extents:
+            return np.ones(len(symbols), np.bool_)  # where blocks begin is not known yet
+        if not self._waiting or self._geometry is None:
+            return None
+        early = self._unlooked[self._geometry.blocks_of(symbols)]
+        return early if early.any() else None
+
+    def hold(self, held: Held) -> None:
+        """Take what is there before the first packet."""
+        for first, symbols in held.symbols:
+            self._blocks.hold(first, symbols)
+        self._has_record = bool(held.symbols)
+        self._extents = held.extents
+        if self._geometry:
+            self._group(self._geometry)
+
+    def learn(self, manifest: Manifest, geometry: Geometry) -> None:
+        """Take the manifest: group the symbols in blocks, note which may be whole."""
+        self._geometry = geometry
+        self._tree = VerifiedTree(manifest)
+        self._candidates = Candidates(self._tree)
+        self._verified = np.zeros(geometry.blocks, np.bool_)
+        self._unlooked = np.zeros(geometry.blocks, np.bool_)
+        self._group(geometry)
+
+    def _group(self, geometry: Geometry) -> None:
+        """Note the blocks that may be whole, and those in which bytes lie that may match."""
+        whole = self._blocks.group(geometry)
+        if self._has_record:
+            self._believed.update(whole)
+        # spec: RCV-8: the tree is the journal: what matches it is there, whoever wrote it.
+        for start, stop in self._extents:
+            over = geometry.blocks_over(start, stop)
+            self._unlooked[over.start : over.stop] = True
+        self._extents = ()
+        self._unlooked[whole] = False  # they are looked at anyway
+        found = np.flatnonzero(self._unlooked)
+        self._waiting = len(found)
+        if self._candidates:
+            self._candidates.add(whole)
+            self._candidates.add(found)
+
+    # Digests.
+
+    def take_nodes(self, batch: PacketBatch, counters: ReceiverCounters) -> None:
+        """Take packets that carry nodes of the tree of blocks."""
+        tree, candidates = self._tree, self._candidates
+        if tree is None or candidates is None:
+            counters.nodes_unused += len(batch)  # the root is in the manifest
+            return
+        for number, node in zip(batch.offsets.tolist(), batch.payload, strict=True):
+            try:
+                known = tree.add(number, node)
+            except RefusedPacket as refusal:
+                counters.refused[refusal.reason] += 1
+                continue
+            if known is None:
+                counters.nodes_unused += 1
+            else:
+                candidates.learn(known)
+
+    # What is looked at.
+
+    def add(self, whole: Sequence[int]) -> None:
+        """Let blocks that became whole wait to be looked at."""
+        if self._candidates:
+            self._candidates.add(whole)
+
+    @property
+    def has_due(self) -> bool:
+        """Whether some block can be looked at now."""
+        return bool(self._candidates and self._candidates.due)
+
+    def take_due(self, oid: int, most: int, head: int) -> list[Verify]:
+        """Return what is to be looked at next.
+
+        Args:
+            head: Symbol of the latest ODATA.
+        """
+        geometry, tree, candidates = self._geometry, self._tree, self._candidates
+        if geometry is None or tree is None or candidates is None:
+            return []
+        # What the carousel brings next must not come too early.
+        first = geometry.block_of(head) if self._waiting else 0
+        actions: list[Verify] = []
+        while candidates.due and len(actions) < most:
+            block = candidates.take(first)
+            if not self._verified[block]:
+                offset, length = geometry.extent(block)
+                actions.append(Verify(oid, block, offset, length, tree.block_digest(block)))
+        return actions
+
+    def judge(self, block: int, *, ok: bool) -> bool:
+        """Take the answer to `Verify`; return whether what came for the block was damaged."""
+        geometry = self._geometry
+        if geometry is None:
+            return False
+        self._waiting -= int(self._unlooked[block])
+        self._unlooked[block] = False
+        if ok:
+            self._blocks.fill(geometry, block)
+            self._verified[block] = True
+            return False
+        if not self._blocks.is_whole(block):
+            return False  # the guess that an earlier run had finished it was wrong
+        # spec: RCV-6
+        self._blocks.drop(geometry, block)
+        is_believed = block in self._believed
+        self._believed.discard(block)
+        return not is_believed  # the record that an earlier run kept was wrong: nobody sent these
+
+    def doubt(self, blocks: Sequence[int]) -> None:
+        """Take blocks that were verified for missing."""
+        geometry = self._geometry
+        if geometry is None:
+            return
+        for block in blocks:
+            self._blocks.drop(geometry, block)
+            self._verified[block] = False
+
+    @property
+    def digests(self) -> bytes | None:
+        """The digests of all blocks, once every block was verified."""
+        return self._tree.digests if self._tree and self._verified.all() else None

@@ -1,0 +1,282 @@
+"""One channel of a sender: what leaves it, in which order, when, under which numbers."""
+
+from __future__ import annotations
+
+from pgmlite.core import serial
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.geometry import Geometry, Ids
+from pgmlite.core.machine import ObjectSymbols, Transmit
+from pgmlite.core.send.admission import Admission
+from pgmlite.core.send.counters import Tally, odata_in, rate_of
+from pgmlite.core.send.group import Group
+from pgmlite.core.send.headers import Headers
+from pgmlite.core.send.heartbeat import Heartbeat
+from pgmlite.core.send.nodes import NodeCarousel
+from pgmlite.core.send.rate import Pacer, RateControl
+from pgmlite.core.send.repairs import Repairs
+from pgmlite.core.send.schedule import Coming, Schedule
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
+from pgmlite.wire.control import Manifest, SpmPosition
+from pgmlite.wire.digests import BlockTree
+from pgmlite.wire.layout import PacketType
+
+
+class Lane:
+    """Sends one object on one channel, paced by a rate of its own."""
+
+    def __init__(
+        self,
+        channel: int,
+        config: SenderConfig,
+        manifest: Manifest,
+        tree: BlockTree,
+        *,
+        rate: RateControl,
+        schedule: Schedule | None,
+        repair: RepairConfig | None,
+        admission: Admission | None,
+    ) -> None:
+        """
+        Args:
+            schedule: What it sends by itself; None: nothing, it only repeats.
+            repair: How it answers NAKs; None, as `admission`: not at all.
+        """
+        self.channel = channel
+        self.schedule = schedule
+        self.tally = Tally(packet_overhead=config.packet_overhead)
+        self._counters = self.tally.counters
+        self._config = config
+        self._geometry = Geometry.of(manifest)
+        self._headers = Headers(manifest, channel, config.transmit_limit)
+        self._pacer = Pacer(rate, burst_time=config.burst_time)
+        self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
+        self._heartbeat = Heartbeat(config, manifest, self._pacer, has_repairs=repair is not None)
+        self._nodes = NodeCarousel(tree, manifest.symbols, share=config.tree_share)
+        self._share = repair.share if repair and schedule else 1.0
+        self.repairs: Repairs | None = None
+        if repair and admission:
+            self.repairs = Repairs(
+                repair,
+                manifest.symbols,
+                admission=admission,
+                group=Group(repair, packet_time=self._packet_time),
+                # spec: REP-5: two full steps.
+                most_credit=2 * config.transmit_limit,
+                counters=self._counters,
+            )
+        self._tsi = 0
+        self._started = 0
+        self._ended: tuple[int, int] | None = None
+        """What `throughput` was when the schedule came to its end."""
+
+    # What it did.
+
+    def rate(self, now: int) -> int | None:
+        """bit/s that it may send at now; None: not limited."""
+        return self._pacer.rate(now)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has sent all that its schedule has, an empty object's SPM once."""
+        return self.schedule is not None and self.schedule.is_over and self._counters.packets > 0
+
+    @property
+    def throughput(self) -> tuple[int, int]:
+        """What its schedule and the repairs beside it let out: wire bytes, and in how many ns."""
+        if self._ended:
+            return self._ended
+        if not self._is_moving:
+            return 0, 0
+        return self.tally.wire_bytes, self._pacer.due - self._started
+
+    @property
+    def achieved_rate(self) -> int:
+        """Bit/s on the wire that went out, while the schedule moved; 0: no time has passed."""
+        wire_bytes, elapsed = self.throughput
+        return rate_of(self.tally.taken_of(wire_bytes), elapsed)
+
+    def spm_interval(self, now: int) -> int:
+        """Return the time between its SPMs, ns."""
+        return self._heartbeat.interval(now)
+
+    # What is done to it.
+
+    def begin(self, tsi: int, sqn: int) -> None:
+        """Send as session `tsi` from now on, the first packet with the number `sqn`."""
+        self._tsi = tsi
+        self._headers.begin(tsi, sqn)
+
+    def start(self, now: int) -> None:
+        """Begin: an SPM is due at once."""
+        self._started = now
+        self._pacer.start(now)
+        self._heartbeat.due = now
+
+    def stood(self, elapsed: int) -> None:
+        """Note that there was no link for so many ns."""
+        self._started += elapsed
+
+    def renew(self, now: int, held: Rows, *, tsi: int, sqn: int) -> None:
+        """Go on as another session; what is `held` of the schedule will not have left."""
+        # spec: SND-12
+        back = odata_in(held)
+        if back and self.schedule:
+            self.schedule.back(back)
+            self.tally.back(back)
+        self.begin(tsi, sqn)
+        # An SPM comes first, and a node after it; what it repeats needs no NCF of its own.
+        self._heartbeat.due = now
+        self._nodes.begin()
+        if self.repairs:
+            self.repairs.confirmations.clear()
+
+    def take_naks(self, now: int, batch: PacketBatch, elsewhere: Coming | None) -> None:
+        """Answer NAKs.
+
+        Args:
+            elsewhere: What other sessions send unasked, if this lane has no schedule.
+        """
+        if self.repairs:
+            coming = self.schedule if self._is_moving else elsewhere
+            last = self._headers.last
+            self.repairs.take_naks(now, batch, tsi=self._tsi, last=last, coming=coming)
+
+    # What it sends.
+
+    @property
+    def deadline(self) -> int:
+        """When the next packet is due, ns."""
+        work = self._heartbeat.due
+        if self._is_moving or self._has_repairs:
+            work = min(work, self._pacer.due)
+        burst = max(self._pacer.due, work)
+        if self.repairs and self.repairs.confirmations:
+            return min(burst, self.repairs.confirmations.due)
+        return burst
+
+    def tick(self, now: int) -> list[Transmit]:
+        """Send one burst, or in a row the NCFs or the nodes of the tree that are due."""
+        if now < self.deadline:
+            return []
+        if confirmations := self._confirm(now):
+            return confirmations
+        bursts = self._next_bursts(now)
+        for burst in bursts:
+            self._account(now, burst)
+        return bursts
+
+    def look(self) -> None:
+        """Take note of the end of the schedule: nothing of it comes any more."""
+        if self._is_moving and self.is_over:
+            self._ended = self.throughput
+
+    @property
+    def _is_moving(self) -> bool:
+        return self.schedule is not None and self._geometry.symbols > 0 and self._ended is None
+
+    @property
+    def _has_repairs(self) -> bool:
+        return self.repairs is not None and self.repairs.waiting > 0
+
+    def _confirm(self, now: int) -> list[Transmit]:
+        """Send NCFs, at once as long as they keep to their share (spec: REP-3)."""
+        actions: list[Transmit] = []
+        repairs = self.repairs
+        while repairs and repairs.confirmations and repairs.confirmations.due <= now:
+            body = repairs.confirmations.take()
+            wire_bytes = self._wire_bytes(len(body), 1)
+            # spec: REP-5: what confirms repairs is a part of what they cost.
+            repairs.credit.spend(wire_bytes / self._packet_size)
+            between = self._nodes.left + self._burst_size(now)
+            rows = self._rows(PacketType.NCF, 1)
+            rows["offset"] = repairs.promise(between=between, is_shared=self._is_moving)
+            burst = Transmit(self.channel, rows, body)
+            self._account(now, burst)
+            repairs.confirmations.sent(now, self._pacer.takes(now, wire_bytes, repairs.ncf_share))
+            self._counters.ncfs_sent += 1
+            actions.append(burst)
+        return actions
+
+    def _next_bursts(self, now: int) -> list[Transmit]:
+        """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""
+        if now >= self._heartbeat.due:
+            return [self._spm(now)]
+        if self._is_moving and self._nodes.is_due:
+            return self._tree_bursts(now)
+        if self._has_repairs and (burst := self._repair_burst(now)):
+            return [burst]
+        if self.schedule and self._is_moving:
+            return [self._odata_burst(now, self.schedule)]
+        return []
+
+    def _spm(self, now: int) -> Transmit:
+        self._nodes.announced()
+        position = None
+        if self.schedule:
+            block, esi = self.schedule.head
+            cycle = int(self.schedule.cycles) % serial.MODULUS
+            position = SpmPosition(cycle, self._geometry.offset(block, esi), esi)
+        repairs = self.repairs.option(now, self._share) if self.repairs else None
+        body = self._heartbeat.body(now, position, repairs)
+        return Transmit(self.channel, self._rows(PacketType.SPM, 1), body)
+
+    def _tree_bursts(self, now: int) -> list[Transmit]:
+        """Return some nodes in a row: one at a time, since they are not as long as symbols."""
+        bursts = []
+        for number, node in self._nodes.take(self._burst_size(now)):
+            rows = self._rows(PacketType.TREE, 1)
+            rows["offset"] = number
+            bursts.append(Transmit(self.channel, rows, node))
+        return bursts
+
+    def _repair_burst(self, now: int) -> Transmit | None:
+        if self.repairs is None:
+            return None
+        limit = self._burst_size(now)
+        if self._is_moving:
+            # spec: REP-5: repairs go first as long as the carousel has its share.
+            limit = min(limit, self.repairs.credit.packets)
+        if not limit:
+            return None
+        need = self.repairs.take_out(now, limit)
+        return self._data(PacketType.RDATA, self._geometry.ids(need.symbols)) if need else None
+
+    def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
+        ids = schedule.next(self._nodes.room(self._burst_size(now)))
+        self._nodes.passed(len(ids))
+        self._counters.odata += len(ids)
+        if self.repairs:
+            self.repairs.credit.earn(len(ids))
+        return self._data(PacketType.ODATA, ids)
+
+    def _data(self, kind: PacketType, ids: Ids) -> Transmit:
+        """Return packets of symbols: the only place where these are numbers and places."""
+        geometry = self._geometry
+        symbols = geometry.symbols_of(ids)
+        rows = self._rows(kind, len(ids))
+        rows["offset"], rows["esi"] = geometry.offsets(symbols), ids.esis
+        if self.repairs:
+            self.repairs.log.carried(symbols)
+        payload = ObjectSymbols(symbols, geometry.symbol_size, geometry.size)
+        return Transmit(self.channel, rows, payload)
+
+    def _rows(self, kind: PacketType, count: int) -> Rows:
+        if self.repairs:
+            self.repairs.log.count(count)
+        return self._headers.rows(kind, count)
+
+    def _account(self, now: int, burst: Transmit) -> None:
+        """Count a burst and pace what follows."""
+        count = len(burst.rows)
+        self._counters.packets += count
+        self._counters.bytes += burst.length + count * HEADER_SIZE
+        self._pacer.sent(now, self._wire_bytes(burst.length, count))
+
+    def _burst_size(self, now: int) -> int:
+        return self._pacer.burst(now, self._packet_size, self._config.transmit_limit)
+
+    def _packet_time(self, now: int) -> int:
+        return self._pacer.takes(now, self._packet_size)
+
+    def _wire_bytes(self, payload: int, packets: int) -> int:
+        return self.tally.on_wire(payload + packets * HEADER_SIZE, packets)

@@ -1,0 +1,81 @@
+"""What is to be repeated next (spec: REP-4, REP-10)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pgmlite.core.needs import Exact
+from pgmlite.core.send.pool import Pool
+
+MOST_HOLDS = (1 << 16) - 1
+"""Hold-offs that one symbol may be in: they overlap."""
+
+
+class RepairQueue:
+    """What receivers asked for, each symbol once, in the order it came, and what is held off."""
+
+    def __init__(self, symbols: int, *, max_held: int) -> None:
+        """
+        Args:
+            symbols: Source symbols in the object.
+            max_held: Symbols remembered for the hold-off.
+        """
+        self._queued = Pool(symbols)
+        self._pending: deque[Exact] = deque()
+        self._held = Pool(symbols, most=MOST_HOLDS)
+        self._holds: deque[tuple[int, Exact]] = deque()
+        self._max_held = max_held
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._queued.size
+
+    @property
+    def queued(self) -> Exact:
+        """What waits, ascending."""
+        return Exact.union([*self._pending])
+
+    def has_any(self, need: Exact) -> bool:
+        """Whether something of `need` is queued."""
+        return len(self._queued.lacks(need)) < len(need)
+
+    def missing(self, now: int, need: Exact) -> Exact:
+        """Return what of `need` is neither queued nor was repaired a moment ago."""
+        self._release(now)
+        return self._held.lacks(self._queued.lacks(need))
+
+    def add(self, need: Exact) -> None:
+        """Queue `need`, of which nothing is queued."""
+        if need:
+            self._queued.add(need)
+            self._pending.append(need)
+
+    def take(self, now: int, limit: int, hold_off: int) -> Exact:
+        """Return up to `limit` symbols to send now, held off for `hold_off` ns from then on."""
+        taken: list[Exact] = []
+        while self._pending and limit > 0:
+            first, rest = self._pending.popleft().cut(limit)
+            if rest:
+                self._pending.appendleft(rest)
+            limit -= len(first)
+            taken.append(first)
+        need = Exact.union(taken)
+        self._queued.remove(need)
+        self._release(now)
+        # Others may have repaired some while it waited.
+        free = self._held.lacks(need)
+        self.hold(now, free, hold_off)
+        return free
+
+    def hold(self, now: int, need: Exact, hold_off: int) -> None:
+        """Note that `need` was repaired: it need not be sent again for `hold_off` ns."""
+        self._release(now)
+        if need:
+            self._held.add(need)
+            self._holds.append((now + hold_off, need))
+            self._release(now)
+
+    def _release(self, now: int) -> None:
+        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
+            self._held.remove(self._holds.popleft()[1])

@@ -1,0 +1,221 @@
+"""What strangers can make a receiver hold, miss, or say."""
+
+from collections import Counter
+from random import Random
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgmlite.core.config import NakConfig
+from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive.carousels import Carousels
+from pgmlite.core.receive.ncfs import HeardNcfs
+from pgmlite.core.receive.repairers import Repairers
+from pgmlite.core.receive.wants import WantState
+from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import PacketType
+from tests.support import builders
+from tests.support.asking import Asking, Listening
+from tests.support.builders import make_object, make_spm
+from tests.support.nak_builders import (
+    GRTT,
+    HEAD,
+    LONGEST,
+    SPM_FIELDS,
+    memory_kept,
+    ncf_packet,
+    rdata_packets,
+    spm_packet,
+)
+
+SAMPLE = make_object(64 * 2_000, block_symbols=20)
+
+
+class TestBounds:
+    """What strangers can make a receiver hold or miss."""
+
+    def flooded(self, strangers: int, **config: Any) -> Listening:
+        """Return a receiver that heard SPMs of many strangers, and a carousel with losses."""
+        receiver = Listening(SAMPLE, **config)
+        receiver.hear(range(20))
+        for number in range(strangers):
+            header = {"tsi": 1_000 + number, "offset": 64 * (number * 700 % 2_000)}
+            packet = spm_packet(SAMPLE, header)
+            receiver.give([packet], source=(f"stranger {number % 97}", number))
+        return receiver
+
+    def test_strangers_make_nobody_ask(self) -> None:
+        receiver = self.flooded(400)
+        for number in range(600):
+            ncf = ncf_packet(SAMPLE, [number], tsi=number)
+            receiver.give([ncf], source=(f"stranger {number}", 1))
+        assert receiver.naks == []
+
+    def test_cycles(self) -> None:
+        machine = Asking(40_000, max_cycles=50)
+        machine.hear([n for n in range(4_500) if n % 20 != 7], step=1)
+        machine.settle()
+        states = Counter(machine.state(block) for block in range(2_000))
+        assert states[WantState.BACK_OFF] == 50
+        assert states[WantState.DUE] == (4_500 - HEAD) // 20 - 50
+        assert machine.asked(200 * MS)
+
+    def test_blocks_that_are_due(self) -> None:
+        machine = Asking(40_000, block=None, max_due=30)
+        machine.hear([n for n in range(4_500) if n % 20 != 7], step=1)
+        machine.group(20)
+        assert sum(machine.state(block) is WantState.DUE for block in range(2_000)) == 30
+
+    def test_ncfs_that_are_over_are_forgotten(self) -> None:
+        # Every cycle that starts looks through all that are kept.
+        config = NakConfig(max_ncfs=100, max_ncf_symbols=500)
+        heard: HeardNcfs[Exact] = HeardNcfs(config)
+        for now in range(1_000):
+            heard.add(now, now + 20, Exact(np.array([now])))
+            assert len(heard) <= 21
+        for now in range(1_000, 2_000):
+            heard.add(now, 1 << 60, Exact(np.arange(now % 9 + 1)))
+            assert len(heard) <= 100
+            assert heard.size <= 500
+        assert heard.size > 400
+
+    def test_repairers_and_carousels(self) -> None:
+        config = NakConfig()
+        repairers, carousels = Repairers(config), Carousels(config, 4_000)
+        spm = make_spm(b"", **SPM_FIELDS)
+        for number in range(400):
+            key = (Endpoint("X", number), number, 0)
+            repairers.take(number, Endpoint("X", number), key, spm, preferred=False)
+            carousels.follow(number, key, 7 * number, is_head=True)
+        assert (len(repairers), len(carousels)) == (config.max_repairers, config.max_positions)
+
+    def test_strangers_do_not_keep_the_sender_out(self) -> None:
+        receiver = self.flooded(40)
+        for first in range(20, 500, 70):
+            receiver.spm()
+            receiver.hear(range(first, first + 70), lost=[first + 30])
+        receiver.wait(LONGEST)
+        assert {nak.endpoint for _, nak in receiver.naks} == {("S", 9)}
+
+    def test_strangers_do_not_keep_out_whom_we_were_told_of(self) -> None:
+        receiver = self.flooded(40, repairers=frozenset({("R", 9)}))
+        receiver.spm(source=("R", 1), header={"tsi": 2}, repair_share=100)
+        receiver.hear(range(20, 90), lost=[50])
+        assert {nak.endpoint for nak in receiver.wait(LONGEST)} == {("R", 9)}
+
+    def test_strangers_do_not_hide_a_carousel_that_is_heard(self) -> None:
+        machine, asked = Asking(), []
+        for symbol in range(300):
+            for number in range(10 * symbol, 10 * symbol + 10):
+                machine.machine.take_position(machine.now, (("X", 1), number, 0), 5, is_head=True)
+            for _, symbols in machine.follow([symbol], lost=range(24, 300, 20)):
+                asked += symbols
+                machine.repair(symbols)
+        assert asked[:11] == list(range(24, 244, 20))
+
+    def test_ncfs_do_not_fill_the_memory(self) -> None:
+        sample = make_object(64 * 66_000, block_symbols=1_000)
+        receiver = Listening(sample)
+        receiver.hear(range(20))
+        ncfs = [ncf_packet(sample, range(n, n + 65_536), tsi=n) for n in range(256)]
+        assert memory_kept(lambda: receiver.give(ncfs)) <= 16 << 20
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[tuple[Any, ...]]:
+    """Draw what happens to a receiver: a carousel with losses, repairs, time, and strangers."""
+    symbol = st.integers(0, 159)
+    some = st.lists(symbol, min_size=1, max_size=30)
+    seed, who = st.integers(0, 99), st.sampled_from(["S", "R", "X"])
+    facts = st.fixed_dictionaries(
+        {
+            "backoff_factor": st.integers(0, 255),
+            "gsize": st.integers(0, 255),
+            "nonce": st.integers(0, 3),
+            "timestamp": st.sampled_from([0, 1, SECOND, (1 << 64) - 1]),
+        }
+    )
+    forged = st.fixed_dictionaries(
+        {
+            "grtt": st.integers(0, 255),
+            "repair_share": st.integers(0, 255),
+            "repair_port": st.integers(0, 2),
+        }
+    )
+    fields = st.fixed_dictionaries(
+        {"offset": st.integers(0, (1 << 63) - 1), "sqn": st.integers(0, (1 << 32) - 1)}
+    )
+    ahead = st.sampled_from([0, 1, 10, 100, (1 << 31) - 1, (1 << 63) - 1])
+    carousel = st.tuples(
+        st.just("hear"),
+        st.integers(1, 60),
+        seed,
+        st.sampled_from([0, MS // 10, MS, 5 * MS]),
+    )
+    rest = st.one_of(
+        st.tuples(st.just("spm"), facts),
+        st.tuples(st.just("ncf"), some, who, ahead),
+        st.tuples(st.just("repair"), some, who),
+        st.tuples(
+            st.just("wait"), st.sampled_from([0, 1, MS, GRTT, 100 * MS, SECOND, 11 * SECOND])
+        ),
+        st.tuples(st.just("jump"), symbol),
+        st.tuples(st.just("forge"), forged, fields),
+        st.tuples(
+            st.just("junk"), st.sampled_from(list(PacketType)), fields, st.binary(max_size=90)
+        ),
+    )
+    return draw(st.lists(st.one_of(carousel, carousel, rest), max_size=40))
+
+
+class TestWhateverHappens:
+    OBJECT = make_object(64 * 160, block_symbols=8)
+
+    @given(events(), st.booleans())
+    def test_it_ends_asks_within_bounds_and_never_raises(
+        self, happening: list[tuple[Any, ...]], is_told: bool
+    ) -> None:
+        told = frozenset({("R", 1)} if is_told else ())
+        receiver = Listening(self.OBJECT, repairers=told)
+        head = 0
+        receiver.spm()
+        for event, *values in happening:
+            match event:
+                case "hear":
+                    count, seed, step = values
+                    symbols = [(head + n) % 160 for n in range(count)]
+                    lost = Random(seed).sample(symbols, count // 5) if seed else ()
+                    receiver.hear(symbols, lost=lost, step=step)
+                    head = (head + count) % 160
+                case "spm":
+                    receiver.spm(header={"offset": 64 * head}, **values[0])
+                case "ncf":
+                    symbols, who, ahead = values
+                    ncf = ncf_packet(self.OBJECT, symbols, offset=ahead, sqn=receiver.sqn)
+                    receiver.give([ncf], source=(who, 5_000))
+                case "repair":
+                    symbols, who = values
+                    for packet in rdata_packets(self.OBJECT, symbols):
+                        receiver.give([packet], source=(who, 5_000))
+                case "wait":
+                    receiver.wait(values[0])
+                case "jump":
+                    head = values[0]
+                case "forge":
+                    header = {"tsi": 2} | values[1]
+                    receiver.spm(source=("R", 5_000), header=header, **values[0])
+                case "junk":
+                    kind, fields, payload = values
+                    junk = builders.packet(kind, payload, **(self.OBJECT.fields | fields))
+                    receiver.give([junk], source=("X", 1))
+            # An early tick does nothing and a due one moves on: `settle` fails if it does not.
+            assert receiver.settle() == 0
+        receiver.wait(SECOND)
+        times = [at for at, _ in receiver.naks]
+        allowed = {("S", 9)} | told
+        assert {nak.endpoint for _, nak in receiver.naks} <= allowed
+        for at in times:
+            assert sum(at <= other < at + GRTT for other in times) <= 2 * 20

@@ -1,0 +1,217 @@
+"""The asking side of NAK repair, driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from pgmlite.core.config import NakConfig, ReceiverConfig
+from pgmlite.core.geometry import Geometry
+from pgmlite.core.machine import MS, Action, Complete, Prepare, SendNak, Store, Verify
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive.blocks import Inventory
+from pgmlite.core.receive.nak import Ask, NakMachine
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.wants import WantState
+from pgmlite.sim.network import answer
+from tests.support.builders import Disk, Sample, batches, make_spm
+from tests.support.nak_builders import GRTT, SPM_FIELDS, spm_packet, symbols_of
+
+
+class Asking:
+    """A `NakMachine` that hears one carousel with repairs, driven by hand."""
+
+    KEY = (("S", 0), 1, 0)
+    ENDPOINT = ("S", 9)
+
+    def __init__(
+        self,
+        total: int = 4_000,
+        *,
+        block: int | None = 20,
+        seed: int = 0,
+        **config: Any,
+    ) -> None:
+        """
+        Args:
+            block: Symbols in a block; None: the manifest has not come yet.
+        """
+        self.have = np.zeros(total, np.bool_)
+        self.inventory = Inventory(self.have)
+        self.machine = NakMachine(NakConfig(**config), self.inventory, rng=Random(seed))
+        if block:
+            self.group(block)
+        self.now = 1
+        self.sqn = 0
+        self.spm()
+
+    def group(self, block: int) -> None:
+        """Get the manifest, which says how many symbols a block has."""
+        geometry = self.inventory.geometry = Geometry(64 * len(self.have), 64, block)
+        self.machine.take_geometry(geometry)
+
+    def state(self, block: int = 1) -> WantState | None:
+        """Return where the want of a block is; None: it has none."""
+        want = self.machine.want(block)
+        return want.state if want else None
+
+    def spm(self, *, head: int | None = None, **fields: Any) -> None:
+        """Hear an SPM of the carousel."""
+        endpoint, key = fields.pop("endpoint", self.ENDPOINT), fields.pop("key", self.KEY)
+        preferred = fields.pop("preferred", True)
+        values = SPM_FIELDS | {"timestamp": self.now} | fields
+        spm = make_spm(b"", **values)
+        self.machine.take_repairer(self.now, endpoint, key, spm, preferred=preferred)
+        if head is not None:
+            self.machine.take_position(self.now, key, head, is_head=True)
+
+    def hear(
+        self, carousel: Iterable[int], *, lost: Iterable[int] = (), step: int = MS, key: Any = KEY
+    ) -> None:
+        """Let ODATA go by, `step` ns from symbol to symbol, without those that are lost."""
+        gone = set(lost)
+        for symbol in carousel:
+            self.now += step
+            self.sqn += 1
+            if symbol not in gone:
+                self.have[symbol] = True
+                self.machine.take_sqn(self.now, key, self.sqn)
+                self.machine.take_position(self.now, key, symbol, is_head=False)
+
+    def confirm(
+        self, *numbers: int | Iterable[int], key: Any = KEY, ahead: int | None = None
+    ) -> None:
+        """Hear an NCF whose repairs all leave within `ahead` packets."""
+        last = None if ahead is None else self.sqn + ahead
+        self.machine.take_ncf(self.now, key, Exact(symbols_of(*numbers)), last)
+
+    def repair(self, *numbers: int | Iterable[int], key: Any = KEY) -> None:
+        """Get RDATA."""
+        symbols = symbols_of(*numbers)
+        self.have[symbols] = True
+        self.machine.take_repair(self.now, key, Exact(symbols))
+
+    def settle(self) -> list[Ask[Exact]]:
+        """Tick for as long as something is due now; that must end."""
+        asks: list[Ask[Exact]] = []
+        for _ in range(1_000):
+            deadline = self.machine.deadline
+            if deadline is None or deadline > self.now:
+                return asks
+            asks += self.machine.tick(self.now)
+        raise AssertionError("the machine is due for ever at one instant")
+
+    def follow(self, carousel: Iterable[int], **how: Any) -> list[tuple[int, list[int]]]:
+        """Hear ODATA and tick in between; return when which symbols were asked for."""
+        asks = []
+        for symbol in carousel:
+            self.hear([symbol], **how)
+            asks += [(self.now, ask.need.symbols.tolist()) for ask in self.settle()]
+        return asks
+
+    def next_ask(self, within: int) -> Ask[Exact]:
+        """Go on until the machine asks, at most `within` ns; return what it asks."""
+        end = self.now + within
+        while True:
+            asks = self.settle()
+            if asks:
+                (ask,) = asks
+                return ask
+            deadline = self.machine.deadline
+            assert deadline is not None, "it never asks"
+            assert deadline <= end, "it asks too late"
+            self.now = deadline
+
+    def asked(self, within: int = 10 * GRTT) -> list[int]:
+        """Go on for `within` ns; return all symbols asked for, as often as they were."""
+        end, asked = self.now + within, []
+        while True:
+            for ask in self.settle():
+                asked += ask.need.symbols.tolist()
+            deadline = self.machine.deadline
+            if deadline is None or deadline > end:
+                self.now = end
+                return sorted(asked)
+            self.now = deadline
+
+
+class Listening:
+    """A receiver with a disk in memory and the NAKs that it sent, driven by hand."""
+
+    SENDER = ("S", 5_000)
+
+    def __init__(self, sample: Sample, *, seed: int = 0, **config: Any) -> None:
+        self.sample = sample
+        self.machine = Receiver(ReceiverConfig(**config), rng=Random(seed))
+        self.store = Disk(b"")
+        self.now = 1
+        self.sqn = 0
+        self.naks: list[tuple[int, SendNak]] = []
+        self.is_complete = False
+
+    def hear(
+        self,
+        carousel: Iterable[int],
+        *,
+        lost: Iterable[int] = (),
+        step: int = MS,
+        source: Any = SENDER,
+        **fields: int,
+    ) -> None:
+        """Let ODATA come, `step` ns from symbol to symbol, without those that are lost."""
+        gone = set(lost)
+        for symbol in carousel:
+            self.wait(step)
+            self.sqn += 1
+            if symbol not in gone:
+                self.give(self.sample.odata([symbol], sqn=self.sqn, **fields), source=source)
+
+    def spm(
+        self, *, source: Any = SENDER, header: dict[str, int] | None = None, **body: Any
+    ) -> None:
+        """Let an SPM come."""
+        self.sqn += 1
+        fields = {"sqn": self.sqn} | (header or {})
+        self.give([spm_packet(self.sample, fields, **body)], source=source)
+
+    def give(self, given: Iterable[bytes], *, source: Any = SENDER) -> None:
+        """Let packets arrive now."""
+        for batch in batches(given, source=source, refused=self.machine.counters.refused):
+            self._perform(self.machine.receive(self.now, batch))
+        self.settle()
+
+    def settle(self) -> int:
+        """Tick for as long as something is due now; return how many ticks it took."""
+        for ticks in range(1_000):
+            deadline = self.machine.deadline
+            if deadline is None or deadline > self.now:
+                return ticks
+            self._perform(self.machine.tick(self.now))
+        raise AssertionError("the machine is due for ever at one instant")
+
+    def wait(self, time: int) -> list[SendNak]:
+        """Let `time` ns pass; return the NAKs sent in that time."""
+        end, before = self.now + time, len(self.naks)
+        while (deadline := self.machine.deadline) is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.settle()
+        self.now = end
+        return [nak for _, nak in self.naks[before:]]
+
+    def _perform(self, actions: list[Action]) -> None:
+        todo = list(actions)
+        while todo:
+            action = todo.pop(0)
+            match action:
+                case Prepare() | Verify():
+                    todo = answer(self.machine, self.store, action) + todo
+                case Store():
+                    for runs in action.pieces():
+                        self.store.write(runs)
+                case SendNak():
+                    self.naks.append((self.now, action))
+                case Complete():
+                    self.is_complete = True
