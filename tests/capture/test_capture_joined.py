@@ -66,7 +66,7 @@ def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
     whole = SMALL.all_odata()
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
-    index_of_a_symbol = SMALL.index_pieces()[0]
+    index_of_a_symbol = SMALL.nodes()[0]
     # Whole, where the object's last symbol is short.
     coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_024)
     for parts in (
