@@ -486,12 +486,8 @@ class ReceiverSocket:
         packed = socket.inet_pton(channel.family, channel.group)
         if channel.family == socket.AF_INET6:
             request = packed + struct.pack("@I", channel.index)
-            return (
-                socket.IPPROTO_IPV6,
-                socket.IPV6_LEAVE_GROUP,
-                socket.IPV6_JOIN_GROUP,
-                request,
-            )
+            options = socket.IPV6_LEAVE_GROUP, socket.IPV6_JOIN_GROUP
+            return socket.IPPROTO_IPV6, *options, request
         request = packed + struct.pack("@4si", bytes(4), channel.index)
         return socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP, request
 
