@@ -66,6 +66,7 @@ def test_an_spm_and_a_node_in_one(tmp_path: Path) -> None:
     whole = SMALL.all_odata()
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
+    full_node = SMALL.nodes()[0]
     # Whole, where the object's last symbol is short.
     coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_280)
     for parts in (
@@ -73,6 +74,7 @@ def test_an_spm_and_a_node_in_one(tmp_path: Path) -> None:
         [coded, coded],
         [whole[0], coded, whole[1]],
         [spm, coded],
+        [full_node, coded],
         [spm, spm, node],
         [spm, whole[-1]],
         [node, whole[-1]],
