@@ -1,8 +1,29 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
+`send`, `receive` and `repair` are all that a program needs (`pgmlite.api`); they are imported when
+they are first used.
+
 The rings, and what each may import::
 
-    cli -> {net, sim} -> core -> wire -> errors
+    cli -> api -> {net, capture, sim} -> storage -> core -> wire -> errors
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgmlite.api import receive, repair, send
+
 __version__ = "0.1.0"
+
+__all__ = ["__version__", "receive", "repair", "send"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what a program uses first when it does: ``import pgmlite`` stays cheap."""
+    if name not in {"receive", "repair", "send"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pgmlite import api
+
+    return getattr(api, name)

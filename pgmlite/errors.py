@@ -1,72 +1,60 @@
-"""Every exception that pgmlite raises on purpose, and the exit code that each one means.
+"""Every exception that pgmlite raises on purpose.
 
     PgmliteError
-    |- UsageError      the call is wrong, most often on any machine            exit 2
-    |- NetworkError    this machine's network refuses                          exit 3
-    |- ObjectError     an object does not verify                               exit 4
-    |- TimedOut        the time limit passed; what was received is kept        exit 5
-    |- Interrupted     SIGINT or SIGTERM; what was received is kept              exit 6
-    |- DiskError       this machine's file system refuses                      exit 7
-    |- HookError       the command run after completion failed                 exit 8
-    `- RefusedPacket   bytes from the network are not a valid packet: a counter, never an exit
+    |- UsageError      the call is wrong, most often on any machine
+    |- NetworkError    this machine's network refuses
+    |- ObjectError     an object does not verify
+    |- TimedOut        the time limit passed; what was received is kept
+    |- Interrupted     it was asked to stop; what was received is kept
+    |- DiskError       this machine's file system refuses
+    |- HookError       the command run after completion failed
+    `- RefusedPacket   bytes from the network are not a valid packet: a counter, never an end
 
-Any other exception that escapes is a defect of pgmlite (exit 1).
+Any other exception that escapes is a defect of pgmlite.
 """
 
 from __future__ import annotations
 
-EXIT_OK = 0
-EXIT_INTERNAL = 1
-
 
 class PgmliteError(Exception):
-    """Base of all errors; ``str(error)`` is one line that names the thing and what to do."""
+    """Base of all errors; ``str(error)`` is one line that names the thing and what is wrong.
 
-    exit_code = EXIT_INTERNAL
-    is_told = False
-    """A JSON event has said it, as the last one of its run."""
+    Attributes:
+        cause: A word for programs; empty: there is none. Where an argument of a call is wrong it
+            is the argument's name, and the line begins with it.
+    """
+
+    def __init__(self, text: str, *, cause: str = "") -> None:
+        super().__init__(text)
+        self.cause = cause
 
 
 class UsageError(PgmliteError):
     """An argument or a call is wrong: on any machine, or because a program is not there."""
 
-    exit_code = 2
-
 
 class NetworkError(PgmliteError):
     """An interface, address or port can't be used as asked."""
-
-    exit_code = 3
 
 
 class ObjectError(PgmliteError):
     """An object or its manifest does not verify."""
 
-    exit_code = 4
-
 
 class TimedOut(PgmliteError):
     """The time limit passed before the object was complete; the partial file stays."""
 
-    exit_code = 5
-
 
 class Interrupted(PgmliteError):
-    """SIGINT or SIGTERM came; the partial file stays."""
-
-    exit_code = 6
+    """It was asked to stop; the partial file stays."""
 
 
 class DiskError(PgmliteError):
     """A file or folder can't be read or written as asked."""
 
-    exit_code = 7
-
 
 class HookError(PgmliteError):
     """The object was published, and the command to run afterwards failed."""
-
-    exit_code = 8
 
 
 class RefusedPacket(PgmliteError):

@@ -20,7 +20,7 @@ from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.digests import block_digest, digest
-from tests.support import vector_files, vectors
+from tests.support import event_schema, vector_files, vectors
 from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -124,6 +124,7 @@ def files() -> Iterator[tuple[Path, str]]:
     page = SPEC / "protocol.md"
     yield page, protocol(page.read_text())
     yield SPEC / "pgmlite.lua", dissector()
+    yield SPEC / "events.json", event_schema.text()
     for name, make in vector_files.FILES.items():
         yield SPEC / "vectors" / name, as_json(make())
 

@@ -229,8 +229,9 @@ def repairer(scene: Scene) -> None:
 
 def hostile(scene: Scene) -> None:
     """A stranger on the network sends junk to the group (tests/support/stranger.py): all invalid
-    vectors, random bytes, cut and changed packets, fragments, and one symbol with wrong bytes under
-    a right header, which spoils a block until the carousel brings it again."""
+    vectors, random bytes, cut and changed packets, fragments, a symbol under a number out of thin
+    air, and one with wrong bytes under a right header, which spoils a block until the carousel
+    brings it again."""
     file = scene.make("hostile.bin", 40_000)
     with scene.tcpdump("hostile-junk", "R1"):
         receiver = scene.lab.recv("R1", scene.folder / "out")

@@ -18,11 +18,12 @@ MAY_IMPORT = {
     "net": {"storage", "core", "wire", "errors"},
     "capture": {"net", "storage", "core", "wire", "errors"},
     "sim": {"core", "wire", "errors"},
-    "cli": {"capture", "net", "sim", "storage", "core", "wire", "errors", ""},
+    "api": {"net", "core", "wire", "errors"},
+    "cli": {"api", "capture", "net", "sim", "storage", "core", "wire", "errors", ""},
     "__main__": {"cli"},
     "dissect": {"wire", "errors"},
     "scapy": {"dissect"},
-    "": set(),
+    "": {"api"},
 }
 """Ring -> the other rings that it may import; "" is the package's own ``__init__``."""
 

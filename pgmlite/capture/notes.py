@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 from pgmlite.capture.clock import Step
 from pgmlite.capture.file import Capture, Damage, foreign_links
 from pgmlite.capture.frames import LINK_TYPES
+from pgmlite.core.events import CaptureFigures, ClockStep, DamagedPlace
 from pgmlite.core.machine import SECOND
 
 SHOWN = 4
@@ -25,19 +25,16 @@ def reasons(counts: Counter[str]) -> str:
     )
 
 
-def capture_facts(capture: Capture) -> dict[str, Any]:
-    """Return what ``--json`` prints of a capture."""
-    return {
-        "skipped": dict(sorted(capture.skipped.items())),
-        "is_cut": capture.is_cut,
-        "damaged_places": [
-            {"at": one.at, "what": one.what, "until": one.until} for one in capture.damages
-        ],
-        "clock_steps": [
-            {"packet": one.packet, "seconds": round(one.by / SECOND, 6)}
-            for one in capture.clock.steps
-        ],
-    }
+def capture_figures(capture: Capture) -> CaptureFigures:
+    """Return what there is to say of a capture in figures."""
+    return CaptureFigures(
+        skipped=dict(sorted(capture.skipped.items())),
+        is_cut=capture.is_cut,
+        damaged_places=tuple(DamagedPlace(one.at, one.what, one.until) for one in capture.damages),
+        clock_steps=tuple(
+            ClockStep(one.packet, round(one.by / SECOND, 6)) for one in capture.clock.steps
+        ),
+    )
 
 
 def notes(capture: Capture) -> list[str]:

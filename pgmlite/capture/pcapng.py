@@ -113,15 +113,10 @@ class Pcapng(Format):
             if kind == SECTION:
                 length = self._section(data, at, last)
             stop: int = at + length
-            if length < SMALLEST or length % 4:
+            if not self._may_be(data, at, kind, length):
                 raise _damaged(data, at, last, length)
             if stop > end:
-                is_long = length > MAX_BLOCK
-                if data.startswith(PCAP_STARTS, at) or (
-                    is_long and not self._may_pass(kind, stop, length)
-                ):
-                    raise _damaged(data, at, last, length)
-                if not is_long:
+                if length <= MAX_BLOCK:
                     break
                 self._passed = length
                 return stop - 4
@@ -137,6 +132,16 @@ class Pcapng(Format):
         if is_last and at < end:
             raise Damaged(at, "more of a block than is left", last + 1, is_end=True)
         return at
+
+    def _may_be(self, data: bytes, at: int, kind: int, length: int) -> bool:
+        """Whether something at `at` is a block of this length, as far as it is seen."""
+        if length < SMALLEST or length % 4:
+            return False
+        if at + length <= len(data):
+            return True
+        if data.startswith(PCAP_STARTS, at):
+            return False
+        return length <= MAX_BLOCK or self._may_pass(kind, at + length, length)
 
     def _end_passed(self, data: bytes, at: int) -> int:
         """Check the end of a long block that was passed over; return where the next one begins.

@@ -6,22 +6,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from pgmlite.capture.datagrams import Datagrams, split
 from pgmlite.capture.file import Capture
 from pgmlite.capture.notes import hints, notes, why_none
+from pgmlite.core.events import NakDue, Tell
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import MS, SECOND, Action, Complete, SendNak
+from pgmlite.core.ranges import runs
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, TimedOut
-from pgmlite.net.loop import Listener, Stop, attend, tell_of_disk
+from pgmlite.net.loop import attend, tell_of_disk
+from pgmlite.net.waiting import Wait, Waits
 from pgmlite.storage.part import PartFile
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
+from pgmlite.wire.request import parse_nak
 
 GATHER = 5 * MS
 """Packets this close together are given to the machine at once, as a busy `recv` finds them."""
@@ -29,9 +32,6 @@ GATHER = 5 * MS
 GATHER_LOSSLESS = 50 * MS
 """The same where no timer depends on when exactly a packet came: nobody takes NAKs, or nothing was
 lost so far."""
-
-POLL = 100 * MS
-"""Longest wait before signals are looked at again."""
 
 MAX_SOURCES = 64
 """Sources whose last sqn is remembered, and sessions that were heard."""
@@ -92,11 +92,13 @@ def find_group(capture: Capture, choice: Choice) -> Endpoint:
     raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{why_none(capture, refused)}")
 
 
-class ReplayListener(Listener, Protocol):
-    """What a replay tells the user."""
-
-    def nak(self, seconds: float, nak: SendNak) -> None:
-        """The receiver would send this NAK, so long after the first packet of the capture."""
+def nak_due(now: int, nak: SendNak) -> NakDue:
+    """Return what there is to tell of a NAK that would be sent."""
+    header = HEADER.parse(nak.packet)
+    total = -(-header.size // header.symbol_size)
+    symbols = parse_nak(nak.packet[HEADER_SIZE:], total).symbols
+    ranges = tuple((int(symbols[start]), int(symbols[stop - 1])) for start, stop in runs(symbols))
+    return NakDue(now, nak.endpoint, ranges, nak.packet)
 
 
 class ReplayLoop:
@@ -107,8 +109,7 @@ class ReplayLoop:
         machine: Receiver,
         capture: Capture,
         part: PartFile,
-        listener: ReplayListener,
-        stop: Stop,
+        tell: Tell,
         *,
         choice: Choice,
         group: Endpoint,
@@ -124,8 +125,7 @@ class ReplayLoop:
         self._machine = machine
         self._capture = capture
         self._part = part
-        self._listener = listener
-        self._stop = stop
+        self._tell = tell
         self._choice = choice
         self._group = group
         self._loss = loss
@@ -149,10 +149,10 @@ class ReplayLoop:
         self.now = 0
         """Time in the capture, ns."""
 
-    def run(self) -> Complete:
+    def run(self) -> Waits[Complete]:
         """
         Raises:
-            Interrupted: A signal came.
+            Interrupted: It was asked to stop.
             TimedOut: The capture ended before the object was complete.
             DiskError: The disk refuses.
             ObjectError: The capture is damaged.
@@ -160,8 +160,8 @@ class ReplayLoop:
         machine = self._machine
         done: Complete | None = None
         for datagrams in self._chosen():
-            self._stop.check()
-            done = self._take(datagrams)
+            yield Wait(0)
+            done = yield from self._take(datagrams)
             if done:
                 return done
         for batch in self._reorder.flush() if self._reorder else ():
@@ -191,7 +191,7 @@ class ReplayLoop:
             if inside.any():
                 yield datagrams.select(inside)
 
-    def _take(self, datagrams: Datagrams) -> Complete | None:
+    def _take(self, datagrams: Datagrams) -> Waits[Complete | None]:
         machine = self._machine
         self._pass_steps(datagrams)
         times, at, count = datagrams.times + self._passed, 0, len(datagrams)
@@ -199,7 +199,7 @@ class ReplayLoop:
         while at < count:
             due = int(times[at])
             if self._realtime:
-                self._wait(due)
+                yield from self._wait(due)
             done = self._tick(due)
             if done:
                 return done
@@ -269,27 +269,26 @@ class ReplayLoop:
             follow_up: list[Action] = []
             for action in todo:
                 if isinstance(action, SendNak):
-                    self._listener.nak((self.now - (self._capture.first or 0)) / SECOND, action)
+                    self._tell(nak_due(self.now, action))
                 elif isinstance(action, Complete):
                     if bad := self._part.settle(action):
                         follow_up += self._machine.doubt(action.oid, bad)
                         continue
                     self._part.publish(action)
-                    tell_of_disk(self._part, self._listener)
+                    tell_of_disk(self.now, self._part, self._tell)
                     return action
                 else:
-                    follow_up += attend(action, self._machine, self._part, self._listener)
+                    follow_up += attend(action, self._machine, self._part, self._tell)
             todo = follow_up
-        tell_of_disk(self._part, self._listener)
+        tell_of_disk(self.now, self._part, self._tell)
         return None
 
-    def _wait(self, due: int) -> None:
-        """Sleep until the capture's time `due` has come."""
+    def _wait(self, due: int) -> Waits[None]:
+        """Wait until the capture's time `due` has come."""
         if self._behind is None:
             self._behind = time.monotonic_ns() - due
         while (left := due + self._behind - time.monotonic_ns()) > 0:
-            self._stop.check()
-            time.sleep(min(left, POLL) / SECOND)
+            yield Wait(left)
 
     def _why(self) -> str:
         """Say what was missing at the end of the capture."""

@@ -15,8 +15,10 @@ from typing import Any
 import click
 
 from pgmlite import __version__
+from pgmlite.cli.codes import EXIT_OK, Told, exit_code, line_of
+from pgmlite.cli.json_lines import failure
 from pgmlite.cli.lines import fit
-from pgmlite.errors import EXIT_OK, DiskError, Interrupted, PgmliteError, UsageError
+from pgmlite.errors import DiskError, Interrupted, PgmliteError, UsageError
 
 EPILOG = (
     "Exit codes: 0 verified and published, 1 internal error, 2 usage, 3 network, "
@@ -94,26 +96,26 @@ def app() -> None:
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run one command; return its exit code (`pgmlite.errors`)."""
+    """Run one command; return its exit code (`pgmlite.cli.codes`)."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for good
     words = sys.argv[1:] if arguments is None else arguments
-    error = _perform(words)
-    if error is None:
+    end = _perform(words)
+    if end is None:
         return EXIT_OK
+    error = end.error if isinstance(end, Told) else end
     # Options may be what is wrong: who asked for events anywhere gets this one as well.
-    if "--json" in words and not error.is_told:
-        event = {"event": "failed", "error": str(error), "exit_code": error.exit_code}
+    if "--json" in words and error is end:
         with suppress(OSError):  # that may be what is lost
-            print(json.dumps(event), flush=True)
+            print(json.dumps(failure(error)), flush=True)
     if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
         with suppress(OSError):
-            print(fit(f"pgmlite: {error}", sys.stderr), file=sys.stderr, flush=True)
-    return error.exit_code
+            print(fit(f"pgmlite: {line_of(error)}", sys.stderr), file=sys.stderr, flush=True)
+    return exit_code(error)
 
 
-def _perform(words: list[str]) -> PgmliteError | None:
+def _perform(words: list[str]) -> PgmliteError | Told | None:
     """Run one command; return the error that ended it."""
     if not words:
         context = click.Context(app, info_name="pgmlite", **app.context_settings)
@@ -122,7 +124,7 @@ def _perform(words: list[str]) -> PgmliteError | None:
     try:
         app.main(words, prog_name="pgmlite", standalone_mode=False)
         sys.stdout.flush()
-    except PgmliteError as error:
+    except (PgmliteError, Told) as error:
         return error
     except SystemExit:  # click's, if who read the help went away
         return _lost(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)))

@@ -19,11 +19,11 @@ import click
 
 from pgmlite.cli.lines import columns, fit
 from pgmlite.cli.options import option
+from pgmlite.cli.signals import Signals
 from pgmlite.cli.tables import Column, render
 from pgmlite.cli.values import parse_rate, parse_share
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, NetworkError, ObjectError, TimedOut, UsageError
-from pgmlite.net.loop import Stop
 
 CHUNK = 1 << 20
 LIMIT = 28.0
@@ -130,8 +130,8 @@ def demo(size: int, rate: str, as_json: bool) -> None:
     bits = parse_rate(rate)
     if bits is None:
         raise UsageError("rate max: the demonstration needs a number")
-    stop = Stop()
-    stop.install()
+    signals = Signals()
+    signals.install()
     end = time.monotonic() + LIMIT
     rows, sent = [], {}
     with tempfile.TemporaryDirectory(prefix="pgmlite-demo-") as folder:
@@ -147,7 +147,6 @@ def demo(size: int, rate: str, as_json: bool) -> None:
                 Copy("R2", loss="5%", path=place / "copy2.bin"),
                 Copy("R3", loss="1%", late=True, path=place / "copy3.bin"),
             ]
-            sender = Program("S")
             where = _place()
             if not as_json:
                 print(
@@ -157,9 +156,10 @@ def demo(size: int, rate: str, as_json: bool) -> None:
                 )
             command = ["send", "-r", rate, *where, *options, str(source)]
             cycle = size * CHUNK * 8 / bits
-            _run(command, sender, copies, where, cycle, end, stop, quiet=as_json)
+            shown = Mode(command, where, copies, cycle, end)
+            shown.run(signals, quiet=as_json)
             rows += [_row(mode, copy, source) for copy in copies]
-            sent[mode] = _lengths(sender)
+            sent[mode] = _lengths(shown.sender)
     if as_json:
         print(json.dumps({"receivers": rows, "object_lengths_sent": sent}))
     else:
@@ -176,58 +176,72 @@ def _place() -> list[str]:
     return ["-g", group, "-p", str(draw.randrange(20_000, 30_000)), "-i", "lo"]
 
 
-def _run(
-    command: list[str],
-    sender: Program,
-    copies: list[Copy],
-    where: list[str],
-    cycle: float,
-    end: float,
-    stop: Stop,
-    *,
-    quiet: bool,
-) -> None:
-    """Run the sender and the receivers until every receiver has ended; leave no process.
+@dataclass(slots=True)
+class Mode:
+    """A sender and receivers that show one mode.
 
-    Raises:
-        NetworkError: A receiver can't listen, or the sender can't send.
-        TimedOut: They took too long.
-        Interrupted: A signal came.
+    Attributes:
+        command: The sender's.
+        where: Options of the group and port.
+        cycle: Seconds.
+        end: When it has to be over, on the monotonic clock.
     """
-    late_at = float("inf")
-    shown = time.monotonic()
 
-    def start(copy: Copy) -> None:
-        options = ("--drop", copy.loss, "--seed", copy.name[1:], "--timeout", str(LIMIT))
-        copy.start("recv", *where, "-o", str(copy.path), *options)
+    command: list[str]
+    where: list[str]
+    copies: list[Copy]
+    cycle: float
+    end: float
+    sender: Program = field(default_factory=lambda: Program("S"))
+    _late_at: float = float("inf")
 
-    for copy in copies:
-        if not copy.late:
-            start(copy)
-    try:
-        while not all(c.process and c.process.poll() is not None for c in copies):
-            stop.check()
-            now = time.monotonic()
-            if now > end:
-                raise TimedOut(f"the demonstration took more than {LIMIT:.0f} s")
-            if sender.process is None and all(c.last("start") for c in copies if not c.late):
-                sender.start(*command)
-            if sender.process and late_at > now and any(c.last("manifest") for c in copies):
-                late_at = min(late_at, now + JOIN_LATE * cycle)
-            for copy in copies:
-                if copy.late and copy.process is None and now >= late_at:
-                    start(copy)
-                elif copy.process and copy.process.poll():
-                    raise NetworkError(f"receiver {copy.name}: {copy.complaint}")
-            if sender.process and sender.process.poll():
-                raise NetworkError(f"the sender: {sender.complaint}")
-            if not quiet and now - shown >= 1:
-                shown = now
-                print("  ".join(f"{c.name}: {c.state}" for c in copies), file=sys.stderr)
-            time.sleep(0.02)
-    finally:
-        for program in (sender, *copies):
-            program.stop()
+    def run(self, signals: Signals, *, quiet: bool) -> None:
+        """Run until every receiver has ended; leave no process.
+
+        Raises:
+            NetworkError: A receiver can't listen, or the sender can't send.
+            TimedOut: They took too long.
+            Interrupted: A signal came.
+        """
+        shown = time.monotonic()
+        try:
+            while any(copy.process is None or copy.process.poll() is None for copy in self.copies):
+                signals.check()
+                now = time.monotonic()
+                if now > self.end:
+                    raise TimedOut(f"the demonstration took more than {LIMIT:.0f} s")
+                self._start_those_due(now)
+                self._look_for_failures()
+                if not quiet and now - shown >= 1:
+                    shown = now
+                    states = (f"{copy.name}: {copy.state}" for copy in self.copies)
+                    print("  ".join(states), file=sys.stderr)
+                time.sleep(0.02)
+        finally:
+            for program in (self.sender, *self.copies):
+                program.stop()
+
+    def _start_those_due(self, now: float) -> None:
+        early = [copy for copy in self.copies if not copy.late]
+        if self.sender.process is None and all(copy.last("start") for copy in early):
+            self.sender.start(*self.command)
+        if self._late_at > now and any(copy.last("manifest") for copy in self.copies):
+            self._late_at = min(self._late_at, now + JOIN_LATE * self.cycle)
+        for copy in self.copies:
+            if copy.process is None and (not copy.late or now >= self._late_at):
+                options = ("--drop", copy.loss, "--seed", copy.name[1:], "--timeout", str(LIMIT))
+                copy.start("recv", *self.where, "-o", str(copy.path), *options)
+
+    def _look_for_failures(self) -> None:
+        """
+        Raises:
+            NetworkError: One of them has failed.
+        """
+        for copy in self.copies:
+            if copy.process and copy.process.poll():
+                raise NetworkError(f"receiver {copy.name}: {copy.complaint}")
+        if self.sender.process and self.sender.process.poll():
+            raise NetworkError(f"the sender: {self.sender.complaint}")
 
 
 def _row(mode: str, copy: Copy, source: Path) -> dict[str, Any]:
@@ -255,7 +269,8 @@ def _lengths(sender: Program) -> float:
     return round(sent / symbols, 4)
 
 
-def _title(sent: dict[str, float]) -> str:
+def title_of(sent: dict[str, float]) -> str:
+    """Return what the table shows, in one line."""
     title = "Without repairs nobody asks for anything"
     if sent["repair"] * WORTH_IT < sent["carousel"]:
         title += "; with them a NAK saves cycles"
@@ -275,6 +290,6 @@ def _table(rows: list[dict[str, Any]], sent: dict[str, float]) -> None:
         Column("copy", ["equal" if row["equal"] else "DIFFERENT" for row in rows], is_number=False),
     ]
     half = len(rows) // len(sent) - 1
-    print(*render(_title(sent), figures, columns(sys.stdout), [half]), sep="\n")
+    print(*render(title_of(sent), figures, columns(sys.stdout), [half]), sep="\n")
     lengths = ", ".join(f"{share:.2f} in {mode} mode" for mode, share in sent.items())
     print(fit(f"Object lengths sent until the last receiver was done: {lengths}", sys.stdout))

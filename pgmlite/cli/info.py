@@ -14,10 +14,11 @@ import numpy as np
 
 from pgmlite.capture.datagrams import split
 from pgmlite.capture.file import Capture, is_capture
-from pgmlite.capture.notes import capture_facts, hints, notes, reasons, why_none
+from pgmlite.capture.notes import capture_figures, hints, notes, reasons, why_none
 from pgmlite.cli import options
+from pgmlite.cli.json_lines import facts as facts_of
+from pgmlite.cli.json_lines import oid_text
 from pgmlite.cli.options import PATH, option
-from pgmlite.cli.output import oid_text
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
@@ -128,11 +129,22 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
                     "sessions": [session.as_dict() for session in found],
                     "repairs": [asking.as_dict() for asking in asked],
                     "refused": dict(refused),
-                    **capture_facts(capture),
+                    **facts_of(capture_figures(capture)),
                 }
             )
         )
         return
+    _print_text(capture, found, asked, refused)
+
+
+def _print_text(
+    capture: Capture, found: list[Session], asked: list[Asking], refused: Counter[str]
+) -> None:
+    """Print what is in a capture, for people.
+
+    Raises:
+        ObjectError: Nothing is.
+    """
     for session in found:
         print(_session_text(session.as_dict()))
     for asking in asked:
@@ -144,11 +156,11 @@ def info(file: Path, no_checksum: bool, as_json: bool) -> None:
         if counts:
             print(f"{name}: {reasons(counts)}")
     if capture.is_cut:
-        print(f"{file} is cut off inside a packet")
+        print(f"{capture.path} is cut off inside a packet")
     if not found and not asked:
-        raise ObjectError(f"{file}: no pgmlite packets{why_none(capture, Counter())}")
+        raise ObjectError(f"{capture.path}: no pgmlite packets{why_none(capture, Counter())}")
     for text in (*hints(capture), *notes(capture)):
-        print(f"{file}: {text}")
+        print(f"{capture.path}: {text}")
 
 
 def _manifest_dict(manifest: Manifest) -> dict[str, Any]:

@@ -8,9 +8,7 @@ from pathlib import Path
 import click
 
 from pgmlite.errors import UsageError
-
-DEFAULT_GROUP = "ff15::7067:6d"
-DEFAULT_PORT = 28_775
+from pgmlite.net.arguments import DEFAULT_GROUP, DEFAULT_PORT
 
 PATH = click.Path(path_type=Path, readable=False)
 """Not looked at here: the storage says what is wrong with a file, and that is no usage error."""

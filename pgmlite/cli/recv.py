@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from random import Random, SystemRandom
 
 import click
 
+from pgmlite.api import receive
 from pgmlite.cli import options
-from pgmlite.cli.hook import CompletionHook
 from pgmlite.cli.options import PATH, option
-from pgmlite.cli.output import Output, ReceiveReport
-from pgmlite.cli.values import check_seconds, parse_oid, parse_repairer, parse_share
-from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.human import human_bytes
-from pgmlite.core.impair import Loss
-from pgmlite.core.receive.receiver import Receiver
-from pgmlite.errors import PgmliteError, UsageError
-from pgmlite.net.address import resolve
-from pgmlite.net.hook import find_command
-from pgmlite.net.loop import Stop
-from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket
-from pgmlite.storage.part import PartFile
-from pgmlite.storage.record import remove_record
+from pgmlite.cli.output import Output
+from pgmlite.cli.signals import Signals
+from pgmlite.cli.values import parse_share
+from pgmlite.errors import UsageError
 
 EXAMPLES = """\b
 Examples:
@@ -111,68 +99,25 @@ def recv(
     every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
     already is not fetched again; if it is what is sent, it stays as it is.
     """
-    stop = Stop()
-    stop.install()
-    limit = check_seconds("--timeout", timeout)
-    wanted = None if oid is None else parse_oid(oid)
-    share = parse_share("--drop", drop)
+    signals = Signals()
+    signals.install()
     if hook_timeout is not None and on_complete is None:
         raise UsageError("--hook-timeout: needs --on-complete")
-    hook_limit = check_seconds("--hook-timeout", hook_timeout)
-    command = None if on_complete is None else find_command(on_complete)
-    output = Output(as_json=as_json)
-
-    def before_rename(status: os.stat_result) -> None:
-        if hook is None:
-            remove_record(output_path)
-        elif manifest := machine.manifest:
-            hook.publishing(manifest, status)
-
-    part = PartFile(
-        output_path, bases=bases, verify_media=verify_media, before_rename=before_rename
+    handle = receive(
+        output_path,
+        group=group,
+        port=port,
+        interface=interface,
+        oid=oid,
+        timeout=timeout,
+        naks=not no_nak,
+        repairers=repairer,
+        on_complete=on_complete,
+        hook_timeout=hook_timeout,
+        bases=bases,
+        verify_media=verify_media,
+        loss=parse_share("--drop", drop),
+        seed=seed,
     )
-    hook = None
-    try:
-        if command:
-            hook = CompletionHook(command, output_path, output, stop, timeout=hook_limit)
-            hook.resume()  # before the network, which may not be there yet
-        channel = resolve(group, port, interface)
-        config = ReceiverConfig(
-            oid=wanted,
-            naks=not no_nak,
-            repairers=frozenset(parse_repairer(text, channel) for text in repairer),
-        )
-        machine = Receiver(config, rng=SystemRandom())
-        socket = ReceiverSocket(channel)
-        with output:
-            report = ReceiveReport(output, machine, socket)
-            output.event(
-                "start",
-                f"waiting for {channel} (receive buffer {human_bytes(socket.granted)})",
-                group=channel.group,
-                port=channel.port,
-                interface=channel.interface,
-                buffer=socket.granted,
-                output=str(output_path),
-            )
-            loop = ReceiveLoop(
-                machine,
-                socket,
-                part,
-                report,
-                stop,
-                timeout=limit,
-                loss=Loss(share, Random(seed)) if share else None,
-            )
-            try:
-                manifest = loop.run().manifest
-            except PgmliteError as error:
-                report.failed(error, str(part.path))
-                raise
-            report.complete(manifest, str(output_path), part, is_new=loop.is_new)
-        if hook:
-            hook.finish(manifest)
-    finally:
-        part.close()
-        if hook:
-            hook.close()
+    signals.stop(handle)
+    Output(as_json=as_json).follow(handle)

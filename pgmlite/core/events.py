@@ -1,14 +1,40 @@
 """What happens, as one stream of typed events: what a program, a terminal and metrics go by.
 
 Machines put events among their actions, loops pass them on and add their own. An event has facts
-and a time; words for people are made elsewhere.
+and a time; an event's words for people are made by the command line. ``--json`` is their
+serialisation: a class's `NAME` is the line's ``event``, fields keep their names, and a field that
+is a dataclass is spread over the line. ``spec/events.json`` is generated from these classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
+from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.endpoint import Endpoint
+
+Fact = str | int | float | bool | None
+
+CAUSES: dict[str, dict[str, type]] = {
+    "buffer": {"kernel_drops": int},
+    "disk": {"kernel_drops": int},
+    "hook_timed_out": {},
+    "interface": {},
+    "mtu": {"packet_size": int, "sent": int, "mtu": int},
+    "mtu_mended": {"packet_size": int},
+    "nak": {},
+    "numbers": {"lost_unbelieved": int},
+    "object": {"oid": str, "name": str, "size": int},
+    "objects": {},
+    "on_complete": {},
+    "rate": {"rate": int, "achieved_rate": int},
+    "resumed": {"seconds": float},
+    "silence": {"seconds": float},
+}
+"""What a `Warned` may be about, and the facts that then come with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,24 +42,251 @@ class Event:
     """Something that happened.
 
     Attributes:
-        at: When, in ns of the clock that the machine is driven by.
+        at: When, in ns of the clock that drives the machine: the system's monotonic one, or that
+            of a capture.
     """
 
+    NAME: ClassVar[str] = ""
+
     at: int
+
+
+Tell = Callable[[Event], None]
+"""What takes events, one after another."""
+
+
+# Figures: snapshots of counters, spread over the events that carry them.
+
+
+@dataclass(frozen=True, slots=True)
+class SendFigures:
+    """What a sender or repairer has done so far."""
+
+    seconds: float
+    """Since the start."""
+
+    cycles: float
+    packets: int
+    bytes: int
+    odata: int
+    unsent: int
+    """Of `packets`, those that this machine's network did not take."""
+
+    achieved_rate: int | None
+    """bit/s that went out, IP headers included, while there was a link; None: no carousel."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairFigures:
+    """What was asked for and repeated so far."""
+
+    rdata: int
+    naks_received: int
+    ncfs_sent: int
+    grtt: float
+    """Estimate of the longest round trip in the group, seconds."""
+
+    refused: Mapping[str, int]
+    """NAKs and other packets that did not count, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveFigures:
+    """What a receiver has seen so far, over all objects."""
+
+    seconds: float
+    """Since the start."""
+
+    cycles: float
+    packets: int
+    bytes: int
+    odata: int
+    rdata: int
+    naks_sent: int
+    naks_suppressed: int
+    lost: int
+    fetched: int
+    early: int
+    lost_unbelieved: int
+    duplicates: int
+    congested: int
+    """Packets that a router marked instead of dropping them."""
+
+    damaged: int
+    refused: Mapping[str, int]
+    """Packets that did not count, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFigures:
+    """What only a receiver on a network has."""
+
+    kernel_drops: int
+    naks_unsent: int
+    transfer_seconds: float | None
+    """Since the first packet of the object; None: there was none."""
+
+    silence: float | None
+    """Seconds since a carousel of the object was heard; None: none was."""
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedPlace:
+    """A stretch of a capture that can't be read, in bytes."""
+
+    at: int
+    what: str
+    until: int | None
+    """Where reading goes on; None: nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """A packet of a capture at which its clock was set."""
+
+    packet: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFigures:
+    """What there is to say of a capture as a file, as far as it was read."""
+
+    skipped: Mapping[str, int]
+    is_cut: bool
+    damaged_places: tuple[DamagedPlace, ...]
+    clock_steps: tuple[ClockStep, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherObject:
+    """An object that was announced and not taken."""
+
+    oid: int
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnding:
+    """How the command of a hook ended."""
+
+    code: int | None
+    signal: str | None
+    timed_out: bool
+    seconds: float
+    """How long it ran."""
+
+    error: str | None
+    """What went wrong; None: nothing."""
+
+
+# Starting.
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Event):
+    """The start has to wait."""
+
+    NAME: ClassVar[str] = "waiting"
+
+    cause: str
+    """``addresses``: the system still checks them; ``sender``: no manifest has come yet."""
+
+    waiting: str
+    """In words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hashing(Event):
+    """Bytes of the source that are hashed, and how many there are."""
+
+    NAME: ClassVar[str] = "hashing"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class SendStarted(Event):
+    """A sender begins."""
+
+    NAME: ClassVar[str] = "start"
+
+    manifest: Manifest
+    group: str
+    port: int
+    interface: str
+    rate: int
+    """bit/s; 0: not limited."""
+
+    start: int
+    """Byte of the object at which the first cycle begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStarted(Event):
+    """A repairer has found its sender and begins."""
+
+    NAME: ClassVar[str] = "start"
+
+    manifest: Manifest
+    group: str
+    port: int
+    interface: str
+    rate: int
+    nak_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveStarted(Event):
+    """A receiver listens."""
+
+    NAME: ClassVar[str] = "start"
+
+    group: str
+    port: int
+    interface: str
+    buffer: int
+    """Bytes of the receive buffer."""
+
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayStarted(Event):
+    """A capture is about to be read."""
+
+    NAME: ClassVar[str] = "start"
+
+    capture: str
+    group: str
+    port: int
+    output: str
+
+
+# On the way.
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted(Event):
     """The manifest of the object being received is in hand."""
 
+    NAME: ClassVar[str] = "manifest"
+
     manifest: Manifest
     rate: int
     """bit/s that the sender announces; 0: not limited."""
+
+    stored: int = 0
+    """Symbols that are there already: whoever knows the disk fills this in."""
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded(Event):
     """The senders of object `oid` are gone and another object is on offer: starting anew."""
+
+    NAME: ClassVar[str] = "superseded"
 
     oid: int
     by: int
@@ -43,5 +296,153 @@ class Superseded(Event):
 class Damaged(Event):
     """What was stored for `block` does not match its digest: it will be fetched again."""
 
+    NAME: ClassVar[str] = "damaged"
+
     oid: int
     block: int
+
+
+@dataclass(frozen=True, slots=True)
+class NakDue(Event):
+    """A receiver that is driven by a capture would send a NAK."""
+
+    NAME: ClassVar[str] = "nak"
+
+    endpoint: Endpoint
+    symbols: tuple[tuple[int, int], ...]
+    """Ranges, the last of each included."""
+
+    packet: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SendProgress(Event):
+    """About once a second."""
+
+    NAME: ClassVar[str] = "progress"
+
+    figures: SendFigures
+    repairs: RepairFigures | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveProgress(Event):
+    """About once a second."""
+
+    NAME: ClassVar[str] = "progress"
+
+    stored: int
+    """Symbols that are stored."""
+
+    symbols: int
+    """Symbols of the object; 0: none was adopted yet."""
+
+    has_manifest: bool
+    figures: ReceiveFigures
+    network: NetworkFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Something that somebody can mend, or that is mended; the work goes on."""
+
+    NAME: ClassVar[str] = "warning"
+
+    warning: str
+    """In words."""
+
+    cause: str = ""
+    """A word of `CAUSES`; empty: it is about none of these."""
+
+    facts: Mapping[str, Fact] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooked(Event):
+    """The command for what was published begins or ends."""
+
+    NAME: ClassVar[str] = "hook"
+
+    phase: str
+    """``started``, ``done`` or ``failed``."""
+
+    attempt: int
+    oid: int
+    path: str
+    program: str
+    ending: HookEnding | None = None
+
+
+# The end.
+
+
+@dataclass(frozen=True, slots=True)
+class Completed(Event):
+    """The object is verified and in place: the end of a receiver, and what it returns."""
+
+    NAME: ClassVar[str] = "complete"
+
+    manifest: Manifest
+    path: str
+    is_new: bool
+    """False: the output was this object already, and was not touched."""
+
+    reused: int
+    """Bytes that came from files here."""
+
+    figures: ReceiveFigures
+    network: NetworkFigures | None = None
+    capture: CaptureFigures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """An error ends it."""
+
+    NAME: ClassVar[str] = "failed"
+
+    error: PgmliteError
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveFailed(Failed):
+    """An error ends a receiver."""
+
+    stored: int
+    symbols: int
+    others: tuple[OtherObject, ...]
+    """Other objects that were heard."""
+
+    part: str
+    """The partial file."""
+
+    is_kept: bool
+    """Something of the object is in it, for the next run."""
+
+    figures: ReceiveFigures
+    network: NetworkFigures
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayFailed(Failed):
+    """The capture ended, or an error ended its replay."""
+
+    missing: tuple[tuple[int, int], ...]
+    """(start, stop) bytes of the object."""
+
+    figures: ReceiveFigures
+    capture: CaptureFigures
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Event):
+    """The end of a sender or repairer, and what it returns if it has finished."""
+
+    NAME: ClassVar[str] = "stopped"
+
+    reason: str
+    error: PgmliteError | None
+    """None: it has sent what it was asked for."""
+
+    figures: SendFigures
+    repairs: RepairFigures | None

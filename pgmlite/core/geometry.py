@@ -127,14 +127,6 @@ class Geometry(Sizes):
         found: npt.NDArray[np.bool_] = are_whole & (esis == self.esis(symbols))
         return found
 
-    def has_head(self, offset: int, esi: int) -> bool:
-        """Whether a carousel can be at byte `offset`, which has encoding symbol id `esi`."""
-        if not self.size:
-            return offset == esi == 0
-        symbol = self.number(offset)
-        is_whole = offset < self.size and symbol * self.symbol_size == offset
-        return is_whole and esi == self.esi_of(symbol)
-
     # Of one block.
 
     def block_of(self, symbol: int) -> int:

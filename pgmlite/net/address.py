@@ -10,16 +10,16 @@ import contextlib
 import ipaddress
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 
 import psutil
 
+from pgmlite.core.events import Tell, Waiting
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
-from pgmlite.net.loop import Stop, sleep
+from pgmlite.net.waiting import Wait, Waits
 
 LINK_SCOPE, SITE_SCOPE = 2, 5
 WIDEST_NODE_SCOPE = 1
@@ -35,7 +35,7 @@ TENTATIVE, DUPLICATE = 0x40, 0x08
 """Flags of an address in `IPV6_STATES` (IFA_F_TENTATIVE, IFA_F_DADFAILED)."""
 
 
-class State(Enum):
+class AddressState(Enum):
     """Whether an address of an interface can be sent from."""
 
     READY = auto()
@@ -174,10 +174,12 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise NetworkError(f"no interface is up that can carry group {group}: name one with -i")
+        raise NetworkError(
+            f"no interface is up that can carry group {group}: name one", cause="interface"
+        )
     raise NetworkError(
-        f"several interfaces could carry group {group}: "
-        f"choose with -i from {', '.join(sorted(names))}"
+        f"several interfaces could carry group {group}: name one of {', '.join(sorted(names))}",
+        cause="interface",
     )
 
 
@@ -196,7 +198,7 @@ def interface_mtu(channel: Channel) -> int:
 # The addresses of this machine.
 
 
-def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, State]:
+def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, AddressState]:
     """Return the addresses of the channel's family that its interface has now.
 
     Args:
@@ -207,7 +209,7 @@ def own_addresses(channel: Channel, *, anywhere: bool = False) -> dict[str, Stat
     with contextlib.suppress(OSError):  # it is gone, or came back as another one
         wanted = socket.if_indextoname(channel.index)  # packets go on if it was renamed
     return {
-        plain(one.address): states.get((name, plain(one.address)), State.READY)
+        plain(one.address): states.get((name, plain(one.address)), AddressState.READY)
         for name, addresses in psutil.net_if_addrs().items()
         if anywhere or name == wanted
         for one in addresses
@@ -220,7 +222,7 @@ def plain(address: str) -> str:
     return str(ipaddress.ip_address(address.partition("%")[0]))
 
 
-def _ipv6_states() -> dict[tuple[str, str], State]:
+def _ipv6_states() -> dict[tuple[str, str], AddressState]:
     """Return which (interface, IPv6 address) can't be used, and why."""
     try:
         lines = IPV6_STATES.read_text().splitlines()
@@ -232,7 +234,9 @@ def _ipv6_states() -> dict[tuple[str, str], State]:
         if int(flags, 16) & (TENTATIVE | DUPLICATE):
             is_duplicate = int(flags, 16) & DUPLICATE
             address = str(ipaddress.IPv6Address(bytes.fromhex(digits)))
-            states[name, address] = State.DUPLICATE if is_duplicate else State.CHECKING
+            states[name, address] = (
+                AddressState.DUPLICATE if is_duplicate else AddressState.CHECKING
+            )
     return states
 
 
@@ -247,15 +251,13 @@ def check_own(address: str, channel: Channel) -> None:
         raise NetworkError(
             f"{address}: not an address of {channel.interface}, which has {', '.join(known)}"
         )
-    if known[address] is State.DUPLICATE:
+    if known[address] is AddressState.DUPLICATE:
         raise NetworkError(
             f"{address}: another machine on the link of {channel.interface} has it too"
         )
 
 
-def await_addresses(
-    channel: Channel, address: str, *, stop: Stop, say: Callable[[str], None]
-) -> None:
+def await_addresses(channel: Channel, address: str, tell: Tell) -> Waits[None]:
     """Wait while the system checks addresses that packets may come from: a link is just up.
 
     The wait is bounded: who sends from an address that is still not ready learns it then.
@@ -263,10 +265,7 @@ def await_addresses(
     Args:
         address: The only one that matters; empty: all of the interface, for the best of them may
             be the last.
-        say: Called with one line, if there is something to wait for.
-
-    Raises:
-        Interrupted: A signal came.
+        tell: Takes one event, if there is something to wait for.
     """
     # spec: NET-11
     end = time.monotonic_ns() + CHECK_PATIENCE
@@ -275,15 +274,16 @@ def await_addresses(
         checking = [
             one
             for one, state in own_addresses(channel).items()
-            if state is State.CHECKING and address in ("", one)
+            if state is AddressState.CHECKING and address in ("", one)
         ]
-        if not checking or time.monotonic_ns() >= end:
+        now = time.monotonic_ns()
+        if not checking or now >= end:
             return
         if not told:
             told = True
-            say(
-                f"waiting for {', '.join(checking)} on {channel.interface}: the system still "
-                "checks that no other machine has it"
+            what = (
+                f"{', '.join(checking)} on {channel.interface}: the system still checks that no "
+                "other machine has it"
             )
-        stop.check()
-        sleep(CHECK_PAUSE)
+            tell(Waiting(now, "addresses", what))
+        yield Wait(CHECK_PAUSE)

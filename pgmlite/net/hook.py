@@ -1,4 +1,4 @@
-"""The command of ``--on-complete``: found before the transfer, supervised while it runs."""
+"""A command for what was published: found before the transfer, supervised while it runs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pgmlite.core.machine import SECOND
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import Interrupted, UsageError
 from pgmlite.net import keeper
-from pgmlite.net.loop import POLL, Stop
+from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.system import reason
 
 GRACE = 5 * SECOND
@@ -26,6 +26,9 @@ GRACE = 5 * SECOND
 
 MARGIN = 5 * SECOND
 """After that its keeper is killed too: what is left then does not even end by SIGKILL."""
+
+LAST_MOMENT = 5 * MS
+"""Between what a keeper says at last and its end."""
 
 MAX_SAFE_NAME = 128
 
@@ -51,15 +54,15 @@ def find_command(text: str) -> Command:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"--on-complete {text}: {error}") from None
+        raise UsageError(f"on_complete {text}: {error}", cause="on_complete") from None
     if not words or not words[0]:
-        raise UsageError("--on-complete: is empty; give a command")
+        raise UsageError("on_complete: is empty; give a command", cause="on_complete")
     program = shutil.which(words[0])
     if program is None:
         # Looked for again, whatever it is, so that the message says what to do.
         there = shutil.which(words[0], os.F_OK) or Path(words[0]).is_dir()
         why = "is not a program that can be run" if there else "not found"
-        raise UsageError(f"--on-complete {words[0]}: {why}")
+        raise UsageError(f"on_complete {words[0]}: {why}", cause="on_complete")
     return Command(program, tuple(words))
 
 
@@ -110,7 +113,7 @@ class Ending:
         if self.interrupted:
             return f"ended after {self.seconds:.1f} s: {self.interrupted}"
         if self.timed_out:
-            return f"ended after {self.seconds:.1f} s, its --hook-timeout"
+            return f"ended after {self.seconds:.1f} s, its time limit"
         if self.code is not None:
             return f"exit code {self.code}"
         return f"killed by {self.signal}"
@@ -120,12 +123,11 @@ def supervise(
     command: Command,
     path: Path,
     facts: Mapping[str, bytes],
-    stop: Stop,
     *,
     timeout: int | None,
     lock: int,
     grace: int = GRACE,
-) -> Ending:
+) -> Waits[Ending]:
     """Run a command to its end; see `keeper` for how.
 
     Args:
@@ -136,9 +138,9 @@ def supervise(
         grace: ns between SIGTERM and SIGKILL, if it is ended.
 
     Raises:
-        Interrupted: A signal came before it was started.
+        Interrupted: It was asked to stop before the command was started.
     """
-    stop.check()
+    yield Wait(0)
     started = time.monotonic_ns()
     own = (sys.executable, "-I", "-S", keeper.__file__, str(grace / SECOND), str(lock))
     try:
@@ -154,7 +156,7 @@ def supervise(
     except OSError as error:
         return Ending(0.0, error=reason(error))
     with process:
-        interrupted, timed_out = _wait(process, stop, started, timeout, grace)
+        interrupted, timed_out = yield from _wait(process, started, timeout, grace)
         said = process.stdout.read() if process.stdout else b""
     if not said:  # somebody killed the keeper
         with suppress(ProcessLookupError):
@@ -165,8 +167,8 @@ def supervise(
 
 
 def _wait(
-    process: subprocess.Popen[bytes], stop: Stop, started: int, timeout: int | None, grace: int
-) -> tuple[Interrupted | None, bool]:
+    process: subprocess.Popen[bytes], started: int, timeout: int | None, grace: int
+) -> Waits[tuple[Interrupted | None, bool]]:
     """Wait for the keeper, and tell it to end the command if it has to.
 
     Returns:
@@ -175,25 +177,22 @@ def _wait(
     interrupted = None
     deadline = None if timeout is None else started + timeout
     limit: int | None = None
-    while True:
+    said = [process.stdout.fileno()] if process.stdout else []
+    while process.poll() is None:
         try:
-            process.wait(POLL / SECOND)
-        except subprocess.TimeoutExpired:
-            pass
-        else:
-            return interrupted, limit is not None and interrupted is None
+            # Its last word, or its end, can be read; it needs a moment more to be gone.
+            yield Wait(LAST_MOMENT) if (yield Wait(POLL, said)) else Wait(0)
+        except Interrupted as error:
+            interrupted = error
         now = time.monotonic_ns()
         if limit is None:
-            try:
-                stop.check()
-            except Interrupted as error:
-                interrupted = error
             if interrupted or (deadline is not None and now >= deadline):
                 limit = now + grace + MARGIN
                 if process.stdin:
                     process.stdin.close()
         elif now >= limit:
             os.killpg(process.pid, signal.SIGKILL)
+    return interrupted, limit is not None and interrupted is None
 
 
 def _read(said: bytes, returncode: int) -> tuple[int | None, int | None, str | None]:

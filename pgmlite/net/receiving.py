@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import gc
-import select
 import time
 from collections import Counter
+from collections.abc import Mapping
 
+from pgmlite.core.events import (
+    Adopted,
+    Fact,
+    NetworkFigures,
+    ReceiveFigures,
+    ReceiveProgress,
+    Tell,
+    Warned,
+)
+from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import NetworkError, TimedOut
-from pgmlite.net.loop import (
-    EXPECTED_SYMBOL_SIZE,
-    POLL,
-    REPORT_EVERY,
-    Listener,
-    Stop,
-    attend,
-    tell_of_disk,
-)
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER, REPORT_EVERY, attend, tell_of_disk
 from pgmlite.net.udp import NakSocket, ReceiverSocket
+from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
-
-REJOIN_AFTER = 5 * SECOND
-"""Silence after which the group is joined anew: a switch may have forgotten us."""
 
 BATCH_BYTES = 1 << 20
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -34,36 +33,61 @@ BATCH_BYTES = 1 << 20
 LONGEST_NAP = 10 * MS
 SHORTEST_NAP = MS // 5
 
+BUFFER_MS = 100
+"""A receive buffer should hold this much of the rate: the longest pause of a busy machine."""
+
+
+def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
+    """Return what a receiver has counted, `seconds` after its start."""
+    counters, naks = machine.counters, machine.naks
+    return ReceiveFigures(
+        seconds=round(seconds, 3),
+        cycles=round(machine.cycles, 4),
+        packets=counters.packets,
+        bytes=counters.bytes,
+        odata=counters.odata,
+        rdata=counters.rdata,
+        naks_sent=naks.naks_sent,
+        naks_suppressed=naks.naks_suppressed,
+        lost=machine.lost,
+        fetched=counters.fetched,
+        early=counters.early,
+        lost_unbelieved=machine.lost_unbelieved,
+        duplicates=counters.duplicates,
+        congested=counters.congested,
+        damaged=counters.damaged,
+        refused=dict(sorted(counters.refused.items())),
+    )
+
 
 class ReceiveLoop:
-    """Drives a `Receiver` until its object is published, time is up, or it is stopped."""
+    """Drives a `Receiver` until its object is published, or time is up."""
 
     def __init__(
         self,
         machine: Receiver,
         socket: ReceiverSocket,
         part: PartFile,
-        listener: Listener,
-        stop: Stop,
+        tell: Tell,
         *,
-        timeout: int | None,
-        loss: Loss | None,
+        timeout: int | None = None,
+        loss: Loss | None = None,
     ) -> None:
         """
         Args:
+            socket: Is closed at the end.
             timeout: ns from the start; None: wait for ever.
             loss: Drops packets on purpose, for tests and demonstrations.
         """
         self._machine = machine
         self._socket = socket
         self._part = part
-        self._listener = listener
-        self._stop = stop
+        self._tell = tell
         self._timeout = timeout
         self._loss = loss
         self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._refused: Counter[str] = machine.counters.refused
-        self._heard = 0
+        self._began = self._now = self._heard = 0
         self._is_down = False
         self._nak_socket: NakSocket | None = None
         self.is_new = True
@@ -82,58 +106,83 @@ class ReceiveLoop:
         self._read_at = self._gathered_at = 0
         self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
 
-    def run(self) -> Complete:
+    def run(self) -> Waits[Complete]:
         """
         Raises:
-            Interrupted: A signal came.
+            Interrupted: It was asked to stop.
             TimedOut: `timeout` passed.
             DiskError: The disk refuses.
         """
-        gc.freeze()
-        now = time.monotonic_ns()
+        try:
+            return (yield from self._run())
+        finally:
+            self._leave()
+
+    def _run(self) -> Waits[Complete]:
+        self._now = self._began = self._heard = now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
-        self._heard = now
         report = now + REPORT_EVERY
         self._watch(now)
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
         done = self._do(self._machine.start(now))
         while done is None:
-            self._stop.check()
             if end is not None and now >= end:
                 raise TimedOut(self._diagnosis.why_late(now))
             if now >= report:
                 report = now + REPORT_EVERY
                 self._watch(now)
-                self._listener.progress()
+                self._tell(self._progress(now))
                 self._part.idle()
             deadline = self._machine.deadline
-            wait = POLL if deadline is None else max(0, min(POLL, deadline - now))
+            wait = POLL if deadline is None else deadline - now
             if end is not None:
                 wait = min(wait, end - now)
-            if poller.poll(wait / MS):
-                self._nap(now)
+            if (yield Wait(wait, (self._socket.fileno(),))):
+                if nap := self._nap(now):
+                    yield Wait(nap)
                 done = self._read()
-            now = time.monotonic_ns()
+            self._now = now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
                 done = self._do(self._machine.tick(now))
             if now - self._heard >= REJOIN_AFTER:
                 self._rejoin(now)
-                poller = select.poll()
-                poller.register(self._socket, select.POLLIN)
         return done
+
+    # What there is to tell.
+
+    def _warn(self, text: str, cause: str = "", facts: Mapping[str, Fact] | None = None) -> None:
+        self._tell(Warned(self._now, text, cause, facts))
+
+    def figures(self, now: int) -> tuple[ReceiveFigures, NetworkFigures]:
+        """Return the counters at `now` ns."""
+        evidence = self._machine.evidence
+
+        def since(moment: int | None) -> float | None:
+            return None if moment is None else round((now - moment) / SECOND, 3)
+
+        network = NetworkFigures(
+            kernel_drops=self._socket.kernel_drops,
+            naks_unsent=evidence.naks_unsent,
+            transfer_seconds=since(evidence.began),
+            silence=since(self._machine.heard),
+        )
+        return receive_figures(self._machine, (now - self._began) / SECOND), network
+
+    def _progress(self, now: int) -> ReceiveProgress:
+        stored, symbols = self._machine.progress
+        has_manifest = self._machine.manifest is not None
+        return ReceiveProgress(now, stored, symbols, has_manifest, *self.figures(now))
 
     def _watch(self, now: int) -> None:
         """Say what keeps the transfer from getting on."""
         load = Load(self._socket.kernel_drops, self._disk_time)
         for finding in self._diagnosis.look(now, load):
-            self._listener.warn(finding.text, cause=finding.cause, **finding.facts)
+            self._warn(finding.text, finding.cause, finding.facts)
 
-    def _nap(self, now: int) -> None:
-        """Let packets gather if they come so fast that the batch will be worth it."""
+    def _nap(self, now: int) -> int:
+        """Return for how long packets may gather, ns: they come so fast that it is worth it."""
         wait = self._gathered_at - now
-        if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP:  # half a batch in the longest is worth it
-            time.sleep(min(wait, LONGEST_NAP) / SECOND)
+        # Half a batch in the longest is worth it.
+        return min(wait, LONGEST_NAP) if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP else 0
 
     def _batch_worth(self) -> int:
         """Return the bytes that are worth a nap: no more than are missing, if repairs bring them.
@@ -156,7 +205,7 @@ class ReceiveLoop:
             try:
                 arrival = self._socket.read_into(room)
             except OSError as error:
-                self._listener.warn(f"{self._socket.channel}: {error.strerror}", cause="interface")
+                self._warn(f"{self._socket.channel}: {error.strerror}", "interface")
                 break
             if arrival is None:
                 break
@@ -167,7 +216,7 @@ class ReceiveLoop:
                 arrival.length, arrival.stride, arrival.source, is_congested=arrival.is_congested
             )
             count += arrival.length
-        now = time.monotonic_ns()
+        self._now = now = time.monotonic_ns()
         if count:
             self._heard = now
             self._gathered_at = now + (now - self._read_at) * self._batch_worth() // count
@@ -200,19 +249,37 @@ class ReceiveLoop:
                             follow_up += self._machine.doubt(action.oid, bad)
                             continue
                         # Leave first: syncing may take long, and the group costs others.
-                        self._socket.close()
-                        if self._nak_socket:
-                            self._nak_socket.close()
+                        self._leave()
                         self.is_new = self._part.publish(action)
-                        tell_of_disk(self._part, self._listener)
+                        tell_of_disk(self._now, self._part, self._tell)
                         return action
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
-                        follow_up += attend(action, self._machine, self._part, self._listener)
+                        follow_up += attend(action, self._machine, self._part, self._tell)
+                        if isinstance(action, Adopted):
+                            self._look_at_buffer(action.rate)
             todo = follow_up
-        tell_of_disk(self._part, self._listener)
+        tell_of_disk(self._now, self._part, self._tell)
         return None
+
+    def _leave(self) -> None:
+        self._socket.close()
+        if self._nak_socket:
+            self._nak_socket.close()
+
+    def _look_at_buffer(self, rate: int) -> None:
+        """Say so if the system buffers too little of `rate` bit/s."""
+        granted = self._socket.granted
+        wanted = rate * BUFFER_MS // 8_000
+        if granted < wanted:
+            held = granted * 8_000 // rate
+            self._warn(
+                f"the receive buffer of {human_bytes(granted)} holds {held} ms of "
+                f"{human_rate(rate)}: packets may be lost; as root: sysctl -w "
+                f"net.core.rmem_max={wanted}",
+                "buffer",
+            )
 
     def _send_nak(self, nak: SendNak) -> None:
         try:
@@ -230,7 +297,7 @@ class ReceiveLoop:
         self._machine.evidence.naks_unsent += 1
         if number not in self._nak_errors:
             self._nak_errors.add(number)
-            self._listener.warn(f"{why}; waiting for the carousel instead", cause="nak")
+            self._warn(f"{why}; waiting for the carousel instead", "nak")
 
     def _rejoin(self, now: int) -> None:
         self._heard = now
@@ -241,5 +308,5 @@ class ReceiveLoop:
             self._is_down = False
         except NetworkError as error:
             if not self._is_down:
-                self._listener.warn(f"{error}; waiting for it", cause="interface")
+                self._warn(f"{error}; waiting for it", "interface")
             self._is_down = True

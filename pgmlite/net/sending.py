@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-import gc
-import select
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from pgmlite.core.events import Fact, RepairFigures, SendFigures, SendProgress, Tell, Warned
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import interface_mtu
-from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, POLL, REPORT_EVERY, Listener, Stop, sleep
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
+from pgmlite.net.rate import RateWatch
 from pgmlite.net.udp import (
     LINK_ERRORS,
     REFUSALS,
@@ -25,6 +25,7 @@ from pgmlite.net.udp import (
     ReceiverSocket,
     SenderSocket,
 )
+from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.endpoint import Endpoint
@@ -70,6 +71,30 @@ class Call:
         return sum(map(len, self.pieces))
 
 
+def why_not(error: OSError, call: Call) -> str:
+    """Say why packets are not sent."""
+    if error.errno == errno.EMSGSIZE:
+        return _too_large(call)
+    if error.errno == errno.EPERM:
+        return f"{error.strerror} (a filter of this machine?)"
+    if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
+        return call.socket.why_not_here() or error.strerror or str(error)
+    return error.strerror or str(error)
+
+
+def _too_large(call: Call) -> str:
+    channel = call.socket.channel
+    octets = wire.HEADER_SIZE + call.size + channel.overhead
+    try:
+        mtu = interface_mtu(channel)
+    except NetworkError as error:
+        return str(error)
+    return (
+        f"packets of {octets} bytes do not fit {channel.interface}, whose "
+        f"MTU is {mtu} now: raise that, or send with an MTU of {mtu}"
+    )
+
+
 class Refusals:
     """Packets that the system does not take, one by one (spec: SND-11): told, but not each."""
 
@@ -110,6 +135,31 @@ class Refusals:
         self._since = None
 
 
+def send_figures(
+    machine: Sender, now: int, seconds: float
+) -> tuple[SendFigures, RepairFigures | None]:
+    """Return what a sender has counted by `now` ns, `seconds` after its start."""
+    counters = machine.counters
+    figures = SendFigures(
+        seconds=round(seconds, 3),
+        cycles=round(machine.cycles, 4),
+        packets=counters.packets,
+        bytes=counters.bytes,
+        odata=counters.odata,
+        unsent=counters.unsent,
+        achieved_rate=machine.achieved_rate if machine.has_schedule else None,
+    )
+    if not machine.answers_naks:
+        return figures, None
+    return figures, RepairFigures(
+        rdata=counters.rdata,
+        naks_received=counters.naks_received,
+        ncfs_sent=counters.ncfs_sent,
+        grtt=machine.grtt(now) / SECOND,
+        refused=dict(sorted(machine.refused.items())),
+    )
+
+
 @dataclass(slots=True)
 class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
@@ -123,8 +173,7 @@ class SendLoop:
     call_packets: int
     """Packets one system call takes."""
 
-    listener: Listener
-    stop: Stop
+    tell: Tell
     inputs: Sequence[NakSocket | ReceiverSocket] = ()
     """Where NAKs arrive, and for a stand-alone repairer the group; none for a pure carousel."""
 
@@ -138,61 +187,89 @@ class SendLoop:
     _is_deaf: bool = False
     """Where NAKs arrive could not be opened anew."""
 
+    _began: int = 0
+    _now: int = 0
+    """The time of the latest look at the clock, ns."""
+
+    _rest: int = 0
+    """ns to wait before more is sent."""
+
     _last_error: str = ""
     _places: list[Endpoint] = field(init=False)
     """The address and port of the session on each channel."""
 
     _refusals: Refusals = field(init=False)
+    _rate: RateWatch = field(init=False)
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
         self._refusals = Refusals(self._warn)
+        self._rate = RateWatch(self.machine.rate(self._look_at_clock()), self._too_slow)
         self._places = self._find_places()
 
-    def run(self) -> None:
+    def run(self) -> Waits[None]:
         """
         Raises:
-            Interrupted: A signal came.
+            Interrupted: It was asked to stop.
             DiskError: The source changed or can't be read.
             NetworkError: Packets can't be sent, and waiting would not help; or nothing of the
                 object could be sent until the end.
         """
-        gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
         try:
-            self._run()
+            yield from self._run()
         finally:
             self._drop_outbox()
         self.source.check()
         if self.machine.has_sent_nothing:
             raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
 
-    def _run(self) -> None:
-        now = time.monotonic_ns()
+    def _run(self) -> Waits[None]:
+        now = self._began = self._look_at_clock()
         self.machine.start(now)
         report = now + REPORT_EVERY
         listen_at = now
         while True:
-            self.stop.check()
-            if self._down_since is not None and not self.machine.time_is_up(now):
-                if now >= self._try_at:
-                    self._try_on(now)
-            elif self._perform(self.machine.tick(now), now):
+            if self._go_on(now):
                 return
-            now = time.monotonic_ns()
+            if self._rest:
+                rest, self._rest = self._rest, 0
+                yield Wait(rest)
+            now = self._look_at_clock()
             if now >= report:
                 report = now + REPORT_EVERY
                 self._look_around(now)
-                now = time.monotonic_ns()
+                now = self._look_at_clock()
             deadline = self.machine.deadline if self._down_since is None else self._try_at
             if self.inputs and (deadline is None or deadline > now or now >= listen_at):
-                self._listen(0 if deadline is None else deadline - now)
-                now = time.monotonic_ns()
+                yield from self._listen(0 if deadline is None else deadline - now)
+                now = self._look_at_clock()
                 listen_at = now + LISTEN_LATE if self.machine.is_paced(now) else now
-            elif deadline is not None and deadline > now:
-                sleep(deadline - now)
-                now = time.monotonic_ns()
+            else:
+                yield Wait(0 if deadline is None else deadline - now)
+                now = self._look_at_clock()
+
+    def _go_on(self, now: int) -> bool:
+        """Send what is due, or try whether that can be; return whether it was the last."""
+        if self._down_since is not None and not self.machine.time_is_up(now):
+            if now >= self._try_at:
+                self._try_on(now)
+            return False
+        return self._perform(self.machine.tick(now), now)
+
+    def _look_at_clock(self) -> int:
+        self._now = time.monotonic_ns()
+        return self._now
+
+    def look_at_rate(self, *, is_over: bool = False) -> None:
+        """Say so if the rate is not kept, `is_over` for the last time."""
+        machine = self.machine
+        self._rate.look(machine.throughput, machine.counters.unsent, is_over=is_over)
+
+    def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
+        """Return the counters at `now` ns."""
+        return send_figures(self.machine, now, (now - self._began) / SECOND)
 
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""
@@ -203,7 +280,8 @@ class SendLoop:
             self._try_on(now)
         if self._is_deaf:
             self._rejoin()
-        self.listener.progress()
+        self.tell(SendProgress(now, *self.figures(now)))
+        self.look_at_rate()
 
     def _perform(self, actions: list[Action], now: int) -> bool:
         """Do what the machine says; True if it has finished."""
@@ -214,11 +292,11 @@ class SendLoop:
                 self._transmit(action, now)
         return False
 
-    def _listen(self, patience: int) -> None:
+    def _listen(self, patience: int) -> Waits[None]:
         """Wait `patience` ns at most for packets; take what there is time for."""
         end = time.monotonic_ns() + max(patience, LISTEN_TIME)
-        wait = min(max(patience, 0), POLL) / SECOND
-        ready = select.select(self.inputs, (), (), wait)[0]
+        fds = yield Wait(patience, [one.fileno() for one in self.inputs])
+        ready = [one for one in self.inputs if one.fileno() in fds]
         while ready:
             ready = [one for one in ready if self._take(one)]
             if time.monotonic_ns() >= end:
@@ -275,7 +353,7 @@ class SendLoop:
                 self._send(call)
             except OSError as error:
                 if error.errno in LINK_ERRORS:
-                    self._stand(now, self._reason(error, call))
+                    self._stand(now, why_not(error, call))
                     return
                 self._outbox.popleft()
                 self._refuse(error, call, now)
@@ -299,40 +377,20 @@ class SendLoop:
         """
         # spec: SND-11
         self.machine.unsent(call.rows, call.length)
-        self._last_error = why = self._reason(error, call)
+        self._last_error = why = why_not(error, call)
         if error.errno in STRANGERS:
             return
         if error.errno not in REFUSALS:
             raise NetworkError(f"{call.socket.channel}: {why}") from error
         self._refusals.refused(now, error, why, len(call.rows), call.size)
         if not self.machine.is_paced(now):
-            sleep(REFUSED_NAP)
-
-    def _reason(self, error: OSError, call: Call) -> str:
-        """Say why packets are not sent."""
-        if error.errno == errno.EMSGSIZE:
-            return self._too_large(call)
-        if error.errno == errno.EPERM:
-            return f"{error.strerror} (a filter of this machine?)"
-        if error.errno in (errno.EINVAL, errno.EADDRNOTAVAIL):
-            return call.socket.why_not_here() or error.strerror or str(error)
-        return error.strerror or str(error)
-
-    @staticmethod
-    def _too_large(call: Call) -> str:
-        channel = call.socket.channel
-        octets = wire.HEADER_SIZE + call.size + channel.overhead
-        try:
-            mtu = interface_mtu(channel)
-        except NetworkError as error:
-            return str(error)
-        return (
-            f"packets of {octets} bytes do not fit {channel.interface}, whose "
-            f"MTU is {mtu} now: raise that, or give the sender --mtu {mtu}"
-        )
+            self._rest += REFUSED_NAP
 
     def _warn(self, text: str) -> None:
-        self.listener.warn(f"{self._channels}: {text}")
+        self.tell(Warned(self._now, f"{self._channels}: {text}"))
+
+    def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
+        self.tell(Warned(self._now, text, "rate", facts))
 
     @property
     def _channels(self) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import psutil
 
 from pgmlite.errors import NetworkError
-from pgmlite.net.address import Channel, State, own_addresses, plain, resolve
+from pgmlite.net.address import AddressState, Channel, own_addresses, plain, resolve
 from pgmlite.net.drops import DropCount
 from pgmlite.wire.batch import CONGESTION_EXPERIENCED
 from pgmlite.wire.control import is_link_local
@@ -208,7 +208,7 @@ class SenderSocket:
         """
         # spec: SND-12
         state = own_addresses(self.channel, anywhere=self._is_foreign).get(self.address)
-        if state not in (State.READY, State.CHECKING):
+        if state not in (AddressState.READY, AddressState.CHECKING):
             return f"{self.address} is not an address of {self.channel.interface} any more"
         if self._is_confined(self.channel):
             return f"{self.address} is good for one link only, and now there is a better address"
@@ -233,12 +233,12 @@ class SenderSocket:
         """
         channel = resolve(self.channel.group, self.channel.port, self.channel.interface)
         addresses = own_addresses(channel, anywhere=self._is_foreign)
-        stays = addresses.get(self.address) is State.READY and not self._is_confined(channel)
+        stays = addresses.get(self.address) is AddressState.READY and not self._is_confined(channel)
         if stays and channel.index == self.channel.index:
             return
         if not stays and self._source:
             raise NetworkError(f"{self.address}: not an address of {channel.interface} now")
-        if not stays and State.CHECKING in addresses.values():
+        if not stays and AddressState.CHECKING in addresses.values():
             # The best of them may be the last.
             raise NetworkError(f"interface {channel.interface}: its addresses are not ready yet")
         sock = self._open_at_same(channel) if stays else self._open(channel, "", 0)
@@ -432,10 +432,9 @@ class ReceiverSocket:
             sock.setblocking(False)
         except OSError as error:
             sock.close()
+            reason = error.strerror or os.strerror(error.errno or 0)
             if error.errno == errno.EADDRINUSE:
                 reason = "the port is taken by another program"
-            else:
-                reason = error.strerror or os.strerror(error.errno or 0)
             raise NetworkError(f"can't receive {channel}: {reason}") from error
         return sock
 
@@ -487,12 +486,8 @@ class ReceiverSocket:
         packed = socket.inet_pton(channel.family, channel.group)
         if channel.family == socket.AF_INET6:
             request = packed + struct.pack("@I", channel.index)
-            return (
-                socket.IPPROTO_IPV6,
-                socket.IPV6_LEAVE_GROUP,
-                socket.IPV6_JOIN_GROUP,
-                request,
-            )
+            options = socket.IPV6_LEAVE_GROUP, socket.IPV6_JOIN_GROUP
+            return socket.IPPROTO_IPV6, *options, request
         request = packed + struct.pack("@4si", bytes(4), channel.index)
         return socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, socket.IP_ADD_MEMBERSHIP, request
 

@@ -192,21 +192,26 @@ class ReceiverGroup:
         key = (batch.source, int(row["tsi"]), int(row["channel"]))
         sqns = np.concatenate([one.batch.rows["sqn"] for one in pile]).astype(np.int64)
         session = self._track(key, sqns, kept)
-        if batch.kind in DATA_TYPES:
-            self._receive_data(now, key, session, batch, kept, hit)
-        elif batch.kind is PacketType.SPM:
-            for place in range(len(batch)):
-                self._receive_spm(now, key, batch, place, np.flatnonzero(kept[:, place]))
-        elif batch.kind is PacketType.TREE:
-            self._receive_nodes(batch, kept)
-        elif batch.kind is PacketType.NCF and self._config.naks:
-            self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
+        match batch.kind:
+            case PacketType.ODATA | PacketType.RDATA:
+                self._receive_data(now, key, session, batch, kept, hit)
+            case PacketType.SPM:
+                for place in range(len(batch)):
+                    self._receive_spm(now, key, batch, place, np.flatnonzero(kept[:, place]))
+            case PacketType.TREE:
+                self._receive_nodes(batch, kept)
+            case PacketType.NCF if self._config.naks:
+                self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
         if self._config.naks and batch.kind is not PacketType.SPM:
-            latest = sqns[_last(kept)].tolist()
-            for member in hit.tolist():
-                self._naks[member].take_sqn(now, key, latest[member])
+            self._take_sqns(now, key, sqns[_last(kept)], hit)
         self._complete(now, hit)
         self._is_stale[hit] = True
+
+    def _take_sqns(self, now: int, key: SessionKey, latest: Counts, hit: Counts) -> None:
+        """Tell members the number of the latest packet that each got."""
+        numbers = latest.tolist()
+        for member in hit.tolist():
+            self._naks[member].take_sqn(now, key, numbers[member])
 
     def _track(self, key: SessionKey, sqns: Counts, kept: Flags) -> _Session:
         """Count received and lost packets by session (spec: RCV-9)."""

@@ -73,8 +73,8 @@ def _check_kind(output: Path, status: os.stat_result) -> None:
         stat.S_IFDIR: "a folder; name the file to write",
         stat.S_IFBLK: "a device; receive into a file and copy that",
         stat.S_IFCHR: "a device; receive into a file and copy that",
-        stat.S_IFIFO: "a FIFO; receive into a file, and let --on-complete hand it on",
-        stat.S_IFSOCK: "a socket; receive into a file, and let --on-complete hand it on",
+        stat.S_IFIFO: "a FIFO; receive into a file, and hand that on",
+        stat.S_IFSOCK: "a socket; receive into a file, and hand that on",
     }
     kind = kinds.get(stat.S_IFMT(status.st_mode))
     if kind:

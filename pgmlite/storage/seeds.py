@@ -106,12 +106,12 @@ class Seed:
         """
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            seed = cls(fd, f"--base {path}")
+            seed = cls(fd, f"base {path}")
         except OSError as error:
-            raise DiskError(f"--base {path}: {reason(error)}") from error
+            raise DiskError(f"base {path}: {reason(error)}", cause="base") from error
         if not stat.S_ISREG(seed._status.st_mode):
             seed.close()
-            raise DiskError(f"--base {path}: is not a regular file")
+            raise DiskError(f"base {path}: is not a regular file", cause="base")
         return seed
 
     def settle(self) -> None:

@@ -240,6 +240,10 @@ class WriteBack:
         """
         self._try(self._flusher.look)
 
+    def join(self) -> None:
+        """Wait for the end of the flush that runs, however it ends."""
+        self._flusher.join()
+
     def wait(self) -> None:
         """Wait for the end of the flush that runs.
 

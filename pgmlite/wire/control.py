@@ -180,18 +180,11 @@ def _unpack_endpoint(value: bytes) -> Endpoint:
     return Endpoint(str(address.ipv4_mapped or address), port)
 
 
-def parse_manifest(raw: bytes) -> Manifest:
-    """Parse and check a manifest; `raw` may come from anywhere.
-
-    Raises:
-        ObjectError: It is not a valid manifest; the message says what is wrong.
+def _check_manifest(parsed: Any) -> None:
     """
-    if len(raw) > MAX_MANIFEST:
-        raise ObjectError(f"manifest of {len(raw)} bytes: at most {MAX_MANIFEST} are allowed")
-    try:
-        parsed = MANIFEST.parse(raw)
-    except (ConstructError, UnicodeDecodeError) as error:
-        raise ObjectError(f"manifest does not parse: {' '.join(str(error).split())}") from error
+    Raises:
+        ObjectError: A value is none that we know, or that may be.
+    """
     # construct lets unknown enum values pass: every value is checked here.
     if parsed.digest_algorithm != DigestAlgorithm.BLAKE3_256:
         raise ObjectError(f"manifest: digest algorithm {parsed.digest_algorithm} is unknown")
@@ -214,6 +207,21 @@ def parse_manifest(raw: bytes) -> Manifest:
     for option in parsed.options:
         if option.kind >= CRITICAL:
             raise ObjectError(f"manifest: option {option.kind:#x} is unknown and critical")
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Parse and check a manifest; `raw` may come from anywhere.
+
+    Raises:
+        ObjectError: It is not a valid manifest; the message says what is wrong.
+    """
+    if len(raw) > MAX_MANIFEST:
+        raise ObjectError(f"manifest of {len(raw)} bytes: at most {MAX_MANIFEST} are allowed")
+    try:
+        parsed = MANIFEST.parse(raw)
+    except (ConstructError, UnicodeDecodeError) as error:
+        raise ObjectError(f"manifest does not parse: {' '.join(str(error).split())}") from error
+    _check_manifest(parsed)
     repairers = tuple(
         endpoint
         for option in parsed.options

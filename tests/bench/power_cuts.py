@@ -144,8 +144,8 @@ class Power(System):
             for start, stop in spans:
                 self.written[start // SYMBOL : -(-stop // SYMBOL)] = True
             wrote(self_, wanted, spans)
-            if self._is_prompt and (thread := self_._flusher._thread):
-                thread.join()
+            if self._is_prompt:
+                self_.join()
 
         def watched_flush(self_: WriteBack) -> None:
             before = self.written.copy()

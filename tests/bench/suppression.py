@@ -113,7 +113,7 @@ def suppress(
         nak=NakConfig(carousel_margin=0.0),
     )
     # What a receiver makes of an NCF's bytes is the same for all of them.
-    with patch("pgmlite.core.receive.receiver.parse_request", cache(parse_request)):
+    with patch("pgmlite.core.receive.transfer.parse_request", cache(parse_request)):
         group.network.run((losses + 2) * MS + 10 * GRTT)
     passed = group.receivers[0].machine.passed
     naks: dict[int, list[tuple[int, str]]] = defaultdict(list)

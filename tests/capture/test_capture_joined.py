@@ -21,7 +21,7 @@ from tests.support.pcaps import EPOCH, frame, ip_packet, joined, pcap
 CAPTURES = ROOT / "captures"
 RECORDED = ("clean-carousel", "loss-repair-receiver-side", "clean-carousel-ipv4", "loss-carousel")
 SMALL = make_object(64 * 20 + 12)
-"""Its last symbol is shorter than a piece of its index."""
+"""Its last symbol is shorter than a node of its tree."""
 
 
 def payloads_of(name: str) -> list[tuple[int, bytes]]:
@@ -61,23 +61,24 @@ def test_what_gro_joined(tmp_path: Path, name: str, checksum: str) -> None:
     assert len(kinds) >= 4, kinds
 
 
-def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
-    spm, index = SMALL.spm(), SMALL.nodes()[-1]
+def test_an_spm_and_a_node_in_one(tmp_path: Path) -> None:
+    spm, node = SMALL.spm(), SMALL.nodes()[-1]
     whole = SMALL.all_odata()
     request, _ = build_request(np.array([1, 5, 9]), 1_184)
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
-    index_of_a_symbol = SMALL.index_pieces()[0]
+    full_node = SMALL.nodes()[0]
     # Whole, where the object's last symbol is short.
     coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_024)
     for parts in (
-        [spm, index],
+        [spm, node],
         [coded, coded],
         [whole[0], coded, whole[1]],
-        [index_of_a_symbol, coded],
-        [spm, spm, index],
+        [spm, coded],
+        [full_node, coded],
+        [spm, spm, node],
         [spm, whole[-1]],
-        [index, whole[-1]],
-        [index, index],
+        [node, whole[-1]],
+        [node, node],
         [ncf, ncf],
         [whole[-1], ncf],
         [*whole[:5], ncf],
@@ -94,8 +95,8 @@ def test_an_spm_and_the_index_in_one(tmp_path: Path) -> None:
 
 def test_what_is_one_packet_stays_one(tmp_path: Path) -> None:
     # spec: PKT-1
-    spm, index, whole = SMALL.spm(), SMALL.nodes()[0], SMALL.all_odata()
-    for one in (spm, index, whole[0], whole[-1]):
+    spm, node, whole = SMALL.spm(), SMALL.nodes()[0], SMALL.all_odata()
+    for one in (spm, node, whole[0], whole[-1]):
         assert not stride_of(np.frombuffer(one, np.uint8))
     other = make_object(5_000, symbol_size=128)
     for parts, reason in (

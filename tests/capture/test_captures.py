@@ -16,6 +16,7 @@ import pytest
 from pgmlite.capture.file import Capture
 from pgmlite.cli import run
 from pgmlite.core.geometry import Geometry
+from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import grtt_of
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import batch as wire
@@ -406,5 +407,9 @@ def test_rates_and_times_of_a_clean_carousel(capsys) -> None:
     (session,) = json.loads(capsys.readouterr().out)["sessions"]
     assert session["lost"] == session["duplicates"] == 0
     assert session["rate"] == 600_000
-    # Headers of IP are in the announced rate and not in the measured one.
-    assert math.isclose(session["measured_rate"], 600_000 * 1_072 / 1_120, rel_tol=0.05)
+    seen = list(packets(path_of("clean-carousel")))
+    gone = (seen[-1][0] - seen[0][0]) / SECOND
+    mean = 8 * sum(len(one) for _, _, one in seen) / gone
+    assert math.isclose(session["measured_rate"], mean, rel_tol=0.02)
+    # Headers of IP are in the announced rate and not in the measured one; a busy machine is late.
+    assert session["measured_rate"] < 1.02 * 600_000 * 1_072 / 1_120

@@ -16,6 +16,7 @@ from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import build_request
 from tests.support import pcaps
 from tests.support.builders import make_object, packet
+from tests.support.event_schema import read_line
 from tests.support.nak_builders import spm_packet
 from tests.support.pcaps import EPOCH, frame, pcap, pcapng
 
@@ -30,7 +31,7 @@ def replay(capsys: pytest.CaptureFixture[str], tmp_path: Path):
     def call(path: Path, *options: str) -> tuple[int, list[dict], list[str]]:
         code = run(["replay", str(path), "-o", str(tmp_path / "out"), "--json", *options])
         captured = capsys.readouterr()
-        return code, list(map(json.loads, captured.out.splitlines())), captured.err.splitlines()
+        return code, list(map(read_line, captured.out.splitlines())), captured.err.splitlines()
 
     return call
 

@@ -9,24 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from pgmlite.cli import repair
-from pgmlite.cli.output import Output
 from pgmlite.errors import Interrupted
+from pgmlite.net import job_repair
 from pgmlite.net.udp import NakSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
 from tests.support.loopback import (
     COMMAND,
     Cli,
-    FakeReceiverSocket,
     Running,
-    Until,
     endpoint,
     environment,
     make_file,
     receiving,
     sending,
 )
+from tests.support.loops import FakeReceiverSocket, Heard, Until, to_the_end
 
 
 def test_naks_go_to_a_port_beside_the_group() -> None:
@@ -58,7 +56,7 @@ def test_a_repairer_starts_only_with_a_copy_of_what_is_announced(tmp_path: Path)
     ):
         oid = sender.event("start")["oid"]
         assert f"object {oid} is not {other}" in wrong.event("warning")["warning"]
-        assert [event["event"] for event in wrong.stop().events] == ["warning", "failed"]
+        assert [event["event"] for event in wrong.stop().events] == ["waiting", "warning", "failed"]
         with Running("repair", source, *place.flags, "--listen", listen, "--json") as right:
             assert right.event("start")["oid"] == oid
             with receiving(
@@ -72,12 +70,13 @@ def test_a_repairer_that_hears_nothing_joins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # spec: NET-7
-    monkeypatch.setattr(repair, "REJOIN_AFTER", 1)
+    monkeypatch.setattr(job_repair, "REJOIN_AFTER", 1)
     group = FakeReceiverSocket()
-    output = Output(as_json=True)
     source = SourceFile(make_file(tmp_path / "source", 300))
     with pytest.raises(Interrupted, match="seen"):  # however often it is refused
-        repair._recognise(source, group, output, Until(lambda: len(group.rejoins) > 4))
+        to_the_end(
+            job_repair.recognise(source, group, Heard()), Until(lambda: len(group.rejoins) > 4)
+        )
     group.release()
     source.close()
 

@@ -21,9 +21,11 @@ import pytest
 from pgmlite import cli
 from pgmlite.cli import VERBS, app
 from pgmlite.cli.lines import columns, fit
-from pgmlite.cli.output import Output, ReceiveReport
+from pgmlite.cli.output import Output
 from pgmlite.cli.tables import Column, render
 from pgmlite.errors import DiskError
+from pgmlite.net.job_receive import failed
+from pgmlite.net.receiving import ReceiveLoop
 from tests.support.builders import Drive, make_object
 from tests.support.loopback import (
     COMMAND,
@@ -38,6 +40,7 @@ from tests.support.loopback import (
     run,
     sending,
 )
+from tests.support.loops import FakeReceiverSocket, Heard
 
 CAPTURE = Path(__file__).parents[2] / "captures" / "clean-carousel.pcap"
 
@@ -352,7 +355,7 @@ def test_compare_is_readable_in_few_columns(tmp_path, monkeypatch, capsys, width
 
 @pytest.mark.parametrize(("repair", "is_true"), [(1.95, True), (3.9, False), (5.66, False)])
 def test_the_demonstration_claims_what_it_shows(repair: float, is_true: bool) -> None:
-    assert ("saves" in demo_module()._title({"carousel": 4.0, "repair": repair})) is is_true
+    assert ("saves" in demo_module().title_of({"carousel": 4.0, "repair": repair})) is is_true
 
 
 def demo_module():
@@ -399,8 +402,11 @@ def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
     drive.give([sample.spm(), *sample.odata(range(4))])
     if is_there:
         part.write_bytes(sample.data)
-    output = Output(as_json=False)
-    ReceiveReport(output, drive.machine, None).failed(DiskError("another file"), str(part))
+    socket = FakeReceiverSocket()
+    loop = ReceiveLoop(drive.machine, socket, None, Heard())
+    error = DiskError("another file")
+    Output(as_json=False).show(failed(error, drive.machine, loop, str(part)), 0)
+    socket.release()
     said = capsys.readouterr().err
     assert (str(part) in said) is is_there
     assert ("nothing of the object is kept" in said) is not is_there

@@ -144,10 +144,10 @@ class TestSizes:
     @pytest.mark.parametrize(
         ("symbol", "overhead", "mtu", "size", "advice"),
         [
-            (1_404, 48, 1_400, 1_500, "--mtu 1280"),
-            (1_404, 28, 1_400, 1_480, "--mtu 1280"),
-            (8_000, 48, 1_500, 8_096, "--mtu 1280"),
-            (1_184, 48, 1_200, 1_280, "--mtu 576"),
+            (1_404, 48, 1_400, 1_500, "an MTU of 1280"),
+            (1_404, 28, 1_400, 1_480, "an MTU of 1280"),
+            (8_000, 48, 1_500, 8_096, "an MTU of 1280"),
+            (1_184, 48, 1_200, 1_280, "an MTU of 576"),
         ],
     )
     def test_a_path_for_small_packets_only(
@@ -350,7 +350,7 @@ class TestDrops:
         self.arrive(watched, sample, range(100), at(1), Load(100))
         text = watched.only("buffer").text
         assert "sysctl" not in text
-        assert "-r" in text
+        assert "lower the sender's rate" in text
         # 200 packets of 1452 bytes in a second: those that were dropped came as well.
         assert "283." in text
 

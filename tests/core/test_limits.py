@@ -10,16 +10,14 @@ import re
 
 import pytest
 
-from pgmlite.cli import rate
-from pgmlite.cli.options import DEFAULT_PORT
-from pgmlite.cli.values import ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE, limits_of
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive import evidence
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.errors import UsageError
-from pgmlite.net import address, loop, receiving, sending, udp
+from pgmlite.net import address, loop, rate, receiving, sending, udp, waiting
+from pgmlite.net.arguments import DEFAULT_PORT, ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
 from pgmlite.wire.request import MAX_REQUESTED
@@ -42,10 +40,10 @@ VALUES: dict[str, list[float]] = {
         evidence.MOST_OTHERS,
         evidence.PARSE_EVERY / MS,
     ],
-    "silence before the group is joined anew": [receiving.REJOIN_AFTER / SECOND],
+    "silence before the group is joined anew": [loop.REJOIN_AFTER / SECOND],
     "pause in which packets gather": [receiving.SHORTEST_NAP / MS, receiving.LONGEST_NAP / MS],
     "check of the file and of the source address; report of progress": [loop.REPORT_EVERY / SECOND],
-    "pause between tries without a link": [loop.POLL / MS],
+    "pause between tries without a link": [waiting.POLL / MS],
     "a refusal that goes on is told every": [sending.TELL_EVERY / SECOND],
     "rate that counts as kept, and how often it is looked at": [
         rate.REACHED * 100,

@@ -116,10 +116,10 @@ class TestGeometry:
         offsets, esis = geometry.offsets(symbols), geometry.esis(symbols)
         assert geometry.numbers(offsets).tolist() == symbols.tolist()
         assert geometry.names(offsets, esis).all()
-        assert all(map(geometry.has_head, offsets.tolist(), esis.tolist()))
+        assert all(map(geometry.has, offsets.tolist(), esis.tolist()))
         assert not geometry.names(offsets, esis + 1).any()
         assert not geometry.names(offsets + 1, esis).any()
-        assert not geometry.has_head(64 * total, 0)
+        assert not geometry.has(64 * total, 0)
         start = data.draw(st.integers(0, total - 1))
         stop = data.draw(st.integers(start + 1, total))
         lasts = [geometry.span(block, block + 1).stop - 1 for block in range(geometry.blocks)]
@@ -135,5 +135,5 @@ class TestGeometry:
     def test_nothing_has_one_place_only(self, offset: int, esi: int) -> None:
         nothing = Geometry(0, 64, 8)
         assert (nothing.symbols, nothing.blocks) == (0, 0)
-        assert nothing.has_head(0, 0)
-        assert not nothing.has_head(offset, esi)
+        assert nothing.has(0, 0)
+        assert not nothing.has(offset, esi)

@@ -240,7 +240,7 @@ def test_unusable_interfaces_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("node", ["S", "R1"])
 def test_repairs_go_on_after_an_interface_was_replaced(tmp_path: Path, node: str) -> None:
     # spec: NET-7, NET-9
-    source = random_file(tmp_path / "source", 24)
+    source = random_file(tmp_path / "source", 16)
     with Lab(receivers=1) as lab:
         lab.loss(0.05)
         sender = lab.send("S", source, "--repair", rate="30M")

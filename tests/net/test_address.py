@@ -10,17 +10,18 @@ import pytest
 from pgmlite.errors import Interrupted, NetworkError, UsageError
 from pgmlite.net import address
 from pgmlite.net.address import (
+    AddressState,
     Channel,
-    State,
     await_addresses,
     check_own,
     interface_mtu,
     own_addresses,
     resolve,
 )
-from pgmlite.net.loop import Stop
 from pgmlite.net.udp import SenderSocket
+from pgmlite.net.waiting import Stop
 from tests.support.loopback import LO, Cli, endpoint, make_file
+from tests.support.loops import Heard, to_the_end
 from tests.support.sockets import identity, twin
 
 # Names to channels.
@@ -73,7 +74,7 @@ def test_interface_without_the_family(tmp_path, monkeypatch, capsys, verb, group
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [([], "no interface is up"), (["a0", "b0"], "choose with -i from a0, b0")],
+    [([], "no interface is up"), (["a0", "b0"], "name one of a0, b0")],
 )
 def test_interface_that_can_not_be_guessed(monkeypatch, names, expected):
     # spec: NET-1
@@ -171,13 +172,13 @@ def test_states_of_addresses(machine):
         ("net0", "10.0.0.1", 0),
     )
     assert own_addresses(V6) == {
-        "fd01::1": State.READY,
-        "fe80::5": State.CHECKING,
-        "fd01::2": State.READY,
-        "fd01::3": State.DUPLICATE,
+        "fd01::1": AddressState.READY,
+        "fe80::5": AddressState.CHECKING,
+        "fd01::2": AddressState.READY,
+        "fd01::3": AddressState.DUPLICATE,
     }
-    assert own_addresses(V4) == {"10.0.0.1": State.READY}
-    assert own_addresses(V6, anywhere=True)["fd01::9"] is State.CHECKING
+    assert own_addresses(V4) == {"10.0.0.1": AddressState.READY}
+    assert own_addresses(V6, anywhere=True)["fd01::9"] is AddressState.CHECKING
     check_own("fe80::5", V6)
     with pytest.raises(NetworkError, match="fd01::3: another machine"):
         check_own("fd01::3", V6)
@@ -188,24 +189,13 @@ def test_states_of_addresses(machine):
 def test_an_interface_that_was_renamed_keeps_its_addresses(machine):
     machine((LO, "fd01::1", 0x80), ("net0", "fd01::2", 0x80))
     before = Channel("ff15::1", 5, "net0", socket.if_nametoindex(LO))
-    assert own_addresses(before) == {"fd01::1": State.READY}
+    assert own_addresses(before) == {"fd01::1": AddressState.READY}
 
 
 def test_without_states_addresses_count_as_ready(machine, monkeypatch, tmp_path):
     machine(("net0", "fd01::1", 0xC0))
     monkeypatch.setattr(address, "IPV6_STATES", tmp_path / "missing")
-    assert own_addresses(V6) == {"fd01::1": State.READY}
-
-
-class Patient(Stop):
-    """Does something at each look at signals."""
-
-    def __init__(self, *steps):
-        super().__init__()
-        self.steps = list(steps)
-
-    def check(self):
-        self.steps.pop(0)()
+    assert own_addresses(V6) == {"fd01::1": AddressState.READY}
 
 
 @pytest.mark.parametrize("pinned", ["", "fd01::2"])
@@ -213,30 +203,34 @@ def test_a_start_waits_for_addresses_that_are_checked(machine, pinned):
     # spec: NET-11
     first, second = ("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC0)
     machine(first, second)
-    stop = Patient(lambda: None, lambda: machine(first, ("net0", "fd01::2", 0x80)))
-    told = []
-    await_addresses(V6, pinned, stop=stop, say=told.append)
-    assert stop.steps == []
-    (line,) = told
-    assert line.startswith("waiting for fd01::2 on net0: ")
+    heard = Heard()
+    waits = await_addresses(V6, pinned, heard)
+    next(waits)
+    next(waits)
+    machine(first, ("net0", "fd01::2", 0x80))
+    with pytest.raises(StopIteration):
+        next(waits)
+    (waiting,) = heard.events
+    assert waiting.cause == "addresses"
+    assert waiting.waiting.startswith("fd01::2 on net0: ")
 
 
 def test_a_start_does_not_wait_for_what_does_not_matter(machine):
     machine(("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC8), ("net1", "fd01::3", 0xC0))
-    await_addresses(V6, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "", pytest.fail)) == []
     machine(("net0", "fd01::1", 0x80), ("net0", "fd01::2", 0xC0))
-    await_addresses(V6, "fd01::1", stop=Patient(), say=pytest.fail)
-    await_addresses(V4, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "fd01::1", pytest.fail)) == []
+    assert list(await_addresses(V4, "", pytest.fail)) == []
 
 
 def test_a_start_does_not_wait_for_ever_nor_past_a_signal(machine, monkeypatch):
     machine(("net0", "fd01::1", 0xC0))
     stop = Stop()
-    stop._handle(2, None)
+    stop.ask("a signal")
     with pytest.raises(Interrupted):
-        await_addresses(V6, "", stop=stop, say=lambda text: None)
+        to_the_end(await_addresses(V6, "", Heard()), stop)
     monkeypatch.setattr(address, "CHECK_PATIENCE", 0)
-    await_addresses(V6, "", stop=Patient(), say=pytest.fail)
+    assert list(await_addresses(V6, "", pytest.fail)) == []
 
 
 # Sockets that outlive their address or their interface.
@@ -341,7 +335,7 @@ def test_addresses_that_are_checked_are_waited_for(place, monkeypatch):
     # spec: SND-12, NET-11
     with closing(SenderSocket(place.channel, hops=1)) as sender:
         monkeypatch.setattr(sender, "address", "192.0.2.77")  # gone
-        checking = {"127.0.0.1": State.CHECKING}
+        checking = {"127.0.0.1": AddressState.CHECKING}
         with monkeypatch.context() as patch:
             patch.setattr("pgmlite.net.udp.own_addresses", lambda *_, **how: checking)
             with pytest.raises(NetworkError, match="not ready yet"):

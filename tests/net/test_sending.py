@@ -18,12 +18,12 @@ from pgmlite.core.send.rate import Fixed
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net import sending
-from pgmlite.net.loop import Stop
 from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
-from tests.support.loopback import CHANNEL, HEADER, ODATA, SPM, TREE, Heard, Until
+from tests.support.loopback import HEADER, ODATA, SPM, TREE
+from tests.support.loops import CHANNEL, Heard, Until, to_the_end
 
 SYMBOL = 400
 SAMPLE = make_object(SYMBOL * 300, symbol_size=SYMBOL, block_symbols=50)
@@ -85,7 +85,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
     path.write_bytes(SAMPLE.data)
     with ExitStack() as opened:
 
-        def build(*links: Link, inputs: Any = (), stop: Stop | None = None, **how: Any) -> SendLoop:
+        def build(*links: Link, inputs: Any = (), **how: Any) -> SendLoop:
             source = SourceFile(path)
             opened.callback(source.close)
             repair = how.pop("repair", None)
@@ -101,7 +101,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             )
             buffer = SendBuffer(SAMPLE.manifest.symbol_size, config.transmit_limit)
             burst = config.max_burst
-            return SendLoop(machine, links, source, buffer, burst, Heard(), stop or Stop(), inputs)
+            return SendLoop(machine, links, source, buffer, burst, Heard(), inputs)
 
         yield build
 
@@ -139,7 +139,7 @@ def test_nothing_is_lost_while_there_is_no_link(make, monkeypatch, number, rate)
     loop = make(link, rate=rate)
     stood: list[int] = []
     monkeypatch.setattr(loop.machine, "stood", stood.append)
-    loop.run()
+    to_the_end(loop.run())
     assert len(stood) == 1
     assert stood[0] > 0
     packets = [packet for _, packet in link.sent]
@@ -147,7 +147,7 @@ def test_nothing_is_lost_while_there_is_no_link(make, monkeypatch, number, rate)
     assert gaps(packets) == 0
     assert {place for place, _ in link.sent} == {HERE}
     assert loop.machine.counters.unsent == 0
-    first, last = loop.listener.warnings
+    first, last = loop.tell.warnings
     assert f"{os.strerror(number)}; trying on" in first
     assert "sending again after 0." in last
     assert "session" not in last
@@ -162,7 +162,7 @@ def test_from_another_place_it_is_another_session(make, rate, way):
     link.ways = [None, way]
     loop = make(link, rate=rate)
     before = loop.machine.tsi
-    loop.run()
+    to_the_end(loop.run())
     packets = {place: [p for at, p in link.sent if at == place] for place in (HERE, way)}
     assert {fields(one)["tsi"] for one in packets[HERE]} == {before}
     assert {fields(one)["tsi"] for one in packets[way]} == {loop.machine.tsi} != {before}
@@ -172,7 +172,7 @@ def test_from_another_place_it_is_another_session(make, rate, way):
     assert symbols([packet for _, packet in link.sent]) == [*range(300)]
     assert loop.machine.counters.odata == 300
     assert loop.machine.counters.packets - loop.machine.counters.unsent == len(link.sent)
-    assert f"from {way[0]} as a new session" in loop.listener.warnings[-1]
+    assert f"from {way[0]} as a new session" in loop.tell.warnings[-1]
 
 
 def test_each_channel_has_its_socket_and_they_stand_and_move_together(make):
@@ -182,7 +182,7 @@ def test_each_channel_has_its_socket_and_they_stand_and_move_together(make):
     other.ways = [None, ELSEWHERE]
     loop = make(one, other)
     before = loop.machine.tsi
-    loop.run()
+    to_the_end(loop.run())
     for channel, link in enumerate((one, other)):
         packets = [packet for _, packet in link.sent]
         assert {fields(packet)["channel"] for packet in packets} == {channel}
@@ -211,13 +211,13 @@ def test_an_address_that_is_gone_is_noticed_though_packets_still_leave(make, mon
 
     link.refuses = look
     loop = make(link, rate=2_000_000)
-    loop.run()
+    to_the_end(loop.run())
     # Some leave until it is looked at; and none while there is no other address.
     assert len(seen) <= 100
     assert link.reopened == 3
     assert {place for place, _ in link.sent} == {HERE, ELSEWHERE}
     assert symbols([packet for _, packet in link.sent]) == [*range(300)]
-    first, last = loop.listener.warnings
+    first, last = loop.tell.warnings
     assert "192.0.2.1 is not an address of none0 any more; trying on" in first
     assert "from 192.0.2.9 as a new session" in last
 
@@ -228,17 +228,17 @@ def test_a_time_limit_ends_it_without_a_link_too(make):
     link.refuses = lambda packets: errno.ENETDOWN
     loop = make(link, cycles=None, duration=300 * MS)
     with pytest.raises(NetworkError, match=r"nothing could be sent to .* Network is down"):
-        loop.run()
+        to_the_end(loop.run())
     assert loop.machine.counters.unsent == loop.machine.counters.packets == 1
-    assert loop.listener.warnings == [f"{CHANNEL}: Network is down; trying on"]
+    assert loop.tell.warnings == [f"{CHANNEL}: Network is down; trying on"]
 
 
 def test_a_signal_ends_it_without_a_link_too(make):
     link = Link()
     link.refuses = lambda packets: errno.ENETDOWN
-    loop = make(link, stop=Until(lambda: link.calls > 2))
+    loop = make(link)
     with pytest.raises(Interrupted):
-        loop.run()
+        to_the_end(loop.run(), Until(lambda: link.calls > 2))
     assert loop.machine.counters.unsent == 1
 
 
@@ -276,11 +276,11 @@ def test_the_carousel_does_not_wait_for_where_naks_arrive(make, monkeypatch, ref
     link.refuses = fails(errno.ENODEV, after=2)
     repair = RepairConfig(port=9, linger=50 * MS)
     loop = make(link, inputs=[ear], repair=repair, spm_min=10 * MS, spm_max=10 * MS)
-    loop.run()
+    to_the_end(loop.run())
     ear.release()
     assert symbols([packet for _, packet in link.sent]) == [*range(300)]
     assert ear.rejoined == refusals + 1
-    said = [one for one in loop.listener.warnings if "NAKs" in one]
+    said = [one for one in loop.tell.warnings if "NAKs" in one]
     assert len(said) == min(1, refusals)
 
 
@@ -303,7 +303,7 @@ def test_packets_that_are_refused_leave_a_gap_and_cost_no_time(make, monkeypatch
 
     link.refuses = look
     loop = make(link, rate=rate, max_burst=4, cycles=2)
-    loop.run()
+    to_the_end(loop.run())
     packets = [packet for _, packet in link.sent]
     counters = loop.machine.counters
     assert 0 < counters.unsent == len(refused) < 200
@@ -313,9 +313,17 @@ def test_packets_that_are_refused_leave_a_gap_and_cost_no_time(make, monkeypatch
     assert symbols(everything) == [*range(300)] * 2
     assert not link.reopened
     assert loop.machine.tsi == fields(packets[0])["tsi"]
-    (only,) = loop.listener.warnings
+    (only,) = loop.tell.warnings
     assert os.strerror(number) in only
     assert ("filter" in only) == (number == errno.EPERM)
+
+
+def test_without_a_rate_to_keep_a_refusal_is_followed_by_a_rest(make):
+    # As fast as this machine can ask, it would be refused for ever.
+    link = Link()
+    link.refuses = fails(*[errno.EPERM] * 3, after=2)
+    waits = [wait.time for wait in make(link, rate=None).run()]
+    assert max(waits) == 3 * sending.REFUSED_NAP
 
 
 def test_one_by_one_each_is_refused_for_itself(make):
@@ -324,7 +332,7 @@ def test_one_by_one_each_is_refused_for_itself(make):
     link.has_segmentation = False
     link.refuses = lambda packets: errno.EPERM if fields(packets[0])["offset"] == 10 * SYMBOL else 0
     loop = make(link, rate=None)
-    loop.run()
+    to_the_end(loop.run())
     assert {len(one) for _, one in link.sent if fields(one)["type"] == ODATA} == {
         HEADER.size + SYMBOL
     }
@@ -340,7 +348,7 @@ def test_a_filter_that_lets_nothing_out(make, number, rate):
     link.refuses = lambda packets: number
     loop = make(link, rate=rate)
     with pytest.raises(NetworkError, match=f"nothing could be sent.*{os.strerror(number)}"):
-        loop.run()
+        to_the_end(loop.run())
     assert loop.machine.counters.unsent == loop.machine.counters.packets > 300
 
 
@@ -356,15 +364,15 @@ def test_packets_that_do_not_fit_any_more(make, monkeypatch):
 
     link.refuses = look
     loop = make(link, rate=5_000_000, spm_min=10 * MS, spm_max=10 * MS)
-    loop.run()
+    to_the_end(loop.run())
     packets = [packet for _, packet in link.sent]
     assert 100 <= loop.machine.counters.unsent < 110
     # SPMs go on to tell that the session lives.
     kinds = "".join("S" if fields(packet)["type"] == SPM else " " for packet in packets)
     assert max(map(len, kinds.split())) > 2
-    first, last = loop.listener.warnings
+    first, last = loop.tell.warnings
     assert f"packets of {SYMBOL + 48 + 28} bytes do not fit none0, whose MTU is 400 now" in first
-    assert "--mtu 400; trying on" in first
+    assert "MTU of 400; trying on" in first
     assert "sending again after" in last
     assert symbols(packets)[-1] == 299
 
@@ -374,8 +382,8 @@ def test_forged_errors_are_no_reason_for_words(make):
     link = Link()
     link.refuses = fails(errno.ECONNREFUSED, errno.ENOPROTOOPT, after=5)
     loop = make(link, max_burst=1)
-    loop.run()
-    assert loop.listener.warnings == []
+    to_the_end(loop.run())
+    assert loop.tell.warnings == []
     assert loop.machine.counters.unsent == 2
 
 

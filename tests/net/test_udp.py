@@ -272,7 +272,7 @@ def test_a_receiver_counts_what_routers_mark(tmp_path, place):
     marked = sample.all_odata()
     with receiving(tmp_path / "copy", place) as receiver, raw_sender(place) as sock:
         receiver.event("start")
-        for one in (sample.spm(), *sample.index_pieces()):
+        for one in (sample.spm(), *sample.nodes()):
             sock.send(one)
         receiver.event("manifest")
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 3)
@@ -281,7 +281,7 @@ def test_a_receiver_counts_what_routers_mark(tmp_path, place):
         ended = receiver.end()
     assert ended.code == 0, ended.stderr
     assert ended.last["congested"] == len(marked)
-    assert ended.last["packets"] == len(marked) + 1 + len(sample.index_pieces())
+    assert ended.last["packets"] == len(marked) + 1 + len(sample.nodes())
 
 
 # Sending.

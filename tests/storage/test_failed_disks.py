@@ -28,7 +28,7 @@ def fail(run: Run, clock: Clock) -> str:
     """Let the flush that is due fail; return what the run ends with."""
     clock.now += 5
     run.part.idle()
-    run.part.write_back._flusher.join()
+    run.part.write_back.join()
     with pytest.raises(DiskError, match="not all of it is on the disk") as raised:
         run.give(SAMPLE.odata([40]))
     return str(raised.value)

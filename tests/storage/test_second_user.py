@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 
-from pgmlite.cli.hook import CompletionHook
-from pgmlite.cli.output import ReceiveReport
+from pgmlite.net.completion import CompletionHook
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import Publication, PublishedRecord
 from tests.support.builders import make_object
@@ -158,7 +157,7 @@ def at_moments(
         monkeypatch.setattr(owner, name, then_he)
 
     if "manifest" in moments:
-        after(ReceiveReport, "adopted")
+        after(PartFile, "begin")
     if "verified" in moments:
         before(PartFile, "publish")
     if "rename" in moments:

@@ -26,7 +26,6 @@ from pgmlite.core.config import ReceiverConfig, RepairConfig
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Held, Prepare, SendNak
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
-from pgmlite.net.loop import Stop
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
@@ -210,13 +209,6 @@ class _Memory:
         return True
 
 
-class _Silent:
-    """Hears nothing."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *_: None
-
-
 def replay(data: bytes) -> None:
     """A whole capture file, replayed."""
     number = os.memfd_create("capture")
@@ -228,10 +220,9 @@ def replay(data: bytes) -> None:
             capture = Capture(path)
             group = find_group(capture, Choice())
             machine = Receiver(ReceiverConfig(), rng=Random(0))
-            loop = ReplayLoop(
-                machine, capture, part, _Silent(), Stop(), choice=Choice(), group=group
-            )
-            loop.run()
+            loop = ReplayLoop(machine, capture, part, lambda _: None, choice=Choice(), group=group)
+            for _ in loop.run():
+                pass
             assert part.published
         except (ObjectError, TimedOut):
             assert not part.published

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import json
 import os
 import re
 import shutil
@@ -26,6 +25,8 @@ from random import Random
 from typing import Any, NamedTuple, Self
 
 import psutil
+
+from tests.support.event_schema import read_line
 
 PGMLITE = (sys.executable, "-m", "pgmlite")
 PORT = 28_775
@@ -135,7 +136,7 @@ class Process:
                 if line is None:
                     self._ended = True
                 else:
-                    self.events.append(json.loads(line) | {"at": time.monotonic()})
+                    self.events.append(read_line(line) | {"at": time.monotonic()})
                 self._changed.notify_all()
 
     @property

@@ -6,7 +6,6 @@ own, so that tests of any number of runs side by side never meet.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -27,13 +26,11 @@ from typing import Any, Self
 import pytest
 
 from pgmlite import cli
-from pgmlite.errors import Interrupted, NetworkError
+from pgmlite.cli.signals import Signals
 from pgmlite.net.address import Channel, resolve
-from pgmlite.net.loop import Stop
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import Arrival
-from tests.support.builders import fill
+from tests.support.event_schema import read_line
 
 LO = "lo"
 COMMAND = [sys.executable, "-m", "pgmlite"]
@@ -95,7 +92,7 @@ class Ended:
     @cached_property
     def events(self) -> list[dict[str, Any]]:
         """Every line of stdout: one that is no JSON fails the test."""
-        return [json.loads(line) for line in self.lines]
+        return [read_line(line) for line in self.lines]
 
     @property
     def last(self) -> dict[str, Any]:
@@ -183,7 +180,7 @@ class Running:
 
     def _find(self, name: str, where: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
         for line in self._lines:
-            event = json.loads(line)
+            event = read_line(line)
             if event["event"] == name and where(event):
                 return dict(event)
         return None
@@ -266,7 +263,9 @@ class Cli:
     """The command line without a process of its own: for what ends before packets flow."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        monkeypatch.setattr(
+            Signals, "install", lambda signals: None
+        )  # signals stay the test runner's
         for loop in (SendLoop, ReceiveLoop):
             monkeypatch.setattr(loop, "run", self._accepted)  # it might run for ever
         self._capsys = capsys
@@ -287,7 +286,7 @@ class Cli:
         code = cli.run([str(argument) for argument in arguments])
         captured = self._capsys.readouterr()
         (line,) = captured.out.splitlines()
-        event = json.loads(line)
+        event = read_line(line)
         assert only_error(captured.err) == f"pgmlite: {event['error']}"
         return code, event
 
@@ -305,7 +304,9 @@ class Inside:
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-        monkeypatch.setattr(Stop, "install", lambda stop: None)  # signals stay the test runner's
+        monkeypatch.setattr(
+            Signals, "install", lambda signals: None
+        )  # signals stay the test runner's
         self._capfd = capfd
 
     def __call__(self, *arguments: object) -> Ended:
@@ -362,138 +363,3 @@ def drain(sock: socket.socket) -> list[bytes]:
             packets.append(sock.recv(65_536))
         except BlockingIOError:
             return packets
-
-
-# Stand-ins for the network, for loops whose sockets have to misbehave.
-
-CHANNEL = Channel("239.0.0.1", 5, "none0", 1)
-
-
-class Until(Stop):
-    """Stops a loop when something is so, without waiting for time to pass."""
-
-    def __init__(self, condition: Callable[[], bool]) -> None:
-        super().__init__()
-        self._condition = condition
-
-    def check(self) -> None:
-        super().check()
-        if self._condition():
-            raise Interrupted("seen")
-
-
-class Heard:
-    """A listener that takes notes."""
-
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-        self.facts: list[dict[str, object]] = []
-        self.events: list[str] = []
-
-    def warn(self, text: str, **facts: object) -> None:
-        self.warnings.append(text)
-        self.facts.append(facts)
-
-    def adopted(self, action) -> None:
-        self.events.append("adopted")
-
-    def superseded(self, action) -> None:
-        self.events.append("superseded")
-
-    def damaged(self, action) -> None:
-        self.events.append(f"damaged {action.block}")
-
-    def progress(self) -> None:
-        self.events.append("progress")
-
-
-class FakeSenderSocket:
-    """Takes packets; raises the errors given, one a call, first."""
-
-    channel = CHANNEL
-    address, port = "192.0.2.1", 4_000
-    has_segmentation = True
-
-    def __init__(self, *numbers: int) -> None:
-        self.numbers = list(numbers)
-        self.sent: list[bytes] = []
-        self.reopened = 0
-        self.after = lambda: None
-
-    def send(self, pieces, stride) -> None:
-        if self.numbers:
-            number = self.numbers.pop(0)
-            raise OSError(number, os.strerror(number))
-        flat = b"".join(pieces)
-        step = stride if len(pieces) > 2 else len(flat)
-        self.sent += [flat[at : at + step] for at in range(0, len(flat), step)]
-        self.after()
-
-    def why_not_here(self) -> str:
-        return ""
-
-    def reopen(self) -> None:
-        self.reopened += 1
-        if self.reopened == 1:
-            raise NetworkError("not back yet")
-
-
-class FakeReceiverSocket:
-    """A pair of local sockets in the place of the network."""
-
-    channel = CHANNEL
-    kernel_drops = 0
-
-    def __init__(self, granted: int = 1 << 20) -> None:
-        self.granted = self.wanted = granted
-        self._mine, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._mine.setblocking(False)
-        self._theirs.settimeout(30)
-        self.arrivals: list[tuple[bytes, int] | None] = []
-        self.errors: list[int] = []
-        self.rejoins: list[NetworkError | None] = []
-        self.closed = False
-
-    def put(self, *packets: bytes, stride: int = 0) -> None:
-        """Let packets arrive, each in a read of its own."""
-        for data in packets:
-            self._put((data, stride or len(data)))
-
-    def pause(self) -> None:
-        """Let the queue be empty for a moment."""
-        self._put(None)
-
-    def _put(self, arrival: tuple[bytes, int] | None) -> None:
-        if not self.arrivals:
-            self._theirs.send(b"!")
-        self.arrivals.append(arrival)
-
-    def fileno(self) -> int:
-        return self._mine.fileno()
-
-    def read_into(self, pieces) -> Arrival | None:
-        if self.errors:
-            raise OSError(self.errors[0], os.strerror(self.errors.pop(0)))
-        if not self.arrivals:
-            return None
-        arrival = self.arrivals.pop(0)
-        if not self.arrivals:
-            self._mine.recv(1)
-        if arrival is None:
-            return None
-        data, stride = arrival
-        fill(pieces, data)
-        return Arrival(len(data), stride, ("192.0.2.1", 7))
-
-    def rejoin(self) -> None:
-        self.rejoins.append(None)
-        if len(self.rejoins) < 3:
-            raise NetworkError("interface none0: not found")
-
-    def close(self) -> None:
-        self.closed = True
-        self.release()
-
-    def release(self) -> None:
-        self._mine.close()
-        self._theirs.close()

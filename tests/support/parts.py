@@ -19,7 +19,7 @@ from pgmlite.net.loop import attend
 from pgmlite.storage import content, folder, hints, part, publish, record, seeds, system, writeback
 from pgmlite.storage.part import PartFile
 from tests.support.builders import Judging, Sample, batches
-from tests.support.loopback import Heard
+from tests.support.loops import Heard
 
 
 class Run:

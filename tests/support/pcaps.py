@@ -76,7 +76,10 @@ def ip_packet(
     pseudo = packed + struct.pack(">HH", 17, length)
     head = struct.pack(">HHH", source[1], group[1], length)
     good = (0xFFFF ^ folded(pseudo + head + payload)) or 0xFFFF
-    stored = {"good": good, "bad": good ^ 0x55, "none": 0, "partial": folded(pseudo)}[checksum]
+    partial = folded(pseudo)
+    # One that holds for no reason: 0 and the sum of the pseudo header may be taken.
+    bad = next(good ^ flip for flip in (0x55, 0xAA, 0xFF) if good ^ flip not in (0, partial))
+    stored = {"good": good, "bad": bad, "none": 0, "partial": partial}[checksum]
     udp = head + stored.to_bytes(2) + payload
     if ends[0].version == 6:
         return 0x86DD, struct.pack(">IHBB", 6 << 28 | ecn << 20, length, 17, 1) + packed + udp

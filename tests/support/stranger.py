@@ -3,7 +3,8 @@
     python -m tests.support.stranger GROUP PORT INTERFACE PACKETS_A_SECOND
 
 Sends every invalid vector, random bytes, packets that it heard and then cut or changed, a datagram
-that IP has to fragment, and once a symbol with wrong bytes but a right header. Then it ends.
+that IP has to fragment, and once each a symbol with wrong bytes but a right header and one under a
+number out of thin air. Then it ends.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def junk(heard: list[bytes], rng: Random) -> Iterator[bytes]:
         esi = int.from_bytes(poisoned[44:48]) + 8  # one block has all symbols
         place = after.to_bytes(8) + poisoned[40:44] + esi.to_bytes(4)
         yield poisoned[:32] + place + bytes(symbol_size)
+    sqn = (int.from_bytes(poisoned[40:44]) + (1 << 30)) % (1 << 32)
+    yield poisoned[:40] + sqn.to_bytes(4) + poisoned[44:]
     yield rng.randbytes(2_000)  # more than the MTU: two fragments
     for case in json.loads(VECTORS.read_text())["packets"]:
         one = bytes.fromhex(case["hex"])

@@ -181,13 +181,14 @@ class Diagnosis:
         size = self._packet_size
         if self._machine.is_blocked and oid != self._blocked_oid:
             self._blocked_oid = oid
-            smaller = next((f"--mtu {mtu}" for mtu in SMALLER_MTUS if mtu < size), "a smaller one")
+            smaller = next((mtu for mtu in SMALLER_MTUS if mtu < size), None)
+            advice = f"an MTU of {smaller}" if smaller else "a smaller one"
             yield Finding(
                 "mtu",
                 f"packets of {size} bytes do not get through, smaller ones do: of "
-                f"{unseen} sent none came; {smaller} at the sender, or mend the MTU on "
+                f"{unseen} sent none came; {advice} at the sender, or mend the MTU on "
                 "the way",
-                {"packet_size": size, "sent": unseen},
+                {"packet_size": size, "sent": unseen, "mtu": smaller},
             )
         elif not self._machine.is_blocked and self._blocked_oid is not None:
             if oid == self._blocked_oid:
@@ -225,12 +226,12 @@ class Diagnosis:
         brought = bytes_ + drops * (bytes_ // taken if taken else 0)
         rate = human_bytes(brought * SECOND / (look.at - last.at))
         full = f"the receive buffer of {human_bytes(self._granted)} was full"
-        cause, why = "buffer", f"{full}, {rate}/s are too much here; lower -r at the sender"
+        cause, why = "buffer", f"{full}, {rate}/s are too much here; lower the sender's rate"
         if disk_time >= DISK_SHARE * (look.at - last.at):
             stored = max(0, look.stored - last.stored)
             disk = human_bytes(stored * SECOND / disk_time)
             cause = "disk"
-            why = f"the disk takes {disk}/s, the network brings {rate}/s; lower -r at the sender"
+            why = f"the disk takes {disk}/s, the network brings {rate}/s; lower the sender's rate"
             if not stored:
                 why = "this machine was busy with its disk"
         elif self._granted < self._wanted:

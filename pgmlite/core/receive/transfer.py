@@ -65,7 +65,7 @@ def check_position(geometry: Geometry, spm: Spm) -> None:
     """
     # spec: PKT-8
     position = spm.position
-    if position and not geometry.has_head(position.offset, position.esi):
+    if position and not geometry.has(position.offset, position.esi):
         raise RefusedPacket("spm", "the carousel is where the object has no symbol")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from pgmlite.core.events import Fact
 from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
 
@@ -20,10 +21,11 @@ REACHED = 0.9
 class RateWatch:
     """Says when what goes out is less than was asked for: this machine, or its link, is slow."""
 
-    def __init__(self, rate: int | None, warn: Callable[[str], None]) -> None:
+    def __init__(self, rate: int | None, warn: Callable[[str, Mapping[str, Fact]], None]) -> None:
         """
         Args:
             rate: bit/s; None: no limit, and nothing to reach.
+            warn: Takes words, and the figures in them.
         """
         self._rate = rate
         self._warn = warn
@@ -46,5 +48,6 @@ class RateWatch:
         if achieved < REACHED * self._rate and not was_refused:
             self._warn(
                 f"asked for {human_rate(self._rate)}, sent {human_rate(achieved)} in the last "
-                f"{elapsed / SECOND:.0f} s: this machine or its link is too slow"
+                f"{elapsed / SECOND:.0f} s: this machine or its link is too slow",
+                {"rate": self._rate, "achieved_rate": achieved},
             )

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pgmlite.cli.rate import RateWatch
 from pgmlite.core.machine import SECOND
+from pgmlite.net.rate import RateWatch
 
 RATE = 8_000_000
 """A million bytes a second."""
@@ -12,7 +12,7 @@ RATE = 8_000_000
 def told(*looks: tuple[float, float, int], rate: int | None = RATE, end: bool = False) -> list[str]:
     """Return what is said of (seconds, share of the rate so far, packets refused so far)."""
     said: list[str] = []
-    watch = RateWatch(rate, said.append)
+    watch = RateWatch(rate, lambda text, facts: said.append(text))
     for number, (seconds, share, unsent) in enumerate(looks, 1):
         octets = int(seconds * 1_000_000 * share)
         is_over = end and number == len(looks)

@@ -1,0 +1,98 @@
+"""The replay of a capture from its arguments to its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from pgmlite.capture.file import Capture
+from pgmlite.capture.notes import capture_figures, notes
+from pgmlite.capture.replay import Choice, ReplayLoop
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Completed, ReplayFailed, ReplayStarted, Tell, Warned
+from pgmlite.core.impair import Loss, Reorder
+from pgmlite.core.machine import SECOND
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.errors import PgmliteError
+from pgmlite.net.receiving import receive_figures
+from pgmlite.net.waiting import Waits
+from pgmlite.storage.part import PartFile
+from pgmlite.storage.record import remove_record
+from pgmlite.wire.endpoint import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayJob:
+    """What is replayed, and how.
+
+    Attributes:
+        group: Address and port that `find_group` gave.
+        seed: Of the losses, of what comes late, and of the waits before NAKs.
+        loss: Share of the packets that is dropped.
+        reorder: Share of the packets that comes late.
+        realtime: Take the time that the capture took.
+    """
+
+    capture: Capture
+    group: Endpoint
+    output: Path
+    choice: Choice
+    config: ReceiverConfig
+    seed: int
+    loss: float
+    reorder: float
+    realtime: bool
+
+    def run(self, tell: Tell) -> Waits[Completed]:
+        """
+        Raises:
+            TimedOut: The capture ended before the object was complete.
+            DiskError: The disk refuses.
+            ObjectError: The capture is damaged.
+            Interrupted: It was asked to stop.
+        """
+        capture, seed = self.capture, self.seed
+        machine = Receiver(self.config, rng=Random(f"{seed}/back-off"))
+        part = PartFile(
+            self.output, output_is_seed=False, before_rename=lambda _: remove_record(self.output)
+        )
+        began = time.monotonic_ns()
+        try:
+            path = str(self.output)
+            tell(ReplayStarted(capture.first or 0, str(capture.path), *self.group, path))
+            loop = ReplayLoop(
+                machine,
+                capture,
+                part,
+                tell,
+                choice=self.choice,
+                group=self.group,
+                loss=Loss(self.loss, Random(seed)) if self.loss else None,
+                reorder=Reorder(self.reorder, Random(f"{seed}/reorder")) if self.reorder else None,
+                realtime=self.realtime,
+            )
+            try:
+                manifest = (yield from loop.run()).manifest
+            except PgmliteError as error:
+                figures = receive_figures(machine, (time.monotonic_ns() - began) / SECOND)
+                missing = tuple(machine.missing)
+                tell(ReplayFailed(loop.now, error, missing, figures, capture_figures(capture)))
+                raise
+            for text in notes(capture):
+                tell(Warned(loop.now, f"{capture.path}: {text}"))
+            figures = receive_figures(machine, (time.monotonic_ns() - began) / SECOND)
+            completed = Completed(
+                loop.now,
+                manifest,
+                path,
+                is_new=True,
+                reused=0,
+                figures=figures,
+                capture=capture_figures(capture),
+            )
+            tell(completed)
+            return completed
+        finally:
+            part.close()

@@ -1,0 +1,177 @@
+"""Events in words, for people."""
+
+from __future__ import annotations
+
+from pgmlite.cli.json_lines import oid_text
+from pgmlite.core.events import (
+    Adopted,
+    Completed,
+    Damaged,
+    Event,
+    Hooked,
+    NakDue,
+    ReceiveFailed,
+    ReceiveFigures,
+    ReceiveProgress,
+    ReceiveStarted,
+    RepairFigures,
+    RepairStarted,
+    SendProgress,
+    SendStarted,
+    Stopped,
+    Superseded,
+)
+from pgmlite.core.human import human_bytes, human_rate, human_time
+from pgmlite.core.machine import SECOND
+from pgmlite.net.address import Channel
+from pgmlite.wire.batch import HEADER_SIZE
+
+SILENCE = 5.0
+"""Seconds without a sender that are worth a word (`diagnosis.SILENT_AFTER`)."""
+
+
+def text_of(event: Event, began: int) -> str:
+    """Return an event's line, `began` ns being the start; empty: it has none."""
+    match event:
+        case SendStarted():
+            return _send_started(event)
+        case RepairStarted(manifest=manifest):
+            return (
+                f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
+                f"{oid_text(manifest.oid)}, at {human_rate(event.rate)}; NAKs at port "
+                f"{event.nak_port}"
+            )
+        case ReceiveStarted():
+            return f"waiting for {_channel(event)} (receive buffer {human_bytes(event.buffer)})"
+        case Adopted(manifest=manifest):
+            return (
+                f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
+                f"announced at {human_rate(event.rate)}; no key: integrity is checked, origin is "
+                "not"
+            )
+        case Superseded():
+            return (
+                f"object {oid_text(event.oid)} is no longer sent, {oid_text(event.by)} is: "
+                "starting anew"
+            )
+        case Damaged():
+            return f"block {event.block} does not match its digest: fetching it again"
+        case NakDue():
+            return _nak(event, began)
+        case Hooked(program=program, ending=ending):
+            if ending is None:
+                return f"running {program} on {event.path}"
+            return f"{program}: done in {ending.seconds:.1f} s" if event.phase == "done" else ""
+        case Completed():
+            return _completed(event)
+        case ReceiveFailed():
+            return _receive_failed(event)
+        case Stopped():
+            return _stopped(event)
+    return ""
+
+
+def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0) -> str:
+    """Return what a bar says.
+
+    Args:
+        stored_before: Symbols that were stored at the progress before.
+    """
+    if isinstance(event, SendProgress):
+        if event.figures.achieved_rate is None and event.repairs:
+            return f"repairing, {_repairs(event.repairs)}"
+        return f"cycle {int(event.figures.cycles) + 1}"
+    silence = event.network.silence or 0
+    if not event.figures.packets:
+        refused = sum(event.figures.refused.values())
+        return f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
+    if silence >= SILENCE:
+        return f"nothing for {silence:.0f} s: is the sender gone?"
+    if not event.has_manifest:
+        return "receiving, no manifest yet"
+    if event.stored == stored_before:
+        is_whole = event.stored == event.symbols
+        return "verifying" if is_whole else "waiting for what is missing"
+    return "receiving"
+
+
+def _channel(event: SendStarted | ReceiveStarted) -> Channel:
+    return Channel(event.group, event.port, event.interface, 0)
+
+
+def _send_started(event: SendStarted) -> str:
+    manifest, channel = event.manifest, _channel(event)
+    cycle = ""
+    if event.rate and manifest.size:
+        packet = manifest.symbol_size + HEADER_SIZE + channel.overhead
+        cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
+    return (
+        f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
+        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}{cycle}"
+    )
+
+
+def _nak(event: NakDue, began: int) -> str:
+    named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in event.symbols)
+    address, port = event.endpoint
+    seconds = (event.at - began) / SECOND
+    return f"at {seconds:.6f} s would send a NAK to {address} port {port}: symbols {named}"
+
+
+def _losses(figures: ReceiveFigures, kernel_drops: int = 0) -> str:
+    """Return what was lost, and where."""
+    text = f"{figures.lost} packets lost"
+    if kernel_drops:
+        text += f", about {kernel_drops} of them here"
+    if figures.lost_unbelieved:
+        text += f" ({figures.lost_unbelieved} more seem to be, by numbers not believed)"
+    return text
+
+
+def _completed(event: Completed) -> str:
+    figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
+    if network is None:  # from a capture
+        return (
+            f"complete: {event.path}, {size} verified after {figures.packets} packets, "
+            f"{figures.cycles:.2f} cycles, {figures.lost} packets lost"
+        )
+    if not event.is_new:
+        return f"complete: {event.path} is this object already, {size} verified; it stays as it is"
+    reused = f", {human_bytes(event.reused)} of it from files here" if event.reused else ""
+    return (
+        f"complete: {event.path}, {size} verified in {human_time(network.transfer_seconds or 0)}"
+        f"{reused}, {figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
+    )
+
+
+def _receive_failed(event: ReceiveFailed) -> str:
+    """Return the summary; the error itself is said elsewhere."""
+    if not event.symbols:
+        return ""
+    kept = "nothing of the object is kept"
+    if event.is_kept:
+        share = f"{event.stored / event.symbols:.1%}"
+        kept = f"{share} of the object is in {event.part} and will be used by the next run"
+    figures = event.figures
+    return (
+        f"incomplete: {kept}; {figures.packets} packets came, "
+        f"{_losses(figures, event.network.kernel_drops)}, {sum(figures.refused.values())} refused"
+    )
+
+
+def _repairs(repairs: RepairFigures) -> str:
+    """Return what was asked for and repeated."""
+    return f"{repairs.naks_received} NAKs, {repairs.rdata} packets repeated"
+
+
+def _stopped(event: Stopped) -> str:
+    figures = event.figures
+    text = (
+        f"{figures.cycles:.2f} cycles, {figures.packets} packets, "
+        f"{human_bytes(figures.bytes)} in {human_time(figures.seconds)}"
+    )
+    if figures.unsent:
+        text += f"; {figures.unsent} of them could not be sent"
+    if event.repairs:
+        text += f"; {_repairs(event.repairs)}"
+    return f"sent: {text}" if event.error else f"finished: {text}"

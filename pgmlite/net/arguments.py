@@ -1,0 +1,235 @@
+"""What a caller says, checked: numbers, and what depends on the group, the link or the object."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from random import Random
+
+from pgmlite.core.config import NakConfig, RepairConfig
+from pgmlite.core.machine import SECOND
+from pgmlite.errors import UsageError
+from pgmlite.net.address import Channel
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import is_link_local
+from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import (
+    IPV6_UDP_HEADERS,
+    MAX_PACKET,
+    MIN_SYMBOL_SIZE,
+    SYMBOL_ALIGNMENT,
+)
+
+DEFAULT_GROUP = "ff15::7067:6d"
+DEFAULT_PORT = 28_775
+DEFAULT_RATE = 10_000_000
+DEFAULT_REPAIR_SHARE = RepairConfig().share
+
+MAX_SECONDS = 1e9
+
+ETHERNET_MTU = 1_500
+IPV6_MINIMUM_MTU = 1_280
+MIN_MTU = 576
+MAX_MTU = MAX_PACKET + IPV6_UDP_HEADERS
+
+
+def parse_endpoint(name: str, text: str, channel: Channel | None) -> Endpoint:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT``, the address as packets show it; it may be empty.
+
+    Args:
+        name: Of the argument, for the error.
+        channel: Whose address family it has to be of; None: either.
+
+    Raises:
+        UsageError: It is neither, or no machine can have that address there.
+    """
+    found = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*)):([0-9]{1,5})", text)
+    six, four, port = found.groups() if found else (None, None, "0")
+    plain, _, zone = (six or four or "").partition("%")
+    try:
+        if not 1 <= int(port) <= 65_535:
+            raise ValueError
+        if not plain:
+            return Endpoint("", int(port))
+        address = ipaddress.ip_address(plain)
+    except ValueError:
+        raise UsageError(
+            f"{name} {text}: give an address and a port, such as [fd01::2]:28776", cause=name
+        ) from None
+    if address.version == 6 and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if why := _why_not(address, zone, channel):
+        raise UsageError(f"{name} {text}: {why}", cause=name)
+    return Endpoint(str(address), int(port))
+
+
+def _why_not(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address, zone: str, channel: Channel | None
+) -> str:
+    """Return why no machine can have an address there; empty: one can."""
+    if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
+        return "not the address of one machine"
+    if channel and (address.version == 6) != (":" in channel.group):
+        return "the group is of the other kind of IP addresses"
+    if zone and (channel is None or zone != channel.interface):
+        return f"the interface is that of the group; leave %{zone} out"
+    return ""
+
+
+def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
+    """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer; `channel` as of `parse_endpoint`.
+
+    Raises:
+        UsageError: It is neither, or no machine can have that address there.
+    """
+    endpoint = parse_endpoint("repairer", text, channel)
+    if not endpoint.address:
+        raise UsageError(
+            f"repairer {text}: the address of the repairer is missing", cause="repairer"
+        )
+    return endpoint
+
+
+def name_repairers(texts: Iterable[str], channel: Channel) -> tuple[Endpoint, ...]:
+    """Return the endpoints that a manifest names (spec: MAN-6).
+
+    Raises:
+        UsageError: One of them can't be named, or they are more than receivers keep.
+    """
+    endpoints = tuple(dict.fromkeys(parse_repairer(text, channel) for text in texts))
+    for address, _ in endpoints:
+        if is_link_local(address):
+            raise UsageError(
+                f"repairer {address}: a link-local address can't be named for others; "
+                "tell the receivers themselves",
+                cause="repairer",
+            )
+    most = NakConfig().max_repairers
+    if len(endpoints) > most:
+        raise UsageError(f"{len(endpoints)} repairers: receivers keep {most}; name no more")
+    return endpoints
+
+
+def parse_start(start: str | int, size: int) -> int:
+    """Return ``50%`` or a byte offset as an offset into `size` bytes.
+
+    Raises:
+        UsageError: It is neither, or outside the object.
+    """
+    text = str(start)
+    try:
+        if text.endswith("%"):
+            share = float(text[:-1]) / 100
+            offset = int(size * share) if share < 1 else 0
+            is_inside = 0 <= share <= 1
+        else:
+            offset = int(text)
+            is_inside = offset == 0 or 0 < offset < size
+    except (ValueError, OverflowError):
+        is_inside = False
+    if not is_inside:
+        raise UsageError(
+            f"start {text}: give a share such as 50%, or a byte offset below {size}", cause="start"
+        )
+    return offset
+
+
+def draw_start(size: int, symbol_size: int, rng: Random) -> int:
+    """Return the offset of a random symbol of `size` bytes; 0 if there is none."""
+    # A sender that is started again and again must not send the same beginning for ever.
+    return rng.randrange(max(1, -(-size // symbol_size))) * symbol_size
+
+
+def parse_oid(text: str) -> int:
+    """Return 16 hexadecimal digits as an object identifier.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    if not re.fullmatch("[0-9a-fA-F]{16}", text):
+        raise UsageError(f"object {text}: give its 16 hexadecimal digits, as send prints them")
+    return int(text, 16)
+
+
+def check_seconds(name: str, seconds: float | None) -> int | None:
+    """Return a time limit in ns; None stays None.
+
+    Raises:
+        UsageError: It is not a time that can pass.
+    """
+    if seconds is None:
+        return None
+    if not 0 < seconds <= MAX_SECONDS:
+        raise UsageError(
+            f"{name} {seconds:g}: must be more than 0 s, at most {MAX_SECONDS:g}", cause=name
+        )
+    return int(seconds * SECOND)
+
+
+def check_share(name: str, share: float) -> float:
+    """Return a share.
+
+    Raises:
+        UsageError: It is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise UsageError(f"{name} {share:g}: must be 0 to 1", cause=name)
+    return share
+
+
+def check_hops(hops: int) -> int:
+    """Return a number of hops.
+
+    Raises:
+        UsageError: No packet can have it.
+    """
+    if not 1 <= hops <= 255:
+        raise UsageError(f"hops {hops}: must be 1 to 255", cause="hops")
+    return hops
+
+
+def check_moment(name: str, seconds: float) -> int:
+    """Return a time since a beginning in ns.
+
+    Raises:
+        UsageError: It lies before the beginning, or too far off.
+    """
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise UsageError(f"{name} {seconds:g}: must be 0 s to {MAX_SECONDS:g}", cause=name)
+    return int(seconds * SECOND)
+
+
+def choose_symbol_size(
+    symbol_size: int | None, mtu: int | None, *, hops: int, interface_mtu: int
+) -> int:
+    """Return the symbol size in bytes (spec: OBJ-2).
+
+    Packets that stay on one link may use its whole MTU; what lies behind a router is unknown, so
+    that packets which go there fit the smallest IPv6 path (RFC 8085 section 3.2).
+
+    Raises:
+        UsageError: A size is out of its limits, or does not fit the interface.
+    """
+    if interface_mtu < MIN_MTU:
+        raise UsageError(f"the interface's MTU of {interface_mtu} is below {MIN_MTU} bytes")
+    if mtu is None:
+        mtu = min(interface_mtu, ETHERNET_MTU if hops == 1 else IPV6_MINIMUM_MTU)
+    elif not MIN_MTU <= mtu <= min(interface_mtu, MAX_MTU):
+        limit = min(interface_mtu, MAX_MTU)
+        raise UsageError(f"MTU {mtu}: must be {MIN_MTU} to {limit} bytes on this interface")
+    room = mtu - IPV6_UDP_HEADERS - HEADER_SIZE
+    if symbol_size is None:
+        return room - room % SYMBOL_ALIGNMENT
+    if symbol_size % SYMBOL_ALIGNMENT or not symbol_size >= MIN_SYMBOL_SIZE:
+        raise UsageError(
+            f"symbol size {symbol_size}: must be a multiple of {SYMBOL_ALIGNMENT}, "
+            f"at least {MIN_SYMBOL_SIZE}"
+        )
+    needed = symbol_size + IPV6_UDP_HEADERS + HEADER_SIZE
+    if needed > MAX_MTU or needed > interface_mtu:
+        raise UsageError(
+            f"symbol size {symbol_size}: needs an MTU of {needed}, "
+            f"the interface has {interface_mtu}"
+        )
+    return symbol_size

@@ -1,0 +1,53 @@
+"""Hashing a source beside everything else: in a thread, as work that can be waited for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+from pgmlite.core.events import Hashing, Tell
+from pgmlite.core.machine import SECOND
+from pgmlite.errors import Interrupted
+from pgmlite.net.waiting import POLL, Wait, Waits
+
+T = TypeVar("T")
+
+TELL_EVERY = 1 * SECOND
+
+
+def hash_beside(call: Callable[[Callable[[int, int], None]], T], tell: Tell) -> Waits[T]:
+    """Return what `call` returns; it is given what it reports its progress to, in bytes.
+
+    Raises:
+        Interrupted: It was asked to stop.
+    """
+    latest = (0, 0)
+    has_to_end = False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal latest
+        if has_to_end:
+            raise Interrupted("hashing was stopped")
+        latest = (done, total)
+
+    with ExitStack() as opened:
+        fd = os.eventfd(0)
+        opened.callback(os.close, fd)
+        pool = opened.enter_context(ThreadPoolExecutor(1))  # it waits for its thread
+        hashing = pool.submit(call, progress)
+        hashing.add_done_callback(lambda _: os.eventfd_write(fd, 1))
+        tell_at = time.monotonic_ns()
+        try:
+            while not hashing.done():
+                yield Wait(POLL, (fd,))
+                now = time.monotonic_ns()
+                if latest[0] and now >= tell_at:
+                    tell_at = now + TELL_EVERY
+                    tell(Hashing(now, *latest))
+        finally:
+            has_to_end = True
+        return hashing.result()

@@ -1,0 +1,138 @@
+"""A receiver from its arguments to its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random, SystemRandom
+
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Completed, OtherObject, ReceiveFailed, ReceiveStarted, Tell
+from pgmlite.core.impair import Loss
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.errors import PgmliteError
+from pgmlite.net.address import resolve
+from pgmlite.net.arguments import parse_repairer
+from pgmlite.net.completion import CompletionHook
+from pgmlite.net.hook import Command
+from pgmlite.net.receiving import ReceiveLoop
+from pgmlite.net.udp import ReceiverSocket
+from pgmlite.net.waiting import Waits
+from pgmlite.storage.part import PartFile
+from pgmlite.storage.record import remove_record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveJob:
+    """Arguments as of `pgmlite.receive`; times in ns."""
+
+    output: Path
+    group: str
+    port: int
+    interface: str | None
+    oid: int | None
+    timeout: int | None
+    naks: bool
+    repairers: tuple[str, ...]
+    command: Command | None
+    hook_timeout: int | None
+    bases: tuple[Path, ...]
+    verify_media: bool
+    loss: float
+    seed: int
+
+    def run(self, tell: Tell) -> Waits[Completed]:
+        """
+        Raises:
+            UsageError: An argument does not fit this machine or the group.
+            NetworkError: The network can't be used as asked.
+            DiskError: The disk refuses.
+            TimedOut: `timeout` passed.
+            Interrupted: It was asked to stop.
+            HookError: The command failed; the output is in place.
+        """
+        with ExitStack() as opened:
+            hook = None
+
+            def before_rename(status: os.stat_result) -> None:
+                if hook is None:
+                    remove_record(self.output)
+                elif manifest := machine.manifest:
+                    hook.publishing(manifest, status)
+
+            part = PartFile(
+                self.output,
+                bases=self.bases,
+                verify_media=self.verify_media,
+                before_rename=before_rename,
+            )
+            opened.callback(part.close)
+            if self.command:
+                hook = CompletionHook(self.command, self.output, tell, timeout=self.hook_timeout)
+                opened.callback(hook.close)
+                yield from hook.resume()  # before the network, which may not be there yet
+            channel = resolve(self.group, self.port, self.interface)
+            config = ReceiverConfig(
+                oid=self.oid,
+                naks=self.naks,
+                repairers=frozenset(parse_repairer(text, channel) for text in self.repairers),
+            )
+            machine = Receiver(config, rng=SystemRandom())
+            socket = ReceiverSocket(channel)
+            opened.callback(socket.close)
+            tell(
+                ReceiveStarted(
+                    time.monotonic_ns(),
+                    channel.group,
+                    channel.port,
+                    channel.interface,
+                    socket.granted,
+                    str(self.output),
+                )
+            )
+            loop = ReceiveLoop(
+                machine,
+                socket,
+                part,
+                tell,
+                timeout=self.timeout,
+                loss=Loss(self.loss, Random(self.seed)) if self.loss else None,
+            )
+            try:
+                manifest = (yield from loop.run()).manifest
+            except PgmliteError as error:
+                tell(failed(error, machine, loop, str(part.path)))
+                raise
+            now = time.monotonic_ns()
+            path, is_new = str(self.output), loop.is_new
+            completed = Completed(now, manifest, path, is_new, part.reused, *loop.figures(now))
+            tell(completed)
+            if hook:
+                yield from hook.finish(manifest)
+            return completed
+
+
+def failed(error: PgmliteError, machine: Receiver, loop: ReceiveLoop, part: str) -> ReceiveFailed:
+    """Return what there is to tell of a receiver that an error ends.
+
+    Args:
+        part: The partial file.
+    """
+    now = time.monotonic_ns()
+    stored, symbols = machine.progress
+    return ReceiveFailed(
+        now,
+        error,
+        stored,
+        symbols,
+        tuple(
+            OtherObject(other.oid, other.name, other.size)
+            for other in machine.evidence.others.values()
+        ),
+        part,
+        bool(symbols and os.path.lexists(part)),
+        *loop.figures(now),
+    )

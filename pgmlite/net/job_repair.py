@@ -1,0 +1,131 @@
+"""A stand-alone repairer from its arguments to its end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.events import RepairStarted, Stopped, Tell, Waiting, Warned
+from pgmlite.core.send.repairer import Repairer
+from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
+from pgmlite.net.address import resolve
+from pgmlite.net.hashing import hash_beside
+from pgmlite.net.job_send import open_ear, open_sender, packets_a_call, to_its_end
+from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
+from pgmlite.net.sending import SendLoop
+from pgmlite.net.udp import ReceiverSocket
+from pgmlite.net.waiting import POLL, Wait, Waits
+from pgmlite.storage.source import SourceFile
+from pgmlite.wire import batch as wire
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.layout import PacketType
+
+MOST_STRANGERS = 1_000
+"""Objects that are not ours and are remembered, and told of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairJob:
+    """Arguments as of `pgmlite.repair`."""
+
+    file: Path
+    group: str
+    port: int
+    interface: str | None
+    rate: int | None
+    hops: int
+    listen: str | None
+
+    def run(self, tell: Tell) -> Waits[Stopped]:
+        """
+        Raises:
+            UsageError: An argument does not fit this machine or the group.
+            NetworkError: The network can't be used as asked.
+            DiskError: The file can't be read, or changed.
+            Interrupted: It was asked to stop.
+        """
+        with ExitStack() as opened:
+            source = SourceFile(self.file)
+            opened.callback(source.close)
+            channel = resolve(self.group, self.port, self.interface)
+            ear = yield from open_ear(channel, self.listen, tell)
+            opened.callback(ear.close)
+            ear_of_group = ReceiverSocket(channel)
+            opened.callback(ear_of_group.close)
+            socket = yield from open_sender(channel, self.hops, ear, tell)
+            opened.callback(socket.close)
+            tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
+            manifest = yield from recognise(source, ear_of_group, tell)
+            burst = packets_a_call(manifest.symbol_size)
+            config = SenderConfig(rate=self.rate, packet_overhead=channel.overhead, max_burst=burst)
+            machine = Repairer(
+                config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+            )
+            buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
+            inputs = (ear, ear_of_group)
+            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
+            started = RepairStarted(
+                time.monotonic_ns(),
+                manifest,
+                channel.group,
+                channel.port,
+                channel.interface,
+                config.rate or 0,
+                ear.port,
+            )
+            return (yield from to_its_end(loop, started, tell))
+
+
+def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Manifest]:
+    """Wait for a manifest that describes `source`; return it.
+
+    Raises:
+        DiskError: The file can't be read, or changed.
+    """
+    digests: dict[tuple[int, int], bytes] = {}
+    buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+    strangers: set[int] = set()
+    heard = time.monotonic_ns()
+    while True:
+        if (yield Wait(POLL, (group.fileno(),))):
+            heard = time.monotonic_ns()
+        elif time.monotonic_ns() - heard >= REJOIN_AFTER:
+            # spec: NET-7: its interface may have come back as another one.
+            heard = time.monotonic_ns()
+            with suppress(NetworkError):  # not yet
+                group.rejoin()
+        for manifest in _manifests(group, buffer):
+            if manifest.oid in strangers:
+                continue
+            reason = f"it has {manifest.size} bytes, not {source.size}"
+            if manifest.size == source.size:
+                shape = (manifest.symbol_size, manifest.block_symbols)
+                if shape not in digests:
+                    described, _ = yield from hash_beside(partial(source.describe, *shape), tell)
+                    digests[shape] = described.tree_digest
+                if digests[shape] == manifest.tree_digest:
+                    return manifest
+                reason = "it has another content"
+            if len(strangers) < MOST_STRANGERS:
+                strangers.add(manifest.oid)
+                text = f"object {manifest.oid:016x} is not {source.path}, {reason}: waiting on"
+                tell(Warned(time.monotonic_ns(), text))
+
+
+def _manifests(group: ReceiverSocket, buffer: wire.ReceiveBuffer) -> list[Manifest]:
+    """Return the manifests among what can be read now."""
+    while (room := buffer.room()) and (arrival := group.read_into(room)):
+        if arrival.length:
+            buffer.add(arrival.length, arrival.stride, arrival.source)
+    found = []
+    for batch in buffer.batches(Counter()):
+        if batch.kind is PacketType.SPM:
+            with suppress(RefusedPacket, ObjectError):
+                found.append(parse_manifest(parse_spm(batch.payload[0].tobytes()).manifest))
+    return found

@@ -1,0 +1,173 @@
+"""A sender from its arguments to its end."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from random import SystemRandom
+
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
+from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell
+from pgmlite.core.send.sender import Sender
+from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
+from pgmlite.net.arguments import (
+    choose_symbol_size,
+    draw_start,
+    name_repairers,
+    parse_endpoint,
+    parse_start,
+)
+from pgmlite.net.hashing import hash_beside
+from pgmlite.net.sending import SendLoop
+from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
+from pgmlite.net.waiting import Waits
+from pgmlite.storage.source import SourceFile
+from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.layout import MAX_PACKET
+
+MAX_PORT = 65_535
+
+
+def open_ear(channel: Channel, listen: str | None, tell: Tell) -> Waits[NakSocket]:
+    """Open the socket that takes NAKs, once its address may be used.
+
+    Raises:
+        UsageError: `listen` is no address and port, or the group's port.
+        NetworkError: The port is taken, or the address is not the interface's.
+    """
+    if listen is None and channel.port == MAX_PORT:
+        raise UsageError(
+            f"listen: no port comes after {MAX_PORT} for NAKs; name one", cause="listen"
+        )
+    address, port = parse_endpoint("listen", listen, channel) if listen else ("", channel.port + 1)
+    if port == channel.port:
+        raise UsageError(
+            f"listen {listen}: that port is the group's; NAKs need one of their own",
+            cause="listen",
+        )
+    if address:
+        check_own(address, channel)
+        yield from await_addresses(channel, address, tell)
+    return NakSocket(channel, port, address)
+
+
+def open_sender(
+    channel: Channel, hops: int, ear: NakSocket | None, tell: Tell
+) -> Waits[SenderSocket]:
+    """Open the socket that packets go out by: from where NAKs are taken, if that is one address.
+
+    Raises:
+        NetworkError: The system refuses it.
+    """
+    source = ear.address if ear else ""
+    yield from await_addresses(channel, source, tell)
+    return SenderSocket(channel, hops=hops, source=source)
+
+
+def packets_a_call(symbol_size: int) -> int:
+    """Return how many packets one system call takes."""
+    return min(MAX_SEGMENTS, MAX_PACKET // (HEADER_SIZE + symbol_size))
+
+
+def to_its_end(loop: SendLoop, started: SendStarted | RepairStarted, tell: Tell) -> Waits[Stopped]:
+    """Run a loop, with what is told of its beginning and its end.
+
+    Raises:
+        PgmliteError: As `SendLoop.run`.
+    """
+    tell(started)
+    try:
+        yield from loop.run()
+    except PgmliteError as error:
+        tell(_stopped(loop, str(error), error))
+        raise
+    stopped = _stopped(loop, "finished", None)
+    tell(stopped)
+    return stopped
+
+
+def _stopped(loop: SendLoop, reason: str, error: PgmliteError | None) -> Stopped:
+    loop.look_at_rate(is_over=True)
+    now = time.monotonic_ns()
+    return Stopped(now, reason, error, *loop.figures(now))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendJob:
+    """Arguments as of `pgmlite.send`; `duration` in ns."""
+
+    file: Path
+    group: str
+    port: int
+    interface: str | None
+    rate: int | None
+    hops: int
+    start: str | int | None
+    cycles: int | None
+    duration: int | None
+    mtu: int | None
+    symbol_size: int | None
+    repair: bool
+    listen: str | None
+    repair_share: float
+    repairers: tuple[str, ...]
+
+    def run(self, tell: Tell) -> Waits[Stopped]:
+        """
+        Raises:
+            UsageError: An argument does not fit this machine, the group or the file.
+            NetworkError: The network can't be used as asked.
+            DiskError: The file can't be read, or changed.
+            Interrupted: It was asked to stop.
+        """
+        with ExitStack() as opened:
+            source = SourceFile(self.file)
+            opened.callback(source.close)
+            channel = resolve(self.group, self.port, self.interface)
+            size = choose_symbol_size(
+                self.symbol_size, self.mtu, hops=self.hops, interface_mtu=interface_mtu(channel)
+            )
+            burst = packets_a_call(size)
+            repairers = name_repairers(self.repairers, channel)
+            ear, repairs = None, None
+            if self.repair:
+                ear = yield from open_ear(channel, self.listen, tell)
+                opened.callback(ear.close)
+                repairs = RepairConfig(port=ear.port, share=self.repair_share)
+            config = SenderConfig(
+                rate=self.rate,
+                packet_overhead=channel.overhead,
+                max_burst=burst,
+                start=(
+                    draw_start(source.size, size, SystemRandom())
+                    if self.start is None
+                    else parse_start(self.start, source.size)
+                ),
+                cycles=self.cycles,
+                duration=self.duration,
+            )
+            socket = yield from open_sender(channel, self.hops, ear, tell)
+            opened.callback(socket.close)
+            manifest, tree = yield from hash_beside(
+                lambda progress: source.describe(
+                    size, DEFAULT_BLOCK_SYMBOLS, progress, repairers=repairers
+                ),
+                tell,
+            )
+            machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
+            buffer = SendBuffer(size, config.transmit_limit)
+            inputs = [ear] if ear else []
+            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
+            started = SendStarted(
+                time.monotonic_ns(),
+                manifest,
+                channel.group,
+                channel.port,
+                channel.interface,
+                config.rate or 0,
+                config.start,
+            )
+            return (yield from to_its_end(loop, started, tell))

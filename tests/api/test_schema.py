@@ -1,0 +1,99 @@
+"""The schema of ``--json``: it knows every event, and takes nothing else."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pgmlite.cli.json_lines import line
+from pgmlite.core.events import (
+    CAUSES,
+    Adopted,
+    Damaged,
+    Event,
+    Hooked,
+    HookEnding,
+    SendFigures,
+    Stopped,
+    Superseded,
+    Warned,
+)
+from pgmlite.errors import DiskError
+from tests.support import event_schema
+from tests.support.builders import make_object
+from tests.support.event_schema import read_line
+
+SPEC = Path(__file__).parents[2] / "spec" / "events.json"
+FIGURES = SendFigures(1.5, 0.25, 9, 900, 8, 0, None)
+ENDING = HookEnding(None, "SIGKILL", timed_out=True, seconds=2.5, error="killed")
+MANIFEST = make_object(1_000, name="größe").manifest
+
+EVENTS = [
+    Adopted(5, MANIFEST, 10, 3),
+    Superseded(5, 1, (1 << 64) - 1),
+    Damaged(5, 7, 0),
+    Warned(5, "in words"),
+    Warned(5, "in words", "silence", {"seconds": 5.25}),
+    Warned(5, "in words", "buffer"),
+    Hooked(5, "started", 1, 7, "/x", "sh"),
+    Hooked(5, "failed", 1, 7, "/x", "sh", ENDING),
+    Stopped(5, "finished", None, FIGURES, None),
+    Stopped(5, "full", DiskError("full"), FIGURES, None),
+]
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda one: one.NAME)
+def test_events_are_lines(event: Event) -> None:
+    said = read_line(json.dumps(line(event, 2)))
+    assert (said["event"], said["at"]) == (event.NAME, 3e-9)
+
+
+def test_what_a_line_says() -> None:
+    assert line(EVENTS[1], 0) == {
+        "event": "superseded",
+        "at": 5e-9,
+        "oid": "0000000000000001",
+        "by": "f" * 16,
+    }
+    adopted = line(EVENTS[0], 0)
+    assert adopted["oid"] == f"{MANIFEST.oid:016x}"
+    assert (adopted["name"], adopted["rate"], adopted["stored"]) == ("größe", 10, 3)
+    finished, full = line(EVENTS[-2], 0), line(EVENTS[-1], 0)
+    assert (finished["exit_code"], "error" in finished) == (0, False)
+    assert (full["exit_code"], full["error"]) == (7, "full")
+    assert "code" not in line(EVENTS[6], 0)
+    assert (line(EVENTS[7], 0)["code"], line(EVENTS[7], 0)["seconds"]) == (None, 2.5)
+
+
+WRONG = [
+    {"event": "nothing", "at": 0},
+    {"event": "damaged", "at": 0, "oid": "0" * 16},
+    {"event": "damaged", "at": 0, "oid": "0" * 15, "block": 1},
+    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": -1},
+    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": "1"},
+    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": True},
+    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": 1, "more": 1},
+    {"event": "warning", "at": 0, "warning": "x", "cause": "unheard-of"},
+    {"event": "warning", "at": 0, "warning": "x", "cause": "nak", "seconds": 1},
+    {"event": "failed", "error": "x"},
+    {"event": "nak", "at": 0, "endpoint": ["::1"], "symbols": [], "packet": ""},
+    {"event": "nak", "at": 0, "endpoint": ["::1", 9], "symbols": [[1]], "packet": ""},
+    {"event": "nak", "at": 0, "endpoint": ["::1", 9], "symbols": [], "packet": "0"},
+]
+
+
+@pytest.mark.parametrize("said", WRONG, ids=json.dumps)
+def test_other_lines_are_refused(said: dict) -> None:
+    with pytest.raises(AssertionError):
+        read_line(json.dumps(said))
+
+
+def test_the_schema_is_up_to_date() -> None:
+    assert SPEC.read_text() == event_schema.text(), "run: python -m tests.generate"
+
+
+def test_readme_names_every_event_and_every_cause() -> None:
+    text = (SPEC.parents[1] / "README.md").read_text()
+    page = text.partition("### Events")[2].partition("\n## ")[0]
+    for word in {kind.NAME for kind in event_schema.classes()} | CAUSES.keys():
+        assert f"`{word}`" in page, word
