@@ -107,11 +107,6 @@ class Geometry(Sizes):
         """Return the encoding symbol ids of source symbols."""
         return symbols % self.block_symbols
 
-    def has(self, offset: int, esi: int) -> bool:
-        """Whether a source symbol of this id is at byte `offset`; an empty object has (0, 0)."""
-        symbol, odd = divmod(offset, self.symbol_size)
-        return offset < max(self.size, 1) and not odd and symbol % self.block_symbols == esi
-
     def ids(self, symbols: Symbols) -> Ids:
         """Return the names of source symbols."""
         return Ids(self.blocks_of(symbols), self.esis(symbols))

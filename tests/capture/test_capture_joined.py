@@ -68,7 +68,7 @@ def test_an_spm_and_a_node_in_one(tmp_path: Path) -> None:
     ncf = packet(PacketType.NCF, request, **SMALL.fields)
     full_node = SMALL.nodes()[0]
     # Whole, where the object's last symbol is short.
-    coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_024)
+    coded = packet(PacketType.RDATA, bytes(64), **SMALL.fields, flags=1, esi=9, offset=1_280)
     for parts in (
         [spm, node],
         [coded, coded],

@@ -362,7 +362,7 @@ def reason_of(one: bytes) -> str:
             spm = parse_spm(body)
             manifest = parse_manifest(spm.manifest)
             place = spm.position
-            if place and not Geometry.of(manifest).has(place.offset, place.esi):
+            if place and not Geometry.of(manifest).has_head(place.offset, place.esi):
                 return "spm"
         elif header.type == PacketType.NAK:
             parse_nak(body, total, ANY_RINGS)
