@@ -115,6 +115,11 @@ class Geometry(Sizes):
         """Return the numbers of source symbols that are named."""
         return ids.blocks * self.block_symbols + ids.esis
 
+    def has(self, offset: int, esi: int) -> bool:
+        """Whether a source symbol of this id is at byte `offset`; an empty object has (0, 0)."""
+        symbol, odd = divmod(offset, self.symbol_size)
+        return offset < max(self.size, 1) and not odd and symbol % self.block_symbols == esi
+
     def names(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
         """Return whether (n,) byte `offsets` and encoding symbol ids are those of symbols."""
         symbols = self.numbers(offsets)
