@@ -155,9 +155,7 @@ class Lane:
         return burst
 
     def tick(self, now: int) -> list[Transmit]:
-        """Send one burst, or in a row the NCFs or the nodes of the tree that are due."""
-        if now < self.deadline:
-            return []
+        """Send one burst, or in a row the NCFs or the nodes of the tree; call at its deadline."""
         if confirmations := self._confirm(now):
             return confirmations
         bursts = self._next_bursts(now)

@@ -175,15 +175,15 @@ class Sender:
 
     def tick(self, now: int) -> list[Action]:
         """Send what is due on each lane."""
-        deadline = self.deadline
-        if deadline is None or now < deadline:
+        due = [lane for lane in self.lanes if lane.deadline <= now]
+        if self._finished or not due:
             return []
         for lane in self.lanes:
             lane.look()
         if self._is_over(now):
             self._finished = True
             return [Finished()]
-        return [burst for lane in self.lanes for burst in lane.tick(now)]
+        return [burst for lane in due for burst in lane.tick(now)]
 
     def unsent(self, rows: Rows, octets: int) -> None:
         """Count packets of one channel, `octets` bytes, that were not taken.
