@@ -48,6 +48,7 @@ writes = st.tuples(st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1))
 @given(steps=st.lists(writes, max_size=12), asked=st.integers(0, 12))
 @example(steps=[(0, 20), (10, 10), (20, 44)], asked=12)
 @example(steps=[(0, 64), (10, 10)], asked=12)
+@example(steps=[(0, 20), (0, 64), (20, 44)], asked=12)
 @example(steps=[(0, 20), (30, 34), (20, 10)], asked=12)
 @settings(max_examples=500)
 def test_says_what_reading_back_would_say_or_nothing(
