@@ -62,7 +62,7 @@ def receive(source: Path, output: Path, rate: str, *options: object) -> Received
     manifest = ended.event("manifest")
     return Received(
         ended.code,
-        ended.last["seconds"] - manifest["seconds"],
+        ended.last["at"] - manifest["at"],
         ended.last["cycles"],
         ended.last["fetched"] / manifest["symbols"],
         same(source, output),
