@@ -5,7 +5,9 @@ they are first used.
 
 The rings, and what each may import::
 
-    cli -> api -> {net, capture, sim} -> storage -> core -> wire -> errors
+    cli -> {api, capture, sim} -> net -> storage -> core -> wire -> errors
+
+`sim` needs neither net nor storage, and `pgmlite.dissect` no more than wire.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.hashing import hash_beside
-from pgmlite.net.job_send import open_ear, open_sender, packets_a_call, to_its_end
+from pgmlite.net.job_send import open_nak_socket, open_sender, packets_a_call, to_its_end
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import ReceiverSocket
@@ -54,21 +54,21 @@ class RepairJob:
             source = SourceFile(self.file)
             opened.callback(source.close)
             channel = resolve(self.group, self.port, self.interface)
-            ear = yield from open_ear(channel, self.listen, tell)
-            opened.callback(ear.close)
-            ear_of_group = ReceiverSocket(channel)
-            opened.callback(ear_of_group.close)
-            socket = yield from open_sender(channel, self.hops, ear, tell)
+            naks = yield from open_nak_socket(channel, self.listen, tell)
+            opened.callback(naks.close)
+            group = ReceiverSocket(channel)
+            opened.callback(group.close)
+            socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
-            manifest = yield from recognise(source, ear_of_group, tell)
+            manifest = yield from recognise(source, group, tell)
             burst = packets_a_call(manifest.symbol_size)
             config = SenderConfig(rate=self.rate, packet_overhead=channel.overhead, max_burst=burst)
             machine = Repairer(
-                config, manifest, repair=RepairConfig(port=ear.port), rng=SystemRandom()
+                config, manifest, repair=RepairConfig(port=naks.port), rng=SystemRandom()
             )
             buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
-            inputs = (ear, ear_of_group)
+            inputs = (naks, group)
             loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
             started = RepairStarted(
                 time.monotonic_ns(),
@@ -77,7 +77,7 @@ class RepairJob:
                 channel.port,
                 channel.interface,
                 config.rate or 0,
-                ear.port,
+                naks.port,
             )
             return (yield from to_its_end(loop, started, tell))
 

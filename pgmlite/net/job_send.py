@@ -31,7 +31,7 @@ from pgmlite.wire.layout import MAX_PACKET
 MAX_PORT = 65_535
 
 
-def open_ear(channel: Channel, listen: str | None, tell: Tell) -> Waits[NakSocket]:
+def open_nak_socket(channel: Channel, listen: str | None, tell: Tell) -> Waits[NakSocket]:
     """Open the socket that takes NAKs, once its address may be used.
 
     Raises:
@@ -55,14 +55,14 @@ def open_ear(channel: Channel, listen: str | None, tell: Tell) -> Waits[NakSocke
 
 
 def open_sender(
-    channel: Channel, hops: int, ear: NakSocket | None, tell: Tell
+    channel: Channel, hops: int, naks: NakSocket | None, tell: Tell
 ) -> Waits[SenderSocket]:
     """Open the socket that packets go out by: from where NAKs are taken, if that is one address.
 
     Raises:
         NetworkError: The system refuses it.
     """
-    source = ear.address if ear else ""
+    source = naks.address if naks else ""
     yield from await_addresses(channel, source, tell)
     return SenderSocket(channel, hops=hops, source=source)
 
@@ -132,11 +132,11 @@ class SendJob:
             )
             burst = packets_a_call(size)
             repairers = name_repairers(self.repairers, channel)
-            ear, repairs = None, None
+            naks, repairs = None, None
             if self.repair:
-                ear = yield from open_ear(channel, self.listen, tell)
-                opened.callback(ear.close)
-                repairs = RepairConfig(port=ear.port, share=self.repair_share)
+                naks = yield from open_nak_socket(channel, self.listen, tell)
+                opened.callback(naks.close)
+                repairs = RepairConfig(port=naks.port, share=self.repair_share)
             config = SenderConfig(
                 rate=self.rate,
                 packet_overhead=channel.overhead,
@@ -149,7 +149,7 @@ class SendJob:
                 cycles=self.cycles,
                 duration=self.duration,
             )
-            socket = yield from open_sender(channel, self.hops, ear, tell)
+            socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             manifest, tree = yield from hash_beside(
                 lambda progress: source.describe(
@@ -159,7 +159,7 @@ class SendJob:
             )
             machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
             buffer = SendBuffer(size, config.transmit_limit)
-            inputs = [ear] if ear else []
+            inputs = [naks] if naks else []
             loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
             started = SendStarted(
                 time.monotonic_ns(),

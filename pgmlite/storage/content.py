@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.seeds import Block, Seed, has_block
@@ -228,9 +229,9 @@ class Content:
         self._seen = self._look()
         bad = []
         self.write_back.read_anew(fd)
-        for number in range(manifest.blocks):
-            offset = number * manifest.block_size
-            length = min(manifest.block_size, manifest.size - offset)
+        geometry = Geometry.of(manifest)
+        for number in range(geometry.blocks):
+            offset, length = geometry.extent(number)
             digest = digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]
             if not has(Block(offset, length, manifest.symbol_size, digest)):
                 bad.append(number)

@@ -53,7 +53,7 @@ SYMBOL_ALIGNMENT = 4
 MAX_BLOCK_SYMBOLS = 4_096
 
 STRIP_SYMBOLS = 16
-"""Source symbols in a strip: what is hashed, and later sent, in one go."""
+"""Source symbols in a strip: what is hashed in one go."""
 
 DIGEST_SIZE = 32
 

@@ -162,7 +162,7 @@ def parse_request(body: bytes, total: int, rings: None = None) -> Symbols: ...
 
 
 @overload
-def parse_request(body: bytes, total: int, rings: Rings) -> Symbols | Counts: ...
+def parse_request(body: bytes, total: int, rings: Rings | None) -> Symbols | Counts: ...
 
 
 def parse_request(body: bytes, total: int, rings: Rings | None = None) -> Symbols | Counts:
@@ -269,7 +269,7 @@ def parse_nak(body: bytes, total: int, rings: Rings | None = None) -> Nak:
     if reserved:
         raise RefusedPacket("request", f"reserved {reserved}")
     request, share = body[NAK_FIXED_SIZE:], loss / 65_535
-    asked = parse_request(request, total, rings) if rings else parse_request(request, total)
+    asked = parse_request(request, total, rings)
     if not isinstance(asked, Counts):
         return Nak(nonce, timestamp, share, asked)
     if asked.firsts.any():

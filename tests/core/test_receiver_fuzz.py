@@ -86,11 +86,11 @@ def arrivals(draw: st.DrawFn) -> list[bytes]:
     fields: dict[str, Any] = draw(
         st.just({}) | st.just({}) | st.fixed_dictionaries({}, optional=FORGED)
     )
-    match draw(st.sampled_from(["odata", "odata", "odata", "index", "spm", "junk"])):
+    match draw(st.sampled_from(["odata", "odata", "odata", "tree", "spm", "junk"])):
         case "odata":
             start = draw(st.integers(0, sample.manifest.symbols - 1))
             packets = sample.odata(range(start, sample.manifest.symbols), **fields)
-        case "index":
+        case "tree":
             packets = sample.nodes(**fields)
         case "spm":
             packets = [sample.spm(**fields)]
@@ -126,7 +126,7 @@ def test_never_raises_and_completes_once_the_air_is_clean(
         assert not (was_complete and actions)
         stored, symbols = drive.machine.progress
         assert 0 <= stored <= symbols
-    # Forged pieces of the index and forged symbols may each cost a pass.
+    # Forged symbols may each cost a pass.
     for _ in range(4):
         now += 6 * SECOND
         drive.give([ONE.spm(), *ONE.nodes(), *ONE.all_odata()], now=now)

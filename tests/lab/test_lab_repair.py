@@ -17,9 +17,6 @@ pytestmark = pytest.mark.lab
 
 ETHERNET, IPV6, UDP, HEADER_SIZE, RDATA = 14, 40, 8, 48, 5
 SYMBOL_SIZE = 1_404
-HOLD_OFF = 0.002
-"""Seconds; the shortest GRTT."""
-
 RATE = "200M"
 REPAIRER = "[fd01::14]:28776"
 """R4, which loses nothing."""

@@ -257,7 +257,7 @@ class TestComingAndGoing:
         add_sender(network, "another", start=start)
         network.run(since + 3 * CYCLE)
         left = 1 - start / SAMPLE.manifest.size
-        assert completed(receiver) - since <= (left + 0.07) * CYCLE  # the index comes once more
+        assert completed(receiver) - since <= (left + 0.07) * CYCLE  # the tree comes once more
         assert again.counters.damaged == 0
 
     def test_a_sender_with_an_end_ends(self) -> None:

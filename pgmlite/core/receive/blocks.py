@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Placed
-from pgmlite.core.needs import Exact
+from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ranges import runs
 from pgmlite.core.receive import policy
 from pgmlite.wire.batch import stretches
@@ -29,7 +29,7 @@ class Inventory:
     It is what the NAK machine knows of symbols: what is lost comes to it as needs.
     """
 
-    nothing = Exact(np.zeros(0, np.int64))
+    nothing = Exact(NO_SYMBOLS)
 
     def __init__(self, there: Flags) -> None:
         """
