@@ -57,18 +57,11 @@ class StripStream:
             start = offset - offset % self._block_size
             stop = min(start + self._block_size, self._size)
             strips = self._strips(start, stop)
-            taken = self._whole(strips, start, offset - start, run[: stop - offset])
-            offset, run = offset + taken, run[taken:]
             while run and offset < stop:
-                place = (offset - start) // self._strip_size
-                first = start + place * self._strip_size
-                last = min(first + self._strip_size, stop)
-                piece = run[: last - offset]
-                found = self._hash(first, last, offset, piece)
-                strips.has[place] = found is not None
-                if found:
-                    strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)] = found
-                offset, run = offset + len(piece), run[len(piece) :]
+                taken = self._whole(strips, start, offset - start, run[: stop - offset])
+                if not taken:
+                    taken = self._part(strips, start, stop, offset, run)
+                offset, run = offset + taken, run[taken:]
 
     def _whole(self, strips: _Strips, start: int, at: int, run: memoryview) -> int:
         """Hash the full strips that `run` begins with, `at` bytes into the block at `start`.
@@ -91,6 +84,22 @@ class StripStream:
             for begin in spans:
                 self._open.pop(start + at + begin, None)
         return count * size
+
+    def _part(self, strips: _Strips, start: int, stop: int, offset: int, run: memoryview) -> int:
+        """Take what `run` has of one strip of the block of bytes `start` to `stop`.
+
+        Returns:
+            Its bytes.
+        """
+        place = (offset - start) // self._strip_size
+        first = start + place * self._strip_size
+        last = min(first + self._strip_size, stop)
+        piece = run[: last - offset]
+        found = self._hash(first, last, offset, piece)
+        strips.has[place] = found is not None
+        if found:
+            strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)] = found
+        return len(piece)
 
     def _strips(self, start: int, stop: int) -> _Strips:
         strips = self._blocks.get(start)
