@@ -15,7 +15,7 @@ from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.seeds import Block, Seed, has_block
-from pgmlite.storage.stream import StripStream
+from pgmlite.storage.stream import END, StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
@@ -129,18 +129,25 @@ class Content:
     def write(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
         """Write lists of runs, as `PartFile.store` takes them; from then on they are recorded."""
         spans: list[tuple[int, int]] = []
-        for runs in pieces:
-            self._write_runs(runs, spans)
+        groups = list(pieces)
+        starts = [runs[0][0] for runs in groups]
+        for runs, follower in zip(groups, [*starts[1:], END], strict=True):
+            self._write_runs(runs, spans, follower)
         self._wrote(spans)
 
     def _write_runs(
-        self, runs: Sequence[tuple[int, memoryview]], spans: list[tuple[int, int]]
+        self, runs: Sequence[tuple[int, memoryview]], spans: list[tuple[int, int]], follower: int
     ) -> None:
-        """Write what stands together; add to `spans` which bytes these are."""
+        """Write what stands together; add to `spans` which bytes these are.
+
+        Args:
+            follower: Offset of what is written next.
+        """
         pieces: list[memoryview] = []
         start = end = runs[0][0]
-        for offset, run in runs:
-            self._stream.update(offset, run)
+        followers = [*(offset for offset, _ in runs[1:]), follower]
+        for (offset, run), next_offset in zip(runs, followers, strict=True):
+            self._stream.update(offset, run, follower=next_offset)
             if len(pieces) + 3 > PIECES_AT_ONCE:
                 self._write(pieces, start, end - start)
                 pieces, start, end = [], offset, offset

@@ -13,6 +13,10 @@ ENTRY = 256
 """Bytes that a block costs here beside its digests, about."""
 
 
+END = 1 << 63
+"""Behind the bytes of any object."""
+
+
 @dataclass(slots=True)
 class _Strips:
     """What is known of the strips of one block: a digest for each place where `has` is 1."""
@@ -50,21 +54,39 @@ class StripStream:
         self._blocks.clear()
         self._open.clear()
 
-    def update(self, offset: int, run: memoryview) -> None:
-        """Take bytes that are written at `offset`."""
-        run = run[: max(0, self._size - offset)]
-        while run:
-            start = offset - offset % self._block_size
-            stop = min(start + self._block_size, self._size)
-            strips = self._strips(start, stop)
-            while run and offset < stop:
-                taken = self._whole(strips, start, offset - start, run[: stop - offset])
-                if not taken:
-                    taken = self._part(strips, start, stop, offset, run)
-                offset, run = offset + taken, run[taken:]
+    def update(self, offset: int, run: memoryview, *, follower: int = END) -> None:
+        """Take bytes that are written at `offset`.
 
-    def _whole(self, strips: _Strips, start: int, at: int, run: memoryview) -> int:
-        """Hash the full strips that `run` begins with, `at` bytes into the block at `start`.
+        Args:
+            follower: Where what came with them goes on, behind them: a strip with a hole between is
+                not worth its hash.
+        """
+        begin, size = offset, self._strip_size
+        end = min(offset + len(run), self._size)
+        while offset < end:
+            start = offset - offset % self._block_size
+            block_end = min(start + self._block_size, self._size)
+            strips, stop = self._strips(start, block_end), min(end, block_end)
+            while offset < stop:
+                place, odd = divmod(offset - start, size)
+                if not odd and stop - offset >= size:
+                    piece = run[offset - begin : stop - begin]
+                    offset += self._whole(strips, place, offset, piece)
+                    continue
+                first = offset - odd
+                last = min(first + size, block_end)
+                after = min(last, stop)
+                begins = not odd or first in self._open
+                if begins and (after == last or follower >= last):
+                    piece = run[offset - begin : after - begin]
+                    self._part(strips, place, (first, last), offset, piece)
+                else:
+                    strips.has[place] = 0
+                    self._open.pop(first, None)
+                offset = after
+
+    def _whole(self, strips: _Strips, place: int, offset: int, run: memoryview) -> int:
+        """Hash the full strips that `run` begins with, from the one at `place` on.
 
         They are nearly all that comes: one by one with the rest they would cost twice as much.
 
@@ -72,34 +94,24 @@ class StripStream:
             Their bytes.
         """
         size = self._strip_size
-        place, odd = divmod(at, size)
-        count = 0 if odd else len(run) // size
-        if not count:
-            return 0
+        count = len(run) // size
         spans = range(0, count * size, size)
         found = [blake3(run[begin : begin + size]).digest() for begin in spans]
         strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + count)] = b"".join(found)
         strips.has[place : place + count] = bytes([1]) * count
         if self._open:
             for begin in spans:
-                self._open.pop(start + at + begin, None)
+                self._open.pop(offset + begin, None)
         return count * size
 
-    def _part(self, strips: _Strips, start: int, stop: int, offset: int, run: memoryview) -> int:
-        """Take what `run` has of one strip of the block of bytes `start` to `stop`.
-
-        Returns:
-            Its bytes.
-        """
-        place = (offset - start) // self._strip_size
-        first = start + place * self._strip_size
-        last = min(first + self._strip_size, stop)
-        piece = run[: last - offset]
-        found = self._hash(first, last, offset, piece)
+    def _part(
+        self, strips: _Strips, place: int, span: tuple[int, int], offset: int, piece: memoryview
+    ) -> None:
+        """Take a piece of the strip at `place`, of the bytes of `span`."""
+        found = self._hash(*span, offset, piece)
         strips.has[place] = found is not None
         if found:
             strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)] = found
-        return len(piece)
 
     def _strips(self, start: int, stop: int) -> _Strips:
         strips = self._blocks.get(start)

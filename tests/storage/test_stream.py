@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pgmlite.storage.stream import StripStream
+from pgmlite.storage.stream import END, StripStream
 from pgmlite.wire.digests import digest
 from tests.support.builders import make_object
 from tests.support.parts import Run, System
@@ -37,28 +37,34 @@ def begun() -> StripStream:
     return stream
 
 
-def write(stream: StripStream, pieces: Iterable[Piece], image: bytes = DATA) -> None:
+def write(
+    stream: StripStream, pieces: Iterable[Piece], image: bytes = DATA, *, gap: int = END
+) -> None:
+    """Give pieces to a stream; what came with each goes on `gap` bytes behind it."""
     for start, stop in pieces:
-        stream.update(start, memoryview(image)[start:stop])
+        stream.update(start, memoryview(image)[start:stop], follower=stop + gap)
 
 
-writes = st.tuples(st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1))
+writes = st.tuples(
+    st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1), st.sampled_from([1, STRIP, END])
+)
 
 
 @given(steps=st.lists(writes, max_size=12), asked=st.integers(0, 12))
-@example(steps=[(0, 20), (10, 10), (20, 44)], asked=12)
-@example(steps=[(0, 64), (10, 10)], asked=12)
-@example(steps=[(0, 20), (0, 64), (20, 44)], asked=12)
-@example(steps=[(0, 20), (30, 34), (20, 10)], asked=12)
+@example(steps=[(0, 20, END), (10, 10, END), (20, 44, END)], asked=12)
+@example(steps=[(0, 20, END), (10, 10, 1), (20, 44, END)], asked=12)
+@example(steps=[(0, 64, END), (10, 10, END)], asked=12)
+@example(steps=[(0, 20, END), (0, 64, END), (20, 44, END)], asked=12)
+@example(steps=[(0, 20, END), (30, 34, END), (20, 10, END)], asked=12)
 @settings(max_examples=500)
 def test_says_what_reading_back_would_say_or_nothing(
-    steps: list[tuple[int, int]], asked: int
+    steps: list[tuple[int, int, int]], asked: int
 ) -> None:
     stream, image = begun(), bytearray(SIZE)
-    for number, (offset, length) in enumerate([*steps, (0, 0)]):
+    for number, (offset, length, gap) in enumerate([*steps, (0, 0, END)]):
         stop = min(offset + length, SIZE)
         image[offset:stop] = bytes([number + 1]) * (stop - offset)
-        write(stream, [(offset, stop)], bytes(image))
+        write(stream, [(offset, stop)], bytes(image), gap=gap)
         if number != asked and number < len(steps):
             continue
         for block in range(3):
