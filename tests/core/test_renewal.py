@@ -238,6 +238,15 @@ class TestRate:
     def test_a_time_without_a_link_does_not_count(self) -> None:
         assert self.achieved(pause=9 * SECOND) == pytest.approx(1, abs=0.01)
 
+    def test_what_is_said_right_after_a_time_without_a_link(self) -> None:
+        sender = make_sender(SAMPLE, rate=self.RATE)
+        sender.start(0)
+        while sender.counters.odata < 100:
+            sender.tick(sender.deadline or 0)
+        before = sender.achieved_rate
+        sender.stood(9 * SECOND)
+        assert sender.achieved_rate == before > 0
+
     def test_what_was_refused_does_not_count(self) -> None:
         assert self.achieved(refused=4) == pytest.approx(0.75, abs=0.02)
         assert self.achieved(refused=1) == 0

@@ -115,6 +115,7 @@ class Lane:
     def stood(self, elapsed: int) -> None:
         """Note that there was no link for so many ns."""
         self._started += elapsed
+        self._pacer.stood(elapsed)
 
     def renew(self, now: int, held: Rows, *, tsi: int, sqn: int) -> None:
         """Go on as another session; what is `held` of the schedule will not have left."""

@@ -48,6 +48,10 @@ class Pacer:
         """Begin: a burst may leave at once."""
         self._bucket.due = now
 
+    def stood(self, elapsed: int) -> None:
+        """Note that nothing could leave for so many ns."""
+        self._bucket.due += elapsed
+
     def rate(self, now: int) -> int | None:
         """bit/s; None: not limited."""
         return self._control.rate(now)
