@@ -26,7 +26,7 @@ class Loss:
         if not self._probability:
             return batch
         keep = self._draws.random(len(batch)) >= self._probability
-        return batch if keep.all() else batch.select(keep)
+        return batch.select(keep)
 
 
 class Reorder:

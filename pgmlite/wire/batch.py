@@ -101,7 +101,9 @@ class PacketBatch:
         return flags
 
     def select(self, mask: npt.NDArray[np.bool_] | slice) -> PacketBatch:
-        """Return the batch of some rows: `mask` is (n,) of bool, or a slice."""
+        """Return the batch of some rows: `mask` is (n,) of bool, or a slice; itself if of all."""
+        if not isinstance(mask, slice) and mask.all():
+            return self  # a mask of numpy copies every payload
         return PacketBatch(
             self.kind,
             self.rows[mask],
@@ -251,10 +253,9 @@ def _check(
             # spec: PKT-4: whole symbols inside the object; only the object's last may be short.
             bad |= room < width if width == symbol_size else room != width
             odd = esis > offsets // symbol_size  # its block would begin before the object
+        bad |= offsets % symbol_size != 0
     else:
         odd = esis != 0
-    if kind in DATA_TYPES:
-        bad |= offsets % symbol_size != 0
     odd &= ~bad
     if bad.any():
         refused["offset"] += int(np.count_nonzero(bad))
@@ -263,8 +264,7 @@ def _check(
     bad |= odd
     if bad.all():
         return []
-    batch = PacketBatch(kind, rows, offsets, payload, *came)
-    return [batch.select(~bad) if bad.any() else batch]
+    return [PacketBatch(kind, rows, offsets, payload, *came).select(~bad)]
 
 
 @dataclass(frozen=True, slots=True)

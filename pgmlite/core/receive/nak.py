@@ -262,7 +262,7 @@ class NakMachine(Generic[N]):
                 want.promise = None
                 self._timers.set(block, now)
             else:
-                want.promise = Promise(key, promise.last, now)
+                promise.heard = now
 
     def take_ncf(self, now: int, key: SessionKey, named: N, last: int | None) -> None:
         """Take an NCF: what is `named` will be sent (spec: NAK-5).

@@ -216,7 +216,7 @@ class Receiver:
                 # spec: RCV-1
                 transfer = self._begin(now, offer, answer)
                 mine = transfer.is_of(batch)
-                actions += transfer.begin(batch if mine.all() else batch.select(mine))
+                actions += transfer.begin(batch.select(mine))
                 count -= int(np.count_nonzero(mine))
                 answer = Refuse()
             if count:

@@ -65,7 +65,7 @@ WANT_TRANSITIONS: dict[tuple[WantState, WantEvent], WantState] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Promise:
     """The repairs of a block leave before the session `key` is past sqn `last` (spec: NAK-16)."""
 
