@@ -23,6 +23,7 @@ from pgmlite.net.waiting import Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
 from pgmlite.wire.request import parse_nak
 
@@ -95,7 +96,7 @@ def find_group(capture: Capture, choice: Choice) -> Endpoint:
 def nak_due(now: int, nak: SendNak) -> NakDue:
     """Return what there is to tell of a NAK that would be sent."""
     header = HEADER.parse(nak.packet)
-    total = -(-header.size // header.symbol_size)
+    total = pieces(header.size, header.symbol_size)
     symbols = parse_nak(nak.packet[HEADER_SIZE:], total).symbols
     ranges = tuple((int(symbols[start]), int(symbols[stop - 1])) for start, stop in runs(symbols))
     return NakDue(now, nak.endpoint, ranges, nak.packet)

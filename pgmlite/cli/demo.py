@@ -264,7 +264,7 @@ def _row(mode: str, copy: Copy, source: Path) -> dict[str, Any]:
 def _lengths(sender: Program) -> float:
     """Return the object lengths that were sent, repairs included."""
     counters, start = sender.last("stopped"), sender.last("start")
-    symbols: int = -(-start["size"] // start["symbol_size"])
+    symbols: int = start["symbols"]
     sent: int = counters["odata"] + counters.get("rdata", 0)
     return round(sent / symbols, 4)
 

@@ -26,6 +26,7 @@ from pgmlite.errors import DiskError, ObjectError, RefusedPacket
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import MANIFEST_MAGIC, Manifest, parse_manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import MAX_MANIFEST, PacketType
 from pgmlite.wire.request import parse_nak
 
@@ -246,7 +247,7 @@ def _take_naks(
     asking: Asking, source: Endpoint, batch: wire.PacketBatch, refused: Counter[str]
 ) -> None:
     for row, payload in zip(batch.rows, batch.payload, strict=True):
-        total = -(-int(row["size"]) // int(row["symbol_size"]))
+        total = pieces(int(row["size"]), int(row["symbol_size"]))
         try:
             symbols = parse_nak(payload.tobytes(), total).symbols
         except RefusedPacket as refusal:

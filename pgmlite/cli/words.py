@@ -21,13 +21,10 @@ from pgmlite.core.events import (
     Stopped,
     Superseded,
 )
-from pgmlite.core.human import human_bytes, human_rate, human_time
+from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
-
-SILENCE = 5.0
-"""Seconds without a sender that are worth a word (`diagnosis.SILENT_AFTER`)."""
 
 
 def text_of(event: Event, began: int) -> str:
@@ -85,7 +82,7 @@ def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0)
     if not event.figures.packets:
         refused = sum(event.figures.refused.values())
         return f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
-    if silence >= SILENCE:
+    if silence * SECOND >= SILENT_AFTER:
         return f"nothing for {silence:.0f} s: is the sender gone?"
     if not event.has_manifest:
         return "receiving, no manifest yet"

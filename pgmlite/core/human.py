@@ -1,6 +1,11 @@
-"""Quantities as people read them."""
+"""Quantities as people read them, and when they want to."""
 
 from __future__ import annotations
+
+from pgmlite.core.machine import SECOND
+
+SILENT_AFTER = 5 * SECOND
+"""Silence of the senders that is worth a word, ns: they send an SPM a second, at least."""
 
 
 def human_bytes(count: float) -> str:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from pgmlite.core.geometry import Geometry
+from pgmlite.wire.batch import Flags
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.request import (
     MAX_REQUESTED,
     Counts,
@@ -181,10 +181,10 @@ class Count:
         return numbers
 
 
-def is_in(symbols: Symbols, others: Symbols) -> npt.NDArray[np.bool_]:
+def is_in(symbols: Symbols, others: Symbols) -> Flags:
     """Return whether each of (n,) `symbols` is among `others`; both ascending."""
     if not len(others):
         return np.zeros(len(symbols), np.bool_)
     places = np.minimum(np.searchsorted(others, symbols), len(others) - 1)
-    found: npt.NDArray[np.bool_] = others[places] == symbols
+    found: Flags = others[places] == symbols
     return found

@@ -14,6 +14,7 @@ from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_PACKET,
@@ -138,7 +139,7 @@ def parse_start(start: str | int, size: int) -> int:
 def draw_start(size: int, symbol_size: int, rng: Random) -> int:
     """Return the offset of a random symbol of `size` bytes; 0 if there is none."""
     # A sender that is started again and again must not send the same beginning for ever.
-    return rng.randrange(max(1, -(-size // symbol_size))) * symbol_size
+    return rng.randrange(max(1, pieces(size, symbol_size))) * symbol_size
 
 
 def parse_oid(text: str) -> int:

@@ -24,6 +24,7 @@ from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS
 from pgmlite.wire.request import parse_nak
 
@@ -67,7 +68,7 @@ class SharedOutcome:
 
 def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, BlockTree]:
     """Return the manifest and the tree of an object whose content does not matter."""
-    tree = BlockTree(bytes(-(-symbols // block_symbols) * DIGEST_SIZE), symbol_size)
+    tree = BlockTree(bytes(pieces(symbols, block_symbols) * DIGEST_SIZE), symbol_size)
     size = symbols * symbol_size
     return Manifest(symbol_size, block_symbols, size, tree.root, "object"), tree
 

@@ -19,15 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
-from pgmlite.sim.loss import Flags
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES, PacketType
@@ -131,7 +129,7 @@ class ReceiverGroup:
         members = len(rngs)
         self._manifest = manifest
         self._config = config
-        self._geometry = Geometry.of(manifest)
+        self._geometry = manifest.geometry
         # Column slices of all members are what packets touch; rows are what NAK machines read.
         self.have: Flags = np.zeros((members, manifest.symbols), np.bool_)
         """(members, symbols): whether each one is stored."""

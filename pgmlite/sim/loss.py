@@ -12,11 +12,10 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import PacketType
 
-Flags = npt.NDArray[np.bool_]
 Shares = npt.NDArray[np.float32]
 
 

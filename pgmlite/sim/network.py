@@ -15,7 +15,6 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.geometry import Sizes
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     MS,
@@ -36,6 +35,7 @@ from pgmlite.sim.loss import LossModel
 from pgmlite.wire.batch import PacketBatch, read
 from pgmlite.wire.digests import block_digest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Sizes
 from pgmlite.wire.layout import PacketType
 
 

@@ -13,6 +13,7 @@ from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfi
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_BLOCK_SYMBOLS,
@@ -236,7 +237,7 @@ class Trial:
     @property
     def symbols(self) -> int:
         """Symbols of the object."""
-        return -(-self.size // self.setting.symbol_size)
+        return pieces(self.size, self.setting.symbol_size)
 
     @property
     def packet_time(self) -> int:
@@ -304,7 +305,7 @@ class Plan:
         for size in self.sizes:
             if size < 1:
                 raise UsageError(f"size {size}: must be at least 1 byte")
-            symbols = -(-size // self.setting.symbol_size)
+            symbols = pieces(size, self.setting.symbol_size)
             if symbols * max(self.receivers) > MAX_CELLS:
                 raise UsageError(
                     f"size {size}: {symbols} symbols for {max(self.receivers)} receivers are too "

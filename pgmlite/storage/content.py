@@ -11,7 +11,6 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Complete, Held, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.seeds import Block, Seed, has_block
@@ -19,6 +18,7 @@ from pgmlite.storage.stream import END, StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE
 
 FAILED_LATE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
@@ -75,7 +75,7 @@ class Content:
         try:
             held = os.fstat(self._fd).st_size
             # Cut at the object's end, it was about to be published: its last symbol is there too.
-            whole = -(-held // wanted.symbol_size) if held == wanted.size else 0
+            whole = pieces(held, wanted.symbol_size) if held == wanted.size else 0
             recorded = self.write_back.load(wanted, whole or held // wanted.symbol_size)
             if recorded is None:
                 recorded = Held(extents=list(extents_of(self._fd, min(held, wanted.size))))
@@ -236,7 +236,7 @@ class Content:
         self._seen = self._look()
         bad = []
         self.write_back.read_anew(fd)
-        geometry = Geometry.of(manifest)
+        geometry = manifest.geometry
         for number in range(geometry.blocks):
             offset, length = geometry.extent(number)
             digest = digests[number * DIGEST_SIZE : (number + 1) * DIGEST_SIZE]

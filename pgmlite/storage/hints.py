@@ -28,6 +28,7 @@ from pgmlite.core.ranges import runs
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import boot_id, close_quietly, sync_data
 from pgmlite.wire.batch import stretches
+from pgmlite.wire.geometry import pieces
 
 HEADER = struct.Struct("<8sHHIQQQ16s8x")
 """magic, flags, block symbols, symbol size, oid, size, inode of the partial file, boot.
@@ -194,7 +195,7 @@ class Hints:
         with self._lock:
             self._object = wanted
             # Pages of zeros cost nothing until a symbol is stored: a forged size costs no memory.
-            self._values = np.zeros(-(-wanted.size // wanted.symbol_size), "<u2")
+            self._values = np.zeros(pieces(wanted.size, wanted.symbol_size), "<u2")
             self._unflushed.clear()
             self._flushed.clear()
 

@@ -16,6 +16,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import close_quietly, forget_cache, reason, sync_data
 from pgmlite.wire.digests import digest, strip_digests, strip_size
+from pgmlite.wire.geometry import pieces
 
 HASHED_AT_ONCE = 128 << 10
 """Bytes that are read and hashed in one step, about: they stay in the processor's cache."""
@@ -41,7 +42,7 @@ def has_block(fd: int, block: Block, known: Sequence[bytes | None] = ()) -> bool
     """
     offset, length, symbol_size, expected = block
     size = strip_size(symbol_size)
-    strips = list(known) or [None] * -(-length // size)
+    strips = list(known) or [None] * pieces(length, size)
     at_once = max(1, HASHED_AT_ONCE // size)
     buffer = memoryview(bytearray(min(length, at_once * size)))
     found, place = [], 0

@@ -17,6 +17,7 @@ from pgmlite.storage.system import PIECES_AT_ONCE, reason
 from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, object_name
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Geometry
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
@@ -135,20 +136,20 @@ class SourceFile:
         Raises:
             DiskError: It can't be read, or changed meanwhile.
         """
-        block_size = symbol_size * block_symbols
-        offsets = range(0, self.size, block_size)
+        geometry = Geometry(self.size, symbol_size, block_symbols)
         workers = min(4, os.cpu_count() or 1)
         done = 0
         stopping = False
 
         def hash_share(first: int) -> list[bytes]:
             nonlocal done
-            memory = memoryview(bytearray(min(block_size, self.size)))
+            memory = memoryview(bytearray(min(geometry.block_size, self.size)))
             digests = []
-            for offset in offsets[first::workers]:
+            for number in range(first, geometry.blocks, workers):
                 if stopping:
                     break
-                block = memory[: self.size - offset]
+                offset, length = geometry.extent(number)
+                block = memory[:length]
                 self.read_into(block, offset)
                 digests.append(block_digest(block, symbol_size))
                 done += len(block)
@@ -165,7 +166,7 @@ class SourceFile:
                 raise
         results = [share.result() for share in shares]
         self.check()
-        digests = b"".join(results[n % workers][n // workers] for n in range(len(offsets)))
+        digests = b"".join(results[n % workers][n // workers] for n in range(geometry.blocks))
         tree = BlockTree(digests, symbol_size)
         name = object_name(self.path.name)
         manifest = Manifest(symbol_size, block_symbols, self.size, tree.root, name, repairers)

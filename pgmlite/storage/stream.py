@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from pgmlite.wire.digests import digest, strip_size
+from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE
 
 ENTRY = 256
@@ -49,7 +50,7 @@ class StripStream:
         self._size = size
         self._block_size = symbol_size * block_symbols
         self._strip_size = strip_size(symbol_size)
-        each = ENTRY + DIGEST_SIZE * -(-self._block_size // self._strip_size)
+        each = ENTRY + DIGEST_SIZE * pieces(self._block_size, self._strip_size)
         self._most = max(1, self.KEPT // each)
         self._blocks.clear()
         self._open.clear()
@@ -118,7 +119,7 @@ class StripStream:
         if strips is None:
             if len(self._blocks) >= self._most:
                 self._blocks.pop(next(iter(self._blocks)))
-            count = -(-(stop - start) // self._strip_size)
+            count = pieces(stop - start, self._strip_size)
             strips = self._blocks[start] = _Strips(bytearray(count), bytearray(DIGEST_SIZE * count))
         return strips
 

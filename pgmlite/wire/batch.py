@@ -43,10 +43,10 @@ if there are fewer, each is a batch in place."""
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
-Marks = npt.NDArray[np.bool_]
+Flags = npt.NDArray[np.bool_]
 
 
-def stretches(changes: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+def stretches(changes: Flags) -> Iterator[tuple[int, int]]:
     """Yield (start, stop) of the stretches that (n - 1,) `changes` cut n things into."""
     return pairwise([0, *(np.flatnonzero(changes) + 1).tolist(), len(changes) + 1])
 
@@ -74,7 +74,7 @@ class PacketBatch:
     payload: Octets
     source: Endpoint
     at: int | None = None
-    marks: Marks | None = None
+    marks: Flags | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,12 +95,12 @@ class PacketBatch:
         return bool(self.rows["flags"][0] & Flag.REPAIR_SYMBOL)
 
     @property
-    def repairs(self) -> npt.NDArray[np.bool_]:
+    def repairs(self) -> Flags:
         """(n,): whether each packet is RDATA."""
-        flags: npt.NDArray[np.bool_] = self.rows["type"] == PacketType.RDATA
+        flags: Flags = self.rows["type"] == PacketType.RDATA
         return flags
 
-    def select(self, mask: npt.NDArray[np.bool_] | slice) -> PacketBatch:
+    def select(self, mask: Flags | slice) -> PacketBatch:
         """Return the batch of some rows: `mask` is (n,) of bool, or a slice; itself if of all."""
         if not isinstance(mask, slice) and mask.all():
             return self  # a mask of numpy copies every payload
@@ -178,7 +178,7 @@ def read_rows(
     refused: Counter[str],
     *,
     at: int | None = None,
-    marks: Marks | None = None,
+    marks: Flags | None = None,
 ) -> list[PacketBatch]:
     """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`.
 
@@ -193,7 +193,7 @@ def read_rows(
         return _check(int(first), rows, payload, came, refused)
     alike = np.where(rows["type"] == PacketType.RDATA, keys - AS_ODATA, keys)
     parts = list(stretches(alike[1:] != alike[:-1]))
-    selections: list[slice] | list[npt.NDArray[np.bool_]]
+    selections: list[slice] | list[Flags]
     if len(parts) < MOST_TURNS:
         selections = [slice(start, stop) for start, stop in parts]
     else:
@@ -211,9 +211,9 @@ class _Came(NamedTuple):
 
     source: Endpoint
     at: int | None
-    marks: Marks | None
+    marks: Flags | None
 
-    def select(self, mask: Marks | slice) -> _Came:
+    def select(self, mask: Flags | slice) -> _Came:
         """Return the same of some rows."""
         return self if self.marks is None else self._replace(marks=self.marks[mask])
 
@@ -239,7 +239,7 @@ def _check(
         return []
     sizes = rows["size"].astype(np.uint64)
     wide_offsets = rows["offset"].astype(np.uint64)
-    bad: npt.NDArray[np.bool_] = (sizes | wide_offsets) > MAX_OBJECT_SIZE
+    bad: Flags = (sizes | wide_offsets) > MAX_OBJECT_SIZE
     offsets: Offsets = wide_offsets.view(np.int64)
     esis = rows["esi"].astype(np.int64)
     if kind in DATA_TYPES:
@@ -334,7 +334,7 @@ class ReceiveBuffer:
     def _begin_anew(self) -> None:
         self._used = 0
         self._stretches: list[_Stretch | _Odd] = []
-        self._marks: Marks | None = None
+        self._marks: Flags | None = None
 
     def room(self) -> list[memoryview | bytearray] | None:
         """Return the pieces that the next read fills, in order; None when the buffer is full."""

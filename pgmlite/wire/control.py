@@ -17,6 +17,7 @@ from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import derive
 from pgmlite.wire.digests import TreeShape, digest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import (
     CRITICAL,
     HEADER,
@@ -135,20 +136,25 @@ class Manifest:
         # spec: MAN-2
         return manifest_oid(self.raw)
 
+    @cached_property
+    def geometry(self) -> Geometry:
+        """Where everything of the object is."""
+        return Geometry(self.size, self.symbol_size, self.block_symbols)
+
     @property
     def symbols(self) -> int:
         """Source symbols in the object."""
-        return -(-self.size // self.symbol_size)
+        return self.geometry.symbols
 
     @property
     def block_size(self) -> int:
         """Bytes in every block but the last."""
-        return self.symbol_size * self.block_symbols
+        return self.geometry.block_size
 
     @property
     def blocks(self) -> int:
         """Source blocks in the object."""
-        return -(-self.size // self.block_size)
+        return self.geometry.blocks
 
     @cached_property
     def tree(self) -> TreeShape:

@@ -15,7 +15,6 @@ import pytest
 
 from pgmlite.capture.file import Capture
 from pgmlite.cli import run
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import grtt_of
 from pgmlite.errors import ObjectError, RefusedPacket
@@ -362,7 +361,7 @@ def reason_of(one: bytes) -> str:
             spm = parse_spm(body)
             manifest = parse_manifest(spm.manifest)
             place = spm.position
-            if place and not Geometry.of(manifest).has(place.offset, place.esi):
+            if place and not manifest.geometry.has(place.offset, place.esi):
                 return "spm"
         elif header.type == PacketType.NAK:
             parse_nak(body, total, ANY_RINGS)

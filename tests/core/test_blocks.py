@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.ranges import runs
 from pgmlite.core.receive.blocks import Blocks
+from pgmlite.wire.geometry import Geometry, Sizes
 
 
 def numbers(*values: int) -> np.ndarray:

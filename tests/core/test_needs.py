@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.needs import MANY, Count, Exact
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.request import NAK_ROOM, Counts, Rings, parse_request
 
 SYMBOLS = st.sets(st.integers(0, 200))

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.needs import Exact
 from pgmlite.core.send.schedule import Carousel
 from pgmlite.errors import UsageError
+from pgmlite.wire.geometry import Geometry
 
 SIZES = Geometry(64 * 250 - 3, 64, 100)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pgmlite.core.config import NakConfig, ReceiverConfig
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import MS, Action, Complete, Prepare, SendNak, Store, Verify
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive.blocks import Inventory
@@ -17,6 +16,7 @@ from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.wants import WantState
 from pgmlite.sim.network import answer
+from pgmlite.wire.geometry import Geometry
 from tests.support.builders import Disk, Sample, batches, make_spm
 from tests.support.nak_builders import GRTT, SPM_FIELDS, spm_packet, symbols_of
 

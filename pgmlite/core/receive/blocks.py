@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Placed
 from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ranges import runs
 from pgmlite.core.receive import policy
-from pgmlite.wire.batch import stretches
+from pgmlite.wire.batch import Flags, stretches
+from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.request import Symbols
 
-Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp] | slice
 
 FILL_BYTES = 8 << 10

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pgmlite.core.human import human_bytes
+from pgmlite.core.human import SILENT_AFTER, human_bytes
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.evidence import MOST_OTHERS, Other
 from pgmlite.core.receive.offers import Wait
@@ -18,9 +18,6 @@ from pgmlite.wire.batch import HEADER_SIZE
 if TYPE_CHECKING:
     # Whoever wants a threshold of this module only, a sender say, starts sooner without it.
     from pgmlite.core.receive.receiver import Receiver
-
-SILENT_AFTER = 5 * SECOND
-"""Silence of the senders that is worth a word, ns: they send an SPM a second, at least."""
 
 STALLED_AFTER = 3 * SECOND
 """Who looks no more often was held up, and silence says nothing of the senders."""

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.receive.blocks import Flags
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.batch import Octets
+from pgmlite.wire.batch import Flags, Octets
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import digest
 

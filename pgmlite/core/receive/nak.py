@@ -69,7 +69,6 @@ import numpy as np
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import SendNak
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.carousels import Carousels
@@ -82,6 +81,7 @@ from pgmlite.core.timing import draw_backoff
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 from pgmlite.wire.request import NAK_ROOM, build_nak
 

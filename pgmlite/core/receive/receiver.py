@@ -13,9 +13,7 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
-from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Action, Held
-from pgmlite.core.receive.blocks import Flags
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.nak import NakCounters
@@ -29,8 +27,9 @@ from pgmlite.core.receive.offers import (
 )
 from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
+from pgmlite.wire.geometry import Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 
 
@@ -295,7 +294,7 @@ class Receiver:
             raise RefusedPacket("manifest", "it contradicts the header")
         if manifest.blocks > self._config.max_blocks:
             raise RefusedPacket("too_large")
-        check_position(Geometry.of(manifest), spm)
+        check_position(manifest.geometry, spm)
         return manifest
 
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:

@@ -17,11 +17,10 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged
-from pgmlite.core.geometry import Geometry, Sizes
 from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak, Store
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.blocks import Blocks, Flags
+from pgmlite.core.receive.blocks import Blocks
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.losses import LossCounts
@@ -29,8 +28,9 @@ from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import repaired_by, session_of
 from pgmlite.core.receive.verification import Verification
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.batch import Octets, PacketBatch
+from pgmlite.wire.batch import Flags, Octets, PacketBatch
 from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
 
@@ -215,7 +215,7 @@ class Transfer:
         sizes = int(row["size"]), int(row["symbol_size"])
         if known is None or known.raw != spm.manifest or sizes != (self.size, self.symbol_size):
             raise RefusedPacket("manifest", "it contradicts the one in hand")
-        check_position(Geometry.of(known), spm)
+        check_position(known.geometry, spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
         if spm.position:
             self.heard = now
@@ -226,7 +226,7 @@ class Transfer:
         """Take the manifest, and the SPM that brought it."""
         self._now = self.heard = now
         self.manifest = manifest
-        geometry = self._geometry = Geometry.of(manifest)
+        geometry = self._geometry = manifest.geometry
         self._enter(TransferEvent.MANIFEST)
         self._verification.learn(manifest, geometry)
         self._naks.take_geometry(geometry)

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Held, Verify
-from pgmlite.core.receive.blocks import Blocks, Flags
+from pgmlite.core.receive.blocks import Blocks
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.request import Symbols
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pgmlite.core import serial
 from pgmlite.core.config import RepairConfig, SenderConfig
-from pgmlite.core.geometry import Geometry, Ids
 from pgmlite.core.machine import ObjectSymbols, Transmit
 from pgmlite.core.send.admission import Admission
 from pgmlite.core.send.counters import Tally, odata_in, rate_of
@@ -18,6 +17,7 @@ from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import Manifest, SpmPosition
 from pgmlite.wire.digests import BlockTree
+from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import PacketType
 
 
@@ -46,7 +46,7 @@ class Lane:
         self.tally = Tally(packet_overhead=config.packet_overhead)
         self._counters = self.tally.counters
         self._config = config
-        self._geometry = Geometry.of(manifest)
+        self._geometry = manifest.geometry
         self._headers = Headers(manifest, channel, config.transmit_limit)
         self._pacer = Pacer(rate, burst_time=config.burst_time)
         self._packet_size = self._wire_bytes(manifest.symbol_size, 1)

@@ -10,7 +10,6 @@ from random import Random
 import numpy as np
 
 from pgmlite.core.config import RepairConfig, SenderConfig
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Action
 from pgmlite.core.needs import Exact
 from pgmlite.core.send.schedule import Coming, Schedule, later_than
@@ -19,6 +18,7 @@ from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import parse_request
 
@@ -63,7 +63,7 @@ class Repairer(Sender):
         """
         nothing = BlockTree(b"", manifest.symbol_size)
         super().__init__(config, manifest, nothing, repair=repair, rng=rng)
-        self._geometry = Geometry.of(manifest)
+        self._geometry = manifest.geometry
         self._manifest = manifest
         self._carousel = Overheard(self._geometry, life=repair.head_life)
 

@@ -6,9 +6,9 @@ from typing import Protocol
 
 import numpy as np
 
-from pgmlite.core.geometry import Geometry, Ids
 from pgmlite.core.needs import Exact
 from pgmlite.errors import UsageError
+from pgmlite.wire.geometry import Geometry, Ids
 
 
 class Coming(Protocol):

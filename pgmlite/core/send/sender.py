@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from random import Random
 
 from pgmlite.core.config import RepairConfig, SenderConfig
-from pgmlite.core.geometry import Geometry
 from pgmlite.core.machine import Action, Finished
 from pgmlite.core.send.admission import Admission
 from pgmlite.core.send.counters import SendCounters
@@ -20,6 +19,7 @@ from pgmlite.core.send.schedule import Carousel, Coming, Schedule
 from pgmlite.wire.batch import PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import PacketType
 
 
@@ -61,7 +61,7 @@ class Sender:
         sqns = [rng.getrandbits(32) for _ in rates]
         self._admission = Admission(repair, manifest, rng=rng) if repair else None
         self.refused: Counter[str] = self._admission.refused if self._admission else Counter()
-        geometry = Geometry.of(manifest)
+        geometry = manifest.geometry
         self.lanes = tuple(
             Lane(
                 channel,

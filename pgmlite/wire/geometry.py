@@ -13,7 +13,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.request import Symbols
 
 
@@ -81,11 +80,6 @@ class Geometry(Sizes):
     """
 
     block_symbols: int
-
-    @classmethod
-    def of(cls, manifest: Manifest) -> Geometry:
-        """Return the geometry that a manifest says."""
-        return cls(manifest.size, manifest.symbol_size, manifest.block_symbols)
 
     @cached_property
     def block_size(self) -> int:
