@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pgmlite.core.events import Fact
 from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
+from pgmlite.core.send.counters import rate_of
 
 WINDOW = 10 * SECOND
 """ns: what is looked at, and how often a rate that is not reached is told."""
@@ -44,7 +45,7 @@ class RateWatch:
             return
         was_refused = unsent > self._unsent
         self._since, self._unsent = throughput, unsent
-        achieved = octets * 8 * SECOND // elapsed
+        achieved = rate_of(octets, elapsed)
         if achieved < REACHED * self._rate and not was_refused:
             self._warn(
                 f"asked for {human_rate(self._rate)}, sent {human_rate(achieved)} in the last "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from pgmlite.wire.digests import digest, strip_size
+from pgmlite.wire.digests import digest, strip_digests, strip_size
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE
 
@@ -40,14 +40,14 @@ class StripStream:
     """Strips that wait for their rest; the oldest makes room."""
 
     def __init__(self) -> None:
-        self._size = self._block_size = self._strip_size = 0
+        self._size = self._symbol_size = self._block_size = self._strip_size = 0
         self._most = 0
         self._blocks: dict[int, _Strips] = {}
         self._open: dict[int, tuple[int, blake3]] = {}
 
     def begin(self, size: int, symbol_size: int, block_symbols: int) -> None:
         """Cut what follows as an object of `size` bytes is cut."""
-        self._size = size
+        self._size, self._symbol_size = size, symbol_size
         self._block_size = symbol_size * block_symbols
         self._strip_size = strip_size(symbol_size)
         each = ENTRY + DIGEST_SIZE * pieces(self._block_size, self._strip_size)
@@ -96,13 +96,12 @@ class StripStream:
         """
         size = self._strip_size
         count = len(run) // size
-        spans = range(0, count * size, size)
-        found = [blake3(run[begin : begin + size]).digest() for begin in spans]
-        strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + count)] = b"".join(found)
+        found = strip_digests(run[: count * size], self._symbol_size)
+        strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + count)] = found
         strips.has[place : place + count] = bytes([1]) * count
         if self._open:
-            for begin in spans:
-                self._open.pop(offset + begin, None)
+            for first in range(offset, offset + count * size, size):
+                self._open.pop(first, None)
         return count * size
 
     def _part(

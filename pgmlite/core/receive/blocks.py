@@ -178,14 +178,14 @@ class Blocks:
         apart = ~self._are_free(fresh[stops[:-1] - 1] + 1, fresh[starts[1:]])
         return [runs[start:stop] for start, stop in stretches(apart)]
 
-    def _are_free(self, starts: Symbols, stops: Symbols) -> npt.NDArray[np.bool_]:
+    def _are_free(self, starts: Symbols, stops: Symbols) -> Flags:
         """Return of (n,) gaps whether they are short and nothing in them is stored."""
         most = min(FILL_BYTES // self._sizes.symbol_size, FILL_SYMBOLS)
         steps = np.arange(most)
         lengths = stops - starts
         inside = steps < lengths[:, None]
         places = np.minimum(starts[:, None] + steps, self.symbols - 1)
-        free: npt.NDArray[np.bool_] = ~(self._have[places] & inside).any(axis=1)
+        free: Flags = ~(self._have[places] & inside).any(axis=1)
         return free & (lengths <= most)
 
     def is_whole(self, block: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import NakConfig
+from pgmlite.wire.batch import Flags
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 
@@ -43,9 +44,9 @@ def endpoint_of(
     return (endpoint, is_told) if is_told or spm.position else None
 
 
-def is_trusted(config: NakConfig, packets: Number) -> npt.NDArray[np.bool_]:
+def is_trusted(config: NakConfig, packets: Number) -> Flags:
     """Whether a session of which so many packets came sends data of the object (spec: NAK-9)."""
-    trusted: npt.NDArray[np.bool_] = np.greater_equal(packets, config.trusted_packets)
+    trusted: Flags = np.greater_equal(packets, config.trusted_packets)
     return trusted
 
 
@@ -62,11 +63,9 @@ def most_asked(config: NakConfig, block_symbols: int) -> int:
     return max(config.always_asked, int(block_symbols * config.most_lost))
 
 
-def comes_soon(
-    ahead: npt.NDArray[np.int64], symbol_time: float, limit: float
-) -> npt.NDArray[np.bool_]:
+def comes_soon(ahead: npt.NDArray[np.int64], symbol_time: float, limit: float) -> Flags:
     """Whether a carousel brings within `limit` what is `ahead` symbols away (spec: NAK-7)."""
-    soon: npt.NDArray[np.bool_] = ahead * symbol_time <= limit
+    soon: Flags = ahead * symbol_time <= limit
     return soon
 
 
