@@ -23,9 +23,9 @@ from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.blocks import Inventory
-from pgmlite.core.ring import Ring
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
+from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint

@@ -7,8 +7,8 @@ import pytest
 from pgmlite.cli import run
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import ObjectSymbols
-from pgmlite.sim.network import symbol_bytes
 from pgmlite.core.send.sender import Sender
+from pgmlite.sim.network import symbol_bytes
 from tests.support.builders import make_object
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
