@@ -131,7 +131,7 @@ class ReceiveLoop:
                 report = now + REPORT_EVERY
                 self._watch(now)
                 self._tell(self._progress(now))
-                self._part.idle()
+                self._part.write_back.idle()
             deadline = self._machine.deadline
             wait = POLL if deadline is None else deadline - now
             if end is not None:
