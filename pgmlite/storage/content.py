@@ -168,8 +168,7 @@ class Content:
 
     def _padding(self, end: int) -> bytes:
         """Return what makes the object's last symbol as long as the others, if it ends there."""
-        wanted = self._object
-        return bytes(-end % wanted.symbol_size if wanted and end == wanted.size else 0)
+        return bytes(-end % self._symbol_size if self._object else 0)
 
     def _write(self, pieces: list[memoryview], offset: int, length: int) -> None:
         try:

@@ -116,8 +116,8 @@ def _read(fd: int, action: Decode, taken: Places) -> Octets:
     # Behind the end of the file there may be zeros of the last symbol, or nothing: zeros, too.
     symbols: Octets = np.zeros((k + len(action.surplus), size), np.uint8)
     fill(fd, symbols[:k].reshape(-1).data, offset)
-    if action.lying[-1] == k:  # in the mathematics a short symbol is padded with zeros
-        symbols[k - 1, length - (k - 1) * size :] = 0
+    # In the mathematics a short symbol is padded with zeros.
+    symbols[:k][action.lying == k, length - (k - 1) * size :] = 0
     if len(taken) < k:
         return np.concatenate((symbols[taken], action.surplus))
     symbols[k:] = action.surplus
