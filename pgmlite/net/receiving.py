@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.events import (
     Adopted,
     Fact,
@@ -32,7 +33,6 @@ from pgmlite.net.loop import (
 )
 from pgmlite.net.udp import NakSocket, ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.decoding import Decoded
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
 
