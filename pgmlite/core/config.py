@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import Order
 
 MIN_RATE = 10_000
 """bit/s; below it an SPM a second would leave no room for the object."""
@@ -82,11 +83,20 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    start: int = 0
-    """Byte offset at which the first cycle starts; rounded down to a symbol."""
+    order: Order = Order.ROUNDS
+    """In which order the carousel sends what the object has (`pgmlite.core.ring`)."""
+
+    first: int = 0
+    """Where it begins, as of `Ring`."""
+
+    sector: int = 0
+    """i of i/n: the share of the ring at which it begins."""
+
+    sectors: int = 1
+    """n of i/n."""
 
     cycles: int | None = None
-    """Stop after this many whole cycles; None: go on."""
+    """Stop after this many object lengths; None: go on."""
 
     duration: int | None = None
     """Stop after this many ns; None: go on."""
@@ -115,8 +125,6 @@ class SenderConfig:
             raise UsageError(f"{self.cycles} cycles: must be at least 1")
         if self.duration is not None and self.duration <= 0:
             raise UsageError("duration: must be more than 0 s")
-        if self.start < 0:
-            raise UsageError(f"start at byte {self.start}: must not be negative")
         _check(self)
         if self.spm_min > self.spm_max:
             raise UsageError("SPM intervals: the shortest first")

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.events import Event
-from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Symbols
 
 MS = 1_000_000
@@ -28,33 +28,24 @@ Placed = tuple[int, int, int]
 """(offset, start, stop): rows `start` to `stop` of a batch belong at byte `offset`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ObjectSymbols:
-    """Source symbols of the object, as the payload of ODATA and RDATA.
+    """Encoding symbols of the object, as the payload of ODATA and RDATA.
 
-    The driver reads them straight into its buffer.
+    The driver reads or makes them straight in its buffer.
+
+    Attributes:
+        ids: (n,) in the order of sending; at least one. The object's last source symbol, which may
+            be short, is none but the last of them. All others are whole.
     """
 
-    symbols: Symbols
-    """(n,) numbers, ascending; at least one."""
-
-    symbol_size: int
-    size: int
+    ids: Ids
+    geometry: Geometry
 
     @property
     def length(self) -> int:
-        """Bytes in all; the object's last symbol may be short."""
-        short = (int(self.symbols[-1]) + 1) * self.symbol_size - self.size
-        return len(self.symbols) * self.symbol_size - max(0, short)
-
-    def extents(self) -> Iterator[tuple[int, int]]:
-        """Yield (offset, length) of the stretches of bytes, in order."""
-        first, count = int(self.symbols[0]), len(self.symbols)
-        # One run, as a carousel sends it, is found without a look at each.
-        is_one = int(self.symbols[-1]) - first + 1 == count
-        for start, stop in [(0, count)] if is_one else runs(self.symbols):
-            offset = int(self.symbols[start]) * self.symbol_size
-            yield offset, min((stop - start) * self.symbol_size, self.size - offset)
+        """Bytes in all."""
+        return self.geometry.length(self.ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +86,45 @@ class Prepare:
     symbol_size: int
 
 
+Lying = npt.NDArray[np.uint16]
+"""What lies in places, each of which has room for one symbol: 0 nothing, else 1 + the encoding
+symbol id, of the place's block, of what lies there."""
+
+LYING: np.dtype[np.uint16] = np.dtype("<u2")
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What is there before the first packet; digests judge all of it (spec: RCV-8)."""
 
-    symbols: Sequence[tuple[int, npt.NDArray[np.bool_]]] = ()
-    """(first symbol, (n,) whether each is stored): what a record of the earlier run says."""
+    lying: Sequence[tuple[int, Lying]] = ()
+    """(first place, (n,) what lies there): what a record of the earlier run says."""
+
+    block_symbols: int = 0
+    """Places of a block, as that record has it; 0: there is none."""
 
     extents: Sequence[tuple[int, int]] = ()
     """Ascending (start, stop) bytes that may match and of which no record says what they are:
     nothing is written over them before their blocks were looked at."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Store:
     """Write rows of `payload`, (n, width) bytes, to their places in the object `oid`.
 
     Runs stand together, ascending, where nothing is stored in the short gaps between them:
     whoever writes them may write over these as well. The view is only good until the driver
     reads the next packets.
+
+    Attributes:
+        esis: (n,) encoding symbol ids of the rows, each in a place of its block; None: every row is
+            the source symbol whose place it is.
     """
 
     oid: int
     runs: Sequence[Sequence[Placed]]
     payload: Octets
+    esis: Symbols | None = None
 
     def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
         """Yield runs that stand together, each as its byte offset and its bytes."""
@@ -132,13 +138,44 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """Compare stored bytes with `digest`; answer: ``Receiver.verified(oid, block, ok=...)``."""
+    """Compare stored bytes with `digest`; answer: ``Receiver.verified(oid, block, ok=...)``.
+
+    Every place of the block has its own symbol.
+    """
 
     oid: int
     block: int
     offset: int
     length: int
     digest: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decode:
+    """Make the source symbols of a block from what lies in its places, and compare with `digest`.
+
+    The driver may take its time, beside other work; until the answer nothing is stored in the
+    block. The answer is ``Receiver.decoded(oid, block, lacks=..., forged=..., ok=...)``: `lacks`, so
+    many symbols more are needed at least, nothing was read; `forged`, the encoding symbol ids that
+    are not what their sender sent, in a search; `ok`, every place has its own symbol now, and all
+    are as the digest says. Not `ok` alone: some symbol is forged, and nothing was written.
+
+    Attributes:
+        lying: (K of the block,) what lies in its places.
+        surplus: (n, symbol_size) more encoding symbols, which have no place.
+        surplus_esis: (n,) their encoding symbol ids.
+        digest: Of the block.
+        is_search: Whether to look for forged symbols first.
+    """
+
+    oid: int
+    block: int
+    geometry: Geometry
+    lying: Lying
+    surplus: Octets
+    surplus_esis: Symbols
+    digest: bytes
+    is_search: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +196,7 @@ class Finished:
     """The sender has sent what it was asked to send."""
 
 
-Action = Transmit | SendNak | Prepare | Store | Verify | Complete | Finished | Event
+Action = Transmit | SendNak | Prepare | Store | Verify | Decode | Complete | Finished | Event
 """What a machine says: something to do, or something that happened, to be passed on."""
 
 

@@ -26,7 +26,7 @@ from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
-from pgmlite.wire.layout import MAX_PACKET
+from pgmlite.wire.layout import MAX_PACKET, Order
 
 MAX_PORT = 65_535
 
@@ -137,15 +137,17 @@ class SendJob:
                 naks = yield from open_nak_socket(channel, self.listen, tell)
                 opened.callback(naks.close)
                 repairs = RepairConfig(port=naks.port, share=self.repair_share)
+            start = (
+                draw_start(source.size, size, SystemRandom())
+                if self.start is None
+                else parse_start(self.start, source.size)
+            )
             config = SenderConfig(
                 rate=self.rate,
                 packet_overhead=channel.overhead,
                 max_burst=burst,
-                start=(
-                    draw_start(source.size, size, SystemRandom())
-                    if self.start is None
-                    else parse_start(self.start, source.size)
-                ),
+                order=Order.BLOCKS,
+                first=start // (size * DEFAULT_BLOCK_SYMBOLS),
                 cycles=self.cycles,
                 duration=self.duration,
             )
@@ -168,6 +170,6 @@ class SendJob:
                 channel.port,
                 channel.interface,
                 config.rate or 0,
-                config.start,
+                start,
             )
             return (yield from to_its_end(loop, started, tell))

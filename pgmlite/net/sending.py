@@ -334,7 +334,7 @@ class SendLoop:
                 return
             self.buffer.payload[:length] = payload
         else:
-            self.source.gather(self.buffer.payload, payload.extents())
+            self.source.gather(self.buffer.payload, payload.geometry.extents(payload.ids))
         self.buffer.write_headers(rows)
         count = len(rows)
         # Where packets go out one by one, each is taken or refused for itself.

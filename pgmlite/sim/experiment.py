@@ -25,7 +25,7 @@ from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
-from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS
+from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS, Order
 from pgmlite.wire.request import parse_nak
 
 SENDER = "sender"
@@ -114,8 +114,12 @@ class TrialNetwork:
 
     def _add_sender(self, name: str, number: int) -> Sender:
         run = self._run
-        start = run.symbols * number // self._count * run.setting.symbol_size
-        config = SenderConfig(rate=run.rate, packet_overhead=IPV6_UDP_HEADERS, start=start)
+        config = SenderConfig(
+            rate=run.rate,
+            packet_overhead=IPV6_UDP_HEADERS,
+            order=Order.BLOCKS,
+            first=self._manifest.geometry.groups * number // self._count,
+        )
         repair = RepairConfig(port=NAK_PORT, share=run.setting.repair_share)
         machine = Sender(
             config,

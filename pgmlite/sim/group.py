@@ -25,6 +25,7 @@ from pgmlite.core.receive import policy
 from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
+from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
@@ -290,8 +291,10 @@ class ReceiverGroup:
                 self._inventories[member].geometry = self._geometry
                 machine.take_geometry(self._geometry)
             if spm.position:
-                head = self._geometry.number(spm.position.offset)
-                machine.take_position(now, key, head, is_head=True)
+                ring = Ring.at(self._geometry, spm.position)
+                if ring:
+                    head = self._geometry.symbols_of(ring.ids(spm.position.place, 1))
+                    machine.take_position(now, key, int(head[0]), is_head=True)
             if found:
                 endpoint, is_told = found
                 machine.take_repairer(now, endpoint, key, spm, preferred=is_told)

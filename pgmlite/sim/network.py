@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
+    LYING,
     MS,
     Action,
     Held,
@@ -36,7 +37,7 @@ from pgmlite.wire.batch import PacketBatch, read
 from pgmlite.wire.digests import block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Sizes
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import MAX_BLOCK_SYMBOLS, PacketType
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,9 @@ class MemoryStore:
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return what was there."""
         if wanted == self._object:
-            return Held([(0, self._written.copy())])
+            numbers = np.arange(len(self._written)) % MAX_BLOCK_SYMBOLS + 1
+            lying = np.where(self._written, numbers, 0).astype(LYING)
+            return Held([(0, lying)], MAX_BLOCK_SYMBOLS)
         self._object = wanted
         self._sizes = Sizes(wanted.size, wanted.symbol_size)
         self._written = np.zeros(self._sizes.symbols, np.bool_)
@@ -358,11 +361,17 @@ def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> l
     return machine.verified(action.oid, action.block, ok=ok)
 
 
+def symbol_bytes(payload: ObjectSymbols, data: bytes) -> bytes:
+    """Return the bytes of symbols of the object `data`, in their order."""
+    extents = payload.geometry.extents(payload.ids)
+    return b"".join(data[offset : offset + length] for offset, length in extents)
+
+
 def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
     """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
     payload = burst.payload
     if isinstance(payload, ObjectSymbols):
-        payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
+        payload = symbol_bytes(payload, data)
     rows = burst.rows
     kind = PacketType(int(rows["type"][0]))
     offsets = rows["offset"].astype(np.int64)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
-from pgmlite.core.machine import Held, Prepare
+from pgmlite.core.machine import Held, Lying, Prepare
 from pgmlite.core.ranges import runs
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import boot_id, close_quietly, sync_data
@@ -140,7 +140,7 @@ class Hints:
         self._block_symbols = fields[2] or DEFAULT_BLOCK_SYMBOLS
         is_exact = fields[7] == boot_id()
         places = min(places, len(self._values))
-        symbols: list[tuple[int, npt.NDArray[np.bool_]]] = []
+        lying: list[tuple[int, Lying]] = []
         extents: list[tuple[int, int]] = []
         changed: set[int] = set()
         for first, values in _stored(self._fd, places):
@@ -149,7 +149,7 @@ class Hints:
             kept = np.where(sure, values, 0)
             self._values[first : first + len(values)] = kept
             if sure.any():
-                symbols.append((first, sure))
+                lying.append((first, kept & ~np.uint16(FLUSHED)))
             extents += self._perhaps(first, own, sure)
             changed.update(_pages(first, kept != values))
             self._sort(first, kept)
@@ -160,7 +160,7 @@ class Hints:
             os.ftruncate(self._fd, HEADER.size + 2 * places)
         if not is_exact:
             os.pwrite(self._fd, self._head(), 0)
-        return Held(symbols, extents)
+        return Held(lying, self._block_symbols, extents)
 
     def _perhaps(
         self, first: int, own: npt.NDArray[np.bool_], sure: npt.NDArray[np.bool_]

@@ -14,6 +14,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pgmlite.core.machine import Complete, Held, Prepare
@@ -146,7 +147,7 @@ class PartFile:
         longest = min(wanted.size, max((seed.size for seed in self._seeds), default=0))
         if longest:
             extents = [(0, longest)] + [(a, b) for a, b in extents if b > longest]
-        return Held(recorded.symbols, extents)
+        return replace(recorded, extents=extents)
 
     def begin(self, manifest: Manifest) -> None:
         """Expect the object of `manifest`; make sure it fits.

@@ -102,7 +102,7 @@ class SourceFile:
             raise DiskError(f"source {self.path}: short read at byte {offset + done}")
 
     def gather(self, buffer: memoryview, extents: Iterable[tuple[int, int]]) -> None:
-        """Fill `buffer` with the bytes of (offset, length) extents in ascending order.
+        """Fill `buffer` with the bytes of (offset, length) extents, fastest in ascending order.
 
         Raises:
             DiskError: The file can't be read or is shorter than it was.
@@ -111,7 +111,8 @@ class SourceFile:
         start = end = at = 0
         for offset, length in extents:
             gap = offset - end
-            if pieces and (gap > len(self._between) or len(pieces) + 2 > PIECES_AT_ONCE):
+            is_far = not 0 <= gap <= len(self._between)
+            if pieces and (is_far or len(pieces) + 2 > PIECES_AT_ONCE):
                 self._read(pieces, start, end - start)
                 pieces = []
             if not pieces:

@@ -17,13 +17,14 @@ from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import derive
 from pgmlite.wire.digests import TreeShape, digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.geometry import Geometry, most_repairs, pieces
 from pgmlite.wire.layout import (
     CRITICAL,
     HEADER,
     MANIFEST,
     MAX_BLOCK_SYMBOLS,
     MAX_CONTROL,
+    MAX_FEC_BLOCK_SYMBOLS,
     MAX_MANIFEST,
     MAX_SYMBOL_SIZE,
     MIN_SYMBOL_SIZE,
@@ -32,9 +33,11 @@ from pgmlite.wire.layout import (
     SPM_BODY,
     STRIP_SYMBOLS,
     SYMBOL_ALIGNMENT,
+    TILE_BLOCKS,
     DigestAlgorithm,
     FecScheme,
     ManifestOption,
+    Order,
     SpmOption,
 )
 
@@ -110,6 +113,12 @@ class Manifest:
     repairers: tuple[Endpoint, ...] = ()
     """Addresses and ports of repairers that receivers may ask."""
 
+    repair_symbols: int = 0
+    """M, repair symbols of a full block; 0: the object has none."""
+
+    tile_blocks: int = 1
+    """Blocks that carousels send symbol by symbol in turn."""
+
     @cached_property
     def raw(self) -> bytes:
         """The manifest's bytes on the wire."""
@@ -119,8 +128,9 @@ class Manifest:
                 values
                 | {
                     "digest_algorithm": DigestAlgorithm.BLAKE3_256,
-                    "fec_scheme": FecScheme.NONE,
-                    "repair_symbols": 0,
+                    "fec_scheme": (
+                        FecScheme.PRECODED_RLC if self.repair_symbols else FecScheme.NONE
+                    ),
                     "strip_symbols": STRIP_SYMBOLS,
                     "options": [
                         {"kind": ManifestOption.REPAIRER, "value": _pack_endpoint(endpoint)}
@@ -139,7 +149,13 @@ class Manifest:
     @cached_property
     def geometry(self) -> Geometry:
         """Where everything of the object is."""
-        return Geometry(self.size, self.symbol_size, self.block_symbols)
+        return Geometry(
+            self.size,
+            self.symbol_size,
+            self.block_symbols,
+            self.repair_symbols,
+            self.tile_blocks,
+        )
 
     @property
     def symbols(self) -> int:
@@ -194,7 +210,7 @@ def _check_manifest(parsed: Any) -> None:
     # construct lets unknown enum values pass: every value is checked here.
     if parsed.digest_algorithm != DigestAlgorithm.BLAKE3_256:
         raise ObjectError(f"manifest: digest algorithm {parsed.digest_algorithm} is unknown")
-    if parsed.fec_scheme != FecScheme.NONE:
+    if parsed.fec_scheme not in tuple(FecScheme):
         raise ObjectError(f"manifest: FEC scheme {parsed.fec_scheme} is unknown")
     if not is_symbol_size(parsed.symbol_size):
         raise ObjectError(f"manifest: symbol size {parsed.symbol_size} is not allowed")
@@ -204,8 +220,7 @@ def _check_manifest(parsed: Any) -> None:
         raise ObjectError(f"manifest: object size {parsed.size} is not allowed")
     if not parsed.size and parsed.tree_digest != digest(b""):
         raise ObjectError("manifest: the object is empty, its tree is not")
-    if parsed.repair_symbols:
-        raise ObjectError(f"manifest: {parsed.repair_symbols} repair symbols without a FEC scheme")
+    _check_repairs(parsed)
     if parsed.strip_symbols != STRIP_SYMBOLS:
         raise ObjectError(f"manifest: {parsed.strip_symbols} symbols a strip is not allowed")
     if not parsed.name or REFUSED_CHARACTERS.search(parsed.name):
@@ -213,6 +228,30 @@ def _check_manifest(parsed: Any) -> None:
     for option in parsed.options:
         if option.kind >= CRITICAL:
             raise ObjectError(f"manifest: option {option.kind:#x} is unknown and critical")
+
+
+def _check_repairs(parsed: Any) -> None:
+    """
+    Raises:
+        ObjectError: The sizes are none that the FEC scheme has.
+    """
+    # spec: FEC-1
+    if not 1 <= parsed.tile_blocks <= TILE_BLOCKS:
+        raise ObjectError(f"manifest: tiles of {parsed.tile_blocks} blocks are not allowed")
+    count = parsed.repair_symbols
+    if parsed.fec_scheme == FecScheme.NONE:
+        if count:
+            raise ObjectError(f"manifest: {count} repair symbols without a FEC scheme")
+        return
+    most = min(MAX_FEC_BLOCK_SYMBOLS, max(1, pieces(parsed.size, parsed.symbol_size)))
+    if parsed.block_symbols > most:
+        raise ObjectError(
+            f"manifest: {parsed.block_symbols} symbols a block, with repair symbols at most {most}"
+        )
+    if not 1 <= count <= most_repairs(parsed.block_symbols):
+        raise ObjectError(
+            f"manifest: {count} repair symbols for {parsed.block_symbols} are not allowed"
+        )
 
 
 def parse_manifest(raw: bytes) -> Manifest:
@@ -247,14 +286,18 @@ class SpmPosition:
     """Where the carousel of a session is.
 
     Attributes:
-        cycle: Whole cycles sent since the sender's start.
-        offset: As in the header of the next ODATA.
-        esi: As in the header of the next ODATA.
+        place: Symbols that it has sent since its start.
+        order: An `Order`; a later version may have others.
+        sector: i of i/n, 0 to n - 1.
+        sectors: n of i/n.
+        first: Group or visit at place 0, or what the order of visits is drawn from.
     """
 
-    cycle: int
-    offset: int
-    esi: int
+    place: int
+    order: int = Order.ROUNDS
+    sector: int = 0
+    sectors: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,23 +2,41 @@
 
 An object is cut into source symbols, and these into source blocks. On the wire a symbol is named by
 its block and its encoding symbol id; a source symbol also has a number, counted through the object:
-block times K plus id.
+block times K plus id. Behind its source symbols a block has repair symbols, as many as the manifest
+says: both together are its ring, which carousels send visit by visit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.request import Symbols
+from pgmlite.wire.layout import VISIT_SYMBOLS
+from pgmlite.wire.request import Rings, Symbols
+
+LAST_REPAIRS = 32
+"""Repair symbols that a short last block has beyond its share: losses of few symbols vary more."""
+
+LEAST_REPAIRS = 64
+"""Repair symbols that a full block may have however small it is."""
+
+MOST_REPAIRS = 7
+"""Times as many repair symbols as source symbols, at most: what six channels take."""
 
 
 def pieces(size: int, piece: int) -> int:
     """Return how many pieces of `piece` bytes `size` bytes are cut into, the last maybe shorter."""
     return -(-size // piece)
+
+
+def most_repairs(block_symbols: int) -> int:
+    """Return how many repair symbols a block of `block_symbols` source symbols may have."""
+    return max(MOST_REPAIRS * block_symbols, LEAST_REPAIRS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +53,10 @@ class Ids:
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    def cut(self, start: int, stop: int) -> Ids:
+        """Return those from `start` to `stop`."""
+        return Ids(self.blocks[start:stop], self.esis[start:stop])
 
 
 @dataclass(frozen=True)
@@ -77,9 +99,13 @@ class Geometry(Sizes):
 
     Attributes:
         block_symbols: K, source symbols in a block; the object's last block may have fewer.
+        repair_symbols: M, repair symbols of a block with K source symbols; 0: there are none.
+        tile_blocks: D, blocks that carousels send symbol by symbol in turn.
     """
 
     block_symbols: int
+    repair_symbols: int = 0
+    tile_blocks: int = 1
 
     @cached_property
     def block_size(self) -> int:
@@ -90,6 +116,27 @@ class Geometry(Sizes):
     def blocks(self) -> int:
         """Source blocks in the object."""
         return pieces(self.symbols, self.block_symbols)
+
+    @cached_property
+    def groups(self) -> int:
+        """Groups of neighbouring blocks that are sent in turn."""
+        return pieces(self.blocks, self.tile_blocks)
+
+    @cached_property
+    def rings(self) -> Rings:
+        """How many encoding symbols blocks have."""
+        last = self.ring(self.blocks - 1) if self.blocks else 0
+        return Rings(self.blocks, self.block_symbols + self.repair_symbols, last)
+
+    @cached_property
+    def source_visits(self) -> int:
+        """Visits in which carousels send the source symbols of every block."""
+        return pieces(self.block_symbols, VISIT_SYMBOLS)
+
+    @cached_property
+    def visits(self) -> int:
+        """Visits in which carousels send the ring of every block, source symbols first."""
+        return self.source_visits + pieces(self.repair_symbols, VISIT_SYMBOLS)
 
     # Of symbols, (n,) numbers each.
 
@@ -119,6 +166,61 @@ class Geometry(Sizes):
         symbols = self.numbers(offsets)
         are_whole = (offsets < self.size) & (self.offsets(symbols) == offsets)
         found: npt.NDArray[np.bool_] = are_whole & (esis == self.esis(symbols))
+        return found
+
+    def sources(self, blocks: Symbols) -> Symbols:
+        """Return K of each of (n,) blocks."""
+        last = self.blocks - 1
+        return np.where(blocks == last, self.source(last), self.block_symbols)
+
+    def are_repairs(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Return whether each is a repair symbol."""
+        found: npt.NDArray[np.bool_] = ids.esis >= self.sources(ids.blocks)
+        return found
+
+    def header_offsets(self, ids: Ids) -> npt.NDArray[np.int64]:
+        """Return what headers have: the byte offset of source symbols, else of their block."""
+        places = np.where(self.are_repairs(ids), 0, ids.esis)
+        return (ids.blocks * self.block_symbols + places) * self.symbol_size
+
+    def extents(self, ids: Ids) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of the stretches of bytes of source symbols, in their order."""
+        symbols = self.symbols_of(ids)
+        breaks = np.flatnonzero(np.diff(symbols) != 1) + 1
+        for start, stop in pairwise([0, *breaks.tolist(), len(symbols)]):
+            first = int(symbols[start])
+            offset, end = self.bytes_of(first, first + stop - start)
+            yield offset, end - offset
+
+    def up_to_last(self, ids: Ids) -> Ids:
+        """Return `ids` as far as the object's last source symbol, which may be short, is none but
+        the last of them.
+        """
+        last = self.blocks - 1
+        found = np.flatnonzero((ids.blocks == last) & (ids.esis == self.source(last) - 1))
+        return ids.cut(0, int(found[0]) + 1) if len(found) else ids
+
+    def length(self, ids: Ids) -> int:
+        """Return the bytes of (n,) symbols, of which the object's last is none but the last."""
+        block, esi = int(ids.blocks[-1]), int(ids.esis[-1])
+        is_last = block == self.blocks - 1 and esi == self.source(block) - 1
+        short = self.symbols * self.symbol_size - self.size if is_last else 0
+        return len(ids) * self.symbol_size - short
+
+    def repairs_at(self, offsets: npt.NDArray[np.int64], esis: Symbols) -> npt.NDArray[np.bool_]:
+        """Return whether (n,) byte `offsets` and encoding symbol ids are those of repair symbols.
+
+        None of an object without repair symbols is.
+        """
+        blocks = offsets // self.block_size
+        firsts = self.sources(blocks)
+        rings = np.where(blocks == self.blocks - 1, self.rings.last, self.rings.full)
+        found: npt.NDArray[np.bool_] = (
+            (offsets < self.size)
+            & (blocks * self.block_size == offsets)
+            & (esis >= firsts)
+            & (esis < rings)
+        )
         return found
 
     # Of one block.
@@ -152,6 +254,18 @@ class Geometry(Sizes):
         """Return K of `block`: how many source symbols it has."""
         span = self.span(block, block + 1)
         return int(span.stop - span.start)
+
+    def repairs(self, block: int) -> int:
+        """Return how many repair symbols `block` has (spec: FEC-2)."""
+        source = self.source(block)
+        if source == self.block_symbols or not self.repair_symbols:
+            return self.repair_symbols
+        share = pieces(self.repair_symbols * source, self.block_symbols)
+        return min(self.repair_symbols, share + LAST_REPAIRS)
+
+    def ring(self, block: int) -> int:
+        """Return how many encoding symbols `block` has."""
+        return self.source(block) + self.repairs(block)
 
     def extent(self, block: int) -> tuple[int, int]:
         """Return the byte offset and the length of `block`."""

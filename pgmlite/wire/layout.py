@@ -52,8 +52,17 @@ SYMBOL_ALIGNMENT = 4
 
 MAX_BLOCK_SYMBOLS = 4_096
 
+MAX_FEC_BLOCK_SYMBOLS = 1_024
+"""Source symbols of a block that has repair symbols, at most: what the code is good for."""
+
 STRIP_SYMBOLS = 16
 """Source symbols in a strip: what is hashed in one go."""
+
+VISIT_SYMBOLS = 16
+"""Encoding symbols of one block that a carousel sends in one go."""
+
+TILE_BLOCKS = 8
+"""Blocks that are sent symbol by symbol in turn, at most: a burst of losses is spread over them."""
 
 DIGEST_SIZE = 32
 
@@ -88,9 +97,18 @@ class DigestAlgorithm(IntEnum):
 
 
 class FecScheme(IntEnum):
-    """FEC schemes a manifest may name."""
+    """FEC schemes a manifest may name (spec/fec.md)."""
 
     NONE = 0
+    PRECODED_RLC = 1
+
+
+class Order(IntEnum):
+    """In which order a carousel sends what the object has."""
+
+    BLOCKS = 0
+    ROUNDS = 1
+    RANDOM = 2
 
 
 class Flag(IntEnum):
@@ -162,9 +180,13 @@ SPM_BODY = Struct(
 )
 
 POSITION = Struct(
-    "cycle" / Int32ub * "Whole carousel cycles sent since the sender's start.",
-    "offset" / Int64ub * "As in the header of the next ODATA of the carousel.",
-    "esi" / Int32ub * "As in the header of the next ODATA of the carousel.",
+    "place" / Int64ub * "Symbols that the carousel has sent since its start.",
+    "order" / Int8ub * "0: blocks, 1: rounds, 2: rounds in random order.",
+    "sector" / Int8ub * "i of i/n: the share of the ring at which the carousel started.",
+    "sectors" / Int8ub * "n of i/n: how many shares there are; at least 1.",
+    "reserved" / Const(0, Int8ub) * "Reserved: 0.",
+    "first" / Int32ub * "Order 0: group of blocks at place 0. Order 1: visit at place 0. "
+    "Order 2: what the order of visits is drawn from.",
 )
 
 REPAIRS = Struct(
@@ -229,8 +251,8 @@ MANIFEST = Struct(
     "magic" / Const(b"PGLM") * "The letters `PGLM`.",
     "version" / Const(2, Int8ub) * "Version of the manifest: 2.",
     "digest_algorithm" / Int8ub * "1: BLAKE3 with 256-bit output, for every digest here.",
-    "fec_scheme" / Int8ub * "0: no FEC.",
-    "reserved" / Const(0, Int8ub) * "Reserved: 0.",
+    "fec_scheme" / Int8ub * "0: no FEC, 1: precoded random linear code.",
+    "tile_blocks" / Int8ub * "Blocks that are sent symbol by symbol in turn, 1 to 8.",
     "symbol_size" / Int16ub * "Bytes in a symbol; equal to the header's.",
     "block_symbols" / Int16ub * "Source symbols in a block (the last may be shorter), 1 to 4096.",
     "repair_symbols" / Int16ub * "Repair symbols of a full block; 0 without FEC.",
@@ -252,6 +274,7 @@ ENUMS: dict[tuple[str, str], type[IntEnum]] = {
     ("request", "form"): RequestForm,
     ("manifest", "digest_algorithm"): DigestAlgorithm,
     ("manifest", "fec_scheme"): FecScheme,
+    ("position", "order"): Order,
     ("spm.option", "kind"): SpmOption,
     ("manifest.option", "kind"): ManifestOption,
 }

@@ -8,6 +8,7 @@ from pgmlite.cli import run
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import ObjectSymbols
 from pgmlite.core.send.sender import Sender
+from pgmlite.sim.network import symbol_bytes
 from tests.support.builders import make_object
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
@@ -28,7 +29,7 @@ def sent(tmp_path):
         for action in machine.tick(now):
             payload = action.payload
             if isinstance(payload, ObjectSymbols):
-                payload = b"".join(data[at : at + length] for at, length in payload.extents())
+                payload = symbol_bytes(payload, data)
             for place, row in enumerate(action.rows):
                 width = len(payload) if len(action.rows) == 1 else 1000
                 body = row.tobytes() + payload[place * width : (place + 1) * width]

@@ -149,7 +149,7 @@ class TestOrder:
             assert 1 <= len(action.rows) <= burst
             if kind is ODATA:
                 assert isinstance(action.payload, ObjectSymbols)
-                ((offset, length),) = action.payload.extents()
+                ((offset, length),) = action.payload.geometry.extents(action.payload.ids)
                 assert offset + length <= size
                 assert action.rows["offset"].tolist() == list(range(offset, offset + length, 64))
                 assert length % 64 == 0 or offset + length == size

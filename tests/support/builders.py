@@ -27,13 +27,13 @@ from pgmlite.core.machine import (
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.send.sender import Sender
-from pgmlite.sim.network import MemoryStore, answer
+from pgmlite.sim.network import MemoryStore, answer, symbol_bytes
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, PacketType
+from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Order, PacketType
 
 TSI = 0x5E55_1011_0000_0001
 GRO_SEGMENTS = 64
@@ -56,7 +56,7 @@ def make_spm(manifest: bytes, **fields: int) -> Spm:
     """
     values = {"timestamp": 1, "rate": 10_000_000, "spm_interval": 1_000}
     values |= {name: fields.pop(name) for name in values if name in fields}
-    place = {"cycle": 0, "offset": 0, "esi": 0}
+    place = {"place": 0, "order": Order.BLOCKS, "sector": 0, "sectors": 1, "first": 0}
     place |= {name: fields.pop(name) for name in place if name in fields}
     position = None if fields.get("repair_share") == 100 else SpmPosition(**place)
     blank = dict.fromkeys(SpmRepairs.__slots__, 0)
@@ -124,9 +124,8 @@ class Sample:
         ]
 
     def spm(self, *, sqn: int = 0, head: int = 0, **fields: int) -> bytes:
-        """Return an SPM of a carousel that sends symbol `head` next."""
-        offset, esi = head * self.manifest.symbol_size, head % self.manifest.block_symbols
-        body = spm_body(self.manifest.raw, offset=offset, esi=esi)
+        """Return an SPM of a carousel that sends symbol `head` next, of all in their order."""
+        body = spm_body(self.manifest.raw, place=head)
         return packet(PacketType.SPM, body, **(self.fields | {"sqn": sqn} | fields))
 
 
@@ -212,7 +211,7 @@ def encode(burst: Transmit, data: bytes) -> list[bytes]:
     """Return the packets of a burst as they go on the wire; `data` is the object."""
     payload = burst.payload
     if isinstance(payload, ObjectSymbols):
-        payload = b"".join(data[offset : offset + length] for offset, length in payload.extents())
+        payload = symbol_bytes(payload, data)
     assert isinstance(payload, bytes)
     count = len(burst.rows)
     width = len(payload) if count == 1 else int(burst.rows["symbol_size"][0])

@@ -134,7 +134,7 @@ def symbols_sent(bursts: Iterable[Transmit], kind: PacketType, sample: Sample) -
             assert isinstance(burst.payload, bytes)
             sent += parse_request(burst.payload, sample.manifest.symbols).tolist()
         elif isinstance(burst.payload, ObjectSymbols):
-            sent += burst.payload.symbols.tolist()
+            sent += burst.payload.geometry.symbols_of(burst.payload.ids).tolist()
         else:
             sent += (burst.rows["offset"] // sample.manifest.symbol_size).tolist()
     return sent

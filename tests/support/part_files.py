@@ -55,7 +55,7 @@ def publish(part: PartFile, sample: Sample = SAMPLE) -> bool:
 
 
 def held_symbols(held: Held) -> set[int]:
-    return {first + int(n) for first, flags in held.symbols for n in np.flatnonzero(flags)}
+    return {first + int(n) for first, lying in held.lying for n in np.flatnonzero(lying)}
 
 
 def descriptor_of(path: Path) -> int:

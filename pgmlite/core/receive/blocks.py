@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.machine import Placed
+from pgmlite.core.machine import Lying, Placed
 from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ranges import runs
 from pgmlite.core.receive import policy
@@ -105,8 +105,14 @@ class Blocks:
         self.stored = 0
         self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
 
-    def hold(self, first: int, held: Flags) -> None:
-        """Mark symbols from `first` on as stored where (n,) `held` says so; before `group`."""
+    def hold(self, first: int, lying: Lying, block_symbols: int) -> None:
+        """Mark symbols as stored, before `group`.
+
+        Args:
+            lying: (n,) what lies in the places from `first` on.
+            block_symbols: Places of a block, as `lying` has it.
+        """
+        held: Flags = lying == np.arange(first, first + len(lying)) % block_symbols + 1
         span = self._have[first : first + len(held)]
         self.stored += int(np.count_nonzero(held[: len(span)] & ~span))
         span |= held[: len(span)]

@@ -64,7 +64,7 @@ class LargePackets:
         self._full = full
         self._spms = 0
         self._followed: dict[SessionKey, tuple[int, int]] = {}
-        """(sqn, head) of the latest SPM."""
+        """(sqn, place) of the latest SPM."""
 
     @property
     def are_blocked(self) -> bool:
@@ -81,7 +81,7 @@ class LargePackets:
         """Take an SPM of a carousel: how much was sent since the one before?"""
         self.take(batch)
         key = session_of(batch)
-        now = int(batch.rows["sqn"][-1]), position.offset
+        now = int(batch.rows["sqn"][-1]), position.place
         before = self._followed.pop(key, now)
         while len(self._followed) >= MOST_FOLLOWED:
             self._followed.pop(next(iter(self._followed)))

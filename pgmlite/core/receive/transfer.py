@@ -25,11 +25,12 @@ from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.losses import LossCounts
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
-from pgmlite.core.receive.sessions import repaired_by, session_of
+from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
 from pgmlite.core.receive.verification import Verification
-from pgmlite.errors import RefusedPacket
+from pgmlite.core.ring import Ring
+from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import Flags, Octets, PacketBatch
-from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.control import Manifest, Spm, SpmPosition
 from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import Symbols, parse_request
@@ -61,12 +62,14 @@ TRANSFER_TRANSITIONS: dict[tuple[TransferState, TransferEvent], TransferState] =
 def check_position(geometry: Geometry, spm: Spm) -> None:
     """
     Raises:
-        RefusedPacket: reason ``spm``: the carousel is where the object has no symbol.
+        RefusedPacket: reason ``spm``: no carousel of the object can be there.
     """
     # spec: PKT-8
-    position = spm.position
-    if position and not geometry.has(position.offset, position.esi):
-        raise RefusedPacket("spm", "the carousel is where the object has no symbol")
+    if spm.position:
+        try:
+            Ring.at(geometry, spm.position)
+        except UsageError as error:
+            raise RefusedPacket("spm", str(error)) from error
 
 
 class Transfer:
@@ -329,13 +332,20 @@ class Transfer:
         key = session_of(batch)
         if spm.position:
             self.large.take_spm(batch, spm.position)
-            head = self._sizes.number(spm.position.offset)
-            self._naks.take_position(now, key, head, is_head=True)
+            self._take_head(now, key, spm.position)
         named = self.manifest.repairers if self.manifest else ()
         told = self._config.repairers.union(named)
         if found := policy.endpoint_of(spm, batch.source, told):
             endpoint, is_told = found
             self._naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
+
+    def _take_head(self, now: int, key: SessionKey, position: SpmPosition) -> None:
+        """Learn what the carousel of a session sends next."""
+        geometry = self._geometry
+        ring = Ring.at(geometry, position) if geometry else None
+        if geometry and ring and geometry.symbols:
+            head = geometry.symbols_of(ring.ids(position.place, 1))
+            self._naks.take_position(now, key, int(head[0]), is_head=True)
 
     def _nak(self, now: int, ask: Ask[Exact]) -> SendNak:
         tracker = self.losses.get(ask.repairer.key)

@@ -62,9 +62,9 @@ class Verification:
 
     def hold(self, held: Held) -> None:
         """Take what is there before the first packet."""
-        for first, symbols in held.symbols:
-            self._blocks.hold(first, symbols)
-        self._has_record = bool(held.symbols)
+        for first, lying in held.lying:
+            self._blocks.hold(first, lying, held.block_symbols)
+        self._has_record = bool(held.lying)
         self._extents = held.extents
         if self._geometry:
             self._group(self._geometry)

@@ -19,7 +19,7 @@ class Heartbeat:
         self._manifest = manifest
         self._pacer = pacer
         repairs = SpmRepairs(0, 0, 0, 0, 0, 1) if has_repairs else None
-        body = Spm(0, 0, 0, manifest.raw, SpmPosition(0, 0, 0), repairs).build()
+        body = Spm(0, 0, 0, manifest.raw, SpmPosition(0), repairs).build()
         self._wire_bytes = HEADER_SIZE + len(body) + config.packet_overhead
         self.due = 0
 

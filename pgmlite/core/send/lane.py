@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pgmlite.core import serial
+import numpy as np
+
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import ObjectSymbols, Transmit
 from pgmlite.core.send.admission import Admission
@@ -15,10 +16,10 @@ from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
-from pgmlite.wire.control import Manifest, SpmPosition
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Ids
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import Flag, PacketType
 
 
 class Lane:
@@ -57,7 +58,7 @@ class Lane:
         if repair and admission:
             self.repairs = Repairs(
                 repair,
-                manifest.symbols,
+                manifest.geometry,
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
                 # spec: REP-5: two full steps.
@@ -210,11 +211,7 @@ class Lane:
 
     def _spm(self, now: int) -> Transmit:
         self._nodes.announced()
-        position = None
-        if self.schedule:
-            block, esi = self.schedule.head
-            cycle = int(self.schedule.cycles) % serial.MODULUS
-            position = SpmPosition(cycle, self._geometry.offset(block, esi), esi)
+        position = self.schedule.position if self.schedule else None
         repairs = self.repairs.option(now, self._share) if self.repairs else None
         body = self._heartbeat.body(now, position, repairs)
         return Transmit(self.channel, self._rows(PacketType.SPM, 1), body)
@@ -237,8 +234,8 @@ class Lane:
             limit = min(limit, self.repairs.credit.packets)
         if not limit:
             return None
-        need = self.repairs.take_out(now, limit)
-        return self._data(PacketType.RDATA, self._geometry.ids(need.symbols)) if need else None
+        ids = self.repairs.take_out(now, limit)
+        return self._data(PacketType.RDATA, ids) if len(ids) else None
 
     def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
         ids = schedule.next(self._nodes.room(self._burst_size(now)))
@@ -249,15 +246,15 @@ class Lane:
         return self._data(PacketType.ODATA, ids)
 
     def _data(self, kind: PacketType, ids: Ids) -> Transmit:
-        """Return packets of symbols: the only place where these are numbers and places."""
+        """Return packets of symbols."""
         geometry = self._geometry
-        symbols = geometry.symbols_of(ids)
         rows = self._rows(kind, len(ids))
-        rows["offset"], rows["esi"] = geometry.offsets(symbols), ids.esis
+        rows["offset"], rows["esi"] = geometry.header_offsets(ids), ids.esis
+        if geometry.repair_symbols:
+            rows["flags"] = geometry.are_repairs(ids) * np.uint8(Flag.REPAIR_SYMBOL)
         if self.repairs:
-            self.repairs.log.carried(symbols)
-        payload = ObjectSymbols(symbols, geometry.symbol_size, geometry.size)
-        return Transmit(self.channel, rows, payload)
+            self.repairs.log.carried(ids)
+        return Transmit(self.channel, rows, ObjectSymbols(ids, geometry))
 
     def _rows(self, kind: PacketType, count: int) -> Rows:
         if self.repairs:

@@ -7,31 +7,35 @@ import numpy.typing as npt
 
 from pgmlite.core import serial
 from pgmlite.core.needs import Exact
-from pgmlite.wire.request import Symbols
+from pgmlite.wire.geometry import Geometry, Ids
 
 
 class SentLog:
     """Which packet of a lane carried each symbol last."""
 
-    def __init__(self, symbols: int, *, longest: int) -> None:
+    def __init__(self, geometry: Geometry, *, longest: int) -> None:
         """
         Args:
-            symbols: Source symbols in the object.
             longest: Packets that can be on their way.
         """
+        self._geometry = geometry
         self._longest = longest
         self._packets = 0
         # Modulo 2**32, like sqns: what it can't tell apart is four thousand million packets ago.
-        self._carried_by: npt.NDArray[np.uint32] = np.zeros(symbols, np.uint32)
+        self._carried_by: npt.NDArray[np.uint32] = np.zeros(geometry.symbols, np.uint32)
 
     def count(self, packets: int) -> None:
         """Note that so many packets left."""
         self._packets += packets
 
-    def carried(self, symbols: Symbols) -> None:
-        """Note that the latest packets carried `symbols`, (n,) in their order."""
-        first = self._packets - len(symbols) + 1
-        self._carried_by[symbols] = np.arange(first, self._packets + 1).astype(np.uint32)
+    def carried(self, ids: Ids) -> None:
+        """Note that the latest packets carried `ids`, (n,) in their order."""
+        first = self._packets - len(ids) + 1
+        numbers = np.arange(first, self._packets + 1).astype(np.uint32)
+        if self._geometry.repair_symbols:
+            is_source = ~self._geometry.are_repairs(ids)
+            ids, numbers = Ids(ids.blocks[is_source], ids.esis[is_source]), numbers[is_source]
+        self._carried_by[self._geometry.symbols_of(ids)] = numbers
 
     def not_in_flight(self, need: Exact, heard: int, last: int) -> Exact:
         """Return what of `need` was not sent after sqn `heard`; `last` is the latest."""

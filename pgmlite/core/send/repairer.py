@@ -12,6 +12,7 @@ import numpy as np
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import Action
 from pgmlite.core.needs import Exact
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.schedule import Coming, Schedule, later_than
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import RefusedPacket
@@ -19,7 +20,7 @@ from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Geometry
-from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.layout import DATA_TYPES, Order, PacketType
 from pgmlite.wire.request import parse_request
 
 
@@ -47,7 +48,7 @@ class Overheard:
 
     def later(self, need: Exact, than: float) -> Exact:
         """Return what of `need` more than `than` other symbols come before."""
-        return later_than(self._head, need, than, self._geometry)
+        return later_than(Ring(self._geometry, Order.BLOCKS), self._head, need, than)
 
 
 class Repairer(Sender):

@@ -15,6 +15,7 @@ from pgmlite.core.send.schedule import Coming
 from pgmlite.core.timing import cost_of
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import SpmRepairs
+from pgmlite.wire.geometry import Geometry, Ids
 
 
 class Repairs:
@@ -23,7 +24,7 @@ class Repairs:
     def __init__(
         self,
         config: RepairConfig,
-        symbols: int,
+        geometry: Geometry,
         *,
         admission: Admission,
         group: Group,
@@ -32,19 +33,19 @@ class Repairs:
     ) -> None:
         """
         Args:
-            symbols: Source symbols in the object.
             admission: Of the session; its lanes share it.
             most_credit: Packets of credit that are kept.
             counters: Of the lane.
         """
         self._config = config
+        self._geometry = geometry
         self._admission = admission
         self._counters = counters
         self.group = group
         self.credit = Credit(config.share, most=most_credit)
-        self.confirmations = Confirmations(symbols, burst=config.ncf_burst)
-        self.log = SentLog(symbols, longest=config.max_in_flight)
-        self._queue = RepairQueue(symbols, max_held=config.max_held)
+        self.confirmations = Confirmations(geometry.symbols, burst=config.ncf_burst)
+        self.log = SentLog(geometry, longest=config.max_in_flight)
+        self._queue = RepairQueue(geometry.symbols, max_held=config.max_held)
         self.ncf_share = config.share * config.ncf_share
         """What NCFs may take of the rate."""
 
@@ -97,12 +98,12 @@ class Repairs:
         """Note what another repairer repairs: it need not be sent again within the hold-off."""
         self._queue.hold(now, need, self.group.grtt(now))
 
-    def take_out(self, now: int, limit: int) -> Exact:
-        """Return what to repeat now, up to `limit` symbols."""
+    def take_out(self, now: int, limit: int) -> Ids:
+        """Return what to repeat now, up to `limit` symbols, in the order of sending."""
         need = self._queue.take(now, limit, self.group.grtt(now))
         self.credit.spend(len(need))
         self._counters.rdata += len(need)
-        return need
+        return self._geometry.ids(need.symbols)
 
     def promise(self, *, between: int, is_shared: bool) -> int:
         """Return within how many packets all that waits now has left (`Credit.promise`)."""

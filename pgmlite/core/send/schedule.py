@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from pgmlite.core.needs import Exact
-from pgmlite.errors import UsageError
-from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.core.ring import Ring
+from pgmlite.wire.control import SpmPosition
+from pgmlite.wire.geometry import Ids
 
 
 class Coming(Protocol):
@@ -29,37 +28,34 @@ class Schedule(Coming, Protocol):
         """Object lengths since the start."""
 
     @property
-    def head(self) -> tuple[int, int]:
-        """Block and encoding symbol id of what comes next."""
+    def position(self) -> SpmPosition:
+        """What an SPM says of it now."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing comes any more."""
 
     def next(self, most: int) -> Ids:
-        """Go on by up to `most` symbols, at least one; return these."""
+        """Go on by up to `most` symbols, at least one; return these.
+
+        The object's last source symbol, which may be short, is only the last of them.
+        """
 
     def back(self, count: int) -> None:
         """Take the latest `count` symbols back: they did not leave."""
 
 
 class Carousel:
-    """Sends the source symbols one after the other, round and round (spec: SND-6)."""
+    """Sends the symbols of an object in the order of a ring, round and round (spec: SND-6)."""
 
-    def __init__(self, geometry: Geometry, start: int, cycles: int | None) -> None:
+    def __init__(self, ring: Ring, cycles: int | None) -> None:
         """
         Args:
-            start: Byte offset at which the first cycle starts; rounded down to a symbol.
-            cycles: So many whole ones; None: without end.
-
-        Raises:
-            UsageError: The start lies outside the object.
+            cycles: So many object lengths; None: without end.
         """
-        if start and start >= geometry.size:
-            raise UsageError(f"start at byte {start}: the object has {geometry.size} bytes")
-        self._geometry = geometry
-        self._head = start // geometry.symbol_size
-        self._goal = None if cycles is None else cycles * geometry.symbols
+        self.ring = ring
+        self._geometry = ring.geometry
+        self._goal = None if cycles is None else cycles * ring.geometry.symbols
         self.sent = 0
 
     @property
@@ -68,9 +64,9 @@ class Carousel:
         return self.sent / self._geometry.symbols if self._geometry.symbols else 0.0
 
     @property
-    def head(self) -> tuple[int, int]:
-        """Block and encoding symbol id of what comes next."""
-        return divmod(self._head, self._geometry.block_symbols)
+    def position(self) -> SpmPosition:
+        """What an SPM says of it now."""
+        return self.ring.position(self.sent)
 
     @property
     def is_over(self) -> bool:
@@ -78,27 +74,23 @@ class Carousel:
         return self._goal is not None and self.sent >= self._goal
 
     def next(self, most: int) -> Ids:
-        """Go on by up to `most` symbols, at least one; return these, one run of the object."""
-        stop = min(self._head + most, self._geometry.symbols)
+        """Go on by up to `most` symbols, at least one; return these."""
         if self._goal is not None:
-            stop = min(stop, self._head + self._goal - self.sent)
-        symbols = np.arange(self._head, stop, dtype=np.int64)
-        self.sent += len(symbols)
-        self._head = stop % self._geometry.symbols
-        return self._geometry.ids(symbols)
+            most = min(most, self._goal - self.sent)
+        ids = self._geometry.up_to_last(self.ring.ids(self.sent, most))
+        self.sent += len(ids)
+        return ids
 
     def back(self, count: int) -> None:
         """Take the latest `count` symbols back: they did not leave."""
-        if count:
-            self._head = (self._head - count) % self._geometry.symbols
-            self.sent -= count
+        self.sent -= count
 
     def later(self, need: Exact, than: float) -> Exact:
         """Return what of `need` more than `than` other symbols come before."""
-        return later_than(self._head, need, than, self._geometry)
+        return later_than(self.ring, self.sent, need, than)
 
 
-def later_than(head: int, need: Exact, than: float, geometry: Geometry) -> Exact:
-    """Return what of `need` more than `than` symbols come before, in a carousel at `head`."""
-    ahead = (need.symbols - head) % geometry.symbols
+def later_than(ring: Ring, place: int, need: Exact, than: float) -> Exact:
+    """Return what of `need` more than `than` symbols come before, in a carousel at `place`."""
+    ahead = ring.places(ring.geometry.ids(need.symbols), place) - place
     return Exact(need.symbols[ahead > than])

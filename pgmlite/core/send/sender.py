@@ -11,6 +11,7 @@ from random import Random
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import Action, Finished
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.admission import Admission
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.lane import Lane
@@ -50,7 +51,7 @@ class Sender:
             rates: Who owns the rate of each channel; none: one channel at the rate of `config`.
 
         Raises:
-            UsageError: The start offset lies outside the object.
+            UsageError: The object has no such place to begin.
         """
         self._config = config
         self._repair = repair or RepairConfig()
@@ -83,7 +84,9 @@ class Sender:
 
     def _schedule(self, geometry: Geometry) -> Schedule | None:
         """Return what a lane sends by itself."""
-        return Carousel(geometry, self._config.start, self._config.cycles)
+        config = self._config
+        ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
+        return Carousel(ring, config.cycles)
 
     # What it did, for reports.
 

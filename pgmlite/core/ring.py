@@ -1,0 +1,346 @@
+"""In which order a carousel sends an object: the only owner of that arithmetic (spec: FEC-3 on).
+
+Every block has a ring of encoding symbols, its source symbols and its repair symbols. It is cut
+into *visits* of about 16 symbols, as many visits for a short last block as for any other, so that
+all blocks advance alike. In *rounds* a visit is sent of every block before the next visit is. A
+*group* is some neighbouring blocks; one visit of a group is a *tile*, which is sent symbol by
+symbol in turn, so that a burst of losses is spread over its blocks.
+
+Which visit follows which is the session's choice, and its SPMs say it. A place is a number of
+symbols since the carousel's start: what is at a place, and where a symbol comes next, are functions
+of it, whoever asks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pgmlite.errors import UsageError
+from pgmlite.wire.batch import Flags
+from pgmlite.wire.control import SpmPosition
+from pgmlite.wire.digests import digest
+from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.layout import Order
+from pgmlite.wire.request import Symbols
+
+NEVER = np.iinfo(np.int64).max
+"""A place that does not come."""
+
+
+def visit_edges(total: int, visits: int) -> Symbols:
+    """Return where the visits of `total` symbols begin and end, (visits + 1,) numbers."""
+    return np.arange(visits + 1, dtype=np.int64) * total // max(1, visits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lead:
+    """The pass that stands before the rounds: all source symbols, group after group.
+
+    Attributes:
+        groups: (n,) in their order.
+        edges: (n + 1,) places at which they begin and end.
+    """
+
+    groups: Symbols
+    edges: Symbols
+
+    @property
+    def length(self) -> int:
+        """Symbols of the pass."""
+        return int(self.edges[-1])
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The order in which one session's carousel sends an object.
+
+    Attributes:
+        order: Of what.
+        first: Where it begins: a group (blocks), a source visit (rounds), or what the order of
+            visits is drawn from (random).
+        sector: i of i/n, the share of the ring at which it begins.
+        sectors: n of i/n.
+
+    Raises:
+        UsageError: There is no such place to begin.
+    """
+
+    geometry: Geometry
+    order: Order = Order.ROUNDS
+    first: int = 0
+    sector: int = 0
+    sectors: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sector < self.sectors <= 255:
+            raise UsageError(f"start {self.sector}/{self.sectors}: the share must be 0/n to n-1/n")
+        firsts = self._firsts
+        if self.geometry.symbols and self.order is not Order.RANDOM and self.first not in firsts:
+            raise UsageError(f"start at {self.first}: must be {firsts.start} to {firsts.stop - 1}")
+
+    @classmethod
+    def at(cls, geometry: Geometry, position: SpmPosition) -> Ring | None:
+        """Return what an SPM says; None: this version does not know the order.
+
+        Raises:
+            UsageError: There is no such place to begin.
+        """
+        if position.order not in tuple(Order):
+            return None
+        order = Order(position.order)
+        return cls(geometry, order, position.first, position.sector, position.sectors)
+
+    @classmethod
+    def of_share(cls, geometry: Geometry, order: Order, sector: int, sectors: int) -> Ring:
+        """Return the ring of the sender that begins at share `sector` of `sectors`.
+
+        Raises:
+            UsageError: There is no such share.
+        """
+        total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
+        first = sector * total // sectors if 0 <= sector < sectors else 0
+        return cls(geometry, order, first, sector, sectors)
+
+    def position(self, place: int) -> SpmPosition:
+        """Return what an SPM says at `place`."""
+        return SpmPosition(place, self.order, self.sector, self.sectors, self.first)
+
+    @property
+    def _firsts(self) -> range:
+        """Where it may begin."""
+        if self.order is Order.BLOCKS:
+            return self._share(self.geometry.groups) or range(self.geometry.groups)
+        return self._share(self.geometry.source_visits) or range(self.geometry.source_visits)
+
+    def _share(self, total: int, sector: int | None = None) -> range:
+        """Return which of `total` things are those of a sector, by default of its own."""
+        number = self.sector if sector is None else sector
+        return range(number * total // self.sectors, (number + 1) * total // self.sectors)
+
+    # How long things are.
+
+    @cached_property
+    def _edges(self) -> tuple[Symbols, Symbols]:
+        """Where the visits begin and end in the ring of a full block and in that of the last."""
+        geometry = self.geometry
+        last = max(0, geometry.blocks - 1)
+        repair_visits = geometry.visits - geometry.source_visits
+
+        def edges(source: int, repairs: int) -> Symbols:
+            behind = source + visit_edges(repairs, repair_visits)[1:]
+            return np.concatenate((visit_edges(source, geometry.source_visits), behind))
+
+        full = edges(geometry.block_symbols, geometry.repair_symbols)
+        if not geometry.blocks:
+            return full, np.zeros_like(full)
+        return full, edges(geometry.source(last), geometry.repairs(last))
+
+    @cached_property
+    def _visit_sizes(self) -> Symbols:
+        """(visits,) symbols of each visit, of all blocks."""
+        full, last = (np.diff(edges) for edges in self._edges)
+        sizes: Symbols = (self.geometry.blocks - 1) * full + last
+        return sizes
+
+    @cached_property
+    def _visit_order(self) -> Symbols:
+        """(visits,) the visits in their order."""
+        geometry = self.geometry
+        source, visits = geometry.source_visits, geometry.visits
+        if self.order is Order.RANDOM:
+            seed = self.first.to_bytes(4, "big")
+            keys = [digest(seed + visit.to_bytes(4, "big")) for visit in range(visits)]
+            return np.array(sorted(range(visits), key=keys.__getitem__), np.int64)
+        ordered: list[int] = []
+        for step in range(self.sectors):
+            sector = (self.sector + step) % self.sectors
+            some = list(self._share(source, sector))
+            if not step and self.order is Order.ROUNDS and self.first in some:
+                turn = some.index(self.first)
+                some = some[turn:] + some[:turn]
+            repairs = [source + visit for visit in self._share(visits - source, sector)]
+            ordered += repairs + some if self.order is Order.BLOCKS else some + repairs
+        return np.array(ordered, np.int64)
+
+    @cached_property
+    def _starts(self) -> Symbols:
+        """(visits + 1,) places in a turn at which the visits begin, in their order."""
+        return np.concatenate(([0], np.cumsum(self._visit_sizes[self._visit_order])))
+
+    @cached_property
+    def _rank(self) -> Symbols:
+        """(visits,) the place of each visit in the order."""
+        return np.argsort(self._visit_order)
+
+    @cached_property
+    def _lead(self) -> _Lead | None:
+        geometry = self.geometry
+        if self.order is not Order.BLOCKS or not geometry.groups:
+            return None
+        # Without repair symbols there are no rounds behind it: it goes round for ever.
+        mine = range(geometry.groups) if self.is_endless else self._share(geometry.groups)
+        if not mine:
+            return None
+        groups = np.roll(np.arange(mine.start, mine.stop), mine.start - self.first)
+        firsts = groups * geometry.tile_blocks
+        stops = np.minimum(firsts + geometry.tile_blocks, geometry.blocks)
+        counts = (
+            np.minimum(stops * geometry.block_symbols, geometry.symbols)
+            - firsts * geometry.block_symbols
+        )
+        return _Lead(groups, np.concatenate(([0], np.cumsum(counts))))
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it never comes to rounds: blocks in order, without repair symbols."""
+        return self.order is Order.BLOCKS and not self.geometry.repair_symbols
+
+    @cached_property
+    def lead(self) -> int:
+        """Symbols that it sends block after block, before its first round."""
+        return self._lead.length if self._lead and not self.is_endless else 0
+
+    @cached_property
+    def turn(self) -> int:
+        """Symbols after which it comes round, once the rounds have begun."""
+        if self.is_endless:
+            return self.geometry.symbols
+        return int(self._starts[-1])
+
+    # What is at a place.
+
+    def ids(self, place: int, count: int) -> Ids:
+        """Return the `count` symbols that are sent from `place` on; the object is not empty."""
+        found: list[Ids] = []
+        while count:
+            visit, group, skip = self._cell_at(place)
+            tile = self._tile(visit, group).cut(skip, skip + count)
+            found.append(tile)
+            place, count = place + len(tile), count - len(tile)
+        if len(found) == 1:
+            return found[0]
+        return Ids(
+            np.concatenate([np.zeros(0, np.int64), *(one.blocks for one in found)]),
+            np.concatenate([np.zeros(0, np.int64), *(one.esis for one in found)]),
+        )
+
+    def _cell_at(self, place: int) -> tuple[int, int, int]:
+        """Return the visit and the group at a place, and how many symbols of that tile are gone."""
+        geometry = self.geometry
+        lead = self._lead
+        if self.is_endless:
+            place %= self.turn
+        if lead and place < lead.length:
+            at = int(np.searchsorted(lead.edges, place, side="right")) - 1
+            group = int(lead.groups[at])
+            starts = self._group_starts[group == geometry.groups - 1]
+            skip = place - int(lead.edges[at])
+            visit = int(np.searchsorted(starts, skip, side="right")) - 1
+            return visit, group, skip - int(starts[visit])
+        skip = (place - self.lead) % self.turn
+        at = int(np.searchsorted(self._starts, skip, side="right")) - 1
+        visit = int(self._visit_order[at])
+        skip -= int(self._starts[at])
+        size = max(1, int(np.diff(self._edges[0])[visit]) * geometry.tile_blocks)
+        group = min(skip // size, geometry.groups - 1)
+        return visit, group, skip - group * size
+
+    @cached_property
+    def _group_starts(self) -> tuple[Symbols, Symbols]:
+        """Where the source visits of a group begin, in symbols of it: full ones, the last one."""
+        geometry = self.geometry
+        full, last = (edges[: geometry.source_visits + 1] for edges in self._edges)
+        others = geometry.blocks - 1 - (geometry.groups - 1) * geometry.tile_blocks
+        return full * geometry.tile_blocks, full * others + last
+
+    @cached_property
+    def _latest(self) -> dict[tuple[int, int], Ids]:
+        """The tile that was looked at last: bursts are shorter than tiles."""
+        return {}
+
+    def _tile(self, visit: int, group: int) -> Ids:
+        """Return the symbols of one tile, in their order."""
+        tile = self._latest.get((visit, group))
+        if tile is None:
+            self._latest.clear()
+            tile = self._latest[visit, group] = self._build_tile(visit, group)
+        return tile
+
+    def _build_tile(self, visit: int, group: int) -> Ids:
+        geometry = self.geometry
+        first = group * geometry.tile_blocks
+        blocks = np.arange(first, min(first + geometry.tile_blocks, geometry.blocks))
+        is_last = (blocks == geometry.blocks - 1).astype(np.intp)
+        edges = np.stack(self._edges)[is_last]
+        firsts, sizes = edges[:, visit], edges[:, visit + 1] - edges[:, visit]
+        steps = np.arange(int(sizes.max()))[:, None]
+        is_there: Flags = steps < sizes
+        esis = (firsts + steps)[is_there]
+        return Ids(np.broadcast_to(blocks, is_there.shape)[is_there], esis)
+
+    # Where a symbol is.
+
+    def visits_of(self, ids: Ids) -> Symbols:
+        """Return the visit of the ring in which each of (n,) symbols is sent."""
+        full, last = self._edges
+        visits = np.searchsorted(full, ids.esis, side="right") - 1
+        is_last = ids.blocks == self.geometry.blocks - 1
+        if is_last.any():
+            visits[is_last] = np.searchsorted(last, ids.esis[is_last], side="right") - 1
+        return visits.astype(np.int64)
+
+    def places(self, ids: Ids, after: int) -> Symbols:
+        """Return the first place, `after` or later, at which each of (n,) symbols is sent."""
+        geometry = self.geometry
+        visits = self.visits_of(ids)
+        groups = ids.blocks // geometry.tile_blocks
+        inside = self._inside(ids, visits, groups)
+        if self.is_endless:
+            return _next(self._in_lead(visits, groups) + inside, after, self.turn)
+        rank = self._rank[visits]
+        sizes = np.diff(self._edges[0])[visits] * geometry.tile_blocks
+        places = _next(self.lead + self._starts[rank] + groups * sizes + inside, after, self.turn)
+        if self.lead > after:
+            early = self._in_lead(visits, groups) + inside
+            is_source = (visits < geometry.source_visits) & (early >= after) & (early < self.lead)
+            places = np.where(is_source, early, places)
+        return places
+
+    def _in_lead(self, visits: Symbols, groups: Symbols) -> Symbols:
+        """Return the place in the lead at which tiles begin; beyond it: they are not in it."""
+        lead, geometry = self._lead, self.geometry
+        if lead is None:
+            return np.full(len(visits), NEVER >> 1)
+        starts = np.full(geometry.groups, NEVER >> 1)
+        starts[lead.groups] = lead.edges[:-1]
+        visits = np.minimum(visits, geometry.source_visits - 1)
+        full, last = self._group_starts
+        within = np.where(groups == geometry.groups - 1, last[visits], full[visits])
+        found: Symbols = starts[groups] + within
+        return found
+
+    def _inside(self, ids: Ids, visits: Symbols, groups: Symbols) -> Symbols:
+        """Return how many symbols of its tile are sent before each of (n,) symbols."""
+        geometry = self.geometry
+        (full, last), final = self._edges, geometry.blocks - 1
+        first = groups * geometry.tile_blocks
+        # The last block may have fewer symbols in a visit, or other ones, than the others have.
+        has_last = first + geometry.tile_blocks > final
+        others = np.where(has_last, final - first, geometry.tile_blocks)
+        is_last = ids.blocks == final
+        step = ids.esis - np.where(is_last, last[visits], full[visits])
+        size = np.diff(full)[visits]
+        short = np.where(has_last, np.diff(last)[visits], 0)
+        inside: Symbols = others * np.minimum(size, step + is_last)
+        inside += np.where(is_last, step, ids.blocks - first + np.minimum(short, step))
+        return inside
+
+
+def _next(places: Symbols, after: int, turn: int) -> Symbols:
+    """Return the first of `places`, and of what comes whole turns later, from `after` on."""
+    late = np.maximum(0, after - places)
+    found: Symbols = places + -(-late // max(1, turn)) * turn
+    return found
