@@ -7,15 +7,16 @@ of the tree and SPMs. A million receivers take seconds, and some tens of bytes e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
+from itertools import count
 from math import comb
 
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.ring import Ring
 from pgmlite.sim.fec_theory import extra_symbols
-from pgmlite.sim.rounds import Ring, Rounds
+from pgmlite.wire.geometry import Geometry, Ids
 
 Counts = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -43,16 +44,16 @@ def plain_carousel(symbols: int, losses: Shares, rng: np.random.Generator) -> Co
     return done
 
 
-def fec_carousel(rings: Sequence[Ring], losses: Shares, rng: np.random.Generator) -> Counts:
+def fec_carousel(geometry: Geometry, losses: Shares, rng: np.random.Generator) -> Counts:
     """Return (receivers,) after how many symbols each is done, of a carousel in rounds.
 
     Args:
         losses: (receivers,), the probability with which each one loses a packet.
     """
-    rounds = Rounds(rings)
+    ring = Ring(geometry)
     done = np.zeros(len(losses), np.int64)
-    for block, ring in enumerate(rings):
-        _Block(rounds, block, ring, losses, rng).run(done)
+    for block in range(geometry.blocks):
+        _Block(ring, block, losses, rng).run(done)
     return done
 
 
@@ -76,6 +77,9 @@ def _nth(sent: int) -> Shares:
     return ascending.ravel()
 
 
+STEP = 16
+"""Symbols of a block that are sent in one step."""
+
 LEFT = np.dtype(
     [
         ("number", np.int32),
@@ -96,14 +100,14 @@ lacking symbols of this part of the ring that were not sent in this turn."""
 class _Block:
     """What all receivers that are not done with a block lack of it."""
 
-    def __init__(
-        self, rounds: Rounds, block: int, ring: Ring, losses: Shares, rng: np.random.Generator
-    ) -> None:
-        self._rounds = rounds
-        self._block = block
-        self._ring = ring
+    def __init__(self, ring: Ring, block: int, losses: Shares, rng: np.random.Generator) -> None:
+        geometry = ring.geometry
         self._rng = rng
-        self._sizes: list[int] = rounds.sizes[rounds.kind_of[block]].tolist()
+        self._source, self._repairs = geometry.source(block), geometry.repairs(block)
+        count = geometry.ring(block)
+        ids = Ids(np.full(count, block, np.int64), np.arange(count, dtype=np.int64))
+        self._places: Counts = ring.places(ids, 0) + 1
+        self._turn = ring.turn
         self._left = np.zeros(len(losses), LEFT)
         self._left["number"] = np.arange(len(losses))
         self._left["loss"] = losses
@@ -113,30 +117,26 @@ class _Block:
 
     def run(self, done: Counts) -> None:
         """Send the block until everybody has it; raise `done` to when that is."""
-        before = self._pass_source(done)
-        visit = self._rounds.source
-        while len(self._left):
-            place = visit % len(self._rounds)
-            sequence, _ = self._rounds.sequence(place)
-            if place in {0, self._rounds.source}:
-                self._begin_part(is_source=place == 0)
-            if size := self._sizes[place]:
-                ends, number = self._send(size, is_source=place < self._rounds.source)
-                mine = np.flatnonzero(sequence == self._block)
-                self._end(done, ends, before + mine[number] + 1)
-            before += len(sequence)
-            visit += 1
+        self._pass_source(done)
+        parts = (range(self._source), range(self._source, self._source + self._repairs))
+        for part in count(1):
+            if not len(self._left):
+                return
+            esis = parts[part % 2]
+            turns = part // 2 * self._turn
+            is_source = not part % 2
+            self._begin_part(is_source=is_source)
+            for first in range(esis.start, esis.stop, STEP):
+                size = min(STEP, esis.stop - first)
+                ends, number = self._send(size, is_source=is_source)
+                self._end(done, ends, turns + self._places[first + number])
 
-    def _pass_source(self, done: Counts) -> int:
-        """Send all source symbols once; return how many symbols of all blocks that takes."""
-        *most, last = (self._rounds.sequence(place)[0] for place in range(self._rounds.source))
-        before = sum(map(len, most))
+    def _pass_source(self, done: Counts) -> None:
+        """Send all source symbols once: nobody is done before the last of them."""
         left = self._left
-        left["missing"] = self._rng.binomial(self._ring[0], left["loss"])
+        left["missing"] = self._rng.binomial(self._source, left["loss"])
         left["extra"] = extra_symbols(left["missing"], left["luck"])
-        latest = before + np.flatnonzero(last == self._block)[-1:] + 1
-        self._end(done, left["missing"] == 0, latest)
-        return before + len(last)
+        self._end(done, left["missing"] == 0, self._places[self._source - 1 : self._source])
 
     def _end(self, done: Counts, ends: Flags, when: Counts) -> None:
         """Note when receivers had the block, and forget them."""
@@ -147,11 +147,11 @@ class _Block:
     def _begin_part(self, *, is_source: bool) -> None:
         """Begin with all source, or all repair symbols, of which those that came are of no use."""
         left = self._left
-        left["ahead"] = left["missing"] if is_source else self._ring[1] - left["repairs"]
-        self._unsent = self._ring[not is_source]
+        left["ahead"] = left["missing"] if is_source else self._repairs - left["repairs"]
+        self._unsent = self._source if is_source else self._repairs
 
     def _send(self, size: int, *, is_source: bool) -> tuple[Flags, Counts]:
-        """Send a visit; return whom it completes, and with which of its symbols, from 0."""
+        """Send some symbols; return whom they complete, and with which of them, from 0."""
         left = self._left
         wanted = left["missing"] - left["repairs"] + left["extra"]
         if is_source:

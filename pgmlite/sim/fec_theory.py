@@ -14,9 +14,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.sim.rounds import VISIT, Counts, Ring, Rounds
+from pgmlite.core.ring import Ring
 from pgmlite.sim.theory import NEGLIGIBLE, Losses
+from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.layout import VISIT_SYMBOLS, Order
 
+Counts = npt.NDArray[np.int64]
 Shares = npt.NDArray[np.float64]
 
 LOG_NEVER = -1e6
@@ -142,57 +145,75 @@ class Completion:
 
 
 class _Carousel:
-    """What is known of all receivers after so many symbols of each block."""
+    """What is known of all receivers after so many symbols of each block.
 
-    def __init__(self, rounds: Rounds, losses: Losses, joined: int) -> None:
+    All blocks but the last are alike, and so is what was sent of them at the end of a visit.
+    """
+
+    def __init__(self, rings: Sequence[Ring], losses: Losses, joined: int) -> None:
+        """
+        Args:
+            rings: Of the senders.
+            joined: Place of their carousels at which the receivers begin to listen.
+        """
+        geometry = rings[0].geometry
+        self._ring = rings[0]
         self._losses = losses
-        self._rounds = rounds
-        self._turns = [np.concatenate(rounds.esis(ring)) for ring in rounds.kinds]
-        starts = np.cumsum(rounds.sizes, axis=1) - rounds.sizes
-        places = [(begin + joined) % len(rounds) for begin in rounds.begins]
-        self._starts = starts[:, places].tolist()
-        self._sent = [0] * len(rounds.kinds)
-        self._number: list[int] = np.bincount(rounds.kind_of).tolist()
-        self._place = places[0]
+        self._place = joined
+        self._kinds = [0, geometry.blocks - 1]
+        self._source = [geometry.source(block) for block in self._kinds]
+        self._turns = [[_turn_of(ring, block, joined) for ring in rings] for block in self._kinds]
+        self._sent: Counts = np.zeros(geometry.blocks, np.int64)
         self.log_done = lru_cache(None)(self._log_done)
 
     def _log_done(self, kind: int, sent: int) -> float:
         """Return ln P(all receivers have a block of which each sender sent so many symbols)."""
-        turn, source = self._turns[kind], self._rounds.kinds[kind][0]
-        turns, rest = divmod(sent, len(turn))
-        times = np.full(len(turn), turns * len(self._starts[kind]), np.int64)
-        for start in self._starts[kind]:
-            times[turn[(start + np.arange(rest)) % len(turn)]] += 1
+        turns, source = self._turns[kind], self._source[kind]
+        whole, rest = divmod(sent, len(turns[0]))
+        times = np.full(len(turns[0]), whole * len(turns), np.int64)
+        for turn in turns:
+            times[turn[:rest]] += 1
         counts = np.bincount(times[:source]).tolist(), np.bincount(times[source:]).tolist()
         return max(LOG_NEVER, _log_all(*counts, self._losses))
 
     def total(self) -> float:
         """Return ln P(all receivers have all blocks)."""
-        total = 0.0
-        for kind, (number, sent) in enumerate(zip(self._number, self._sent, strict=True)):
-            total += number * self.log_done(kind, sent)
-        return total
+        *others, last = self._sent.tolist()
+        return sum((self.log_done(0, sent) for sent in others), self.log_done(1, last))
 
-    def visit(self) -> Shares:
-        """Return ln P(all receivers have all blocks) after each symbol of one more visit."""
-        visit = self._place % len(self._rounds)
-        block, number = self._rounds.sequence(visit)
-        gains = np.zeros((len(self._sent), VISIT + 1))
+    def go_on(self) -> Shares:
+        """Return ln P(all receivers have all blocks) after each symbol of some more."""
         before = self.total()
-        for kind, size in enumerate(self._rounds.sizes[:, visit].tolist()):
-            sent = self._sent[kind]
-            logs = [self.log_done(kind, sent + more) for more in range(size + 1)]
-            gains[kind, :size] = np.diff(logs)
-            self._sent[kind] += size
-        self._place += 1
-        logs_after: Shares = before + np.cumsum(gains[self._rounds.kind_of[block], number])
+        blocks = self._ring.ids(self._place, VISIT_SYMBOLS * len(self._sent)).blocks
+        self._place += len(blocks)
+        order = np.argsort(blocks, kind="stable")
+        counts = np.bincount(blocks, minlength=len(self._sent))
+        sent = np.empty(len(blocks), np.int64)
+        sent[order] = np.arange(len(blocks)) - np.repeat(np.cumsum(counts) - counts, counts)
+        sent += self._sent[blocks]
+        gains = np.empty(len(blocks))
+        for kind, is_mine in enumerate((blocks < self._kinds[1], blocks == self._kinds[1])):
+            numbers, places = np.unique(sent[is_mine], return_inverse=True)
+            steps = [
+                self.log_done(kind, one + 1) - self.log_done(kind, one) for one in numbers.tolist()
+            ]
+            gains[is_mine] = np.array(steps)[places]
+        self._sent += counts
+        logs: Shares = before + np.cumsum(gains)
         # What is nearly 0 at the end is not the difference of what was large before.
-        logs_after += (self.total() - logs_after[-1]) if len(logs_after) else 0.0
-        return logs_after
+        logs += self.total() - logs[-1]
+        return logs
+
+
+def _turn_of(ring: Ring, block: int, joined: int) -> Counts:
+    """Return the encoding symbol ids of a block in the order of sending from a place on."""
+    count = ring.geometry.ring(block)
+    ids = Ids(np.full(count, block, np.int64), np.arange(count, dtype=np.int64))
+    return np.argsort(ring.places(ids, joined))
 
 
 def fec_completion(
-    rings: Sequence[Ring], losses: Losses, *, senders: int = 1, joined: int = 0
+    geometry: Geometry, losses: Losses, *, senders: int = 1, joined: int = 0
 ) -> Completion:
     """Return when all receivers have all blocks from a carousel in rounds.
 
@@ -201,29 +222,32 @@ def fec_completion(
     block makes no difference to who is there from the start.
 
     Args:
-        rings: Of the blocks.
-        senders: Of one rate, each beginning at its sector of the ring.
-        joined: Visits that had been sent when the receivers began to listen.
+        senders: Of one rate, each beginning at its share of the ring.
+        joined: Place at which the receivers began to listen; their time counts from there.
     """
-    carousel = _Carousel(Rounds(rings, senders), losses, joined)
+    rings = [Ring.of_share(geometry, Order.ROUNDS, number, senders) for number in range(senders)]
+    carousel = _Carousel(rings, losses, joined)
     first = 0
     parts: list[Shares] = []
     while carousel.total() < -NEGLIGIBLE:
-        done = np.exp(np.minimum(carousel.visit(), 0.0))
+        done = np.exp(np.minimum(carousel.go_on(), 0.0))
         if parts or done[-1] > 0:
             parts.append(done)
         else:
             first += len(done)
-    return Completion(sum(ring[0] for ring in rings), first, np.concatenate(parts))
+    return Completion(geometry.symbols, first, np.concatenate(parts))
 
 
-def nak_count_sent(ring: Ring, losses: Losses) -> float:
+def nak_count_sent(source: int, losses: Losses) -> float:
     """Return the mean object lengths sent of a block if whoever lacks symbols asks for a count.
 
     The mean of the largest of as many times as there are receivers until a block's symbols and
     those too many came, while each symbol sent is a new one: the least that any repair can do.
+
+    Args:
+        source: Symbols of the block.
     """
-    source, sent, total = ring[0], ring[0], 0.0
+    sent, total = source, 0.0
     while True:
         unfinished = -math.expm1(_log_all([0, source], [0, sent - source], losses))
         total += unfinished
