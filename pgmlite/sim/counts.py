@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.ring import Ring
-from pgmlite.sim.fec_theory import extra_symbols
+from pgmlite.sim.luck import extra_symbols
 from pgmlite.wire.geometry import Geometry, Ids
 
 Counts = npt.NDArray[np.int64]
@@ -84,7 +84,7 @@ LEFT = np.dtype(
     [
         ("number", np.int32),
         ("loss", np.float32),
-        ("luck", np.float32),
+        ("luck", np.float64),
         ("missing", np.int32),
         ("extra", np.int32),
         ("repairs", np.int32),
@@ -93,8 +93,7 @@ LEFT = np.dtype(
 )
 """A receiver that is not done with a block: which one it is; its share of packets lost; what
 decides about, and how many symbols too many it needs; source symbols missing; repair symbols that
-came; and
-lacking symbols of this part of the ring that were not sent in this turn."""
+came; and lacking symbols of this part of the ring that were not sent in this turn."""
 
 
 class _Block:

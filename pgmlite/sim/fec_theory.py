@@ -25,11 +25,11 @@ Shares = npt.NDArray[np.float64]
 LOG_NEVER = -1e6
 """Stands for the logarithm of 0."""
 
+LEAST_EXTRA = 1
+"""Symbols more than a block has that receivers wait for before they try to decode it."""
+
 MOST_EXTRA = 60
 """More symbols too many are as likely as one in 2**60."""
-
-FEW = 24
-"""From so many missing symbols on the shares are those of any more, to seven digits."""
 
 SETTLED = 64
 """From so many missing symbols on the number of symbols too many no longer depends on it."""
@@ -45,27 +45,17 @@ def undecodable(missing: int, extra: int) -> float:
     return -math.expm1(float(np.log1p(-(2.0**-powers)).sum()))
 
 
-FAILING = np.array(
-    [[undecodable(missing, extra) for extra in range(MOST_EXTRA)] for missing in range(SETTLED + 1)]
-)
-"""(missing, extra): `undecodable`."""
+def _extra_shares() -> Shares:
+    """Return (missing, extra): how likely exactly so many symbols are too many."""
+    failing = [
+        [1.0] * (1 + LEAST_EXTRA)
+        + [undecodable(missing, extra) for extra in range(LEAST_EXTRA, MOST_EXTRA)]
+        for missing in range(SETTLED + 1)
+    ]
+    return -np.diff(np.array(failing))
 
-EXTRA_SHARES = -np.diff(FAILING, axis=1, prepend=1.0)
-"""(missing, extra): how likely exactly so many symbols are too many."""
 
-
-def extra_symbols(missing: Counts, luck: Shares) -> Counts:
-    """Return (n,) how many symbols too many decoding takes.
-
-    Args:
-        luck: (n,) 0 to 1, equally likely to be anything.
-    """
-    extra: Counts = np.searchsorted(-FAILING[SETTLED], -luck).astype(np.int64)
-    few = np.flatnonzero(missing < FEW)
-    for number in np.unique(missing[few]).tolist():
-        mine = few[missing[few] == number]
-        extra[mine] = np.searchsorted(-FAILING[number], -luck[mine])
-    return extra
+EXTRA_SHARES = _extra_shares()
 
 
 @lru_cache(4_096)
@@ -94,7 +84,8 @@ def _sum_of(parts: Iterator[tuple[int, float]]) -> Shares:
     return total
 
 
-def failing(source: Sequence[int], repair: Sequence[int], loss: float) -> float:
+@lru_cache(65_536)
+def failing(source: tuple[int, ...], repair: tuple[int, ...], loss: float) -> float:
     """Return the probability that a receiver can't decode a block yet.
 
     Args:
@@ -111,7 +102,7 @@ def failing(source: Sequence[int], repair: Sequence[int], loss: float) -> float:
     return float(missing[counts] @ lacking)
 
 
-def _log_all(source: Sequence[int], repair: Sequence[int], losses: Losses) -> float:
+def _log_all(source: tuple[int, ...], repair: tuple[int, ...], losses: Losses) -> float:
     """Return ln P(all receivers can decode a block); arguments as of `failing`."""
     logs = 0.0
     for loss, receivers in losses:
@@ -173,8 +164,8 @@ class _Carousel:
         times = np.full(len(turns[0]), whole * len(turns), np.int64)
         for turn in turns:
             times[turn[:rest]] += 1
-        counts = np.bincount(times[:source]).tolist(), np.bincount(times[source:]).tolist()
-        return max(LOG_NEVER, _log_all(*counts, self._losses))
+        counts = [tuple(np.bincount(part).tolist()) for part in (times[:source], times[source:])]
+        return max(LOG_NEVER, _log_all(counts[0], counts[1], self._losses))
 
     def total(self) -> float:
         """Return ln P(all receivers have all blocks)."""
@@ -249,7 +240,7 @@ def nak_count_sent(source: int, losses: Losses) -> float:
     """
     sent, total = source, 0.0
     while True:
-        unfinished = -math.expm1(_log_all([0, source], [0, sent - source], losses))
+        unfinished = -math.expm1(_log_all((0, source), (0, sent - source), losses))
         total += unfinished
         if unfinished < NEGLIGIBLE:
             return (source + total) / source

@@ -17,8 +17,10 @@ from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.sim import theory
 from pgmlite.sim.experiment import BACKOFF_FACTOR, Outcome, Result, SharedOutcome, announced_gsize
+from pgmlite.sim.fec_theory import fec_completion, nak_count_sent
 from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Trial
 from pgmlite.sim.planfile import as_json
+from pgmlite.wire.geometry import Geometry
 
 CURVE = tuple(range(1, 101))
 """Percent of the receivers that a completion curve has a point for."""
@@ -103,12 +105,25 @@ def expected(trial: Trial, receivers: int | None = None) -> tuple[float | None, 
     number = 1 if loss.kind is LossKind.SHARED else receivers or trial.receivers
     losses = sorted(Counter(loss.shares(number)).items())
     cycle = trial.symbols * trial.packet_time / SECOND
-    if trial.mode is Mode.NAK:
-        lengths = theory.EM_nofec(losses)
-        return lengths, lengths * cycle
-    senders = setting.senders if trial.mode is Mode.SENDERS else 1
-    cycles = theory.carousel_time(trial.symbols, losses, senders)
-    return cycles * senders, cycles * cycle
+    match trial.mode:
+        case Mode.CAROUSEL:
+            lengths = theory.carousel_time(trial.symbols, losses)
+        case Mode.NAK:
+            lengths = theory.EM_nofec(losses)
+        case Mode.FEC_NAK:
+            lengths = _least_sent(trial.geometry, losses)
+        case _:
+            senders = setting.senders if trial.mode is Mode.SENDERS else 1
+            alone = fec_completion(trial.geometry, losses, senders=senders).mean
+            return alone * senders, alone * cycle
+    return lengths, lengths * cycle
+
+
+def _least_sent(geometry: Geometry, losses: theory.Losses) -> float:
+    """Return the object lengths with which counts repair everything, if nothing else is sent."""
+    sources = [geometry.source(block) for block in (0, geometry.blocks - 1)]
+    full, last = (nak_count_sent(source, losses) * source for source in sources)
+    return ((geometry.blocks - 1) * full + last) / geometry.symbols
 
 
 def _case(trial: Trial, results: Sequence[Result]) -> Case:
