@@ -30,7 +30,7 @@ from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pgmlite.sim.plan import Plan
+    from pgmlite.sim.plan import Plan, Setting
     from pgmlite.sim.report import Case, Report
 
 EXAMPLES = """\b
@@ -311,10 +311,8 @@ class _Progress(Barred):
 def _print(report: Report, seconds: float) -> None:
     plan, setting = report.plan, report.plan.setting
     width = columns(sys.stdout, PIPED_COLUMNS)
-    latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
     _say(
-        f"Symbols of {setting.symbol_size} bytes, repair share {setting.repair_share:.0%}, "
-        f"latency {latencies} ms, receivers join {setting.join}, seed {plan.seed}; "
+        f"Symbols of {setting.symbol_size} bytes, {_conditions(setting)}, seed {plan.seed}; "
         f"{len(plan.trials())} trials in {human_time(seconds)}",
         width,
     )
@@ -324,6 +322,23 @@ def _print(report: Report, seconds: float) -> None:
     if advice := report.advice():
         print()
         _say(advice, width)
+
+
+def _conditions(setting: Setting) -> str:
+    """Return how it was simulated, as far as that makes a difference."""
+    from pgmlite.sim.plan import Method
+
+    if setting.method is Method.COUNTS:
+        return (
+            f"FEC {setting.fec:.0%} in rounds, simulated by counts: of each receiver how many "
+            "symbols it lacks, drawn as independent losses have it, without delays, SPMs and nodes "
+            "of the tree"
+        )
+    latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
+    return (
+        f"FEC {setting.fec:.0%} in {setting.order}, repair share {setting.repair_share:.0%}, "
+        f"latency {latencies} ms, receivers join {setting.join}"
+    )
 
 
 def _say(text: str, width: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +23,11 @@ def extra_symbols(
         missing: (n,) source symbols that it lacks.
         luck: (n,) evenly drawn from 0 to 1, one for each receiver and block.
     """
-    extra = too_many(luck, MOST_TELLING)
-    few = np.flatnonzero(missing < FEW)
-    for number in np.unique(missing[few]).tolist():
-        mine = few[missing[few] == number]
-        extra[mine] = too_many(luck[mine], number)
+    extra = np.empty(len(luck), np.int64)
+    likes = np.minimum(missing, FEW).astype(np.int16)
+    order = np.argsort(likes, kind="stable")
+    ends = np.cumsum(np.bincount(likes, minlength=FEW + 1)).tolist()
+    for number, (start, stop) in enumerate(pairwise([0, *ends])):
+        mine = order[start:stop]
+        extra[mine] = too_many(luck[mine], number if number < FEW else MOST_TELLING)
     return np.maximum(LEAST_EXTRA, extra)
