@@ -126,6 +126,16 @@ def solve(k: int, esis: Esis) -> Solution:
     return Solution(k, held.missing, d - found.rank, held.rows, used, found)
 
 
+def check_solved(solution: Solution) -> None:
+    """Check that a block can be decoded.
+
+    Raises:
+        ValueError: Symbols are lacking.
+    """
+    if solution.lacks:
+        raise ValueError(f"{solution.lacks} symbols are lacking")
+
+
 def decode(solution: Solution, symbols: Bytes) -> Bytes:
     """Return the missing source symbols, (d, T), in ascending order.
 
@@ -136,8 +146,7 @@ def decode(solution: Solution, symbols: Bytes) -> Bytes:
     Raises:
         ValueError: Symbols are lacking.
     """
-    if solution.lacks:
-        raise ValueError(f"{solution.lacks} symbols are lacking")
+    check_solved(solution)
     # Of a missing symbol, whatever is in its row is taken for known: its difference is decoded.
     out = symbols[solution.rows[solution.missing]]
     if solution.inverse is not None:
