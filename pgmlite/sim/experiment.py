@@ -302,7 +302,11 @@ def share_losses(run: LossShared) -> SharedOutcome:
     bits = SHARED_BLOCK * (HEADER_SIZE + symbol_size + IPV6_UDP_HEADERS) * 8
     rate = bits * SECOND // SHARED_BLOCK_TIME
     config = SenderConfig(
-        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, tree_share=2 * SHARED_BLOCK
+        rate=rate,
+        packet_overhead=IPV6_UDP_HEADERS,
+        order=Order.BLOCKS,
+        cycles=1,
+        tree_share=2 * SHARED_BLOCK,
     )
     unlimited = 1e9
     repair = RepairConfig(

@@ -14,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.receive.counts import EXTRA
 from pgmlite.core.ring import Ring
 from pgmlite.sim.theory import NEGLIGIBLE, Losses
 from pgmlite.wire.geometry import Geometry, Ids
@@ -24,9 +25,6 @@ Shares = npt.NDArray[np.float64]
 
 LOG_NEVER = -1e6
 """Stands for the logarithm of 0."""
-
-LEAST_EXTRA = 1
-"""Symbols more than a block has that receivers wait for before they try to decode it."""
 
 MOST_EXTRA = 60
 """More symbols too many are as likely as one in 2**60."""
@@ -48,8 +46,7 @@ def undecodable(missing: int, extra: int) -> float:
 def _extra_shares() -> Shares:
     """Return (missing, extra): how likely exactly so many symbols are too many."""
     failing = [
-        [1.0] * (1 + LEAST_EXTRA)
-        + [undecodable(missing, extra) for extra in range(LEAST_EXTRA, MOST_EXTRA)]
+        [1.0] * (1 + EXTRA) + [undecodable(missing, extra) for extra in range(EXTRA, MOST_EXTRA)]
         for missing in range(SETTLED + 1)
     ]
     return -np.diff(np.array(failing))

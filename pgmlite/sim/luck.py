@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.receive.counts import EXTRA
 from pgmlite.fec.codec import MOST_TELLING, too_many
-from pgmlite.sim.fec_theory import LEAST_EXTRA
 
 FEW = 24
 """From so many missing symbols on the odds are those of any more, to seven digits."""
@@ -30,4 +30,4 @@ def extra_symbols(
     for number, (start, stop) in enumerate(pairwise([0, *ends])):
         mine = order[start:stop]
         extra[mine] = too_many(luck[mine], number if number < FEW else MOST_TELLING)
-    return np.maximum(LEAST_EXTRA, extra)
+    return np.maximum(EXTRA, extra)
