@@ -21,7 +21,6 @@ from pgmlite.cli import run
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.sim.experiment import TrialNetwork, perform, perform_all
 from pgmlite.sim.plan import (
-    READ_PACKETS,
     Join,
     LossKind,
     LossPattern,
