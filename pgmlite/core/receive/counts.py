@@ -77,7 +77,6 @@ class BlockCounts:
     """
 
     def __init__(self, geometry: Geometry) -> None:
-        # Zeros where there are many: pages of zeros cost nothing until a symbol arrives.
         self.sources: Numbers = geometry.sources(np.arange(geometry.blocks)).astype(np.int32)
         self.had: Numbers = np.zeros(geometry.blocks, np.int32)
         self.needed: Numbers = self.sources + np.int32(EXTRA)
