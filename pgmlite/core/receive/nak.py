@@ -130,7 +130,14 @@ def _joined(asks: Iterable[Ask[N]]) -> list[Ask[N]]:
 
 
 def build_nak_packet(
-    now: int, ask: Ask[Exact] | Ask[Count], *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
+    now: int,
+    ask: Ask[Exact] | Ask[Count],
+    *,
+    symbol_size: int,
+    oid: int,
+    size: int,
+    sqn: int,
+    loss: float,
 ) -> SendNak:
     """Return the NAK that says `ask`.
 
