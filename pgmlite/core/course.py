@@ -103,8 +103,8 @@ class Course:
         geometry, ring = self.ring.geometry, self.ring
         sizes = np.full(len(numbers), geometry.rings.full / geometry.visits)
         sizes[-1:] = geometry.rings.last / geometry.visits
-        rounds = np.ceil(numbers / sizes)
-        return max(0, ring.lead - place) + rounds * (ring.turn / geometry.visits)
+        rounds: npt.NDArray[np.float64] = np.ceil(numbers / sizes)
+        return rounds * (ring.turn / geometry.visits) + max(0, ring.lead - place)
 
 
 @lru_cache(maxsize=64)

@@ -5,20 +5,21 @@ Theory
 
 **What brings what.** Whatever is missing of an object will come by a carousel, or it can be asked
 for. Asking costs everybody: what repairs take of the rate, the carousel does not have. It is worth
-it where the carousel would take far longer: twice as long as a repair, at least (`carousel_margin`).
+it where the carousel would take far longer: twice as long as a repair (`carousel_margin`).
 
 **By name.** A plain object has one symbol for each place. A carousel that went past it brings it
-again a turn later, and nothing else does. So a block is looked at when its pass is over: all that is
-missing then was lost, and what of it does not come within the margin is asked for. Who joined in the
-middle of a pass did not lose the beginning: that block is looked at when the carousel has come round.
+again a turn later, and nothing else does. So a block is looked at when its pass is over: all that
+is missing then was lost, and what of it does not come within the margin is asked for. Who joined in
+the middle of a pass did not lose its beginning: that block is looked at when the carousel has come
+round to there.
 
-**By count.** With repair symbols any symbol of a block serves. In a *lead* (blocks in order) nothing
-comes of a block that was sent before the rounds begin, which is long. In *rounds* the carousel
-brings symbols of all blocks in turn, all of them new, and the last block decides when an object is
-complete. So one block more or less does not matter: it is worth to ask if a repairer could send all
-that is lacking *of all blocks* in half of the time that the carousel needs for the block that lacks
-most. That is the case for the last few blocks only, and after the carousel has stopped. It is so
-for who joined late, too: as long as blocks lack most of their symbols the sum is too large.
+**By count.** With repair symbols any symbol of a block serves. In a *lead* (blocks in order)
+nothing comes of a block that was sent before the rounds begin, which is long. In *rounds* the
+carousel brings symbols of all blocks in turn, all of them new, and the last block decides when an
+object is complete, so that one block more or less does not matter. Then it is worth to ask if a
+repairer could send all that is lacking, *of all blocks*, in half of the time that the carousel
+takes. That is so for the last few blocks only, and after the carousel has stopped. Who joined late
+asks for nothing either: as long as blocks lack most of their symbols the sum is too large.
 """
 
 from __future__ import annotations
@@ -53,24 +54,22 @@ MARGIN = 3
 """Symbols asked for beyond those that a block lacks: a random code needs some more than K."""
 
 
-class Stock(Protocol):
+class Holdings(Protocol):
     """What somebody knows of the symbols of an object that are there."""
 
-    geometry: Geometry
+    @property
+    def had(self) -> npt.NDArray[np.integer]:
+        """(blocks,) different encoding symbols that are held of each block."""
 
     @property
-    def had(self) -> Symbols:
-        """(blocks,) different encoding symbols that came of each block."""
-
-    @property
-    def wanted(self) -> Symbols:
+    def wanted(self) -> npt.NDArray[np.integer]:
         """(blocks,) how many more each block takes, at least, before it can be made whole.
 
         0: it is whole, or somebody is about to find out.
         """
 
-    def lacks(self, block: int, esis: Symbols) -> Flags:
-        """Return whether each of (n,) encoding symbols of a block is not there."""
+    def lacking(self, block: int, esis: Symbols) -> Flags:
+        """Return whether each of (n,) encoding symbols of a block is not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +157,10 @@ class ExactDemand:
 
     nothing = Exact(NO_SYMBOLS)
 
-    def __init__(self, config: NakConfig, stock: Stock) -> None:
-        self.geometry = stock.geometry
+    def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
+        self.geometry = geometry
         self._config = config
-        self._stock = stock
+        self._held = held
         self._ncfs = HeardNcfs(config)
 
     def parse(self, bodies: tuple[bytes, ...]) -> Exact:
@@ -174,7 +173,7 @@ class ExactDemand:
 
     def look(self, passings: Iterable[Passing], outlook: Outlook) -> list[int]:
         """Return the blocks with losses whose pass is over."""
-        wanted = self._stock.wanted
+        wanted = self._held.wanted
         due: list[int] = []
         for passing in passings:
             # spec: NAK-3
@@ -187,11 +186,11 @@ class ExactDemand:
     def is_too_much(self, block: int) -> bool:
         """Whether so much is missing of a block that it is left to the carousel (spec: NAK-6)."""
         most = policy.most_asked(self._config, self.geometry.source(block))
-        return int(self._stock.wanted[block]) > most
+        return int(self._held.wanted[block]) > most
 
     def need(self, block: int) -> Exact:
         """Return what is missing of a block."""
-        lacks = self._stock.lacks(block, np.arange(self.geometry.source(block), dtype=np.int64))
+        lacks = self._held.lacking(block, np.arange(self.geometry.source(block), dtype=np.int64))
         first = self.geometry.span(block, block + 1).start
         return Exact(np.flatnonzero(lacks).astype(np.int64) + first)
 
@@ -200,7 +199,7 @@ class ExactDemand:
         if not need:
             return need
         ids = self.geometry.ids(need.symbols)
-        lacks = self._stock.lacks(int(ids.blocks[0]), ids.esis)
+        lacks = self._held.lacking(int(ids.blocks[0]), ids.esis)
         return need if lacks.all() else Exact(need.symbols[lacks])
 
     def take_ncf(self, now: int, until: int, key: SessionKey, named: Exact) -> list[int]:
@@ -229,7 +228,7 @@ class ExactDemand:
     def beyond(self, need: Exact, outlook: Outlook, backlog: Iterable[int]) -> Exact:
         """Return what of `need` carousels do not bring in time (spec: NAK-7)."""
         blocks = np.fromiter(backlog, np.int64)
-        queue = int(self._stock.wanted[blocks].sum())
+        queue = int(self._held.wanted[blocks].sum())
         limit = outlook.delay + queue * outlook.symbol_time
         limit *= self._config.carousel_margin
         ids = self.geometry.ids(need.symbols)
@@ -264,13 +263,13 @@ class CountDemand:
 
     nothing = Count(NO_SYMBOLS, NO_SYMBOLS)
 
-    def __init__(self, config: NakConfig, stock: Stock) -> None:
-        self.geometry = stock.geometry
+    def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
+        self.geometry = geometry
         self._config = config
-        self._stock = stock
-        self._cursors = Cursors(config, self.geometry)
-        blocks = np.arange(self.geometry.blocks, dtype=np.int64)
-        self._sources = self.geometry.sources(blocks)
+        self._held = held
+        self._cursors = Cursors(config, geometry)
+        blocks = np.arange(geometry.blocks, dtype=np.int64)
+        self._sources = geometry.sources(blocks)
         share = (self._sources * config.most_lost).astype(np.int64)
         self._most = np.maximum(share, config.always_asked)
         self._rests: dict[int, int] = {}
@@ -290,10 +289,10 @@ class CountDemand:
     def look(self, passings: Iterable[Passing], outlook: Outlook) -> list[int]:
         """Return the blocks that are due by now, for what carousels will bring."""
         self._loss = min(outlook.loss, self._config.most_believed_loss)
-        wanted = self._stock.wanted
+        wanted = self._held.wanted
         if not wanted.any():
             return []
-        spare = self._sources + MARGIN - self._stock.had
+        spare = self._sources + MARGIN - self._held.had
         needs = np.where(wanted > 0, np.maximum(wanted, spare), 0)
         numbers = needs / (1 - self._loss)
         waits: Flags = needs > 0
@@ -312,14 +311,14 @@ class CountDemand:
 
     def is_too_much(self, block: int) -> bool:
         """Whether so much is missing of a block that it is left to the carousel (spec: NAK-6)."""
-        return int(self._stock.wanted[block]) > int(self._most[block])
+        return int(self._held.wanted[block]) > int(self._most[block])
 
     def need(self, block: int) -> Count:
         """Return how many symbols to get of a block."""
-        wanted = int(self._stock.wanted[block])
+        wanted = int(self._held.wanted[block])
         if wanted <= 0:
             return self.nothing
-        return _count(block, max(wanted, self._spare(block) - int(self._stock.had[block])))
+        return _count(block, max(wanted, self._spare(block) - int(self._held.had[block])))
 
     def lacking(self, need: Count) -> Count:
         """Return how many symbols to get now of the block that `need` is of."""
@@ -366,9 +365,8 @@ class CountDemand:
             if other != key:
                 number -= self._new(block, esis)
         ring = self.geometry.ring(block)
-        ahead = np.cumsum(
-            self._stock.lacks(block, steps_from(self._cursors.at(key, block), ring, ring))
-        )
+        steps = steps_from(self._cursors.at(key, block), ring, ring)
+        ahead = np.cumsum(self._held.lacking(block, steps))
         return _count(block, min(int(np.searchsorted(ahead, number)) + 1, ring))
 
     def beyond(self, need: Count, outlook: Outlook, backlog: Iterable[int]) -> Count:
@@ -390,7 +388,7 @@ class CountDemand:
 
     def _new(self, block: int, esis: Symbols) -> int:
         """Return how many of some symbols are not there."""
-        return int(np.count_nonzero(self._stock.lacks(block, esis)))
+        return int(np.count_nonzero(self._held.lacking(block, esis)))
 
 
 def _count(block: int, number: int) -> Count:

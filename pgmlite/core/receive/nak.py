@@ -10,10 +10,10 @@ thousand times. So whoever lost something waits for a random while before asking
 if by then it heard that somebody else's request was confirmed. That confirmation, the NCF, goes
 to all.
 
-**What is asked for.** A *need*: symbols of one block that were lost, by name, or how many symbols of
-it are lacking. What is needed, and when that is worth a NAK, is known by somebody else (`demand`);
-this machine sees needs only, and never where a symbol stands. A need comes of what carousels went
-past and will bring (`carousels`), not of what a sequence number says (`losses`).
+**What is asked for.** A *need*: symbols of one block that were lost, by name, or how many symbols
+of it are lacking. What is needed, and when that is worth a NAK, is known by somebody else
+(`demand`); this machine sees needs only, and never where a symbol stands. A need comes of what
+carousels went past and will bring (`carousels`), not of what a sequence number says (`losses`).
 
 **One want a block.** All that is known of a block from its loss to its repair is one `Want`, and
 what can happen to it is one table (`wants.WANT_TRANSITIONS`)::
@@ -62,7 +62,7 @@ that is not trusted (NAK-9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -76,7 +76,15 @@ from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.carousels import Carousels
-from pgmlite.core.receive.demand import CountDemand, Demand, ExactDemand, H, N, Outlook, Stock
+from pgmlite.core.receive.demand import (
+    CountDemand,
+    Demand,
+    ExactDemand,
+    H,
+    Holdings,
+    N,
+    Outlook,
+)
 from pgmlite.core.receive.repairers import KnownRepairer, Repairers
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.receive.wants import Promise, Want, WantEvent, WantState
@@ -86,7 +94,7 @@ from pgmlite.core.timing import draw_backoff
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Ids
+from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
 from pgmlite.wire.request import NAK_ROOM, Counts, build_nak
 
@@ -122,7 +130,14 @@ def _joined(asks: Iterable[Ask[N]]) -> list[Ask[N]]:
 
 
 def build_nak_packet(
-    now: int, ask: Ask[N], *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
+    now: int,
+    ask: Ask[Exact] | Ask[Count],
+    *,
+    symbol_size: int,
+    oid: int,
+    size: int,
+    sqn: int,
+    loss: float,
 ) -> SendNak:
     """Return the NAK that says `ask`.
 
@@ -147,7 +162,7 @@ class NakMachine(Generic[N, H]):
 
     def __init__(self, config: NakConfig, demand: Demand[N, H], *, rng: Random) -> None:
         self._config = config
-        self._demand = demand
+        self._demand: Demand[N, H] = demand
         self._rng = rng
         self._carousels = Carousels(config)
         self._repairers = Repairers(config)
@@ -450,8 +465,8 @@ class NakMachine(Generic[N, H]):
 Naks = NakMachine[Exact, Exact] | NakMachine[Count, Counts]
 
 
-def naks_for(config: NakConfig, stock: Stock, *, rng: Random) -> Naks:
-    """Return who asks for what is missing of the object that `stock` is of."""
-    if stock.geometry.repair_symbols:
-        return NakMachine(config, CountDemand(config, stock), rng=rng)
-    return NakMachine(config, ExactDemand(config, stock), rng=rng)
+def naks_for(config: NakConfig, geometry: Geometry, held: Holdings, *, rng: Random) -> Naks:
+    """Return who asks for what is missing of an object, which is not empty."""
+    if geometry.repair_symbols:
+        return NakMachine(config, CountDemand(config, geometry, held), rng=rng)
+    return NakMachine(config, ExactDemand(config, geometry, held), rng=rng)
