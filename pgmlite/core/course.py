@@ -17,6 +17,7 @@ from pgmlite.wire.geometry import Ids
 from pgmlite.wire.request import Symbols
 
 
+@lru_cache(maxsize=1024)
 def place_near(ring: Ring, block: int, esi: int, place: int) -> int:
     """Return at which place a symbol was sent that just came, of a carousel that was at `place`.
 

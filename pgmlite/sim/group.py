@@ -336,21 +336,22 @@ class ReceiverGroup:
     def tick(self, now: int) -> list[tuple[int, SendNak]]:
         """Move on the members whose timers ran out; return (member, NAK) for each NAK sent."""
         self._reschedule()
-        sent = []
+        sent: list[tuple[int, SendNak]] = []
+        losses = self._losses()
         for member in np.flatnonzero(self._deadlines <= now).tolist():
-            machine, loss = self._naks[member], self._loss(member)
-            asks = machine.tick(now, loss=loss)
+            loss = losses[member]
+            asks = self._naks[member].tick(now, loss=loss)
             sent += [(member, self._nak(now, member, ask, loss)) for ask in asks]
             self._is_stale[member] = True
         return sent
 
-    def _loss(self, member: int) -> float:
-        """Return the share of packets that a member lost, of all sessions (spec: RCV-9)."""
-        lost = received = 0
+    def _losses(self) -> list[float]:
+        """Return (members,) the share of packets lost, of all sessions (spec: RCV-9)."""
+        lost = received = np.zeros(len(self), np.int64)
         for one in self._sessions.values():
-            lost += int(one.lost()[member])
-            received += int(one.received[member])
-        return float(policy.lost_share(lost, received))
+            lost, received = lost + one.lost(), received + one.received
+        shares: list[float] = policy.lost_share(lost, received).tolist()
+        return shares
 
     def _nak(self, now: int, member: int, ask: Ask[Exact] | Ask[Count], loss: float) -> SendNak:
         session = self._sessions.get(ask.repairer.key)

@@ -114,17 +114,17 @@ class Stock:
 
 
 class MemberStock:
-    """What one member knows of the symbols that it has (`pgmlite.core.receive.demand.Stock`)."""
+    """What one member knows of the symbols that it has, as NAK machines ask for it."""
 
     def __init__(self, stock: Stock, member: int) -> None:
-        self.geometry = stock.geometry
         self._stock = stock
         self._member = member
 
     @property
     def had(self) -> Counts:
         """(blocks,) different encoding symbols that came of each block."""
-        return self._stock.had[self._member]
+        had: Counts = self._stock.had[self._member]
+        return had
 
     @property
     def wanted(self) -> Counts:
