@@ -290,8 +290,9 @@ def test_forged_symbols_are_found_among_enough_others(
 def test_a_strip_that_had_a_forged_symbol_is_looked_at_anew(tmp_path: Path) -> None:
     filled, rng = Filled(tmp_path / "out"), Random(0)
     filled.strays = 0
+    filled.give([(0, esi) for esi in range(7)], rng)
     filled.give([(0, 7)], rng, forged=True)
-    filled.give([(0, esi) for esi in range(42)], rng)
+    filled.give([(0, esi) for esi in range(8, 42)], rng)
     digest = SAMPLE.tree.digests[:32]
     assert filled.decode(0, is_search=True).places.tolist() == [7]
     assert filled.part.matches(0, 1280, digest)
