@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.machine import Decode
-from pgmlite.storage.decoding import Decoded
 
 
 class Decoder:

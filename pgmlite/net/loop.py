@@ -10,8 +10,8 @@ from pgmlite.core.machine import SECOND, Action, Decode, Prepare, Store, Verify
 
 if TYPE_CHECKING:
     # A sender starts sooner without them.
+    from pgmlite.core.decode import Decoded
     from pgmlite.core.receive.receiver import Receiver
-    from pgmlite.storage.decoding import Decoded
     from pgmlite.storage.part import PartFile
 
 REPORT_EVERY = 1 * SECOND

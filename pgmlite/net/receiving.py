@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.events import (
     Adopted,
     Fact,
@@ -32,7 +33,6 @@ from pgmlite.net.loop import (
 )
 from pgmlite.net.udp import NakSocket, ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.decoding import Decoded
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
 
@@ -56,15 +56,20 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
         bytes=counters.bytes,
         odata=counters.odata,
         rdata=counters.rdata,
+        repair_symbols=counters.repair_symbols,
         naks_sent=naks.naks_sent,
         naks_suppressed=naks.naks_suppressed,
         lost=machine.lost,
         fetched=counters.fetched,
         early=counters.early,
+        unneeded=counters.unneeded,
         lost_unbelieved=machine.lost_unbelieved,
         duplicates=counters.duplicates,
         congested=counters.congested,
+        decoded=counters.decoded,
+        recovered=counters.recovered,
         damaged=counters.damaged,
+        forged=counters.forged,
         refused=dict(sorted(counters.refused.items())),
     )
 

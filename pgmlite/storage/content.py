@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.machine import Complete, Held, Lying, Prepare
 from pgmlite.errors import DiskError
-from pgmlite.storage.decoding import Decoded
 from pgmlite.storage.hints import Spans
 from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import END, StripStream

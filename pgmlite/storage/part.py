@@ -15,15 +15,16 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from pgmlite.core.decode import Decoded, decode
 from pgmlite.core.machine import Complete, Decode, Held, Lying, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.content import Content
-from pgmlite.storage.decoding import Decoded, decode
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
-from pgmlite.storage.seeds import Block, Seed, find
+from pgmlite.storage.seeds import Block, Seed, fill, find
 from pgmlite.storage.system import beside, close_quietly, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
@@ -231,7 +232,7 @@ class PartFile:
 
     def decode(self, action: Decode) -> Decoded:
         """Decode a block; nothing is written, and any thread may do it until `close`."""
-        return decode(self._fd, action)
+        return decode(partial(fill, self._fd), action)
 
     def place(self, decoded: Decoded) -> bool:
         """Write what a decoded block had not in its places; return whether all of it is right now.

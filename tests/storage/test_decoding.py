@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.machine import LYING, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
-from pgmlite.storage.decoding import Decoded
 from pgmlite.storage.folder import Folder
 from tests.support.flushes import Clock, Syncs
 from tests.support.mixed_parts import NAMES, SAMPLE, Filled, Name, held_places

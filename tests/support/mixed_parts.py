@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.machine import LYING, Decode, Held, Store
 from pgmlite.fec.codec import RandomLinear
-from pgmlite.storage.decoding import Decoded
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import Octets
 from tests.support.builders import Sample, make_object

@@ -1,11 +1,13 @@
-"""Blocks that are made from what lies in a partial file, be it source or repair symbols.
+"""Blocks that are made from what lies in their places, be it source or repair symbols.
 
-Nothing is written here: whoever decodes may be a thread of its own, while the receiver goes on to
-write to other blocks. A decoded block is put in place by `pgmlite.storage.part`.
+It is what a driver does that is told to `Decode`. Nothing is written here: whoever decodes may be a
+thread of its own, while the receiver goes on to write to other blocks. A decoded block is put in
+place by whoever owns the places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,6 @@ from pgmlite.core.machine import LYING, Decode
 from pgmlite.core.ranges import runs
 from pgmlite.fec.codec import Codec, RandomLinear
 from pgmlite.fec.decode import Solution
-from pgmlite.storage.seeds import fill
 from pgmlite.wire.batch import Octets
 from pgmlite.wire.digests import digest, strip_digests
 from pgmlite.wire.layout import STRIP_SYMBOLS
@@ -27,6 +28,9 @@ AT_ONCE = 4 * STRIP_SYMBOLS
 CODEC: Codec = RandomLinear()
 
 Places = npt.NDArray[np.intp]
+
+Read = Callable[[memoryview, int], object]
+"""Fills bytes with what lies from an offset of the object on; zeros where there is nothing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,10 +80,11 @@ class Decoded:
         ]
 
 
-def decode(fd: int, action: Decode) -> Decoded:
-    """Decode a block of a partial file; of one that lacks symbols nothing is read.
+def decode(read: Read, action: Decode) -> Decoded:
+    """Decode a block; of one that lacks symbols nothing is read.
 
-    It takes the memory of three blocks, at most, beside what the action has.
+    What can't be read (`OSError`) is not believed. It takes the memory of three blocks, at most,
+    beside what the action has.
     """
     k = len(action.lying)
     taken = np.flatnonzero(action.lying)
@@ -88,7 +93,7 @@ def decode(fd: int, action: Decode) -> Decoded:
     if solution.lacks:
         return Decoded(action, lacks=solution.lacks)
     try:
-        symbols = _read(fd, action, taken)
+        symbols = _read(read, action, taken)
     except OSError as error:
         unread = tuple(esis[: len(taken)].tolist())
         return Decoded(action, forged=unread, trouble=error)
@@ -105,7 +110,7 @@ def decode(fd: int, action: Decode) -> Decoded:
     return _finish(action, solution, esis[honest], symbols[honest], forged)
 
 
-def _read(fd: int, action: Decode, taken: Places) -> Octets:
+def _read(read: Read, action: Decode, taken: Places) -> Octets:
     """Return the symbols that are held, those that lie in places first, then the surplus.
 
     Raises:
@@ -115,7 +120,7 @@ def _read(fd: int, action: Decode, taken: Places) -> Octets:
     offset, length = action.geometry.extent(action.block)
     # Behind the end of the file there may be zeros of the last symbol, or nothing: zeros, too.
     symbols: Octets = np.zeros((k + len(action.surplus), size), np.uint8)
-    fill(fd, symbols[:k].reshape(-1).data, offset)
+    read(symbols[:k].reshape(-1).data, offset)
     # In the mathematics a short symbol is padded with zeros.
     symbols[:k][action.lying == k, length - (k - 1) * size :] = 0
     if len(taken) < k:
