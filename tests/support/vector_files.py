@@ -29,6 +29,7 @@ from pgmlite.wire.request import Counts
 from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
+from tests.support.fec_vectors import fec_file
 from tests.support.invalid_vectors import invalid
 from tests.support.vectors import EMPTY, SMALL, TSI, describe, pattern, sample, valid
 
@@ -215,6 +216,7 @@ def counts_file() -> dict[str, Any]:
 
 FILES = {
     "counts.json": counts_file,
+    "fec.json": fec_file,
     "packets.json": packets_file,
     "invalid.json": invalid_file,
     "object.json": object_file,
