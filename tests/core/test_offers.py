@@ -7,7 +7,7 @@ import pytest
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged, Superseded
-from pgmlite.core.machine import SECOND, Action, Complete, Prepare, SendNak, Store, Verify
+from pgmlite.core.machine import SECOND, Action, Complete, Decode, Prepare, SendNak, Store, Verify
 from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
@@ -48,12 +48,11 @@ class Service:
             action = todo.pop(0)
             self.seen.append(action)
             match action:
-                case Prepare() | Verify():
+                case Prepare() | Verify() | Decode():
                     disk = self.disks.setdefault(action.oid, Disk(b""))
                     todo = answer(self.machine, disk, action) + todo
                 case Store():
-                    for runs in action.pieces():
-                        self.disks[action.oid].write(runs)
+                    self.disks[action.oid].store(action)
 
     @property
     def completed(self) -> list[int]:
@@ -99,7 +98,7 @@ class TestTwoAtOnce:
         service.give([*ONE.all_odata(), *OTHER.all_odata()])
         oid = ONE.manifest.oid
         service.perform(service.machine.doubt(oid, [1]))
-        assert service.seen[-1] == Damaged(0, oid, 1)
+        assert service.seen[-1] == Damaged(0, oid, 1, is_dropped=True)
         states = {number: one.state for number, one in service.machine.transfers.items()}
         assert states == {
             oid: TransferState.RECEIVING,
