@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.support.loopback import endpoint, make_file, sending
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 OBJECT = json.loads((SPEC / "vectors" / "object.json").read_text())
+RINGS = json.loads((SPEC / "vectors" / "rings.json").read_text())["rings"]
 TIMING = json.loads((SPEC / "vectors" / "timing.json").read_text())
 CAPTURES = ROOT / "captures"
 INDEX = json.loads((CAPTURES / "index.json").read_text())
@@ -142,3 +144,61 @@ def test_formulas_of_the_specification_give_the_vectors() -> None:
         assert q >= exact - 1e-9
     for bits, size in enumerate(TIMING["gsize_of"]):
         assert size == (5 if bits & 8 else 1) * 10 ** ((bits & 7) + 1)
+
+
+def carousel(case: dict) -> Iterator[tuple[int, int]]:
+    """Yield block and ESI of what a carousel sends, as FEC-2 to FEC-4 say it, word by word."""
+    total = -(-case["size"] // case["symbol_size"])
+    k, m, d = case["block_symbols"], case["repair_symbols"], case["tile_blocks"]
+    blocks = -(-total // k)
+    groups = -(-blocks // d)
+    source_visits, repair_visits = -(-k // 16), -(-m // 16)
+    i, n, first = case["sector"], case["sectors"], case["first"]
+
+    def visit(block: int, v: int) -> range:
+        k_b = min(k, total - block * k)
+        m_b = m if k_b == k or not m else min(m, -(-m * k_b // k) + 32)
+        if v < source_visits:
+            return range(v * k_b // source_visits, (v + 1) * k_b // source_visits)
+        w = v - source_visits
+        return range(k_b + w * m_b // repair_visits, k_b + (w + 1) * m_b // repair_visits)
+
+    def tile(v: int, g: int) -> Iterator[tuple[int, int]]:
+        some = {block: visit(block, v) for block in range(g * d, min(blocks, (g + 1) * d))}
+        for step in range(max(map(len, some.values()))):
+            yield from ((block, esis[step]) for block, esis in some.items() if step < len(esis))
+
+    def share(j: int, things: int) -> list[int]:
+        return list(range(j * things // n, (j + 1) * things // n))
+
+    def round_from(some: list[int]) -> list[int]:
+        return some[some.index(first) :] + some[: some.index(first)] if first in some else some
+
+    if case["order"] == 0:
+        lead = round_from(share(i, groups) if m else list(range(groups)))
+        while True:
+            for g in lead:
+                for v in range(source_visits):
+                    yield from tile(v, g)
+            if m:
+                break
+    turn: list[int] = []
+    for j in range(i, i + n):
+        source = share(j % n, source_visits)
+        source = round_from(source) if case["order"] == 1 and j == i else source
+        repairs = [source_visits + w for w in share(j % n, repair_visits)]
+        turn += repairs + source if case["order"] == 0 else source + repairs
+    if case["order"] == 2:
+        turn.sort(key=lambda v: witness.digest(first.to_bytes(4) + v.to_bytes(4)))
+    while True:
+        for v in turn:
+            for g in range(groups):
+                yield from tile(v, g)
+
+
+@pytest.mark.parametrize("case", RINGS, ids=[str(place) for place in range(len(RINGS))])
+def test_orders_of_the_specification_give_the_vectors(case: dict) -> None:
+    # spec: FEC-2, FEC-3, FEC-4, FEC-5
+    sent = enumerate(carousel(case))
+    for place, *symbol in case["symbols"]:
+        assert next(found for at, found in sent if at == place) == tuple(symbol), place

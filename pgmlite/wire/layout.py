@@ -193,7 +193,7 @@ REPAIRS = Struct(
     "nonce" / Int64ub * "Random, new every few seconds; a NAK shows that its sender heard it.",
     "grtt" / Int8ub * "Group round-trip time, quantised as in RFC 5401 section 3.7.4.",
     "gsize" / Int8ub * "Group size: 4 bits as in RFC 5740 section 4.2.1.",
-    "backoff_factor" / Int8ub * "K: receivers wait up to K times the GRTT before a NAK.",
+    "backoff_factor" / Int8ub * "k: receivers wait up to k times the GRTT before a NAK.",
     "repair_share" / Int8ub * "Percent of the rate that repairs may take.",
     "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; not 0.",
 )

@@ -27,6 +27,7 @@ from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
 from tests.support.invalid_vectors import invalid
+from tests.support.ring_vectors import rings_file
 from tests.support.vectors import (
     CODED,
     EMPTY,
@@ -223,6 +224,7 @@ FILES = {
     "invalid.json": invalid_file,
     "object.json": object_file,
     "digests.json": digests_file,
+    "rings.json": rings_file,
     "timing.json": timing_file,
 }
 """What is in ``spec/vectors``, by file."""
