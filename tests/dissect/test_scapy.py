@@ -111,7 +111,9 @@ def test_packets_built_from_fields_are_valid() -> None:
     header = {"symbol_size": 64, "size": 1_000, "tsi": 1}
     parts = [
         PgmliteSPMOption(value=manifest),
-        PgmliteSPMOption(kind=2, value=PgmlitePosition(place=1 << 40, order=2, sector=1, sectors=3, first=5)),
+        PgmliteSPMOption(
+            kind=2, value=PgmlitePosition(place=1 << 40, order=2, sector=1, sectors=3, first=5)
+        ),
         PgmliteSPMOption(kind=3, value=PgmliteRepairs(nonce=7, repair_port=9)),
     ]
     spm = Pgmlite(**header) / PgmliteSPM(rate=1_000_000, spm_interval=1_000, options=parts)

@@ -182,7 +182,11 @@ def _bad_positions() -> Iterator[tuple[str, bytes, str]]:
         body = spm_body(CODED.manifest.raw, **fields)
         yield f"spm of a carousel: {name}", packet(0, body, **header(CODED)), "spm"
     body = spm_body(EMPTY.manifest.raw, sector=1)
-    yield "spm of a carousel of an empty object: share 1 of 1", packet(0, body, **header(EMPTY)), "spm"
+    yield (
+        "spm of a carousel of an empty object: share 1 of 1",
+        packet(0, body, **header(EMPTY)),
+        "spm",
+    )
     fixed, raw, place = parts_of(spm_body(CODED.manifest.raw))
     reserved = fixed + raw + replaced(place, 4 + 11, b"\1")
     yield "spm of a carousel: its reserved byte", packet(0, reserved, **header(CODED)), "spm"
