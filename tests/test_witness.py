@@ -8,33 +8,39 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests import witness, witness_io
+from tests import witness, witness_fec, witness_io
 from tests.generate import ROOT, SPEC
+from tests.support import vectors
 from tests.support.loopback import endpoint, make_file, sending
 
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 OBJECT = json.loads((SPEC / "vectors" / "object.json").read_text())
 RINGS = json.loads((SPEC / "vectors" / "rings.json").read_text())["rings"]
+COUNTS = json.loads((SPEC / "vectors" / "counts.json").read_text())
 TIMING = json.loads((SPEC / "vectors" / "timing.json").read_text())
 CAPTURES = ROOT / "captures"
 INDEX = json.loads((CAPTURES / "index.json").read_text())
 
 
 def test_it_is_small_and_knows_nothing_of_ours() -> None:
-    assert len(Path(witness.__file__).read_text().splitlines()) < 300
+    modules = (witness, witness_fec, witness_io)
+    lines = sum(len(Path(module.__file__).read_text().splitlines()) for module in modules[:2])
+    assert lines < 400
     names = set()
-    for module in (witness, witness_io):
+    for module in modules:
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(node, ast.ImportFrom):
                 names.add(node.module)
             elif isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
-    assert names <= {*sys.stdlib_module_names, "blake3", "tests.witness"}
+    assert names <= {*sys.stdlib_module_names, "blake3", "tests.witness", "tests.witness_fec"}
 
 
 @pytest.mark.parametrize("case", INVALID, ids=[case["name"] for case in INVALID])
@@ -56,6 +62,16 @@ def test_it_refuses_invalid_packets_for_the_stated_reason(case: dict) -> None:
     assert receiver.refused == {case["reason"]: 1}
 
 
+CODED = witness.Manifest(bytes.fromhex(OBJECT["objects"][-1]["manifest"]))
+
+
+def named(case: dict) -> list:
+    """Return what a request names, or its counts."""
+    if "counts" in case:
+        return case["counts"]
+    return [s for a, b in case["symbols"] for s in range(a, b + 1)]
+
+
 @pytest.mark.parametrize("case", VALID, ids=[case["name"] for case in VALID])
 def test_it_takes_valid_packets(case: dict) -> None:
     one = bytes.fromhex(case["hex"])
@@ -67,9 +83,9 @@ def test_it_takes_valid_packets(case: dict) -> None:
         assert getattr(header, name) == int(expected[name], 16)
     if case["header"]["type"] == witness.NAK:
         symbols = witness.check_nak(
-            one, header.tsi, header.oid, header.size, [int(case["nak"]["nonce"], 16)]
+            one, header.tsi, header.oid, header.size, [int(case["nak"]["nonce"], 16)], CODED
         )
-        assert symbols == [s for a, b in case["symbols"] for s in range(a, b + 1)]
+        assert symbols == named(case)
         return
     receiver = witness.Receiver()
     receiver.feed(one)
@@ -81,10 +97,9 @@ def test_it_takes_valid_packets(case: dict) -> None:
         assert takes_naks == ("repairs" in case)
         if position:
             facts = case["position"]
-            assert position == (facts["cycle"], int(facts["offset"], 16), facts["esi"])
+            assert position == (int(facts["place"], 16), *list(facts.values())[1:])
     if case["header"]["type"] == witness.NCF:
-        symbols = witness.parse_request(one[48:], header.symbols)
-        assert symbols == [s for a, b in case["symbols"] for s in range(a, b + 1)]
+        assert witness.parse_request(one[48:], header.symbols, CODED) == named(case)
 
 
 def test_it_receives_the_cycle_of_the_vectors() -> None:
@@ -146,6 +161,18 @@ def test_formulas_of_the_specification_give_the_vectors() -> None:
         assert size == (5 if bits & 8 else 1) * 10 ** ((bits & 7) + 1)
 
 
+def test_it_reads_counts_as_the_vectors_have_them() -> None:
+    # spec: REQ-5
+    assert [CODED.blocks, CODED.ring(0), CODED.ring(2)] == list(COUNTS["rings"].values())
+    for case in COUNTS["taken"] + COUNTS["refused"]:
+        given = bytes.fromhex(case["hex"]), CODED.symbols, CODED
+        if "items" in case:
+            assert witness.parse_request(*given) == case["items"]
+        elif case["name"] != "which symbols come":  # which an NCF may say
+            with pytest.raises(witness.Refused, match="request"):
+                witness.parse_request(*given)
+
+
 def carousel(case: dict) -> Iterator[tuple[int, int]]:
     """Yield block and ESI of what a carousel sends, as FEC-2 to FEC-4 say it, word by word."""
     total = -(-case["size"] // case["symbol_size"])
@@ -202,3 +229,46 @@ def test_orders_of_the_specification_give_the_vectors(case: dict) -> None:
     sent = enumerate(carousel(case))
     for place, *symbol in case["symbols"]:
         assert next(found for at, found in sent if at == place) == tuple(symbol), place
+
+
+def sent(start: int, count: int) -> Iterator[bytes]:
+    """Yield packets of a carousel with repair symbols, from a place on."""
+    of = vectors.CODED
+    for block, esi in islice(carousel(RINGS[1]), start, start + count):
+        if esi < CODED.sources(block):
+            yield of.odata([block * CODED.block_symbols + esi])[0]
+        else:
+            yield vectors.coded(witness.ODATA, block, esi)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_decodes_what_was_lost_or_went_by(seed: int) -> None:
+    # spec: FEC-6
+    rng = Random(seed)
+    receiver = witness.Receiver()
+    for one in (vectors.CODED.spm(), *vectors.CODED.nodes()):
+        receiver.feed(one)
+    for taken, one in enumerate(sent(rng.randrange(272), 272), 1):
+        if rng.random() >= 0.2:
+            receiver.feed(one)
+        if receiver.data is not None:
+            break
+    assert receiver.data == vectors.CODED.data
+    assert receiver.refused == {}
+    assert taken < 92 * 2
+
+
+def test_it_never_takes_what_a_forged_symbol_gives() -> None:
+    # spec: RCV-6, FEC-7
+    receiver = witness.Receiver()
+    for one in (vectors.CODED.spm(), *vectors.CODED.nodes()):
+        receiver.feed(one)
+    forged = vectors.coded(witness.ODATA, 1, 40)
+    receiver.feed(forged[:-1] + bytes([forged[-1] ^ 1]))
+    packets = list(sent(13 * 2, 2 * 272))
+    for one in packets[:272]:
+        receiver.feed(one)
+    assert receiver.data in (None, vectors.CODED.data)
+    for one in packets[272:]:
+        receiver.feed(one)
+    assert receiver.data == vectors.CODED.data
