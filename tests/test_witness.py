@@ -248,14 +248,11 @@ def test_it_decodes_what_was_lost_or_went_by(seed: int) -> None:
     receiver = witness.Receiver()
     for one in (vectors.CODED.spm(), *vectors.CODED.nodes()):
         receiver.feed(one)
-    for taken, one in enumerate(sent(rng.randrange(272), 272), 1):
+    for one in sent(rng.randrange(272), 92 * 2):
         if rng.random() >= 0.2:
             receiver.feed(one)
-        if receiver.data is not None:
-            break
     assert receiver.data == vectors.CODED.data
     assert receiver.refused == {}
-    assert taken < 92 * 2
 
 
 def test_it_never_takes_what_a_forged_symbol_gives() -> None:

@@ -89,7 +89,8 @@ def _declarations() -> Iterator[str]:
     for flag in Flag:
         name = flag.name.lower()
         abbreviation, title = _quoted(f"pgmlite.flags.{name}"), _quoted(name.replace("_", " "))
-        yield f"f[{abbreviation}] = ProtoField.bool({abbreviation}, {title}, 8, nil, {flag.value:#x})"
+        made = f"ProtoField.bool({abbreviation}, {title}, 8, nil, {flag.value:#x})"
+        yield f"f[{abbreviation}] = {made}"
     for name, (kind, title, doc) in COMPUTED.items():
         base = "base.DEC, nil, nil, " if kind.startswith("uint") else ""
         base = "base.NONE, " if kind == "bytes" else "base.UNICODE, " if kind == "string" else base

@@ -112,7 +112,7 @@ def rings_file() -> dict[str, Any]:
         )
     return {
         "about": "Orders of carousels: sizes of an object as in its manifest, a position of an SPM, "
-        "the symbols of a turn, and block and ESI of the symbols that are sent at some places "
-        "(FEC-2 to FEC-5).",
+        "how many symbols a turn has, and place, block and ESI of some that are sent (FEC-2 to "
+        "FEC-5).",
         "rings": cases,
     }

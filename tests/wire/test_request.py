@@ -32,8 +32,8 @@ from pgmlite.wire.request import (
 )
 from tests.requirements import SPEC
 from tests.support.count_vectors import read_counts
-from tests.support.vectors import counts_request
 from tests.support.nak_builders import symbols_of
+from tests.support.vectors import counts_request
 
 COUNTS = json.loads((SPEC.parent / "vectors" / "counts.json").read_text())
 
