@@ -26,6 +26,7 @@ from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
+from tests.support.fec_vectors import fec_file
 from tests.support.invalid_vectors import invalid
 from tests.support.ring_vectors import rings_file
 from tests.support.vectors import (
@@ -220,6 +221,7 @@ def counts_file() -> dict[str, Any]:
 
 FILES = {
     "counts.json": counts_file,
+    "fec.json": fec_file,
     "packets.json": packets_file,
     "invalid.json": invalid_file,
     "object.json": object_file,
