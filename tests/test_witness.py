@@ -8,7 +8,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import reduce
 from itertools import islice
+from operator import xor
 from pathlib import Path
 from random import Random
 
@@ -229,6 +231,25 @@ def test_orders_of_the_specification_give_the_vectors(case: dict) -> None:
     sent = enumerate(carousel(case))
     for place, *symbol in case["symbols"]:
         assert next(found for at, found in sent if at == place) == tuple(symbol), place
+
+
+def test_it_makes_repair_symbols_as_the_vectors_have_them() -> None:
+    facts = json.loads((SPEC / "vectors" / "fec.json").read_text())
+    for number, word in facts["mix"]:
+        assert witness_fec.mix(int(number, 16)) == int(word, 16)
+    for block in facts["blocks"]:
+        k, size = block["k"], block["symbol_size"]
+        data = vectors.pattern(k * size)
+        source = [int.from_bytes(data[at : at + size]) for at in range(0, k * size, size)]
+        for esi, bits, content in block["repairs"]:
+            found = witness_fec.coefficients(k, esi)
+            assert found == int(bits, 16)
+            sums = reduce(xor, (source[j] for j in range(k) if found >> j & 1), 0)
+            assert sums.to_bytes(size).hex() == content
+    for case in facts["held"]:
+        held = {e: 0 for first, last in case["held"] for e in range(first, last + 1)}
+        whole = witness_fec.decode(case["k"], held) is not None
+        assert whole == (case["rank"] == case["missing"])
 
 
 def sent(start: int, count: int) -> Iterator[bytes]:
