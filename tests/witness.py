@@ -1,8 +1,8 @@
 """A receiver written from spec/ alone: no construct, no numpy, nothing of pgmlite.
 
 Only the digest comes from a package (blake3); repair symbols are in witness_fec.py. It shows that
-the documents are enough to build on, and the tests let it receive what ours receives and refuse what
-ours refuses. It never sends a NAK, which NAK-14 allows.
+the documents are enough to build on, and the tests let it receive what ours receives and refuse
+what ours refuses. It never sends a NAK, which NAK-14 allows.
 """
 
 import struct

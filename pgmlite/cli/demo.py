@@ -30,7 +30,7 @@ LIMIT = 28.0
 """Seconds after which the demonstration gives up."""
 
 WORTH_IT = 1.1
-"""Object lengths of the plain carousel for each of another mode, from which on it saved something."""
+"""Object lengths of the plain carousel for each of another mode, from which on that is better."""
 
 JOIN_LATE = 0.5
 """Cycles after the sender's start at which the late receiver joins."""

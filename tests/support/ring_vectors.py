@@ -111,8 +111,8 @@ def rings_file() -> dict[str, Any]:
             }
         )
     return {
-        "about": "Orders of carousels: sizes of an object as in its manifest, a position of an SPM, "
-        "how many symbols a turn has, and place, block and ESI of some that are sent (FEC-2 to "
-        "FEC-5).",
+        "about": "Orders of carousels: sizes of an object as in its manifest, a position of an "
+        "SPM, how many symbols a turn has, and place, block and ESI of some that are sent (FEC-2 "
+        "to FEC-5).",
         "rings": cases,
     }
