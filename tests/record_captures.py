@@ -222,7 +222,7 @@ def loss_counts(scene: Scene) -> None:
 
 
 def two_senders(scene: Scene) -> None:
-    """Two senders of one object, each with a share of it (--start 0/2 and 1/2). Their packets add up,
+    """Two senders of one object, each with a sector of its rings (--start 0/2 and 1/2). Their packets add up,
     and none comes twice."""
     file = scene.make("two.bin", 100_000)
     with scene.tcpdump("two-senders", "R1"):

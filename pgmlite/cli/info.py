@@ -231,7 +231,7 @@ def _carousel_text(session: dict[str, Any]) -> str:
     if not carousel:
         return "no carousel announced"
     share = (
-        "" if carousel["sectors"] == 1 else f", share {carousel['sector']}/{carousel['sectors']}"
+        "" if carousel["sectors"] == 1 else f", sector {carousel['sector']}/{carousel['sectors']}"
     )
     return (
         f"carousel: order {carousel['order']}{share}, from {carousel['first']} on; "

@@ -182,8 +182,8 @@ SPM_BODY = Struct(
 POSITION = Struct(
     "place" / Int64ub * "Symbols that the carousel has sent since its start.",
     "order" / Int8ub * "0: blocks, 1: rounds, 2: rounds in random order.",
-    "sector" / Int8ub * "i of i/n: the share of the ring at which the carousel started.",
-    "sectors" / Int8ub * "n of i/n: how many shares there are; at least 1.",
+    "sector" / Int8ub * "i of i/n: the sector with which the carousel begins.",
+    "sectors" / Int8ub * "n of i/n: how many sectors there are; at least 1.",
     "reserved" / Const(0, Int8ub) * "Reserved: 0.",
     "first" / Int32ub * "Order 0: group of blocks at place 0. Order 1: visit at place 0. "
     "Order 2: what the order of visits is drawn from.",

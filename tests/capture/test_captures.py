@@ -289,17 +289,17 @@ def test_repair_symbols_stand_for_what_was_lost_or_went_by() -> None:
     assert INDEX["late-join-plain"]["complete"]["cycles"] > 1.2
 
 
-def test_senders_with_shares_send_nothing_twice() -> None:
+def test_senders_with_sectors_send_nothing_twice() -> None:
     # spec: SND-8, FEC-4
     facts = INDEX["two-senders"]["complete"]
     assert facts["duplicates"] == 0
-    shares = set()
+    sectors = set()
     for _, _, one in packets(path_of("two-senders")):
         if HEADER.parse(one).type == PacketType.SPM:
             position = parse_spm(one[HEADER_SIZE:]).position
             assert position
-            shares.add((position.sector, position.sectors))
-    assert shares == {(0, 2), (1, 2)}
+            sectors.add((position.sector, position.sectors))
+    assert sectors == {(0, 2), (1, 2)}
 
 
 # All parsers agree.

@@ -126,7 +126,7 @@ def test_repair_symbols_positions_and_counts(tmp_path, capsys):
     assert code == 0
     for words in (
         "64 repair symbols (160%) for each, tiles of 2 blocks",
-        "order rounds, share 1/2, from 1 on; 70 symbols sent at the latest SPM; 2 repair symbols",
+        "order rounds, sector 1/2, from 1 on; 70 symbols sent at the latest SPM; 2 repair symbols",
         "for 130 symbols, 130 of them by count",
     ):
         assert words in out

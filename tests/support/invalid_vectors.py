@@ -172,18 +172,18 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
 def _bad_positions() -> Iterator[tuple[str, bytes, str]]:
     """Yield SPMs whose carousel can't be where they say."""
     for name, fields in (
-        ("no shares", {"sectors": 0}),
-        ("share 2 of 2", {"sector": 2, "sectors": 2}),
+        ("no sectors", {"sectors": 0}),
+        ("sector 2 of 2", {"sector": 2, "sectors": 2}),
         ("blocks, a group that is none", {"order": 0, "first": 2}),
-        ("blocks, a group of another share", {"order": 0, "sector": 1, "sectors": 2, "first": 0}),
+        ("blocks, a group of another sector", {"order": 0, "sector": 1, "sectors": 2, "first": 0}),
         ("rounds, a visit of repair symbols", {"order": 1, "first": 3}),
-        ("rounds, a visit of another share", {"order": 1, "sectors": 2, "first": 1}),
+        ("rounds, a visit of another sector", {"order": 1, "sectors": 2, "first": 1}),
     ):
         body = spm_body(CODED.manifest.raw, **fields)
         yield f"spm of a carousel: {name}", packet(0, body, **header(CODED)), "spm"
     body = spm_body(EMPTY.manifest.raw, sector=1)
     yield (
-        "spm of a carousel of an empty object: share 1 of 1",
+        "spm of a carousel of an empty object: sector 1 of 1",
         packet(0, body, **header(EMPTY)),
         "spm",
     )

@@ -65,7 +65,7 @@ def visits_example() -> str:
 
 def orders_example() -> str:
     """Return how carousels of the small object begin, as a table."""
-    rows = ["| order | share | `first` | lead | visits of a turn | begins with |"]
+    rows = ["| order | sector | `first` | lead | visits of a turn | begins with |"]
     rows.append("|---|---|---:|---:|---|---|")
     for ring in RINGS:
         if ring.geometry is not SMALL or ring.sectors > 2:

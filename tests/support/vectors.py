@@ -227,12 +227,12 @@ def valid() -> Iterator[tuple[str, bytes]]:
     body = spm_body(NAMED.manifest.raw, timestamp=SECOND, **(REPAIR_FIELDS | {"repair_share": 100}))
     yield "spm of a stand-alone repairer, two repairers named", packet(0, body, **header(NAMED))
     for name, fields in (
-        ("rounds, a share", {"order": Order.ROUNDS, "sector": 1, "sectors": 2, "first": 1}),
-        ("rounds, inside a share", {"order": 1, "sector": 1, "sectors": 2, "first": 2}),
+        ("rounds, a sector", {"order": Order.ROUNDS, "sector": 1, "sectors": 2, "first": 1}),
+        ("rounds, inside a sector", {"order": 1, "sector": 1, "sectors": 2, "first": 2}),
         ("rounds, long since they began", {"order": 1, "sectors": 2, "place": 1 << 40}),
-        ("rounds, more shares than visits", {"order": 1, "sector": 200, "sectors": 255}),
+        ("rounds, more sectors than visits", {"order": 1, "sector": 200, "sectors": 255}),
         ("random order", {"order": Order.RANDOM, "first": 0xFFFF_FFFF}),
-        ("blocks, a share of groups", {"order": 0, "sector": 1, "sectors": 2, "first": 1}),
+        ("blocks, a sector of groups", {"order": 0, "sector": 1, "sectors": 2, "first": 1}),
         ("an order of a later version", {"order": 3, "sector": 9, "sectors": 2, "first": 1 << 31}),
     ):
         body = spm_body(CODED.manifest.raw, **fields)
