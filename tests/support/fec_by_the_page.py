@@ -24,7 +24,7 @@ def coefficients(k: int, esi: int) -> int:
     if esi < k:
         return 1 << esi
     if k <= 48:
-        return 1 + word(2, esi) % (2**k - 1)
+        return 1 + word(2, esi) % ((1 << k) - 1)
     mask = word(2, esi) % 2**48
     dense = sum(((mask & word(1, j)).bit_count() & 1) << j for j in range(k))
     picked = ((word(3, 16 * esi + t) // 2**32) * k // 2**32 for t in range(16))

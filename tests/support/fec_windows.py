@@ -76,12 +76,16 @@ def too_many(k: int, repairs: int) -> list[int]:
     heard = vectors(k, np.arange(size))
     basis = Basis()
     found: list[int] = []
+    oldest = -1
     for now in range(2 * size):
-        basis.add(now, heard[now % size])
-        if basis.rank == k:
-            # Windows that begin at the oldest or before it can be decoded now.
-            while len(found) <= min(basis.oldest, size - 1):
-                found.append(now + 1 - len(found) - k)
+        dropped = basis.add(now, heard[now % size])
+        if basis.rank < k:
+            continue
+        if oldest in {-1, dropped}:
+            oldest = basis.oldest
+        # Windows that begin at the oldest or before it can be decoded now.
+        while len(found) <= min(oldest, size - 1):
+            found.append(now + 1 - len(found) - k)
     return found
 
 
