@@ -99,7 +99,8 @@ class Scene:
         """Wait for a receiver to be done; keep what it reported."""
         ended = receiver.result()
         kept = ("seconds", "cycles", "packets", "odata", "rdata", "lost", "duplicates", "damaged")
-        kept += ("naks_sent", "naks_suppressed", "refused", *OF_REPAIR_SYMBOLS)
+        kept += ("naks_sent", "naks_suppressed", "refused")
+        kept += ("repair_symbols", "decoded", "recovered", "forged")
         self.facts[name] = {key: ended[key] for key in kept}
         return ended
 
@@ -396,10 +397,13 @@ def readme(index: dict[str, dict[str, Any]]) -> str:
         "",
         "* `packets`: those with a valid header and length, whatever became of them. Refusals for",
         "  `short` to `offset` (section 3.8 of the protocol) are in `refused` alone.",
-        "* `odata`, `rdata`: symbols of the object; `duplicates`: those that were stored already.",
+        "* `odata`, `rdata`: symbols; `duplicates`: those that were stored already.",
         "* `cycles`: object lengths of ODATA that went by, those that were lost included.",
         "* `lost`: packets missing by their numbers (RCV-9).",
         "* `damaged`: blocks that did not verify.",
+        "* `repair_symbols`: those of `odata` and `rdata` that are repair symbols; `decoded`: blocks",
+        "  that were made whole by them, `recovered`: their source symbols that had not come.",
+        "* `forged`: symbols that were found to be others than were sent.",
         "* `seconds`: from the start of the receiver, so the wait for the sender is among them.",
         "",
         "A replay counts the same, but for some packets: the capture began before the receiver",

@@ -318,18 +318,17 @@ class Receiver:
 
     def _decoded(self, block, numbers):
         """Return the source symbols of a block, or None (FEC-6)."""
-        here = {n: self.symbols[n] for n in numbers if n in self.symbols}
+        here = [n for n in numbers if n in self.symbols]
         repairs = self.repairs.get(block, {})
+        count, width = len(here) + len(repairs), self.symbol_size
         if len(here) == len(numbers):
-            return list(here.values())
-        if len(here) + len(repairs) in range(len(numbers), self.tried.get(block, -1) + 1):
+            return [self.symbols[n] for n in numbers]
+        if count < len(numbers) or count == self.tried.get(block):
             return None
-        width = self.symbol_size
-        held = {n - numbers[0]: int.from_bytes(one.ljust(width, b"\0")) for n, one in here.items()}
+        self.tried[block] = count
+        padded = ((n, self.symbols[n].ljust(width, b"\0")) for n in here)
+        held = {n - numbers[0]: int.from_bytes(one) for n, one in padded}
         held |= {esi: int.from_bytes(one) for esi, one in repairs.items()}
-        if len(held) < len(numbers):
-            return None
-        self.tried[block] = len(held)
         if (found := decode(len(numbers), held)) is None:
             return None
         whole = [one.to_bytes(width) for one in found]
