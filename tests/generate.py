@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pgmlite.core.receive.counts import BLOCK_TRANSITIONS
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
 from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
@@ -28,6 +29,7 @@ SPEC = ROOT / "spec"
 
 MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
     "transfer": TRANSFER_TRANSITIONS,
+    "block": BLOCK_TRANSITIONS,
     "want": WANT_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""

@@ -16,8 +16,8 @@ import pytest
 from pgmlite.capture.file import Capture
 from pgmlite.cli import run
 from pgmlite.core.machine import SECOND
-from pgmlite.core.timing import grtt_of
 from pgmlite.core.ring import Ring
+from pgmlite.core.timing import grtt_of
 from pgmlite.errors import ObjectError, RefusedPacket, UsageError
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
