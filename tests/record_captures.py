@@ -138,8 +138,8 @@ def offload(scene: Scene) -> None:
 
 
 def late_join(scene: Scene) -> None:
-    """Capture and receiver begin in the middle of the source symbols; repair symbols stand for those
-    that went by, and all is there after one cycle."""
+    """Capture and receiver begin in the middle of the source symbols. Repair symbols stand for what
+    went by, and all is there after one cycle."""
     file = scene.make("late.bin", 100_000)
     scene.send("S", file, "--symbol-size", "1024")
     time.sleep(0.7)
@@ -188,8 +188,8 @@ def loss_fec(scene: Scene) -> None:
 
 def loss_repair(scene: Scene) -> None:
     """5% of the packets towards the receiver are dropped by the switch (nftables); the sender takes
-    NAKs, and its object has no repair symbols. One run seen from both sides: NAKs and NCFs that name
-    symbols, and RDATA."""
+    NAKs, and its object has no repair symbols. One run seen from both sides: NAKs and NCFs that
+    name symbols, and RDATA."""
     file = scene.make("repair.bin", 66_000)
     scene.lab.loss(0.05)
     with (
@@ -223,8 +223,8 @@ def loss_counts(scene: Scene) -> None:
 
 
 def two_senders(scene: Scene) -> None:
-    """Two senders of one object, each with a sector of its rings (--start 0/2 and 1/2). Their packets add up,
-    and none comes twice."""
+    """Two senders of one object, each with a sector of its rings (--start 0/2 and 1/2). Their
+    packets add up, and none comes twice."""
     file = scene.make("two.bin", 100_000)
     with scene.tcpdump("two-senders", "R1"):
         receiver = scene.lab.recv("R1", scene.folder / "out")
@@ -401,8 +401,8 @@ def readme(index: dict[str, dict[str, Any]]) -> str:
         "* `cycles`: object lengths of ODATA that went by, those that were lost included.",
         "* `lost`: packets missing by their numbers (RCV-9).",
         "* `damaged`: blocks that did not verify.",
-        "* `repair_symbols`: those of `odata` and `rdata` that are repair symbols; `decoded`: blocks",
-        "  that were made whole by them, `recovered`: their source symbols that had not come.",
+        "* `repair_symbols`: those of `odata` and `rdata` that are repair symbols; `decoded`:",
+        "  blocks that they made whole, `recovered`: source symbols of these that had not come.",
         "* `forged`: symbols that were found to be others than were sent.",
         "* `seconds`: from the start of the receiver, so the wait for the sender is among them.",
         "",
