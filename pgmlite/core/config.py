@@ -362,5 +362,8 @@ class ReceiverConfig:
     resume_blocks: int = tunable(4, "blocks")
     """Blocks verified at a time, so that packets are read in between."""
 
+    max_surplus: int = tunable(16 << 20, "bytes")
+    """Symbols in memory for which their blocks have no place left: they help to decode these."""
+
     def __post_init__(self) -> None:
         _check(self)

@@ -30,6 +30,7 @@ class StripStream:
     """Hashes strips that are written in order, whatever the order of the strips.
 
     One that came in pieces with a hole, or not from its start, is not here: the caller reads it.
+    Nor is one in which another symbol lies than the object has there.
     """
 
     KEPT = 8 << 20
@@ -85,6 +86,17 @@ class StripStream:
                     strips.has[place] = 0
                     self._open.pop(first, None)
                 offset = after
+
+    def forget(self, offset: int, end: int) -> None:
+        """Take note that something else than the object's own bytes is written there."""
+        end, size = min(end, self._size), self._strip_size
+        while offset < end:
+            start = offset - offset % self._block_size
+            place = (offset - start) // size
+            if strips := self._blocks.get(start):
+                strips.has[place] = 0
+            self._open.pop(start + place * size, None)
+            offset = min(start + (place + 1) * size, start + self._block_size)
 
     def _whole(self, strips: _Strips, place: int, offset: int, run: memoryview) -> int:
         """Hash the full strips that `run` begins with, from the one at `place` on.

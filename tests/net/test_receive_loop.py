@@ -268,7 +268,7 @@ def test_the_time_limit_says_since_when_it_is_silent(site, sample, often, monkey
 def test_drops_of_a_slow_disk_are_told_of(site, sample, often, monkeypatch):
     here = site(timeout=5_000)
 
-    def slow(runs) -> None:
+    def slow(runs, lying) -> None:
         here.socket.kernel_drops += 5
         time.sleep(0.02)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pgmlite.core.config import NakConfig, ReceiverConfig
-from pgmlite.core.machine import MS, Action, Complete, Prepare, SendNak, Store, Verify
+from pgmlite.core.machine import MS, Action, Complete, Decode, Prepare, SendNak, Store, Verify
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine
@@ -206,11 +206,10 @@ class Listening:
         while todo:
             action = todo.pop(0)
             match action:
-                case Prepare() | Verify():
+                case Prepare() | Verify() | Decode():
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
-                    for runs in action.pieces():
-                        self.store.write(runs)
+                    self.store.store(action)
                 case SendNak():
                     self.naks.append((self.now, action))
                 case Complete():
