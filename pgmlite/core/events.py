@@ -225,6 +225,16 @@ class Hashing(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Encoding(Event):
+    """Repair symbols that are computed ahead of the carousel, and how many will be."""
+
+    NAME: ClassVar[str] = "encoding"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class SendStarted(Event):
     """A sender begins."""
 
