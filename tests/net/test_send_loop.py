@@ -43,7 +43,7 @@ def send_loop(tmp_path, sample):
             return SendLoop(
                 machine,
                 [sock],
-                SymbolFile(source, manifest.geometry),
+                SymbolFile(source, sample.manifest.geometry),
                 buffer,
                 settings.max_burst,
                 Heard(),

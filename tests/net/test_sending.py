@@ -105,7 +105,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             return SendLoop(
                 machine,
                 links,
-                SymbolFile(source, manifest.geometry),
+                SymbolFile(source, SAMPLE.manifest.geometry),
                 buffer,
                 burst,
                 Heard(),
