@@ -190,7 +190,7 @@ class Ring:
     def _starts(self) -> list[int]:
         """Places in a turn at which the visits begin, in their order; then its end."""
         full, last = (np.diff(edges) for edges in self._edges)
-        sizes: Symbols = (self.geometry.blocks - 1) * full + last
+        sizes: Symbols = max(0, self.geometry.blocks - 1) * full + last
         return [0, *np.cumsum(sizes[self._visits]).tolist()]
 
     @cached_property
