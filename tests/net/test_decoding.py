@@ -239,6 +239,20 @@ def test_packets_are_read_while_a_block_is_decoded(site: Site) -> None:
     assert seen == [0]
 
 
+def test_the_loop_waits_for_what_is_decoded(site: Site) -> None:
+    gate = Gate()
+    site.part.before = gate
+    site.put(LOSSY)
+    waits = site.loop.run()
+    wait = next(waits)
+    while site.socket.arrivals:
+        wait = waits.send([site.socket.fileno()])
+    assert not select.select(wait.fds, (), (), 0)[0]
+    gate.let(len(BLOCKS))
+    assert select.select(wait.fds, (), (), 30)[0]
+    waits.close()
+
+
 def test_a_block_that_can_not_be_read_is_fetched_again(site: Site, output: Path) -> None:
     faulty = Faulty("preadv", errno.EIO, 1)
     site.part.before = lambda _: setattr(faulty, "is_on", True)
