@@ -10,7 +10,7 @@ import numpy as np
 from pgmlite.fec.code import Bits, Esis, Rows, check, repair_coefficients
 from pgmlite.fec.elimination import eliminate
 from pgmlite.fec.encode import add_repairs, parities_of
-from pgmlite.fec.sums import Bytes, Plan, add_combined, add_up, plan
+from pgmlite.fec.sums import Bytes, Plan, add_combined, add_up, plans
 
 SURPLUS = 32
 """Repair symbols beyond the missing ones that are looked at first: they are enough but once in
@@ -29,13 +29,13 @@ class Inverse:
         repairs: (n,) the ESIs of these repair symbols.
         sums: (missing, ceil(n / 8)) packed: the missing symbols as sums of them, freed of what is
             known; none without full rank.
-        known: What is known, in sums that free them; None: by the parities.
+        known: What is known, in sums that free them; none: by the parities.
     """
 
     rank: int
     repairs: Esis
     sums: Bits
-    known: Plan | None
+    known: tuple[Plan, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,15 +96,15 @@ def sort(k: int, esis: Esis) -> Sorted:
 
 
 @lru_cache(maxsize=8)
-def _invert(k: int, missing: bytes, repairs: bytes) -> Inverse:
+def inverse_of(k: int, missing: bytes, repairs: bytes) -> Inverse:
     """Return the inverse; who joins late and loses nothing asks for the same for every block."""
     lost, esis = np.frombuffer(missing, np.int64), np.frombuffer(repairs, np.int64)
     found = eliminate(repair_coefficients(k, esis, lost))
-    known = None
+    known: tuple[Plan, ...] = ()
     if found.rank == len(lost) and len(esis) <= DIRECT:
         bits = repair_coefficients(k, esis, np.arange(k))
         powers = np.uint64(1) << np.arange(len(esis), dtype=np.uint64)
-        known = plan(np.bitwise_or.reduce(bits * powers[:, None], axis=0), len(esis))
+        known = plans(np.bitwise_or.reduce(bits * powers[:, None], axis=0), len(esis))
     return Inverse(found.rank, esis, found.inverse, known)
 
 
@@ -119,11 +119,21 @@ def solve(k: int, esis: Esis) -> Solution:
     if not d:
         return Solution(k, held.missing, 0, held.rows, held.repair_rows[:0], None)
     for count in sorted({min(n, d + SURPLUS), n}):
-        found = _invert(k, held.missing.tobytes(), held.repairs[:count].tobytes())
+        found = inverse_of(k, held.missing.tobytes(), held.repairs[:count].tobytes())
         if found.rank == d:
             break
     used = held.repair_rows[: len(found.repairs)]
     return Solution(k, held.missing, d - found.rank, held.rows, used, found)
+
+
+def check_solved(solution: Solution) -> None:
+    """Check that a block can be decoded.
+
+    Raises:
+        ValueError: Symbols are lacking.
+    """
+    if solution.lacks:
+        raise ValueError(f"{solution.lacks} symbols are lacking")
 
 
 def decode(solution: Solution, symbols: Bytes) -> Bytes:
@@ -136,8 +146,7 @@ def decode(solution: Solution, symbols: Bytes) -> Bytes:
     Raises:
         ValueError: Symbols are lacking.
     """
-    if solution.lacks:
-        raise ValueError(f"{solution.lacks} symbols are lacking")
+    check_solved(solution)
     # Of a missing symbol, whatever is in its row is taken for known: its difference is decoded.
     out = symbols[solution.rows[solution.missing]]
     if solution.inverse is not None:
@@ -149,7 +158,7 @@ def decode(solution: Solution, symbols: Bytes) -> Bytes:
 
 def _free(symbols: Bytes, rows: Rows, inverse: Inverse, out: Bytes) -> None:
     """Free repair symbols of what is known."""
-    if inverse.known is not None:
+    if inverse.known:
         np.bitwise_xor(out, add_up(symbols, rows, inverse.known), out=out)
     else:
         add_repairs(symbols, rows, parities_of(symbols, rows), inverse.repairs, out)

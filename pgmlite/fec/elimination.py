@@ -11,6 +11,12 @@ from pgmlite.fec.code import Bits, Words
 STRIP = 8
 """Columns that are cleared together: a byte of each row."""
 
+UNITS = np.uint8(1) << np.arange(STRIP, dtype=np.uint8)
+COUNTED = np.arange(1 << STRIP).astype(np.uint8)
+
+ONES = {1 << n: int.from_bytes(b"\1" * (1 << n), "little") for n in range(STRIP)}
+"""By length: times a byte it is that byte as often."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Elimination:
@@ -45,51 +51,49 @@ def eliminate(bits: Bits) -> Elimination:
     rank = 0
     for strip in range(-(-d // STRIP)):
         width = min(STRIP, d - strip * STRIP)
-        pivots, spanned = _pivots(packed[rank:, strip], width)
+        pivots, sums = _pivots(packed[rank:, strip], width)
         if pivots:
-            _clear(words[:, strip // 8 :], packed[:, strip].copy(), rank, pivots, spanned)
+            _clear(words[:, strip // 8 :], packed[:, strip].copy(), rank, pivots, sums)
         rank += len(pivots)
-    size = -(-n // 8) if rank == d else 0
-    sums = packed[:, 8 * left : 8 * left + size]
-    return Elimination(rank, sums[:d], sums[d:])
+    traces = packed[: n if rank == d else 0, 8 * left : 8 * left - (-n // 8)]
+    return Elimination(rank, traces[:d], traces[d:])
 
 
-def _pivots(strip: Bits, width: int) -> tuple[list[int], list[int]]:
+def _pivots(strip: Bits, width: int) -> tuple[list[int], bytes]:
     """Return the first rows of a strip that are independent, and all their sums.
 
     Sum number c is that of the rows whose bits are set in c.
     """
     rows: list[int] = []
-    sums = [0]
-    spanned = {0}
+    sums = b"\0"
     for row, value in enumerate(strip.tolist()):
-        if value not in spanned:
+        if value not in sums:
             rows.append(row)
-            sums += [one ^ value for one in sums]
-            spanned.update(sums)
+            others = int.from_bytes(sums, "little") ^ value * ONES[len(sums)]
+            sums += others.to_bytes(len(sums), "little")
             if len(rows) == width:
                 break
     return rows, sums
 
 
-def _clear(words: Words, strip: Bits, rank: int, pivots: list[int], spanned: list[int]) -> None:
+def _clear(words: Words, strip: Bits, rank: int, pivots: list[int], sums: bytes) -> None:
     """Clear a strip in all rows, and move its pivots below those of the strips before it.
 
     Args:
         words: From the strip on.
         strip: Its byte of each row.
         pivots: Rows, counted from `rank`.
-        spanned: Their sums by number.
+        sums: All that they add up to, by number.
     """
     count = len(pivots)
-    which = np.zeros(1 << STRIP, np.intp)
-    which[spanned] = np.arange(len(spanned))
-    rows = np.array(pivots) + rank
+    which = np.zeros(1 << STRIP, np.uint8)
+    which[np.frombuffer(sums, np.uint8)] = COUNTED[: len(sums)]
     table = np.zeros((1 << count, words.shape[1]), np.uint64)
-    for bit, row in enumerate(rows.tolist()):
-        np.bitwise_xor(table[: 1 << bit], words[row], out=table[1 << bit : 2 << bit])
+    for bit, row in enumerate(pivots):
+        np.bitwise_xor(table[: 1 << bit], words[rank + row], out=table[1 << bit : 2 << bit])
     words ^= table[which[strip]]
     # The pivots are zero now; rows that are in their way take their places.
-    ahead = np.setdiff1d(np.arange(rank, rank + count), rows)
-    words[rows[rows >= rank + count]] = words[ahead]
-    words[rank : rank + count] = table[which[1 << np.arange(count)]]
+    ahead = [rank + row for row in range(count) if row not in pivots]
+    if ahead:
+        words[[rank + row for row in pivots if row >= count]] = words[ahead]
+    words[rank : rank + count] = table[which[UNITS[:count]]]

@@ -16,12 +16,12 @@ from pgmlite.fec.code import (
     masks,
     picks,
 )
-from pgmlite.fec.sums import Bytes, Plan, add_combined, add_picked, add_up, plan
+from pgmlite.fec.sums import Bytes, Plan, add_combined, add_picked, add_up, plans
 
 
 @lru_cache(maxsize=8)
-def _parity_plan(k: int) -> Plan:
-    return plan(columns(k), PARITIES)
+def _parity_plans(k: int) -> tuple[Plan, ...]:
+    return plans(columns(k), PARITIES)
 
 
 def parities(source: Bytes) -> Bytes:
@@ -44,7 +44,7 @@ def parities_of(symbols: Bytes, rows: Rows) -> Bytes:
         rows: (K,) which row of `symbols` is which source symbol.
     """
     k = len(rows)
-    return symbols[rows] if k <= PARITIES else add_up(symbols, rows, _parity_plan(k))
+    return symbols[rows] if k <= PARITIES else add_up(symbols, rows, _parity_plans(k))
 
 
 def add_repairs(symbols: Bytes, rows: Rows, dense: Bytes, repairs: Esis, out: Bytes) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -64,11 +65,11 @@ class Filled:
 
     strays = 0.1
 
-    def __init__(self, output: Path, sample: Sample = SAMPLE) -> None:
+    def __init__(self, output: Path, sample: Sample = SAMPLE, **options: Any) -> None:
         self.sample, self.geometry = sample, sample.manifest.geometry
         self.lying = np.zeros(self.geometry.symbols, LYING)
         self.surplus: dict[int, list[tuple[int, bytes]]] = {}
-        self.part = PartFile(output)
+        self.part = PartFile(output, **options)
         self.held = self.part.prepare(wanted(sample))
         self.part.begin(sample.manifest)
         for first, lying in self.held.lying:
