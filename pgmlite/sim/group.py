@@ -26,9 +26,11 @@ from pgmlite.core.receive.blocks import Inventory
 from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.core.ring import Ring
+from pgmlite.sim.stock import Stock
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.request import parse_request
 
@@ -95,7 +97,7 @@ def gather(arrived: Sequence[Arrival]) -> Iterator[list[Arrival]]:
             yield pile
             continue
         joined = _join(pile) if kind in DATA_TYPES else None
-        if joined and len(np.unique(joined.batch.offsets)) == len(joined.batch):
+        if joined and _are_different(joined.batch):
             yield [joined]
         else:
             yield from ([one] for one in pile)
@@ -108,6 +110,12 @@ def _join(pile: Sequence[Arrival]) -> Arrival:
     payload = np.zeros((len(rows), 0), np.uint8)
     batch = replace(pile[0].batch, rows=rows, offsets=offsets, payload=payload)
     return Arrival(batch, np.concatenate([one.kept for one in pile], axis=1))
+
+
+def _are_different(batch: PacketBatch) -> bool:
+    """Whether no symbol comes twice: repair symbols of a block have one offset."""
+    names = (batch.offsets << 16) + batch.rows["esi"]
+    return len(np.unique(names)) == len(batch)
 
 
 def _last(kept: Flags) -> Counts:
@@ -131,11 +139,7 @@ class ReceiverGroup:
         self._manifest = manifest
         self._config = config
         self._geometry = manifest.geometry
-        # Column slices of all members are what packets touch; rows are what NAK machines read.
-        self.have: Flags = np.zeros((members, manifest.symbols), np.bool_)
-        """(members, symbols): whether each one is stored."""
-
-        self._missing: Counts = np.full(members, manifest.symbols, np.int64)
+        self.stock = Stock(self._geometry, rngs)
         self._has_begun: Flags = np.zeros(members, np.bool_)
         self._has_manifest: Flags = np.zeros(members, np.bool_)
         self._nodes: Flags = np.zeros((members, manifest.tree.nodes), np.bool_)
@@ -147,7 +151,7 @@ class ReceiverGroup:
         self.left = members
         """Members that are not complete."""
 
-        self._inventories = [Inventory(row) for row in self.have]
+        self._inventories = [Inventory(row) for row in self.stock.have]
         self._naks = [
             NakMachine(config.nak, inventory, rng=rng)
             for inventory, rng in zip(self._inventories, rngs, strict=True)
@@ -157,7 +161,7 @@ class ReceiverGroup:
         """(members,): what came since may have changed the member's deadline."""
 
     def __len__(self) -> int:
-        return len(self.have)
+        return len(self._is_open)
 
     @property
     def deadline(self) -> int | None:
@@ -242,18 +246,14 @@ class ReceiverGroup:
         kept: Flags,
         hit: Counts,
     ) -> None:
-        symbols = self._geometry.numbers(batch.offsets)
-        first, last = int(symbols[0]), int(symbols[-1])
-        if last - first == len(symbols) - 1:
-            span = self.have[:, first : last + 1]
-            self._missing -= np.count_nonzero(kept & ~span, axis=1)
-            span |= kept
-        else:
-            before = self.have[:, symbols]
-            self._missing -= np.count_nonzero(kept & ~before, axis=1)
-            self.have[:, symbols] = before | kept
+        ids = Ids(batch.offsets // self._geometry.block_size, batch.rows["esi"].astype(np.int64))
+        if self._geometry.repair_symbols:
+            # Of an object that is not known yet nobody can tell what a repair symbol is.
+            kept = kept & (self._has_manifest[:, None] | ~self._geometry.are_repairs(ids))
+        self.stock.take(ids, kept)
         if not self._config.naks:
             return
+        symbols = self._geometry.symbols_of(ids)
         if batch.kind is PacketType.RDATA:
             whole = np.count_nonzero(kept, axis=1) == len(symbols)
             for member in hit.tolist():
@@ -306,7 +306,7 @@ class ReceiverGroup:
 
         NCFs of one instant do together what their union does, and most members get them all.
         """
-        total = self.have.shape[1]
+        total = self._geometry.symbols
         parts = [parse_request(body.tobytes(), total) for ncf in ncfs for body in ncf.payload]
         last = repaired_by(ncfs[-1])[-1]
         unions: dict[bytes, Exact] = {}
@@ -321,7 +321,7 @@ class ReceiverGroup:
             self._naks[member].take_ncf(now, key, named, last)
 
     def _complete(self, now: int, hit: Counts) -> None:
-        done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]
+        done = hit[(self.stock.open[hit] == 0) & self._has_manifest[hit]]
         if len(done):
             done = done[self._nodes[done].all(axis=1)]
             self.completed[done] = now
