@@ -17,6 +17,7 @@ from pgmlite.wire.geometry import Ids
 from pgmlite.wire.request import Symbols
 
 
+@lru_cache(maxsize=1024)
 def nearest(ring: Ring, block: int, esi: int, place: int) -> int:
     """Return the place, of those at which a symbol is sent, that is nearest to `place`."""
     ids = Ids(np.array([block], np.int64), np.array([esi], np.int64))

@@ -8,6 +8,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.receive.counts import EXTRA
 from pgmlite.sim.luck import extra_symbols
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry, Ids
@@ -39,12 +40,14 @@ class Stock:
         self.open: Counts = np.full(members, blocks, np.int64)
         """(members,): blocks that are not whole."""
 
-        sources = geometry.sources(np.arange(blocks))
-        self._sources = sources
-        self.had = np.zeros((members, blocks), np.int32)
+        sources: Counts = geometry.sources(np.arange(blocks, dtype=np.int64))
+        self.had: Counts = np.zeros((members, blocks), np.int64)
         """(members, blocks): symbols that came."""
 
-        self._missing = np.tile(sources.astype(np.int32), (members, 1))
+        self.needed: Counts = np.tile(sources + bool(geometry.repair_symbols) * EXTRA, (members, 1))
+        """(members, blocks): so many have to come before it is looked whether they are enough."""
+
+        self._missing: Counts = np.tile(sources, (members, 1))
         """(members, blocks): source symbols that did not."""
 
         self._luck = np.zeros((members, 0))
@@ -93,9 +96,12 @@ class Stock:
     def _finish(self, block: int, members: Counts) -> None:
         """Find out who has a block, of the members that got something of it."""
         whole = self._missing[members, block] == 0
-        enough = np.flatnonzero((self.had[members, block] > self._sources[block]) & ~whole)
+        enough = np.flatnonzero((self.had[members, block] >= self.needed[members, block]) & ~whole)
         if len(enough):
-            whole[enough] = self.lacks(members[enough], block) <= 0
+            tried = members[enough]
+            lacks = self.lacks(tried, block)
+            whole[enough] = lacks <= 0
+            self.needed[tried, block] = self.had[tried, block] + lacks
         done = members[whole]
         self.is_whole[done, block] = True
         self.open[done] -= 1
@@ -103,5 +109,31 @@ class Stock:
     def lacks(self, members: Counts, block: int) -> Counts:
         """Return (n,) how many symbols more members need to decode a block."""
         extra = extra_symbols(self._missing[members, block], self._luck[members, block])
-        lacks: Counts = self._sources[block] + extra - self.had[members, block]
+        lacks: Counts = self.geometry.source(block) + extra - self.had[members, block]
         return lacks
+
+
+class MemberStock:
+    """What one member knows of the symbols that it has, as NAK machines ask for it."""
+
+    def __init__(self, stock: Stock, member: int) -> None:
+        self._stock = stock
+        self._member = member
+
+    @property
+    def had(self) -> Counts:
+        """(blocks,) different encoding symbols that came of each block."""
+        had: Counts = self._stock.had[self._member]
+        return had
+
+    @property
+    def wanted(self) -> Counts:
+        """(blocks,) how many more each takes before it can be made whole; 0: it is."""
+        stock, member = self._stock, self._member
+        wanted: Counts = stock.needed[member] - stock.had[member]
+        wanted[stock.is_whole[member]] = 0
+        return wanted
+
+    def lacking(self, block: int, esis: Counts) -> Flags:
+        """Return whether each of (n,) encoding symbols of a block is not there."""
+        return ~self._stock.row(self._member, block)[esis]
