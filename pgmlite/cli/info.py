@@ -275,8 +275,8 @@ def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[
                         continue
                 if one.kind is PacketType.NAK:
                     asking = asked.setdefault((tsi, target), Asking(tsi, target))
-                    known = _manifest_of(found.values(), int(one.rows["oid"][0]))
-                    _take_naks(asking, datagrams.source, one, known, refused)
+                    manifest = _manifest_of(found.values(), int(one.rows["oid"][0]))
+                    _take_naks(asking, datagrams.source, one, manifest, refused)
                     continue
                 session = found.setdefault(
                     (source, target, tsi), Session(source, target, tsi, first)
