@@ -34,7 +34,7 @@ INDEX = json.loads((CAPTURES / "index.json").read_text())
 def test_it_is_small_and_knows_nothing_of_ours() -> None:
     modules = (witness, witness_fec, witness_io)
     lines = sum(len(Path(module.__file__).read_text().splitlines()) for module in modules[:2])
-    assert lines < 400
+    assert lines < 420
     names = set()
     for module in modules:
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
