@@ -11,14 +11,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pgmlite.core.config import SenderConfig
 from pgmlite.core.events import Damaged
-from pgmlite.core.machine import Complete, Decode, Held, Prepare, Store, Verify
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Complete,
+    Decode,
+    Held,
+    Prepare,
+    Store,
+    Verify,
+)
 from pgmlite.core.ring import Ring
+from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import Order
 from tests.support.builders import Sample
+from tests.support.nak_builders import Group
 from tests.support.rounds import (
     Listener,
     at_random,
@@ -321,6 +333,53 @@ class TestKills:
         assert listener.machine.progress[0] == 31
         listener.follow(ring, 80)
         assert listener.machine.counters.damaged == 0
+
+
+class TestNetwork:
+    """The same with senders, under a virtual clock."""
+
+    @pytest.mark.parametrize("order", Order)
+    def test_several_receivers_and_one_that_comes_late(self, order: Order) -> None:
+        sample = coded(4 * 64 + 5, block_symbols=64)
+        group = Group(sample)
+        sender = group.add_sender(order=order, rate=400_000)
+        nodes = group.add_receivers(3, loss=0.05)
+        nodes += group.add_receivers(1, loss=0.05, at=300 * MS)
+        group.run_until_complete(nodes, limit=60 * SECOND)
+        assert sender.machine.cycles <= {Order.RANDOM: 2.5}.get(order, 1.8)
+        for node in nodes:
+            counters = node.machine.counters
+            assert counters.damaged == counters.duplicates == 0
+            assert (counters.recovered > 0) == (counters.decoded > 0)
+
+    def test_two_senders_that_share_the_ring(self) -> None:
+        sample = coded(8 * 64, block_symbols=64)
+        group = Group(sample)
+        senders = [
+            group.add_sender(
+                f"S{i}", order=Order.ROUNDS, first=2 * i, sector=i, sectors=2, rate=400_000
+            )
+            for i in (0, 1)
+        ]
+        nodes = group.add_receivers(2, loss=0.02)
+        group.run_until_complete(nodes, limit=60 * SECOND)
+        assert sum(sender.machine.cycles for sender in senders) <= 1.25
+        assert nodes[0].machine.counters.duplicates == 0
+
+    def test_a_stranger_forges_symbols_all_the_time(self) -> None:
+        sample = coded(4 * 64, block_symbols=64, repair_symbols=128)
+        group = Group(sample)
+        group.add_sender(order=Order.ROUNDS, rate=400_000)
+        other = coded(4 * 64, block_symbols=64, repair_symbols=128, seed=1)
+        # It has the same manifest, and other bytes.
+        rate = 20_000
+        config = SenderConfig(rate=rate, packet_overhead=28, order=Order.ROUNDS)
+        forger = Sender(config, sample.manifest, sample.tree, rng=group.network.rng("F"))
+        group.network.add("F", forger, data=other.data)
+        nodes = group.add_receivers(2, loss=0.05)
+        group.run_until_complete(nodes, limit=60 * SECOND)
+        assert forger.counters.odata > 0
+        assert any(node.machine.counters.forged for node in nodes)
 
 
 def forged(batch: PacketBatch, *rows: int) -> PacketBatch:
