@@ -18,13 +18,19 @@ from pgmlite.wire.request import Symbols
 
 
 @lru_cache(maxsize=1024)
-def nearest(ring: Ring, block: int, esi: int, place: int) -> int:
-    """Return the place, of those at which a symbol is sent, that is nearest to `place`."""
+def place_near(ring: Ring, block: int, esi: int, place: int) -> int:
+    """Return at which place a symbol was sent that just came, of a carousel that was at `place`.
+
+    It may have gone on by three quarters of a turn since, or the symbol be late by one.
+    """
     ids = Ids(np.array([block], np.int64), np.array([esi], np.int64))
-    behind = int(ring.places(ids, max(0, place - ring.turn // 2))[0])
-    # What a lead sends comes again sooner or later than a turn behind it.
-    ahead = int(ring.places(ids, place)[0])
-    return ahead if ahead - place < place - behind else behind
+    after = max(0, place - ring.turn // 4)
+    found = int(ring.places(ids, after)[0])
+    if after < ring.lead and found < place:
+        # What a lead sends comes again after less than a turn.
+        ahead = int(ring.places(ids, place)[0])
+        return ahead if ahead - place < place - found else found
+    return found
 
 
 class Course:

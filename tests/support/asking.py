@@ -199,6 +199,9 @@ class Listening:
         self.store = Disk(b"")
         self.now = 1
         self.sqn = 0
+        self.place = 0
+        """What the carousel sends next, whoever it is."""
+
         self.naks: list[tuple[int, SendNak]] = []
         self.is_complete = False
 
@@ -216,6 +219,7 @@ class Listening:
         for symbol in carousel:
             self.wait(step)
             self.sqn += 1
+            self.place += (symbol + 1 - self.place) % self.sample.manifest.symbols
             if symbol not in gone:
                 self.give(self.sample.odata([symbol], sqn=self.sqn, **fields), source=source)
 
@@ -225,7 +229,8 @@ class Listening:
         """Let an SPM come."""
         self.sqn += 1
         fields = {"sqn": self.sqn} | (header or {})
-        self.give([spm_packet(self.sample, fields, **body)], source=source)
+        place = {} if body.get("repair_share") == 100 else {"place": self.place}
+        self.give([spm_packet(self.sample, fields, **(place | body))], source=source)
 
     def give(self, given: Iterable[bytes], *, source: Any = SENDER) -> None:
         """Let packets arrive now."""

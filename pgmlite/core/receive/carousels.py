@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pgmlite.core.config import NakConfig
-from pgmlite.core.course import Course, course_of, nearest
+from pgmlite.core.course import Course, course_of, place_near
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.ring import Ring
@@ -39,6 +39,7 @@ class Carousel:
         heard: When something moved it last, ns.
         told: What the latest SPM said.
         measured: When and where its speed was measured last.
+        has_data: ODATA came of it.
         stands: Two SPMs in a row said the same, and nothing came in between.
         symbol_time: ns from symbol to symbol, smoothed; 0: not known yet.
     """
@@ -50,6 +51,7 @@ class Carousel:
     heard: int
     told: int
     measured: tuple[int, int]
+    has_data: bool = False
     stands: bool = False
     symbol_time: float = 0.0
     _is_over: bool = False
@@ -74,13 +76,14 @@ class Carousel:
     def bring(self, now: int, block: int, esi: int) -> None:
         """Take note of ODATA."""
         self._latest = block, esi
+        self.has_data = True
         self.stands = self._is_over = False
         self.heard = now
 
     def _settle(self) -> None:
         """Find out where it is by what came."""
         if self._latest:
-            self.sent = max(self.sent, nearest(self.course.ring, *self._latest, self.sent) + 1)
+            self.sent = max(self.sent, place_near(self.course.ring, *self._latest, self.sent) + 1)
             self._latest = None
 
     def look(self, config: NakConfig) -> Passing | None:
@@ -100,7 +103,10 @@ class Carousel:
 
 
 class Carousels:
-    """The carousels of the sessions heard; the one silent for longest makes room."""
+    """The carousels of the sessions heard; the one silent for longest makes room.
+
+    One of which no data came goes before those that send some: strangers can invent SPMs.
+    """
 
     def __init__(self, config: NakConfig) -> None:
         self._config = config
@@ -123,7 +129,8 @@ class Carousels:
         carousel = self._carousels.pop(key, None)
         if carousel is None or carousel.course.ring != ring:
             while len(self._carousels) >= self._config.max_positions:
-                self._carousels.pop(next(iter(self._carousels)))
+                silent = (key for key, one in self._carousels.items() if not one.has_data)
+                self._carousels.pop(next(silent, None) or next(iter(self._carousels)))
             # spec: NAK-2: what went by before we heard it was not lost. For as many symbols as
             # packets came we were there, at least, but for SPMs and the like.
             joined = max(0, place - received)
