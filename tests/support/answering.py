@@ -43,7 +43,8 @@ class Answering:
         Args:
             carousel: Send the object too; False: a stand-alone repairer.
         """
-        values = {"rate": 10_000_000, "packet_overhead": 48, "order": Order.BLOCKS} | config
+        order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
+        values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
         self.sample = sample
         settings, repair, rng = (
             SenderConfig(**values),

@@ -31,8 +31,9 @@ from pgmlite.wire.request import (
     request_size,
 )
 from tests.requirements import SPEC
-from tests.support.count_vectors import counts_request, read_counts
+from tests.support.count_vectors import read_counts
 from tests.support.nak_builders import symbols_of
+from tests.support.vectors import counts_request
 
 COUNTS = json.loads((SPEC.parent / "vectors" / "counts.json").read_text())
 
