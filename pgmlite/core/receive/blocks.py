@@ -66,6 +66,9 @@ class Inventory:
         if geometry is None or not blocks:
             return []
         span = geometry.span(blocks.start, blocks.stop)
+        # Of a forged manifest's size nothing was lost: that must not cost pages.
+        if not self._lost[span].any():
+            return []
         lost = self._lost[span] & ~self._there[span]
         if not lost.any():
             return []
@@ -200,15 +203,19 @@ class Blocks:
         self.inventory = Inventory(self.have)
         self.stored = 0
         self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._is_counted = False
+        """Whether what is missing of each block is what is not there."""
+
         self.foreign: list[HeldBefore] = []
 
     def hold(self, before: HeldBefore) -> None:
-        """Mark symbols as stored, before `group`."""
+        """Mark symbols as stored, before the first packet."""
         before = before.cut(0, self.symbols - before.first)
         own = before.own
         span = self.have[before.first : before.first + len(own)]
         self.stored += int(np.count_nonzero(own & ~span))
         span |= own
+        self._is_counted = False
         if np.count_nonzero(before.lying) > np.count_nonzero(own):
             self.foreign.append(before)
 
@@ -218,6 +225,7 @@ class Blocks:
         starts = np.arange(0, self.symbols, size)
         self.foreign.clear()
         self.inventory.geometry = geometry
+        self._is_counted = True
         self._missing = np.minimum(size, self.symbols - starts).astype(np.int32)
         whole = self.symbols // size
         matrix = self.have[: whole * size].reshape(whole, size)
@@ -228,7 +236,7 @@ class Blocks:
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that have all their symbols; and that no others have enough."""
         geometry = self.inventory.geometry
-        if geometry:
+        if geometry and not self._is_counted:
             self.group(geometry)
         return np.flatnonzero(self._missing == 0).tolist(), []
 
