@@ -16,17 +16,21 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.layout import VISIT_SYMBOLS
+from pgmlite.wire.layout import TILE_BLOCKS, VISIT_SYMBOLS
 from pgmlite.wire.request import Rings, Symbols
 
 LAST_REPAIRS = 32
 """Repair symbols that a short last block has beyond its share: losses of few symbols vary more."""
 
 LEAST_REPAIRS = 64
-"""Repair symbols that a full block may have however small it is."""
+"""Repair symbols that a full block may have however small it is, and that senders give it: the
+fewer symbols, the more their losses vary."""
 
 MOST_REPAIRS = 7
 """Times as many repair symbols as source symbols, at most: what six channels take."""
+
+FEC_STEPS = 10_000
+"""Shares of repair symbols are in hundredths of a percent."""
 
 
 def pieces(size: int, piece: int) -> int:
@@ -57,6 +61,24 @@ class Ids:
     def cut(self, start: int, stop: int) -> Ids:
         """Return those from `start` to `stop`."""
         return Ids(self.blocks[start:stop], self.esis[start:stop])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Named(Ids):
+    """Encoding symbols, and what their packets' headers say of them (`Geometry.named`).
+
+    Attributes:
+        offsets: (n,) byte offset of source symbols, of repair symbols that of their block.
+        are_repairs: (n,) whether each is a repair symbol.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    are_repairs: npt.NDArray[np.bool_]
+
+    def cut(self, start: int, stop: int) -> Named:
+        """Return those from `start` to `stop`."""
+        span = slice(start, stop)
+        return Named(self.blocks[span], self.esis[span], self.offsets[span], self.are_repairs[span])
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,25 @@ class Geometry(Sizes):
         """Visits in which carousels send the ring of every block, source symbols first."""
         return self.source_visits + pieces(self.repair_symbols, VISIT_SYMBOLS)
 
+    @classmethod
+    def planned(cls, size: int, symbol_size: int, block_symbols: int, fec: float) -> Geometry:
+        """Return the sizes that a sender chooses (spec: OBJ-3, FEC-1).
+
+        Args:
+            block_symbols: K at most.
+            fec: Repair symbols of a block as a share of its source symbols, at least 64 of them;
+                0: none.
+        """
+        symbols = pieces(size, symbol_size)
+        block_symbols = max(1, min(block_symbols, symbols))
+        if not fec:
+            return cls(size, symbol_size, block_symbols)
+        # Whoever is told the same percents has the same object: no rounding of fractions.
+        repairs = pieces(block_symbols * round(fec * FEC_STEPS), FEC_STEPS)
+        repairs = min(max(repairs, LEAST_REPAIRS), most_repairs(block_symbols))
+        tile = max(1, min(TILE_BLOCKS, pieces(symbols, block_symbols)))
+        return cls(size, symbol_size, block_symbols, repairs, tile)
+
     # Of symbols, (n,) numbers each.
 
     def blocks_of(self, symbols: Symbols) -> Symbols:
@@ -178,13 +219,20 @@ class Geometry(Sizes):
         found: npt.NDArray[np.bool_] = ids.esis >= self.sources(ids.blocks)
         return found
 
-    def header_offsets(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """Return what headers have: the byte offset of source symbols, else of their block."""
-        places = np.where(self.are_repairs(ids), 0, ids.esis)
-        return (ids.blocks * self.block_symbols + places) * self.symbol_size
+    def named(self, ids: Ids) -> Named:
+        """Return symbols with what their headers say."""
+        are_repairs = self.are_repairs(ids)
+        places = np.where(are_repairs, 0, ids.esis) if self.repair_symbols else ids.esis
+        offsets = (ids.blocks * self.block_symbols + places) * self.symbol_size
+        return Named(ids.blocks, ids.esis, offsets, are_repairs)
 
     def extents(self, ids: Ids) -> Iterator[tuple[int, int]]:
         """Yield (offset, length) of the stretches of bytes of source symbols, in their order."""
+        if len(ids) == 1:
+            first = int(ids.blocks[0]) * self.block_symbols + int(ids.esis[0])
+            offset, end = self.bytes_of(first, first + 1)
+            yield offset, end - offset
+            return
         symbols = self.symbols_of(ids)
         breaks = np.flatnonzero(np.diff(symbols) != 1) + 1
         for start, stop in pairwise([0, *breaks.tolist(), len(symbols)]):
@@ -192,13 +240,17 @@ class Geometry(Sizes):
             offset, end = self.bytes_of(first, first + stop - start)
             yield offset, end - offset
 
-    def up_to_last(self, ids: Ids) -> Ids:
-        """Return `ids` as far as the object's last source symbol, which may be short, is none but
-        the last of them.
-        """
+    def lasts(self, ids: Ids) -> list[int]:
+        """Return which of (n,) symbols are the object's last source symbol, which may be short."""
         last = self.blocks - 1
-        found = np.flatnonzero((ids.blocks == last) & (ids.esis == self.source(last) - 1))
-        return ids.cut(0, int(found[0]) + 1) if len(found) else ids
+        found = (ids.blocks == last) & (ids.esis == self.source(last) - 1)
+        lasts: list[int] = np.flatnonzero(found).tolist() if found.any() else []
+        return lasts
+
+    def up_to_last(self, ids: Ids) -> Ids:
+        """Return `ids` as far as the object's last source symbol is none but the last of them."""
+        lasts = self.lasts(ids)
+        return ids.cut(0, lasts[0] + 1) if lasts else ids
 
     def length(self, ids: Ids) -> int:
         """Return the bytes of (n,) symbols, of which the object's last is none but the last."""

@@ -117,12 +117,11 @@ class Sample:
         """Return ODATA packets of encoding symbols, (block, ESI), with sqns from `sqn` on."""
         geometry, packets = self.manifest.geometry, []
         for place, (block, esi) in enumerate(ids):
-            one = Ids(np.array([block], np.int64), np.array([esi], np.int64))
-            is_repair = bool(geometry.are_repairs(one)[0])
+            one = geometry.named(Ids(np.array([block]), np.array([esi])))
             own = {
-                "offset": int(geometry.header_offsets(one)[0]),
+                "offset": int(one.offsets[0]),
                 "esi": esi,
-                "flags": Flag.REPAIR_SYMBOL * is_repair,
+                "flags": Flag.REPAIR_SYMBOL * bool(one.are_repairs[0]),
                 "sqn": (sqn + place) % (1 << 32),
             }
             payload = symbol_bytes(ObjectSymbols(one, geometry), self.data)
@@ -155,10 +154,10 @@ def make_object(
     *,
     symbol_size: int = 64,
     block_symbols: int = 8,
-    name: str = "object.bin",
-    seed: int = 0,
     repair_symbols: int = 0,
     tile_blocks: int = 1,
+    name: str = "object.bin",
+    seed: int = 0,
 ) -> Sample:
     """Return an object of `size` random bytes."""
     data = Random(f"{seed}/{size}").randbytes(size)
@@ -269,8 +268,12 @@ class Scripted(Random):
 
 
 def make_sender(sample: Sample, *, rng: Random | None = None, **config: Any) -> Sender:
-    """Return a sender of `sample` at 10 Mbit/s, unless told otherwise."""
-    values = {"rate": 10_000_000, "packet_overhead": 48} | config
+    """Return a sender of `sample` at 10 Mbit/s, unless told otherwise.
+
+    A plain object is sent in the order of its symbols.
+    """
+    order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
+    values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
     rng = rng or Random("sender")
     return Sender(SenderConfig(**values), sample.manifest, sample.tree, rng=rng)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -26,14 +25,7 @@ Coming = dict[int, tuple[int, bytes]]
 """Encoding symbol id and bytes of what goes to each place."""
 
 
-def make_sample(size: int, *, block_symbols: int, repair_symbols: int) -> Sample:
-    """Return an object of symbols of 64 bytes that has repair symbols."""
-    plain = make_object(size, block_symbols=block_symbols)
-    manifest = replace(plain.manifest, repair_symbols=repair_symbols)
-    return Sample(plain.data, manifest, plain.tree)
-
-
-SAMPLE = make_sample(56 * 64 - 5, block_symbols=20, repair_symbols=64)
+SAMPLE = make_object(56 * 64 - 5, block_symbols=20, repair_symbols=64)
 """Two blocks of 20 symbols and one of 16, whose last is short."""
 
 NAMES = [

@@ -18,8 +18,10 @@ from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
-from pgmlite.wire.geometry import Ids
+from pgmlite.wire.geometry import Named
 from pgmlite.wire.layout import Flag, PacketType
+
+REPAIR_SYMBOL = np.uint8(Flag.REPAIR_SYMBOL)
 
 
 class Lane:
@@ -235,7 +237,7 @@ class Lane:
         if not limit:
             return None
         ids = self.repairs.take_out(now, limit)
-        return self._data(PacketType.RDATA, ids) if len(ids) else None
+        return self._data(PacketType.RDATA, self._geometry.named(ids)) if len(ids) else None
 
     def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
         ids = schedule.next(self._nodes.room(self._burst_size(now)))
@@ -245,13 +247,13 @@ class Lane:
             self.repairs.credit.earn(len(ids))
         return self._data(PacketType.ODATA, ids)
 
-    def _data(self, kind: PacketType, ids: Ids) -> Transmit:
+    def _data(self, kind: PacketType, ids: Named) -> Transmit:
         """Return packets of symbols."""
         geometry = self._geometry
         rows = self._rows(kind, len(ids))
-        rows["offset"], rows["esi"] = geometry.header_offsets(ids), ids.esis
+        rows["offset"], rows["esi"] = ids.offsets, ids.esis
         if geometry.repair_symbols:
-            rows["flags"] = geometry.are_repairs(ids) * np.uint8(Flag.REPAIR_SYMBOL)
+            rows["flags"] = ids.are_repairs * REPAIR_SYMBOL
         if self.repairs:
             self.repairs.log.carried(ids)
         return Transmit(self.channel, rows, ObjectSymbols(ids, geometry))
