@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pgmlite.core.config import SenderConfig
+from pgmlite.core.cursor import first_of, steps_from
 from pgmlite.core.machine import SECOND
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import Manifest
@@ -103,13 +104,17 @@ def test_worked_example_is_what_a_sender_sends() -> None:
 
 
 def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
-    # spec: REQ-1, PKT-12
+    # spec: REQ-1, REQ-5, REP-12, PKT-12
     _, _, rest = SPEC.read_text().partition("### 3.6 NAKs")
     example = octets_of(rest.partition("\n### 3.7")[0])
     manifest = vectors.EXAMPLE.manifest
     header = {"symbol_size": 1_404, "tsi": vectors.TSI, "oid": manifest.oid, "size": 3_000}
     repairs = vectors.parts_of(spm_body(manifest.raw, **vectors.REPAIR_FIELDS))[-1]
-    asked = vectors.request([1])
+    geometry = manifest.geometry
+    asked = vectors.counts_request((0, 0, 5))
+    promised = vectors.counts_request((0, first_of(geometry, 0), 5))
+    steps = steps_from(first_of(geometry, 0), 5, geometry.ring(0)).tolist()
+    assert steps == [66, 65, 64, 63, 62]
     nak = build_nak(vectors.NONCE, 1_010_000_000, 0.2, asked)
     assert example == b"".join(
         [
@@ -117,7 +122,7 @@ def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
             vectors.request([100, 102, 103, 105, 110]),
             repairs,
             packet(PacketType.NAK, nak, **header, sqn=2),
-            packet(PacketType.NCF, asked, **header, sqn=3, offset=18),
+            packet(PacketType.NCF, promised, **header, sqn=3, offset=22),
         ]
     )
 

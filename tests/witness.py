@@ -170,10 +170,10 @@ def parse_request(body, total, manifest=None):
     check(len(body) >= 8, "request")
     form, flags, count, base = struct.unpack_from(">BBHI", body)
     items = body[8:]
-    check(form in (0, 1, 2) and not flags, "request")
+    check(form == 2 if manifest and manifest.repair_symbols else form in (0, 1), "request")
+    check(not flags, "request")
     if form == 2:
-        check(manifest and manifest.repair_symbols and not base, "request")
-        check(count and len(items) == count * 8, "request")
+        check(not base and count and len(items) == count * 8, "request")
         counts, past = [list(item) for item in struct.iter_unpack(">IHH", items)], 0
         for block, first, many in counts:
             check(past <= block < manifest.blocks and many, "request")
@@ -245,7 +245,7 @@ class Receiver:
                     self.repairs.setdefault(block, {}).setdefault(header.esi, body)
             elif header.type == TREE:
                 self._node(header.offset, body)
-            else:
+            elif self.manifest:
                 check(len(body) <= 1_232 - HEADER.size, "request")
                 parse_request(body, header.symbols, self.manifest)  # valid or not: we never ask
             self._verify()

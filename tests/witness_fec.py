@@ -1,5 +1,7 @@
 """Repair symbols as spec/fec.md says them: numbers, and sums of numbers. Slow and short."""
 
+from functools import cache
+
 P, W = 48, 16
 COLUMN, MASK, PICK = 1, 2, 3
 FULL = (1 << 64) - 1
@@ -13,21 +15,28 @@ def mix(x):
     return z ^ z >> 31
 
 
+@cache
+def columns(k):
+    """Which parities each source symbol of a block of k goes into."""
+    return [word(k, COLUMN, j) for j in range(k)]
+
+
+def word(k, purpose, n):
+    """What is drawn for blocks of k source symbols."""
+    return mix((purpose << 48) + (k << 32) + n)
+
+
 def coefficients(k, e):
     """Which source symbols symbol e of a block of k is the sum of: bit j is source symbol j."""
     if e < k:
         return 1 << e
-
-    def word(purpose, n):
-        return mix((purpose << 48) + (k << 32) + n)
-
     if k <= P:
-        return 1 + word(MASK, e) % ((1 << k) - 1)
-    mask, found = word(MASK, e) & (1 << P) - 1, 0
-    for j in range(k):
-        found |= ((mask & word(COLUMN, j)).bit_count() & 1) << j
+        return 1 + word(k, MASK, e) % ((1 << k) - 1)
+    mask, found = word(k, MASK, e) & (1 << P) - 1, 0
+    for j, column in enumerate(columns(k)):
+        found |= ((mask & column).bit_count() & 1) << j
     for t in range(W):
-        found ^= 1 << ((word(PICK, W * e + t) >> 32) * k >> 32)
+        found ^= 1 << ((word(k, PICK, W * e + t) >> 32) * k >> 32)
     return found
 
 

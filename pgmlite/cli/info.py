@@ -33,8 +33,8 @@ from pgmlite.wire.control import (
 )
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
-from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType
-from pgmlite.wire.request import Rings, parse_nak
+from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType, RequestForm
+from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, parse_nak
 
 ANY_RINGS = Rings(1 << 32, 0xFFFF, 0xFFFF)
 """What an object may have of which no manifest was seen."""
@@ -275,8 +275,8 @@ def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[
                         continue
                 if one.kind is PacketType.NAK:
                     asking = asked.setdefault((tsi, target), Asking(tsi, target))
-                    known_rings = _rings(found.values(), int(one.rows["oid"][0]))
-                    _take_naks(asking, datagrams.source, one, known_rings, refused)
+                    manifest = _manifest_of(found.values(), int(one.rows["oid"][0]))
+                    _take_naks(asking, datagrams.source, one, manifest, refused)
                     continue
                 session = found.setdefault(
                     (source, target, tsi), Session(source, target, tsi, first)
@@ -299,25 +299,33 @@ def _by_session(batch: wire.PacketBatch) -> Iterator[wire.PacketBatch]:
         yield batch.select(tsis == tsi)
 
 
-def _rings(sessions: Iterable[Session], oid: int) -> Rings | None:
-    """Return what blocks an object has for requests with counts, as far as that is known."""
+def _manifest_of(sessions: Iterable[Session], oid: int) -> Manifest | None:
+    """Return the manifest of an object, if it was seen."""
     for session in sessions:
         if manifest := session.objects.get(oid):
-            return manifest.geometry.rings if manifest.repair_symbols else None
-    return ANY_RINGS
+            return manifest
+    return None
+
+
+def _rings(manifest: Manifest | None, nak: bytes) -> Rings | None:
+    """Return what blocks an object has, if NAKs ask for it by count."""
+    if manifest is None:
+        return ANY_RINGS if nak[NAK_FIXED_SIZE:][:1] == bytes([RequestForm.COUNTS]) else None
+    return manifest.geometry.rings if manifest.repair_symbols else None
 
 
 def _take_naks(
     asking: Asking,
     source: Endpoint,
     batch: wire.PacketBatch,
-    rings: Rings | None,
+    manifest: Manifest | None,
     refused: Counter[str],
 ) -> None:
     for row, payload in zip(batch.rows, batch.payload, strict=True):
         total = pieces(int(row["size"]), int(row["symbol_size"]))
+        body = payload.tobytes()
         try:
-            nak = parse_nak(payload.tobytes(), total, rings)
+            nak = parse_nak(body, total, _rings(manifest, body))
         except RefusedPacket as refusal:
             refused[refusal.reason] += 1
             continue

@@ -101,8 +101,8 @@ class SenderConfig:
     duration: int | None = None
     """Stop after this many ns; None: go on."""
 
-    spm_min: int = tunable(250 * MS, "ns")
-    """Shortest time between SPMs."""
+    spm_min: int = tunable(50 * MS, "ns")
+    """Shortest time between SPMs: until one came, repair symbols are of no use to a receiver."""
 
     spm_max: int = tunable(1 * SECOND, "ns")
     """Longest time between SPMs; receivers are told."""
@@ -271,8 +271,14 @@ class NakConfig:
     always_asked: int = tunable(16, "symbols", least=0)
     """What may be asked for however small the block is."""
 
-    carousel_margin: float = tunable(1.5, "repair delays", least=0)
-    """A symbol that the carousel brings within as many is not asked for."""
+    carousel_margin: float = tunable(2.0, "times", least=0)
+    """What the carousel brings within as many times of what repairs take is not asked for."""
+
+    most_believed_loss: float = tunable(0.75, "of the packets", least=0, most=0.9)
+    """No more is allowed for when counts are asked for."""
+
+    look_every: int = tunable(10 * MS, "ns")
+    """How often it is looked at what carousels went past and are about to bring, at most."""
 
     silence: int = tunable(500 * MS, "ns")
     """No NAK if nothing was heard for as long."""
@@ -316,7 +322,10 @@ class NakConfig:
     max_repairers: int = tunable(16, "repairers")
     """Repairers kept, at most; the one silent for longest makes room."""
 
-    max_positions: int = tunable(64, "carousels")
+    max_cursors: int = tunable(1 << 14, "blocks")
+    """Those of one repairer of which it is remembered what it sends next."""
+
+    max_positions: int = tunable(16, "carousels")
     """Carousels followed, at most; the one silent for longest makes room."""
 
     def __post_init__(self) -> None:

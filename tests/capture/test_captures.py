@@ -22,8 +22,8 @@ from pgmlite.errors import ObjectError, RefusedPacket, UsageError
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import parse_manifest, parse_spm
-from pgmlite.wire.layout import HEADER, PacketType
-from pgmlite.wire.request import Counts, Rings, parse_nak, parse_request
+from pgmlite.wire.layout import HEADER, PacketType, RequestForm
+from pgmlite.wire.request import NAK_FIXED_SIZE, Counts, Rings, parse_nak, parse_request
 from tests import record_captures
 from tests.generate import ROOT
 from tests.record_captures import LARGEST, readme
@@ -390,12 +390,12 @@ def test_construct_numpy_scapy_and_tshark_agree(name: str) -> None:
                     assert mine is None or number(shown[f"{part}.{field}"]) == value
             assert bytes(parts[0x8001]) == spm.manifest
         elif reference.type == PacketType.NAK:
-            nak = parse_nak(body, total, ANY_RINGS)
+            nak = parse_nak(body, total, rings_in(body[NAK_FIXED_SIZE:]))
             symbols = nak.counts or nak.symbols
             assert layer[PgmliteNAK].nonce == nak.nonce == number(shown["nak.nonce"])
             assert layer[PgmliteNAK].timestamp == nak.timestamp == number(shown["nak.timestamp"])
         elif reference.type == PacketType.NCF:
-            symbols = parse_request(body, total, ANY_RINGS)
+            symbols = parse_request(body, total, rings_in(body))
         else:
             assert shown["payload"] == body.hex() == bytes(layer.payload).hex()
         assert shown["flags.repair_symbol"] == str(reference.flags)
@@ -413,7 +413,11 @@ def test_construct_numpy_scapy_and_tshark_agree(name: str) -> None:
 
 
 ANY_RINGS = Rings(1 << 32, 65_535, 65_535)
-"""Whether an object has repair symbols, one packet does not show."""
+
+
+def rings_in(request: bytes) -> Rings | None:
+    """Return rings if it has counts: which ones an object has, one packet does not show."""
+    return ANY_RINGS if request[:1] == bytes([RequestForm.COUNTS]) else None
 
 
 def reason_of(one: bytes) -> str:
@@ -432,9 +436,9 @@ def reason_of(one: bytes) -> str:
             if spm.position:
                 Ring.at(manifest.geometry, spm.position)
         elif header.type == PacketType.NAK:
-            parse_nak(body, total, ANY_RINGS)
+            parse_nak(body, total, rings_in(body[NAK_FIXED_SIZE:]))
         elif header.type == PacketType.NCF:
-            parse_request(body, total, ANY_RINGS)
+            parse_request(body, total, rings_in(body))
     except RefusedPacket as refusal:
         return refusal.reason
     except ObjectError:

@@ -11,7 +11,7 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import make_object, packet, spm_body
-from tests.support.vectors import CODED, SMALL, TSI, asked, coded, counts_request, header
+from tests.support.vectors import CODED, SMALL, TSI, asked, coded, counts_request, header, nak
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
 
@@ -157,6 +157,12 @@ def test_objects_and_sessions_without_repair_symbols_say_so(tmp_path, capsys):
     scapy.wrpcap(str(asks), [frame(SMALL.spm(tsi=TSI)), frame(request, port=28_776)])
     code, out, _ = info(capsys, asks, "--json")
     assert json.loads(out)["refused"] == {"request": 1}
+    # Of an object whose manifest was not seen either is counted.
+    alone = [frame(one, port=28_776) for one in (request, nak(SMALL, [1, 2]))]
+    scapy.wrpcap(str(asks), alone)
+    code, out, _ = info(capsys, asks, "--json")
+    (asking,) = json.loads(out)["repairs"]
+    assert (asking["naks"], asking["symbols"], asking["counted"]) == (2, 6, 4)
 
 
 def test_manifest_file(sent, capsys):

@@ -26,6 +26,7 @@ UNSEEN = {
     "esi of another place in the block",
     *(f"{kind} with a repair symbol that the object does not have" for kind in ("odata", "rdata")),
     *(case["name"] for case in INVALID if case["name"].startswith("repair symbol: ")),
+    "ncf: symbols by name of an object with repair symbols",
     *(f"{kind}: counts of an object without repair symbols" for kind in ("nak", "ncf")),
 }
 """Vectors whose fault one packet does not show without the digest, or to a receiver alone."""

@@ -150,6 +150,7 @@ def arrival(kind: PacketType, symbols: list[int], tsi: int = 1) -> Arrival:
     rows = np.zeros(len(symbols), HEADER_DTYPE)
     rows["type"], rows["tsi"] = kind, tsi
     rows["offset"] = np.array(symbols) * 64
+    rows["esi"] = np.array(symbols) % 8
     batch = PacketBatch(
         kind, rows, rows["offset"].astype(np.int64), np.zeros((len(symbols), 0), np.uint8), "S"
     )
@@ -206,7 +207,7 @@ def test_a_symbol_that_comes_twice_counts_once() -> None:
     everything = list(range(29))
     for now, symbols in ((1, everything), (2, everything), (3, [5, 3, 7])):
         group.receive(now, [arrival(PacketType.ODATA, symbols)])
-    assert group.have.sum(axis=1).tolist() == [29, 29]
+    assert group.stock.have.sum(axis=1).tolist() == [29, 29]
     assert group.left == 2
 
 

@@ -247,6 +247,9 @@ def invalid() -> Iterator[dict[str, Any]]:
         one = packet(4, bytes(64), **header(CODED, **({"flags": 1, "esi": 40} | fields)))
         facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "esi"}
         yield {"name": f"repair symbol: {name}"} | facts
+    one = ncf(CODED, raw_request(0, 0, pair(0, 1), 1))
+    facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "request"}
+    yield {"name": "ncf: symbols by name of an object with repair symbols"} | facts
     one = packet(4, bytes(64), **header(CODED, offset=40 * 64, esi=40))
     facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "esi"}
     yield {"name": "repair symbol: no flag"} | facts

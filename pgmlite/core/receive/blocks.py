@@ -1,4 +1,4 @@
-"""What of an object is there and what was lost: symbols, blocks (spec/protocol.md section 4).
+"""What of an object is there: symbols, blocks (spec/protocol.md section 4).
 
 Of objects without repair symbols, and of all objects until the manifest says what they have: a
 symbol lies in its own place, or it is not there.
@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.machine import Lying, Placed
-from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ranges import runs
-from pgmlite.core.receive import policy
 from pgmlite.wire.batch import Flags, stretches
 from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.request import Symbols
@@ -27,74 +25,6 @@ FILL_BYTES = 8 << 10
 
 FILL_SYMBOLS = 8
 """Symbols that are looked at in a gap, at most."""
-
-
-class Inventory:
-    """Which source symbols of an object are there, and which were lost.
-
-    It is what the NAK machine knows of symbols: what is lost comes to it as needs.
-    """
-
-    nothing = Exact(NO_SYMBOLS)
-
-    def __init__(self, there: Flags) -> None:
-        """
-        Args:
-            there: (symbols,), whether each is stored; whoever made it goes on to mark what comes.
-        """
-        self._there = there
-        # Pages of zeros cost nothing until a symbol is lost.
-        self._lost: Flags = np.zeros(len(there), np.bool_)
-        self.geometry: Geometry | None = None
-        """Before the manifest came there are symbols, and no blocks."""
-
-    def __len__(self) -> int:
-        return len(self._there)
-
-    def lose(self, start: int, stop: int) -> None:
-        """Note that what is missing of symbols `start` to `stop` was lost."""
-        span = slice(start, stop)
-        self._lost[span] |= ~self._there[span]
-
-    def forgive(self, span: slice) -> None:
-        """Note that of these symbols none counts as lost any more."""
-        self._lost[span] = False
-
-    def losing(self, blocks: range) -> list[int]:
-        """Return which of consecutive blocks something is lost of."""
-        geometry = self.geometry
-        if geometry is None or not blocks:
-            return []
-        span = geometry.span(blocks.start, blocks.stop)
-        lost = self._lost[span] & ~self._there[span]
-        if not lost.any():
-            return []
-        flags = np.logical_or.reduceat(lost, np.arange(0, len(lost), geometry.block_symbols))
-        losing: list[int] = (np.flatnonzero(flags) + blocks.start).tolist()
-        return losing
-
-    def lost(self, geometry: Geometry, block: int) -> Exact:
-        """Return what is lost of a block and did not come since."""
-        span = geometry.span(block, block + 1)
-        lost = np.flatnonzero(self._lost[span] & ~self._there[span])
-        return Exact(lost.astype(np.int64) + span.start)
-
-    def lacking(self, need: Exact) -> Exact:
-        """Return what of `need`, which was lost, did not come since."""
-        symbols = need.symbols
-        lacks = self._lost[symbols] & ~self._there[symbols]
-        return need if lacks.all() else Exact(symbols[lacks])
-
-    def beyond(self, need: Exact, passed: int, symbol_time: float, limit: float) -> Exact:
-        """Return what of `need` a carousel does not bring within `limit` ns (spec: NAK-7).
-
-        Args:
-            passed: The last symbol that went by.
-            symbol_time: ns from symbol to symbol.
-        """
-        ahead = (need.symbols - passed - 1) % len(self) + 1
-        soon = policy.comes_soon(ahead, symbol_time, limit)
-        return Exact(need.symbols[~soon]) if soon.any() else need
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +118,7 @@ class Blocks:
 
     Attributes:
         have: (symbols,) which are in their places.
+        lacks: (blocks,) how many are not; only once the blocks are known.
         foreign: What a record says of places that have another symbol than their own: of use,
             perhaps, once the manifest is there.
     """
@@ -197,9 +128,9 @@ class Blocks:
         self._sizes = sizes
         # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
         self.have: Flags = np.zeros(self.symbols, np.bool_)
-        self.inventory = Inventory(self.have)
         self.stored = 0
-        self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self.lacks: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._geometry: Geometry | None = None
         self.foreign: list[HeldBefore] = []
 
     def hold(self, before: HeldBefore) -> None:
@@ -217,20 +148,20 @@ class Blocks:
         size = geometry.block_symbols
         starts = np.arange(0, self.symbols, size)
         self.foreign.clear()
-        self.inventory.geometry = geometry
-        self._missing = np.minimum(size, self.symbols - starts).astype(np.int32)
+        self._geometry = geometry
+        self.lacks = np.minimum(size, self.symbols - starts).astype(np.int32)
         whole = self.symbols // size
         matrix = self.have[: whole * size].reshape(whole, size)
-        self._missing[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
+        self.lacks[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
         if whole < len(starts):
-            self._missing[-1] -= np.count_nonzero(self.have[whole * size :])
+            self.lacks[-1] -= np.count_nonzero(self.have[whole * size :])
 
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that have all their symbols; and that no others have enough."""
-        geometry = self.inventory.geometry
+        geometry = self._geometry
         if geometry:
             self.group(geometry)
-        return np.flatnonzero(self._missing == 0).tolist(), []
+        return np.flatnonzero(self.lacks == 0).tolist(), []
 
     def add(self, symbols: Symbols) -> Kept:
         """Mark source `symbols`, (n,) of any order, as stored."""
@@ -249,15 +180,15 @@ class Blocks:
         """Mark `fresh`, (n,) ascending, none of them stored; return the blocks made whole."""
         self.have[fresh] = True
         self.stored += len(fresh)
-        geometry = self.inventory.geometry
+        geometry = self._geometry
         if geometry is None:
             return ()
         blocks = geometry.blocks_of(fresh)
         whole = []
         for start, stop in stretches(np.diff(blocks) != 0):
             block = int(blocks[start])
-            self._missing[block] -= stop - start
-            if not self._missing[block]:
+            self.lacks[block] -= stop - start
+            if not self.lacks[block]:
                 whole.append(block)
         return tuple(whole)
 
@@ -272,7 +203,7 @@ class Blocks:
 
     def is_whole(self, block: int) -> bool:
         """Whether every symbol of `block` is stored; only once the blocks are known."""
-        return not self._missing[block]
+        return not self.lacks[block]
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
@@ -284,20 +215,30 @@ class Blocks:
         self._set(block, True)
 
     def drop(self, block: int) -> None:
-        """Mark every symbol of `block` as missing, but none as lost (spec: NAK-2)."""
-        self.inventory.forgive(self._set(block, False))
+        """Mark every symbol of `block` as missing."""
+        self._set(block, False)
 
-    def _set(self, block: int, have: bool) -> slice:
-        """Mark every symbol of `block`; return which those are."""
-        geometry = self.inventory.geometry
+    def _set(self, block: int, have: bool) -> None:
+        geometry = self._geometry
         span = geometry.span(block, block + 1) if geometry else slice(0)
         flags = self.have[span]
         before = int(np.count_nonzero(flags))
         flags[:] = have
         after = len(flags) if have else 0
         self.stored += after - before
-        self._missing[block] = len(flags) - after
-        return span
+        self.lacks[block] = len(flags) - after
+
+    @property
+    def had(self) -> npt.NDArray[np.int32]:
+        """(blocks,) symbols of each block that are in their places."""
+        geometry, blocks = self._geometry, np.arange(len(self.lacks))
+        return geometry.sources(blocks).astype(np.int32) - self.lacks if geometry else self.lacks
+
+    def holds(self, block: int, esis: Symbols) -> Flags:
+        """Return whether each of (n,) symbols of a block is in its place."""
+        first = self._geometry.span(block, block + 1).start if self._geometry else 0
+        held: Flags = self.have[first + esis]
+        return held
 
 
 def gaps_at(sizes: Sizes, gone: Symbols) -> list[tuple[int, int]]:

@@ -101,12 +101,12 @@ class Receiver:
     @property
     def knows_repairer(self) -> bool:
         """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return any(transfer.naks.knows_repairer for transfer in self.transfers.values())
+        return any(transfer.knows_repairer for transfer in self.transfers.values())
 
     @property
     def naks(self) -> NakCounters:
         """What was asked for of the current object."""
-        return self.current.naks.counters if self.current else NakCounters()
+        return self.current.naks if self.current else NakCounters()
 
     @property
     def is_blocked(self) -> bool:

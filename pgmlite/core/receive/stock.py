@@ -13,10 +13,10 @@ import numpy as np
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Damaged
 from pgmlite.core.machine import Action, Decode, Held, Store, Verify
-from pgmlite.core.receive.blocks import Blocks, Inventory, Kept
+from pgmlite.core.receive.blocks import Blocks, Kept
 from pgmlite.core.receive.coded import CodedBlocks
 from pgmlite.core.receive.counters import ReceiverCounters
-from pgmlite.core.receive.counts import BlockCounts
+from pgmlite.core.receive.counts import Numbers
 from pgmlite.core.receive.decoding import Verdict
 from pgmlite.core.receive.verification import Verification
 from pgmlite.wire.batch import Flags, Octets, PacketBatch
@@ -26,11 +26,7 @@ from pgmlite.wire.request import Symbols
 
 
 class Stock:
-    """The symbols of one object.
-
-    Attributes:
-        inventory: Of an object without repair symbols: which symbols are there, and were lost.
-    """
+    """The symbols of one object."""
 
     def __init__(
         self, oid: int, sizes: Sizes, *, config: ReceiverConfig, counters: ReceiverCounters
@@ -44,7 +40,6 @@ class Stock:
         self._config = config
         self._counters = counters
         plain = self._plain = Blocks(sizes)
-        self.inventory: Inventory = plain.inventory
         self._coded: CodedBlocks | None = None
         self._geometry: Geometry | None = None
         self._verification = Verification(plain)
@@ -52,9 +47,17 @@ class Stock:
     # What there is.
 
     @property
-    def counts(self) -> BlockCounts | None:
-        """How many symbols blocks have; None: it is not known that there are repair symbols."""
-        return self._coded.counts if self._coded else None
+    def had(self) -> Numbers:
+        """(blocks,) different encoding symbols that are held of each block."""
+        return self._coded.counts.had if self._coded else self._plain.had
+
+    @property
+    def wanted(self) -> Numbers:
+        """(blocks,) how many more each block takes, at least, before it can be made whole.
+
+        0: it is whole, or somebody is about to find out.
+        """
+        return self._coded.counts.lacks if self._coded else self._plain.lacks
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -68,8 +71,7 @@ class Stock:
 
     def lacking(self, block: int, esis: Symbols) -> Flags:
         """Return whether each of (n,) encoding symbols of a block is not held."""
-        coded = self._coded
-        return ~coded.holds(block, esis) if coded else np.ones(len(esis), np.bool_)
+        return ~(self._coded or self._plain).holds(block, esis)
 
     @property
     def guards(self) -> bool:
@@ -103,7 +105,6 @@ class Stock:
                 coded.hold(before)
             # What lies in their places is known to `coded` alone from now on.
             self._plain = Blocks(Sizes(0, self._sizes.symbol_size))
-            self.inventory = self._plain.inventory
         else:
             plain.group(geometry)
         self._verification.learn(manifest, self._coded or plain)

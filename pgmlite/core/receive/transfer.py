@@ -18,21 +18,20 @@ import numpy as np
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted
 from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak
-from pgmlite.core.needs import Exact
+from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receive.nak import Ask, NakCounters, Naks, build_nak_packet, naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
 from pgmlite.core.receive.stock import Stock
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, SpmPosition
-from pgmlite.wire.geometry import Geometry, Sizes
+from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import parse_request
 
 
 class TransferState(Enum):
@@ -113,7 +112,9 @@ class Transfer:
         self._sizes = Sizes(size, symbol_size)
         self._stock = Stock(oid, self._sizes, config=config, counters=counters)
         self._rng = rng
-        self._naks = NakMachine(config.nak, self._stock.inventory, rng=rng)
+        self._naks: Naks | None = None
+        """What is asked for; None: the manifest did not come yet."""
+
         self._odata_bytes = 0
         self._head = 0
         """Symbol of the latest ODATA."""
@@ -144,7 +145,7 @@ class Transfer:
             return None
         if self._stock.has_due:
             return 0
-        return self._naks.deadline if self._asks else None
+        return self._naks.deadline if self._naks and self._asks else None
 
     @property
     def _asks(self) -> bool:
@@ -167,9 +168,14 @@ class Transfer:
         return self._odata_bytes / self.size / (1 - self.losses.share) if self.size else 0.0
 
     @property
-    def naks(self) -> NakMachine[Exact]:
-        """What is asked for."""
-        return self._naks
+    def knows_repairer(self) -> bool:
+        """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
+        return self._naks is not None and self._naks.knows_repairer
+
+    @property
+    def naks(self) -> NakCounters:
+        """What was asked for."""
+        return self._naks.counters if self._naks else NakCounters()
 
     # The machine's contract, and its answers.
 
@@ -201,7 +207,8 @@ class Transfer:
             self._stock.take_nodes(batch)
         elif batch.kind is PacketType.NCF:
             self._receive_ncfs(now, batch)
-        self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
+        if self._naks:
+            self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
         return actions + self._verify_some()
 
     def receive_spm(self, now: int, batch: PacketBatch, spm: Spm) -> list[Action]:
@@ -229,11 +236,8 @@ class Transfer:
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
-        if self._stock.counts:
-            # What is lacking of it is known as counts alone: nothing is asked for by name.
-            self._naks = NakMachine(self._config.nak, self._stock.inventory, rng=self._rng)
-        else:
-            self._naks.take_geometry(manifest.geometry)
+        if manifest.geometry.symbols:
+            self._naks = naks_for(self._config.nak, manifest.geometry, self._stock, rng=self._rng)
         self._take_spm(now, batch, spm)
         return [Adopted(now, manifest, spm.rate), *self._complete_if_whole()]
 
@@ -241,10 +245,11 @@ class Transfer:
         """Verify and decode some of the blocks that wait for it; send the NAKs that are due."""
         self._now = now
         actions = self._verify_some()
-        if self._asks and not self.is_complete:
+        if self._naks and self._asks and not self.is_complete:
             deadline = self._naks.deadline
             if deadline is not None and deadline <= now:
-                actions += [self._nak(now, ask) for ask in self._naks.tick(now)]
+                loss = self.losses.share
+                actions += [self._nak(now, ask, loss) for ask in self._naks.tick(now, loss=loss)]
         return actions
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -269,33 +274,43 @@ class Transfer:
         self.state = TRANSFER_TRANSITIONS[self.state, event]
 
     def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
-        symbols = self._sizes.numbers(batch.offsets)
         actions = self._stock.keep(batch)
         key = session_of(batch)
         is_repair = batch.repairs
-        passing, repaired = symbols[~is_repair], symbols[is_repair]
-        self._counters.odata += len(passing)
-        self._counters.rdata += len(repaired)
-        if len(passing):
+        repairs = int(np.count_nonzero(is_repair))
+        passing = len(batch) - repairs
+        self._counters.odata += passing
+        self._counters.rdata += repairs
+        if passing:
+            last = len(batch) - 1 - int(is_repair[::-1].argmin())
             self.heard = now
-            self._odata_bytes += len(passing) * batch.payload.shape[1]
-            self._head = int(passing[-1])
-            self._naks.take_position(now, key, self._head, is_head=False)
-            tracker = self.losses.get(key)
-            if tracker and policy.is_trusted(self._config.nak, tracker.received):
-                self._naks.trust(key)
-        if len(repaired):
-            self._naks.take_repair(now, key, Exact(np.unique(repaired)))
+            self._odata_bytes += passing * batch.payload.shape[1]
+            self._head = self._sizes.number(int(batch.offsets[last]))
+            self._take_data(now, key, batch, last)
+        if repairs and self.manifest and self._naks:
+            repaired = batch.select(is_repair)
+            blocks = repaired.offsets // self.manifest.geometry.block_size
+            self._naks.take_repair(now, key, Ids(blocks, repaired.rows["esi"].astype(np.int64)))
         return actions
 
+    def _take_data(self, now: int, key: SessionKey, batch: PacketBatch, last: int) -> None:
+        """Learn from the place of the `last` ODATA of a batch where its carousel is."""
+        if self.manifest is None or self._naks is None:
+            return
+        block = int(batch.offsets[last]) // self.manifest.geometry.block_size
+        self._naks.take_data(now, key, block, int(batch.rows["esi"][last]))
+        tracker = self.losses.get(key)
+        if tracker and policy.is_trusted(self._config.nak, tracker.received):
+            self._naks.trust(key)
+
     def _receive_ncfs(self, now: int, batch: PacketBatch) -> None:
+        if self._naks is None:
+            return
         for body, last in zip(batch.payload, repaired_by(batch), strict=True):
             try:
-                symbols = parse_request(body.tobytes(), self._sizes.symbols)
+                self._naks.take_ncfs(now, session_of(batch), (body.tobytes(),), last)
             except RefusedPacket as refusal:
                 self._counters.refused[refusal.reason] += 1
-            else:
-                self._naks.take_ncf(now, session_of(batch), Exact(symbols), last)
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
@@ -303,22 +318,18 @@ class Transfer:
         key = session_of(batch)
         if spm.position:
             self.large.take_spm(batch, spm.position)
-            self._take_head(now, key, spm.position)
-        named = self.manifest.repairers if self.manifest else ()
-        told = self._config.repairers.union(named)
+        if self._naks is None or self.manifest is None:
+            return
+        if spm.position and (ring := Ring.at(self.manifest.geometry, spm.position)):
+            tracker = self.losses.get(key)
+            received = tracker.received if tracker else 0
+            self._naks.take_position(now, key, ring, spm.position.place, received=received)
+        told = self._config.repairers.union(self.manifest.repairers)
         if found := policy.endpoint_of(spm, batch.source, told):
             endpoint, is_told = found
             self._naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
-    def _take_head(self, now: int, key: SessionKey, position: SpmPosition) -> None:
-        """Learn what the carousel of a session sends next."""
-        geometry = self.manifest.geometry if self.manifest else None
-        ring = Ring.at(geometry, position) if geometry else None
-        if geometry and ring and geometry.symbols:
-            head = geometry.symbols_of(ring.ids(position.place, 1))
-            self._naks.take_position(now, key, int(head[0]), is_head=True)
-
-    def _nak(self, now: int, ask: Ask[Exact]) -> SendNak:
+    def _nak(self, now: int, ask: Ask[Exact] | Ask[Count], loss: float) -> SendNak:
         tracker = self.losses.get(ask.repairer.key)
         return build_nak_packet(
             now,
@@ -327,7 +338,7 @@ class Transfer:
             oid=self.oid,
             size=self.size,
             sqn=tracker.highest if tracker else 0,
-            loss=self.losses.share,
+            loss=loss,
         )
 
     def _verify_some(self) -> list[Action]:
