@@ -127,18 +127,24 @@ class ReceiverGroup:
     """Receivers of one object. `receive` and `tick` return who sends which NAK."""
 
     def __init__(
-        self, manifest: Manifest, config: ReceiverConfig, *, rngs: Sequence[Random]
+        self,
+        manifest: Manifest,
+        config: ReceiverConfig,
+        *,
+        rngs: Sequence[Random],
+        luck: np.random.Generator,
     ) -> None:
         """
         Args:
             manifest: Of the only object on this network; members know it from an SPM on.
             rngs: One for each member: draws the back-offs before its NAKs.
+            luck: Draws how many symbols too many it takes to decode.
         """
         members = len(rngs)
         self._manifest = manifest
         self._config = config
         self._geometry = manifest.geometry
-        self.stock = Stock(self._geometry, rngs)
+        self.stock = Stock(self._geometry, members, luck)
         self._has_begun: Flags = np.zeros(members, np.bool_)
         self._has_manifest: Flags = np.zeros(members, np.bool_)
         self._nodes: Flags = np.zeros((members, manifest.tree.nodes), np.bool_)
@@ -271,10 +277,15 @@ class ReceiverGroup:
 
     def _receive_nodes(self, batch: PacketBatch, kept: Flags) -> None:
         """Take nodes of the tree: of use to who has their parent (spec: TREE-4)."""
+        tree = self._manifest.tree
         for place, number in enumerate(batch.offsets.tolist()):
-            parent = self._manifest.tree.parent(number)
-            knows = self._nodes[:, parent] if number else self._has_manifest
-            self._nodes[:, number] |= kept[:, place] & knows
+            knows = self._nodes[:, tree.parent(number)] if number else self._has_manifest
+            fresh = kept[:, place] & knows & ~self._nodes[:, number]
+            self._nodes[:, number] |= fresh
+            if number in tree.leaves and fresh.any():
+                numbers = tree.children(number)
+                blocks = range(numbers.start - tree.nodes, numbers.stop - tree.nodes)
+                self.stock.learn(blocks, np.flatnonzero(fresh))
 
     def _receive_spm(
         self,
