@@ -25,6 +25,7 @@ from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import Manifest
 
 
 def text_of(event: Event, began: int) -> str:
@@ -52,7 +53,7 @@ def text_of(event: Event, began: int) -> str:
                 "starting anew"
             )
         case Damaged():
-            return f"block {event.block} does not match its digest: fetching it again"
+            return _damaged(event)
         case NakDue():
             return _nak(event, began)
         case Hooked(program=program, ending=ending):
@@ -66,6 +67,18 @@ def text_of(event: Event, began: int) -> str:
         case Stopped():
             return _stopped(event)
     return ""
+
+
+def _damaged(event: Damaged) -> str:
+    """Return what became of a block whose symbols did not match its digest."""
+    said = f"block {event.block} does not match its digest"
+    if event.forged:
+        said += f": {event.forged} wrong symbols found and thrown away"
+    if event.is_dropped:
+        return f"{said}: fetching it again"
+    if event.waits_for:
+        return f"{said}: waiting for {event.waits_for} symbols beyond it, to find the wrong ones"
+    return said
 
 
 def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0) -> str:
@@ -104,8 +117,15 @@ def _send_started(event: SendStarted) -> str:
         cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
     return (
         f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}{cycle}"
+        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}; "
+        f"{_fec(manifest)}{cycle}"
     )
+
+
+def _fec(manifest: Manifest) -> str:
+    if not manifest.repair_symbols:
+        return "no repair symbols"
+    return f"repair symbols {manifest.repair_symbols / manifest.block_symbols:.0%}"
 
 
 def _nak(event: NakDue, began: int) -> str:

@@ -101,8 +101,8 @@ class SenderConfig:
     duration: int | None = None
     """Stop after this many ns; None: go on."""
 
-    spm_min: int = tunable(250 * MS, "ns")
-    """Shortest time between SPMs."""
+    spm_min: int = tunable(50 * MS, "ns")
+    """Shortest time between SPMs: until one came, repair symbols are of no use to a receiver."""
 
     spm_max: int = tunable(1 * SECOND, "ns")
     """Longest time between SPMs; receivers are told."""
@@ -219,6 +219,9 @@ class RepairConfig:
 
     max_in_flight: int = tunable(1 << 16, "packets", most=1 << 31)
     """Packets that can be on their way; a NAK that says more is too old, or a lie."""
+
+    max_logged: int = tunable(1 << 14, "symbols")
+    """Repairs of which it is remembered when they left, where counts are asked for."""
 
     max_waiting: int = tunable(1 << 20, "symbols")
     """What is queued, at most."""

@@ -100,7 +100,7 @@ def decode(read: Read, action: Decode) -> Decoded:
     if not action.is_search:
         return _finish(action, solution, esis, symbols)
     located = CODEC.locate(k, esis, symbols)
-    if located is None or not len(located.esis):
+    if located is None:
         return Decoded(action)
     forged = tuple(located.esis.tolist())
     honest = ~np.isin(esis, located.esis)

@@ -13,13 +13,14 @@ of it, whoever asks.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from random import Random
 
 import numpy as np
 
 from pgmlite.errors import UsageError
-from pgmlite.wire.batch import Flags
 from pgmlite.wire.control import SpmPosition
 from pgmlite.wire.digests import digest
 from pgmlite.wire.geometry import Geometry, Ids
@@ -29,10 +30,41 @@ from pgmlite.wire.request import Symbols
 NEVER = np.iinfo(np.int64).max
 """A place that does not come."""
 
+MOST_SECTORS = 255
+"""n of i/n, at most: it has one byte in SPMs."""
+
+NONE: Symbols = np.zeros(0, np.int64)
+
 
 def visit_edges(total: int, visits: int) -> Symbols:
     """Return where the visits of `total` symbols begin and end, (visits + 1,) numbers."""
     return np.arange(visits + 1, dtype=np.int64) * total // max(1, visits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """The rings of a group, visit after visit, symbol by symbol in turn.
+
+    Attributes:
+        blocks: (n,) block of each symbol, counted from the group's first.
+        esis: (n,) its encoding symbol id.
+        starts: (visits + 1,) where the visits begin.
+    """
+
+    blocks: Symbols
+    esis: Symbols
+    starts: Symbols
+
+    @classmethod
+    def of(cls, edges: list[Symbols]) -> _Pattern:
+        """Return the pattern of blocks, of each of which it is given where its visits begin."""
+        sizes = [np.diff(one) for one in edges]
+        blocks = np.repeat(np.arange(len(edges)), [int(one[-1]) for one in edges])
+        esis = np.concatenate([np.arange(int(one[-1])) for one in edges])
+        visits = np.concatenate([np.repeat(np.arange(len(one)), one) for one in sizes])
+        firsts = np.concatenate([np.repeat(a[:-1], b) for a, b in zip(edges, sizes, strict=True)])
+        turn = np.lexsort((blocks, esis - firsts, visits))
+        return cls(blocks[turn], esis[turn], np.sum(edges, axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +107,7 @@ class Ring:
     sectors: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sector < self.sectors <= 255:
+        if not 0 <= self.sector < self.sectors <= MOST_SECTORS:
             raise UsageError(f"start {self.sector}/{self.sectors}: the share must be 0/n to n-1/n")
         firsts = self._firsts
         if self.geometry.symbols and self.order is not Order.RANDOM and self.first not in firsts:
@@ -103,6 +135,14 @@ class Ring:
         total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
         first = sector * total // sectors if 0 <= sector < sectors else 0
         return cls(geometry, order, first, sector, sectors)
+
+    @classmethod
+    def anywhere(cls, geometry: Geometry, order: Order, rng: Random) -> Ring:
+        """Return the ring of a sender that nobody has told where to begin (spec: SND-6)."""
+        if order is Order.RANDOM:
+            return cls(geometry, order, rng.getrandbits(32))
+        total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
+        return cls(geometry, order, rng.randrange(max(1, total)))
 
     def position(self, place: int) -> SpmPosition:
         """Return what an SPM says at `place`."""
@@ -139,21 +179,14 @@ class Ring:
         return full, edges(geometry.source(last), geometry.repairs(last))
 
     @cached_property
-    def _visit_sizes(self) -> Symbols:
-        """(visits,) symbols of each visit, of all blocks."""
-        full, last = (np.diff(edges) for edges in self._edges)
-        sizes: Symbols = (self.geometry.blocks - 1) * full + last
-        return sizes
-
-    @cached_property
-    def _visit_order(self) -> Symbols:
-        """(visits,) the visits in their order."""
+    def _visits(self) -> list[int]:
+        """The visits in their order."""
         geometry = self.geometry
         source, visits = geometry.source_visits, geometry.visits
         if self.order is Order.RANDOM:
             seed = self.first.to_bytes(4, "big")
             keys = [digest(seed + visit.to_bytes(4, "big")) for visit in range(visits)]
-            return np.array(sorted(range(visits), key=keys.__getitem__), np.int64)
+            return sorted(range(visits), key=keys.__getitem__)
         ordered: list[int] = []
         for step in range(self.sectors):
             sector = (self.sector + step) % self.sectors
@@ -163,17 +196,21 @@ class Ring:
                 some = some[turn:] + some[:turn]
             repairs = [source + visit for visit in self._share(visits - source, sector)]
             ordered += repairs + some if self.order is Order.BLOCKS else some + repairs
-        return np.array(ordered, np.int64)
+        return ordered
 
     @cached_property
-    def _starts(self) -> Symbols:
-        """(visits + 1,) places in a turn at which the visits begin, in their order."""
-        return np.concatenate(([0], np.cumsum(self._visit_sizes[self._visit_order])))
+    def _starts(self) -> list[int]:
+        """Places in a turn at which the visits begin, in their order; then its end."""
+        full, last = (np.diff(edges) for edges in self._edges)
+        sizes: Symbols = max(0, self.geometry.blocks - 1) * full + last
+        return [0, *np.cumsum(sizes[self._visits]).tolist()]
 
     @cached_property
-    def _rank(self) -> Symbols:
-        """(visits,) the place of each visit in the order."""
-        return np.argsort(self._visit_order)
+    def _start_of(self) -> Symbols:
+        """(visits,) the place in a turn at which each visit begins."""
+        found = np.zeros(len(self._visits), np.int64)
+        found[self._visits] = self._starts[:-1]
+        return found
 
     @cached_property
     def _lead(self) -> _Lead | None:
@@ -208,78 +245,55 @@ class Ring:
         """Symbols after which it comes round, once the rounds have begun."""
         if self.is_endless:
             return self.geometry.symbols
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     # What is at a place.
 
     def ids(self, place: int, count: int) -> Ids:
         """Return the `count` symbols that are sent from `place` on; the object is not empty."""
-        found: list[Ids] = []
+        blocks: list[Symbols] = []
+        esis: list[Symbols] = []
         while count:
-            visit, group, skip = self._cell_at(place)
-            tile = self._tile(visit, group).cut(skip, skip + count)
-            found.append(tile)
-            place, count = place + len(tile), count - len(tile)
-        if len(found) == 1:
-            return found[0]
-        return Ids(
-            np.concatenate([np.zeros(0, np.int64), *(one.blocks for one in found)]),
-            np.concatenate([np.zeros(0, np.int64), *(one.esis for one in found)]),
-        )
+            group, start, stop = self._stretch_at(place)
+            stop = min(stop, start + count)
+            pattern = self._pattern(group)
+            blocks.append(pattern.blocks[start:stop] + group * self.geometry.tile_blocks)
+            esis.append(pattern.esis[start:stop])
+            place, count = place + stop - start, count - (stop - start)
+        if len(blocks) == 1:
+            return Ids(blocks[0], esis[0])
+        return Ids(np.concatenate([NONE, *blocks]), np.concatenate([NONE, *esis]))
 
-    def _cell_at(self, place: int) -> tuple[int, int, int]:
-        """Return the visit and the group at a place, and how many symbols of that tile are gone."""
-        geometry = self.geometry
-        lead = self._lead
+    def _stretch_at(self, place: int) -> tuple[int, int, int]:
+        """Return a group, and from where to where in its pattern what follows stands."""
+        lead, geometry = self._lead, self.geometry
         if self.is_endless:
             place %= self.turn
         if lead and place < lead.length:
             at = int(np.searchsorted(lead.edges, place, side="right")) - 1
             group = int(lead.groups[at])
-            starts = self._group_starts[group == geometry.groups - 1]
-            skip = place - int(lead.edges[at])
-            visit = int(np.searchsorted(starts, skip, side="right")) - 1
-            return visit, group, skip - int(starts[visit])
+            stop = int(self._pattern(group).starts[geometry.source_visits])
+            return group, place - int(lead.edges[at]), stop
         skip = (place - self.lead) % self.turn
-        at = int(np.searchsorted(self._starts, skip, side="right")) - 1
-        visit = int(self._visit_order[at])
-        skip -= int(self._starts[at])
-        size = max(1, int(np.diff(self._edges[0])[visit]) * geometry.tile_blocks)
+        at = bisect_right(self._starts, skip) - 1
+        visit = self._visits[at]
+        skip -= self._starts[at]
+        full = self._patterns[0].starts
+        size = int(full[visit + 1] - full[visit])
         group = min(skip // size, geometry.groups - 1)
-        return visit, group, skip - group * size
+        starts = self._pattern(group).starts
+        return group, int(starts[visit]) + skip - group * size, int(starts[visit + 1])
 
     @cached_property
-    def _group_starts(self) -> tuple[Symbols, Symbols]:
-        """Where the source visits of a group begin, in symbols of it: full ones, the last one."""
-        geometry = self.geometry
-        full, last = (edges[: geometry.source_visits + 1] for edges in self._edges)
+    def _patterns(self) -> tuple[_Pattern, _Pattern]:
+        """Those of a full group and of the last one."""
+        geometry, (full, last) = self.geometry, self._edges
         others = geometry.blocks - 1 - (geometry.groups - 1) * geometry.tile_blocks
-        return full * geometry.tile_blocks, full * others + last
+        whole = _Pattern.of([full] * geometry.tile_blocks)
+        return whole, _Pattern.of([full] * others + [last])
 
-    @cached_property
-    def _latest(self) -> dict[tuple[int, int], Ids]:
-        """The tile that was looked at last: bursts are shorter than tiles."""
-        return {}
-
-    def _tile(self, visit: int, group: int) -> Ids:
-        """Return the symbols of one tile, in their order."""
-        tile = self._latest.get((visit, group))
-        if tile is None:
-            self._latest.clear()
-            tile = self._latest[visit, group] = self._build_tile(visit, group)
-        return tile
-
-    def _build_tile(self, visit: int, group: int) -> Ids:
-        geometry = self.geometry
-        first = group * geometry.tile_blocks
-        blocks = np.arange(first, min(first + geometry.tile_blocks, geometry.blocks))
-        is_last = (blocks == geometry.blocks - 1).astype(np.intp)
-        edges = np.stack(self._edges)[is_last]
-        firsts, sizes = edges[:, visit], edges[:, visit + 1] - edges[:, visit]
-        steps = np.arange(int(sizes.max()))[:, None]
-        is_there: Flags = steps < sizes
-        esis = (firsts + steps)[is_there]
-        return Ids(np.broadcast_to(blocks, is_there.shape)[is_there], esis)
+    def _pattern(self, group: int) -> _Pattern:
+        return self._patterns[group == self.geometry.groups - 1]
 
     # Where a symbol is.
 
@@ -300,9 +314,9 @@ class Ring:
         inside = self._inside(ids, visits, groups)
         if self.is_endless:
             return _next(self._in_lead(visits, groups) + inside, after, self.turn)
-        rank = self._rank[visits]
         sizes = np.diff(self._edges[0])[visits] * geometry.tile_blocks
-        places = _next(self.lead + self._starts[rank] + groups * sizes + inside, after, self.turn)
+        starts = self.lead + self._start_of[visits] + groups * sizes
+        places = _next(starts + inside, after, self.turn)
         if self.lead > after:
             early = self._in_lead(visits, groups) + inside
             is_source = (visits < geometry.source_visits) & (early >= after) & (early < self.lead)
@@ -317,7 +331,7 @@ class Ring:
         starts = np.full(geometry.groups, NEVER >> 1)
         starts[lead.groups] = lead.edges[:-1]
         visits = np.minimum(visits, geometry.source_visits - 1)
-        full, last = self._group_starts
+        full, last = (pattern.starts for pattern in self._patterns)
         within = np.where(groups == geometry.groups - 1, last[visits], full[visits])
         found: Symbols = starts[groups] + within
         return found

@@ -38,7 +38,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
-from pgmlite.wire.batch import Octets, PacketBatch, read
+from pgmlite.wire.batch import Octets, PacketBatch, read, read_rows
 from pgmlite.wire.digests import block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Sizes
@@ -441,22 +441,20 @@ def _encoded(data: bytes, geometry: Geometry, block: int) -> Octets:
 
 
 def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
-    """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
+    """Yield what a receiver reads of a burst: packets that are alike, then the shorter last one."""
     payload = burst.payload
     if isinstance(payload, ObjectSymbols):
         payload = symbol_bytes(payload, data)
     rows = burst.rows
-    kind = PacketType(int(rows["type"][0]))
-    offsets = rows["offset"].astype(np.int64)
     octets = np.frombuffer(payload, np.uint8)
     width = -(-len(octets) // len(rows)) if len(rows) == 1 else int(rows["symbol_size"][0])
     full = len(octets) // width
     if full:
         matrix = octets[: full * width].reshape(full, width)
-        yield PacketBatch(kind, rows[:full], offsets[:full], matrix, source)
+        yield from read_rows(rows[:full], matrix, source, Counter())
     if full < len(rows):
         rest = octets[full * width :].reshape(1, -1)
-        yield PacketBatch(kind, rows[full:], offsets[full:], rest, source)
+        yield from read_rows(rows[full:], rest, source, Counter())
 
 
 def headers(burst: Transmit, source: Endpoint) -> PacketBatch:

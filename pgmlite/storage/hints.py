@@ -19,6 +19,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from threading import RLock
 
 import numpy as np
@@ -226,7 +227,8 @@ class Hints:
                 self._values[first:stop] = own
                 self._write_unflushed(first, stop)
                 return
-            firsts, stops = np.array(spans).T
+            bounds = np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans))
+            firsts, stops = bounds[::2], bounds[1::2]
             counts = stops - firsts
             steps = np.repeat(firsts - (np.cumsum(counts) - counts), counts)
             places = np.arange(len(steps)) + steps
@@ -269,10 +271,13 @@ class Hints:
         """Return what was stored since the last flush."""
         with self._lock:
             pages, self._unflushed = sorted(self._unflushed), set()
-            return Unflushed(
-                self._values,
-                [(page * PAGE, self._values[page * PAGE :][:PAGE].copy()) for page in pages],
-            )
+            values = self._values
+        # One by one: with rounds it is every page of the object, and somebody is storing more.
+        return Unflushed(values, [self._copy(values, page * PAGE) for page in pages])
+
+    def _copy(self, values: Values, first: int) -> tuple[int, Values]:
+        with self._lock:
+            return first, values[first : first + PAGE].copy()
 
     def mark_flushed(self, stored: Unflushed) -> None:
         """Record that this is on the disk, as far as it still lies there; make all of it durable.
@@ -280,10 +285,10 @@ class Hints:
         Raises:
             OSError: As the system says.
         """
-        with self._lock:
-            if stored.of is not self._values:
-                return  # another object took its place
-            for first, values in stored.pieces:
+        for first, values in stored.pieces:
+            with self._lock:
+                if stored.of is not self._values:
+                    return  # another object took its place
                 span = self._values[first : first + PAGE]
                 span[(values != 0) & (span == values)] |= FLUSHED
                 self._write(first, first + len(span))

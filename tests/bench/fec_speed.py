@@ -88,37 +88,42 @@ def encoding_line(source: Symbols, count: int) -> None:
     print(f"{k:>5}{count:>8}{took:>8.2f}{rate:>8.2f}{took / hashed:>8.1f}", flush=True)
 
 
-def gaps(rng: np.random.Generator, source: Symbols, share: float, seconds: float) -> None:
-    """Print how late a loop of 0.5 ms is, with and without a thread that decodes."""
-    k = len(source)
-    esis, symbols = received(rng, source, share)
+def gaps(work: Callable[[], object] | None, seconds: float = 3.0) -> str:
+    """Return how late a loop of 0.5 ms is, while another thread works."""
     ended = threading.Event()
-    decoded = 0
+    times = 0
 
-    def work() -> None:
-        nonlocal decoded
-        while not ended.is_set():
-            decode(solved_anew(k, esis), symbols)
-            decoded += 1
+    def repeat() -> None:
+        nonlocal times
+        while work and not ended.is_set():
+            work()
+            times += 1
 
-    for name, thread in (("idle", None), ("decoding", threading.Thread(target=work))):
-        if thread:
-            thread.start()
-        took = []
-        last = time.perf_counter()
-        until = last + seconds
-        while last < until:
-            time.sleep(0.0005)
-            now = time.perf_counter()
-            took.append((now - last) * 1_000)
-            last = now
-        ended.set()
-        if thread:
-            thread.join()
-        half, most, longest = np.percentile(took, [50, 99, 100])
-        blocks = f", {decoded / seconds:.0f} blocks a second" if thread else ""
-        print(f"{share:>6.0%} {name:<9}{half:>8.2f}{most:>8.2f}{longest:>8.2f}{blocks}", flush=True)
-        ended.clear()
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    took = []
+    last = time.perf_counter()
+    until = last + seconds
+    while last < until:
+        time.sleep(0.0005)
+        now = time.perf_counter()
+        took.append((now - last) * 1_000)
+        last = now
+    ended.set()
+    thread.join()
+    half, most, longest = np.percentile(took, [50, 99, 100])
+    return f"{half:>8.2f}{most:>8.2f}{longest:>8.2f}{times / seconds:>8.0f}"
+
+
+def gap_lines(rng: np.random.Generator, source: Symbols) -> None:
+    """Print the gaps beside nothing, beside hashing, which needs no interpreter, and decoding."""
+    print("\ngaps of a loop of 0.5 ms, in ms: median, 99%, longest; blocks a second beside it")
+    print(f"{'beside nothing':<28}{gaps(None)}", flush=True)
+    print(f"{'hashing':<28}{gaps(lambda: digest(memoryview(source)))}", flush=True)
+    for share in (0.05, 0.33, 1.0):
+        esis, symbols = received(rng, source, share)
+        found = gaps(lambda e=esis, s=symbols: decode(solved_anew(len(source), e), s))
+        print(f"{f'decoding, {share:.0%} missing':<28}{found}", flush=True)
 
 
 def main(size: int = 1_404) -> None:
@@ -145,9 +150,7 @@ def main(size: int = 1_404) -> None:
     symbols[[5, -1]] ^= rng.integers(0, 256, (2, size), dtype=np.uint8)
     (took,) = best(lambda: locate(1_024, esis, symbols))
     print(f"\nlocate 2 forged of 1024, 5% missing, 33 surplus: {took:.1f} ms")
-    print("\ngaps of a loop of 0.5 ms, in ms: median, 99%, longest")
-    for share in (0.05, 0.33, 1.0):
-        gaps(rng, source, share, 3.0)
+    gap_lines(rng, source)
 
 
 if __name__ == "__main__":

@@ -353,9 +353,19 @@ def test_compare_is_readable_in_few_columns(tmp_path, monkeypatch, capsys, width
 # The demonstration.
 
 
-@pytest.mark.parametrize(("repair", "is_true"), [(1.95, True), (3.9, False), (5.66, False)])
-def test_the_demonstration_claims_what_it_shows(repair: float, is_true: bool) -> None:
-    assert ("saves" in demo_module().title_of({"carousel": 4.0, "repair": repair})) is is_true
+@pytest.mark.parametrize(
+    ("fec", "nak", "words"),
+    [
+        (1.95, 2.1, ["repair symbols", "NAKs"]),
+        (1.6, 3.9, ["repair symbols"]),
+        (5.6, 1.9, ["NAKs"]),
+        (3.8, 5.66, []),
+    ],
+)
+def test_the_demonstration_claims_what_it_shows(fec: float, nak: float, words: list[str]) -> None:
+    title = demo_module().title_of({"plain": 4.0, "fec": fec, "nak": nak})
+    assert [word for word in ("repair symbols", "NAKs") if word in title] == words
+    assert ("sooner" in title) == bool(words)
 
 
 def demo_module():

@@ -163,7 +163,7 @@ class TestVerifying:
         forged = ONE.odata([10])[0][:-1] + b"!"
         drive.give([forged])
         *_, damaged = drive.give(ONE.odata(range(16)))
-        assert damaged == Damaged(0, ONE.manifest.oid, 1)
+        assert damaged == Damaged(0, ONE.manifest.oid, 1, is_dropped=True)
         assert (drive.machine.counters.damaged, drive.machine.progress) == (1, (8, 43))
         drive.give(ONE.odata(range(16, LAST + 1)))
         assert not drive.is_complete

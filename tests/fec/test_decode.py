@@ -113,6 +113,7 @@ def test_kept_parities_give_the_same_symbols(k: int) -> None:
     kept = parities(source)
     assert kept.shape == (min(k, 48), 20)
     assert (encode(source, esis, kept) == encode(source, esis)).all()
+    assert (encode(source, esis, ~kept) != encode(source, esis)).any()
     assert encode(source, esis[:0], kept).shape == (0, 20)
     with pytest.raises(ValueError, match="1024"):
         parities(np.zeros((1_025, 4), np.uint8))

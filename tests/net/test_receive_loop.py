@@ -24,6 +24,7 @@ from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
@@ -212,7 +213,17 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path):
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
-        to_the_end(SendLoop(sender, [sock], source, buffer, config.max_burst, Heard()).run(), stop)
+        to_the_end(
+            SendLoop(
+                sender,
+                [sock],
+                SymbolFile(source, manifest.geometry),
+                buffer,
+                config.max_burst,
+                Heard(),
+            ).run(),
+            stop,
+        )
     source.close()
 
     here = site()

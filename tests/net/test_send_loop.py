@@ -14,6 +14,7 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
 from tests.support.loopback import HEADER, ODATA
@@ -39,7 +40,14 @@ def send_loop(tmp_path, sample):
             settings = SenderConfig(**values)
             machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
-            return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard())
+            return SendLoop(
+                machine,
+                [sock],
+                SymbolFile(source, sample.manifest.geometry),
+                buffer,
+                settings.max_burst,
+                Heard(),
+            )
 
         yield make
 

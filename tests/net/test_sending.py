@@ -20,6 +20,7 @@ from pgmlite.errors import Interrupted, NetworkError
 from pgmlite.net import sending
 from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
 from tests.support.builders import make_object
 from tests.support.loopback import HEADER, ODATA, SPM, TREE
@@ -101,7 +102,15 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             )
             buffer = SendBuffer(SAMPLE.manifest.symbol_size, config.transmit_limit)
             burst = config.max_burst
-            return SendLoop(machine, links, source, buffer, burst, Heard(), inputs)
+            return SendLoop(
+                machine,
+                links,
+                SymbolFile(source, SAMPLE.manifest.geometry),
+                buffer,
+                burst,
+                Heard(),
+                inputs,
+            )
 
         yield build
 

@@ -19,7 +19,7 @@ from pgmlite.core.machine import LYING, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.folder import Folder
-from tests.support.flushes import Clock
+from tests.support.flushes import Clock, Syncs
 from tests.support.mixed_parts import NAMES, SAMPLE, Filled, Name, held_places
 from tests.support.part_files import complete, descriptor_of, wanted
 from tests.support.parts import System, name_of
@@ -72,14 +72,15 @@ def test_any_symbols_in_any_places_survive_and_decode(
     assert filled.publish() == SAMPLE.data
 
 
+class Killed(Exception):
+    """The process is gone."""
+
+
 @given(seed=st.integers(0, 1 << 32), cut=st.integers(0, 40))
 def test_a_kill_at_any_call_leaves_no_symbol_another_ones_name(
     tmp_path_factory: pytest.TempPathFactory, seed: int, cut: int
 ) -> None:
     """While symbols are stored, decoded and put in place; what was recorded is still there."""
-
-    class Killed(Exception):
-        pass
 
     class Cut(System):
         left = cut
@@ -152,6 +153,46 @@ def test_after_a_boot_only_what_was_flushed_is_believed(
                 flushed = filled.lying.copy()  # the next run sees to that
                 filled.check()
         filled.part.close()
+
+
+def test_a_kill_while_a_block_is_copied_leaves_no_symbol_another_ones_name(tmp_path: Path) -> None:
+    class Cut(System):
+        is_copied = False
+
+        def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if self.is_copied and name == "pwrite":
+                raise Killed
+            self.is_copied |= name == "copy_file_range"
+            return super().call(name, function, *args, **kwargs)
+
+    base = tmp_path / "base"
+    base.write_bytes(SAMPLE.data)
+    filled = Filled(tmp_path / "out", bases=[base])
+    filled.give([(0, 30), (1, 31)], Random(0))
+    with Cut().on(), pytest.raises(Killed):
+        filled.part.matches(0, 1280, SAMPLE.tree.digests[:32])
+    filled.part.close()
+    again = Filled(tmp_path / "out")
+    again.check()
+    assert (again.have(0), again.have(1)) == (0, 1)
+    again.part.close()
+
+
+def test_a_block_that_is_put_in_place_counts_whole_for_the_next_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syncs: Syncs
+) -> None:
+    """Until then the record on the disk may have other symbols in it."""
+    # spec: RCV-15
+    monkeypatch.setattr(writeback, "FLUSH_BYTES", 20 * 64 + 1280)
+    filled = Filled(tmp_path / "out")
+    syncs.seen.clear()
+    filled.give([(0, esi) for esi in range(4, 30)], Random(0))
+    filled.part.write_back.join()
+    assert not syncs.seen
+    assert filled.decode(0).ok
+    filled.part.write_back.join()
+    assert "out.part" in syncs.seen
+    filled.part.close()
 
 
 def test_symbols_of_blocks_of_another_length_are_nothing(tmp_path: Path) -> None:
@@ -244,6 +285,18 @@ def test_forged_symbols_are_found_among_enough_others(
     filled.check()
     filled.part.close()
     assert held_places(Filled(output).held) == {n: n + 1 for n in range(20)}
+
+
+def test_a_strip_that_had_a_forged_symbol_is_looked_at_anew(tmp_path: Path) -> None:
+    filled, rng = Filled(tmp_path / "out"), Random(0)
+    filled.strays = 0
+    filled.give([(0, esi) for esi in range(7)], rng)
+    filled.give([(0, 7)], rng, forged=True)
+    filled.give([(0, esi) for esi in range(8, 42)], rng)
+    digest = SAMPLE.tree.digests[:32]
+    assert filled.decode(0, is_search=True).places.tolist() == [7]
+    assert filled.part.matches(0, 1280, digest)
+    filled.part.close()
 
 
 def test_what_is_forged_is_forgotten(tmp_path: Path) -> None:

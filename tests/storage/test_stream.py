@@ -45,8 +45,13 @@ def write(
         stream.update(start, memoryview(image)[start:stop], follower=stop + gap)
 
 
+FOREIGN = 0
+"""In the place of a gap: what is written is not the object's own."""
+
 writes = st.tuples(
-    st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1), st.sampled_from([1, STRIP, END])
+    st.integers(0, SIZE - 1),
+    st.integers(1, BLOCK + STRIP + 1),
+    st.sampled_from([1, STRIP, END, FOREIGN]),
 )
 
 
@@ -54,6 +59,8 @@ writes = st.tuples(
 @example(steps=[(0, 20, END), (10, 10, END), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (10, 10, 1), (20, 44, END)], asked=12)
 @example(steps=[(0, 64, END), (10, 10, END)], asked=12)
+@example(steps=[(0, 320, END), (100, 1, FOREIGN)], asked=12)
+@example(steps=[(0, 20, END), (10, 1, FOREIGN), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (0, 64, END), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (30, 34, END), (20, 10, END)], asked=12)
 @settings(max_examples=500)
@@ -64,7 +71,10 @@ def test_says_what_reading_back_would_say_or_nothing(
     for number, (offset, length, gap) in enumerate([*steps, (0, 0, END)]):
         stop = min(offset + length, SIZE)
         image[offset:stop] = bytes([number + 1]) * (stop - offset)
-        write(stream, [(offset, stop)], bytes(image), gap=gap)
+        if gap == FOREIGN:
+            stream.forget(offset, stop)
+        else:
+            write(stream, [(offset, stop)], bytes(image), gap=gap)
         if number != asked and number < len(steps):
             continue
         for block in range(3):

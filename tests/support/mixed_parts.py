@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +25,7 @@ Coming = dict[int, tuple[int, bytes]]
 """Encoding symbol id and bytes of what goes to each place."""
 
 
-def make_sample(size: int, *, block_symbols: int, repair_symbols: int) -> Sample:
-    """Return an object of symbols of 64 bytes that has repair symbols."""
-    plain = make_object(size, block_symbols=block_symbols)
-    manifest = replace(plain.manifest, repair_symbols=repair_symbols)
-    return Sample(plain.data, manifest, plain.tree)
-
-
-SAMPLE = make_sample(56 * 64 - 5, block_symbols=20, repair_symbols=64)
+SAMPLE = make_object(56 * 64 - 5, block_symbols=20, repair_symbols=64)
 """Two blocks of 20 symbols and one of 16, whose last is short."""
 
 NAMES = [
@@ -64,11 +57,11 @@ class Filled:
 
     strays = 0.1
 
-    def __init__(self, output: Path, sample: Sample = SAMPLE) -> None:
+    def __init__(self, output: Path, sample: Sample = SAMPLE, **options: Any) -> None:
         self.sample, self.geometry = sample, sample.manifest.geometry
         self.lying = np.zeros(self.geometry.symbols, LYING)
         self.surplus: dict[int, list[tuple[int, bytes]]] = {}
-        self.part = PartFile(output)
+        self.part = PartFile(output, **options)
         self.held = self.part.prepare(wanted(sample))
         self.part.begin(sample.manifest)
         for first, lying in self.held.lying:

@@ -104,18 +104,20 @@ class CodedBlocks:
         is_there = (before.lying != 0) & (self._lying[span] == 0)
         if before.block_symbols != geometry.block_symbols:
             is_there &= own  # other symbols of other blocks
-        at = np.flatnonzero(is_there)
-        places = at + before.first
+        values = before.lying.astype(np.int64) - 1
+        places = np.flatnonzero(is_there) + before.first
+        own, values = own[is_there], values[is_there]
         blocks = geometry.blocks_of(places)
-        esis = np.where(own[at], geometry.esis(places), before.lying[at].astype(np.int64) - 1)
+        esis = np.where(own, geometry.esis(places), values)
         rings = geometry.rings
-        ring = np.where(blocks == geometry.blocks - 1, rings.last, rings.full)
+        exists = esis < np.where(blocks == geometry.blocks - 1, rings.last, rings.full)
+        keys = np.where(exists, blocks * self._stride + esis, 0)
         # Own symbols first: a record that has one twice is wrong about the other.
-        order = np.argsort(~own[at], kind="stable")
-        keys = blocks * self._stride + esis
+        order = np.argsort(~own, kind="stable")
+        order = order[exists[order]]
         _, firsts = np.unique(keys[order], return_index=True)
         some = order[firsts]
-        some = some[(esis[some] < ring[some]) & ~self._held[keys[some]]]
+        some = some[~self._held[keys[some]]]
         self._lying[places[some]] = esis[some] + 1
         self._held[keys[some]] = True
         self._count(blocks[some])

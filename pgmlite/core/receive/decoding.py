@@ -28,7 +28,7 @@ import numpy as np
 
 from pgmlite.core.machine import Decode
 from pgmlite.core.receive.coded import SUSPECT_SYMBOLS, CodedBlocks
-from pgmlite.core.receive.counts import BlockEvent, BlockState
+from pgmlite.core.receive.counts import EXTRA, BlockEvent, BlockState
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.fec.locate import MARGIN
 from pgmlite.wire.request import Symbols
@@ -141,10 +141,10 @@ class Decoding:
             blocks.drop(block)
             return Verdict(is_dropped=True)
         blocks.forget(block, forged)
-        needed = given.had - len(forged) + lacks
-        if not lacks or needed > source + SUSPECT_SYMBOLS:
+        left = given.had - len(forged)
+        if left >= source and not 0 < lacks <= source + SUSPECT_SYMBOLS - left:
             return self.suspect(block, len(forged))
-        blocks.reopen(block, needed, is_suspect=False)
+        blocks.reopen(block, max(left + lacks, source + EXTRA), is_suspect=False)
         self._look(block)
         return Verdict(forged=len(forged))
 

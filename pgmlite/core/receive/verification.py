@@ -161,6 +161,8 @@ class Verification:
 
     def judge(self, block: int, *, ok: bool) -> Verdict:
         """Take the answer to `Verify`."""
+        if self._geometry is None:
+            return Verdict()
         self._looked(block)
         if ok:
             self._blocks.fill(block)
