@@ -5,7 +5,8 @@ packets of which session came. Each member has a `NakMachine` of its own, the ve
 `Receiver` has, so that what is asked, when and of whom is the product's behaviour. A test runs the
 same packets and losses through single receivers and demands the same NAKs and the same times.
 
-What it leaves out: payloads and digests (a stored symbol is a right one), an object that changes,
+What it leaves out: payloads and digests (a stored symbol is a right one), room for more symbols of a
+block than it needs, an object that changes,
 packets of strangers, and packets that overtake others of their session.
 """
 
@@ -117,6 +118,11 @@ def _are_different(batch: PacketBatch) -> bool:
     return len(np.unique(names)) == len(batch)
 
 
+def _has_carousel(batch: PacketBatch) -> bool:
+    """Whether SPMs are those of a session that sends the object, and not only repeats of it."""
+    return parse_spm(batch.payload[0].tobytes()).position is not None
+
+
 def _last(kept: Flags) -> Counts:
     """Return the place of the last packet that each member got; any place if it got none."""
     last: Counts = kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
@@ -188,7 +194,7 @@ class ReceiverGroup:
         """Take a batch, or several batches of NCFs of one session."""
         batch = pile[-1].batch
         kept = np.concatenate([one.kept for one in pile], axis=1) & self._is_open[:, None]
-        if batch.kind in DATA_TYPES or batch.kind is PacketType.SPM:
+        if batch.kind in DATA_TYPES or (batch.kind is PacketType.SPM and _has_carousel(batch)):
             self._has_begun |= kept.any(axis=1)
         else:
             kept &= self._has_begun[:, None]
