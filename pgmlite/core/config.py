@@ -220,6 +220,9 @@ class RepairConfig:
     max_in_flight: int = tunable(1 << 16, "packets", most=1 << 31)
     """Packets that can be on their way; a NAK that says more is too old, or a lie."""
 
+    max_logged: int = tunable(1 << 14, "symbols")
+    """Repairs of which it is remembered when they left, where counts are asked for."""
+
     max_waiting: int = tunable(1 << 20, "symbols")
     """What is queued, at most."""
 

@@ -11,6 +11,7 @@ from pgmlite.core.send.counters import Tally, odata_in, rate_of
 from pgmlite.core.send.group import Group
 from pgmlite.core.send.headers import Headers
 from pgmlite.core.send.heartbeat import Heartbeat
+from pgmlite.core.send.ledger import ledger_for
 from pgmlite.core.send.nodes import NodeCarousel
 from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
@@ -58,7 +59,7 @@ class Lane:
         if repair and admission:
             self.repairs = Repairs(
                 repair,
-                manifest.geometry,
+                ledger_for(repair, manifest.geometry, sector=config.sector, sectors=config.sectors),
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
                 # spec: REP-5: two full steps.
