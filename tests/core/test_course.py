@@ -16,13 +16,7 @@ def rings(draw: st.DrawFn, repairs: bool) -> Ring:
     block = draw(st.integers(1, 40))
     total = draw(st.integers(1, 5 * block))
     tile = draw(st.integers(1, 3)) if repairs else 1
-    geometry = Geometry(
-        64 * total,
-        64,
-        block,
-        draw(st.integers(1, 70)) * repairs,
-        draw(st.integers(1, 3)) if repairs else 1,
-    )
+    geometry = Geometry(64 * total, 64, block, draw(st.integers(1, 70)) * repairs, tile)
     order = draw(st.sampled_from(list(Order) if repairs else [Order.BLOCKS, Order.ROUNDS]))
     most = geometry.groups if order is Order.BLOCKS else geometry.source_visits
     return Ring(geometry, order, draw(st.integers(0, most - 1)))

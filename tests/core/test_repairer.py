@@ -55,7 +55,7 @@ class TestWhatItHears:
 
     def test_a_place_that_no_carousel_can_have_is_refused(self) -> None:
         sender = alone()
-        sender.give(spm_packet(SAMPLE, OTHER, sector=3, sectors=2))
+        sender.give(spm_packet(SAMPLE, {"tsi": 7}, sector=3, sectors=2))
         assert sender.machine.refused["spm"] == 1
 
     def test_another_object_means_nothing(self) -> None:
