@@ -39,14 +39,17 @@ from typing import Generic, Self, TypeVar
 from pgmlite.core.events import Completed, Event, Stopped, Tell
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
+    DEFAULT_FEC,
     DEFAULT_GROUP,
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_fec,
     check_hops,
     check_seconds,
     check_share,
     parse_oid,
+    parse_order,
 )
 from pgmlite.net.waiting import Stop, Waits, Work
 
@@ -238,7 +241,9 @@ def send(
     interface: str | None = None,
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
-    start: str | int | None = None,
+    fec: float = DEFAULT_FEC,
+    order: str = "rounds",
+    start: str | None = None,
     cycles: int | None = None,
     duration: float | None = None,
     mtu: int | None = None,
@@ -255,8 +260,11 @@ def send(
         interface: None: the only one that can be meant.
         rate: bit/s on the wire, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
-        start: Where the first cycle starts, in bytes or such as ``50%``; None: at random.
-        cycles: How many to send; None: without end.
+        fec: Repair symbols as a share of the object; 0: none.
+        order: ``rounds``: some symbols of each block in turn; ``blocks``: block after block first.
+        start: The share with which to begin, such as ``0/2``; ``random``: in an order of its own;
+            None: somewhere.
+        cycles: Object lengths to send; None: without end.
         duration: Seconds after which it ends; None: never.
         mtu: Bytes of the largest IP packet; None: what fits the link, or routers on the way.
         symbol_size: Bytes of the file in a packet; overrides `mtu`.
@@ -271,6 +279,7 @@ def send(
     """
     from pgmlite.net.job_send import SendJob
 
+    chosen, share = parse_order(order, start)
     job = SendJob(
         file=Path(file),
         group=group,
@@ -278,7 +287,9 @@ def send(
         interface=interface,
         rate=rate,
         hops=check_hops(hops),
-        start=start,
+        fec=check_fec(fec),
+        order=chosen,
+        share=share,
         cycles=cycles,
         duration=check_seconds("duration", duration),
         mtu=mtu,

@@ -32,9 +32,11 @@ OPTIONS = {
     for name in (
         "base",
         "duration",
+        "fec",
         "hook_timeout",
         "listen",
         "on_complete",
+        "order",
         "repairer",
         "start",
         "timeout",

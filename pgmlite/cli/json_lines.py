@@ -83,6 +83,8 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "symbol_size": manifest.symbol_size,
         "symbols": manifest.symbols,
         "blocks": manifest.blocks,
+        "block_symbols": manifest.block_symbols,
+        "repair_symbols": manifest.repair_symbols,
         "tree_digest": manifest.tree_digest.hex(),
     }
 

@@ -11,15 +11,17 @@ from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_rate, parse_share
+from pgmlite.cli.values import parse_fec, parse_rate, parse_share
 from pgmlite.errors import UsageError
+from pgmlite.net.arguments import DEFAULT_FEC, ORDERS
 
 EXAMPLES = """\b
 Examples:
   pgmlite send firmware.bin -i eth0 -r 50M
   pgmlite send image.iso -g 239.1.2.3 -i eth0 -r 200M --hops 8
-  pgmlite send firmware.bin -i eth0 --start 0%
-  pgmlite send firmware.bin -i eth0 --start 50%   (a second sender, half a cycle ahead)
+  pgmlite send firmware.bin -i eth0 --start 0/2
+  pgmlite send firmware.bin -i eth0 --start 1/2   (a second sender, of the other half)
+  pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
 """
 
 
@@ -31,11 +33,31 @@ Examples:
 @options.rate
 @options.hops
 @option(
-    "--start",
-    metavar="SHARE|BYTES",
-    help="Where the first cycle starts, such as 50%; default: somewhere, at random.",
+    "--fec",
+    default=f"{DEFAULT_FEC:.0%}",
+    metavar="PERCENT|off",
+    show_default=True,
+    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them.",
 )
-@option("--cycles", type=click.IntRange(1), metavar="N", help="Stop after N whole cycles.")
+@option(
+    "--order",
+    type=click.Choice(list(ORDERS)),
+    default="rounds",
+    show_default=True,
+    help="Some symbols of each block in turn; or block after block at first, for slow disks.",
+)
+@option(
+    "--start",
+    metavar="I/N|random",
+    help="With which share to begin, such as 0/2 and 1/2 for two senders; random: in an order of "
+    "its own. Default: somewhere.",
+)
+@option(
+    "--cycles",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Stop after N cycles: as many packets of the object as its length, N times.",
+)
 @option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
 @option(
     "--mtu",
@@ -72,6 +94,8 @@ def send(
     interface: str | None,
     rate: str,
     hops: int,
+    fec: str,
+    order: str,
     start: str | None,
     cycles: int | None,
     duration: float | None,
@@ -105,6 +129,8 @@ def send(
         interface=interface,
         rate=parse_rate(rate),
         hops=hops,
+        fec=parse_fec(fec),
+        order=order,
         start=start,
         cycles=cycles,
         duration=duration,

@@ -7,6 +7,8 @@ from decimal import Decimal
 from pgmlite.core.config import MAX_RATE, MIN_RATE
 from pgmlite.core.human import human_rate
 from pgmlite.errors import UsageError
+from pgmlite.net.arguments import LEAST_FEC
+from pgmlite.wire.geometry import MOST_REPAIRS
 
 SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -31,6 +33,26 @@ def parse_rate(text: str) -> int | None:
             f"rate {text}: give bits a second such as 500k, 10M or 2.5G, or max"
         ) from None
     return int(rate)
+
+
+def parse_fec(text: str) -> float:
+    """Return ``off`` as 0, ``50%`` as 0.5.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == "off":
+        return 0.0
+    percent = text.removesuffix("%")
+    try:
+        share = float(percent) / 100 if percent != text else 0.0
+    except ValueError:
+        share = 0.0
+    if not LEAST_FEC <= share <= MOST_REPAIRS:
+        raise UsageError(
+            f"--fec {text}: give off, or {LEAST_FEC:.0%} to {MOST_REPAIRS:.0%} of what is sent"
+        )
+    return share
 
 
 def parse_share(option: str, text: str) -> float:

@@ -25,6 +25,7 @@ from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.control import Manifest
 
 
 def text_of(event: Event, began: int) -> str:
@@ -104,8 +105,15 @@ def _send_started(event: SendStarted) -> str:
         cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
     return (
         f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}{cycle}"
+        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}; "
+        f"{_fec(manifest)}{cycle}"
     )
+
+
+def _fec(manifest: Manifest) -> str:
+    if not manifest.repair_symbols:
+        return "no repair symbols"
+    return f"repair symbols {manifest.repair_symbols / manifest.block_symbols:.0%}"
 
 
 def _nak(event: NakDue, began: int) -> str:

@@ -101,8 +101,8 @@ class SenderConfig:
     duration: int | None = None
     """Stop after this many ns; None: go on."""
 
-    spm_min: int = tunable(250 * MS, "ns")
-    """Shortest time between SPMs."""
+    spm_min: int = tunable(50 * MS, "ns")
+    """Shortest time between SPMs: until one came, repair symbols are of no use to a receiver."""
 
     spm_max: int = tunable(1 * SECOND, "ns")
     """Longest time between SPMs; receivers are told."""

@@ -220,8 +220,16 @@ class SendStarted(Event):
     rate: int
     """bit/s; 0: not limited."""
 
-    start: int
-    """Byte of the object at which the first cycle begins."""
+    order: str
+    """``rounds``, ``blocks`` or ``random``."""
+
+    first: int
+    """Where it begins: the visit (rounds), the group of blocks (blocks), or what the order of
+    visits is drawn from (random)."""
+
+    sector: int
+    sectors: int
+    """The share i/n at which it begins; 0/1 without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
+from random import Random
 
 import numpy as np
 
@@ -28,6 +29,9 @@ from pgmlite.wire.request import Symbols
 
 NEVER = np.iinfo(np.int64).max
 """A place that does not come."""
+
+MOST_SECTORS = 255
+"""n of i/n, at most: it has one byte in SPMs."""
 
 NONE: Symbols = np.zeros(0, np.int64)
 
@@ -103,7 +107,7 @@ class Ring:
     sectors: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sector < self.sectors <= 255:
+        if not 0 <= self.sector < self.sectors <= MOST_SECTORS:
             raise UsageError(f"start {self.sector}/{self.sectors}: the share must be 0/n to n-1/n")
         firsts = self._firsts
         if self.geometry.symbols and self.order is not Order.RANDOM and self.first not in firsts:
@@ -131,6 +135,14 @@ class Ring:
         total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
         first = sector * total // sectors if 0 <= sector < sectors else 0
         return cls(geometry, order, first, sector, sectors)
+
+    @classmethod
+    def anywhere(cls, geometry: Geometry, order: Order, rng: Random) -> Ring:
+        """Return the ring of a sender that nobody has told where to begin (spec: SND-6)."""
+        if order is Order.RANDOM:
+            return cls(geometry, order, rng.getrandbits(32))
+        total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
+        return cls(geometry, order, rng.randrange(max(1, total)))
 
     def position(self, place: int) -> SpmPosition:
         """Return what an SPM says at `place`."""

@@ -5,27 +5,38 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from random import Random
 
 from pgmlite.core.config import NakConfig, RepairConfig
 from pgmlite.core.machine import SECOND
+from pgmlite.core.ring import MOST_SECTORS
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import pieces
+from pgmlite.wire.geometry import MOST_REPAIRS
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_PACKET,
     MIN_SYMBOL_SIZE,
     SYMBOL_ALIGNMENT,
+    Order,
 )
 
 DEFAULT_GROUP = "ff15::7067:6d"
 DEFAULT_PORT = 28_775
 DEFAULT_RATE = 10_000_000
 DEFAULT_REPAIR_SHARE = RepairConfig().share
+
+DEFAULT_FEC = 0.5
+"""Repair symbols as a share of source symbols: enough up to a third of all packets lost."""
+
+LEAST_FEC = 0.01
+
+ORDERS = {"rounds": Order.ROUNDS, "blocks": Order.BLOCKS}
+
+Share = tuple[int, int]
+"""i and n of i/n."""
 
 MAX_SECONDS = 1e9
 
@@ -112,34 +123,46 @@ def name_repairers(texts: Iterable[str], channel: Channel) -> tuple[Endpoint, ..
     return endpoints
 
 
-def parse_start(start: str | int, size: int) -> int:
-    """Return ``50%`` or a byte offset as an offset into `size` bytes.
+def parse_order(order: str, start: str | None) -> tuple[Order, Share | None]:
+    """Return the order of a carousel and the share at which it begins; None: somewhere.
+
+    Args:
+        order: ``rounds`` or ``blocks``.
+        start: ``0/2``, ``random`` or None.
 
     Raises:
-        UsageError: It is neither, or outside the object.
+        UsageError: They are none of these, or do not go together.
     """
-    text = str(start)
-    try:
-        if text.endswith("%"):
-            share = float(text[:-1]) / 100
-            offset = int(size * share) if share < 1 else 0
-            is_inside = 0 <= share <= 1
-        else:
-            offset = int(text)
-            is_inside = offset == 0 or 0 < offset < size
-    except (ValueError, OverflowError):
-        is_inside = False
-    if not is_inside:
+    if order not in ORDERS:
+        raise UsageError(f"order {order}: must be {' or '.join(ORDERS)}", cause="order")
+    chosen = ORDERS[order]
+    if start is None:
+        return chosen, None
+    if start == "random":
+        if chosen is not Order.ROUNDS:
+            raise UsageError(f"start random: goes with rounds, not with {order}", cause="start")
+        return Order.RANDOM, None
+    found = re.fullmatch(r"([0-9]{1,3})/([0-9]{1,3})", start)
+    sector, sectors = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 0 <= sector < sectors <= MOST_SECTORS:
         raise UsageError(
-            f"start {text}: give a share such as 50%, or a byte offset below {size}", cause="start"
+            f"start {start}: give a share such as 0/2 or 1/2, of at most {MOST_SECTORS}, or random",
+            cause="start",
         )
-    return offset
+    return chosen, (sector, sectors)
 
 
-def draw_start(size: int, symbol_size: int, rng: Random) -> int:
-    """Return the offset of a random symbol of `size` bytes; 0 if there is none."""
-    # A sender that is started again and again must not send the same beginning for ever.
-    return rng.randrange(max(1, pieces(size, symbol_size))) * symbol_size
+def check_fec(fec: float) -> float:
+    """Return a share of repair symbols.
+
+    Raises:
+        UsageError: No block can have so many.
+    """
+    if not (fec == 0 or LEAST_FEC <= fec <= MOST_REPAIRS):
+        raise UsageError(
+            f"fec {fec:g}: must be {LEAST_FEC:g} to {MOST_REPAIRS}, or 0 for none", cause="fec"
+        )
+    return fec
 
 
 def parse_oid(text: str) -> int:

@@ -107,7 +107,8 @@ def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Ma
             if manifest.size == source.size:
                 shape = (manifest.symbol_size, manifest.block_symbols)
                 if shape not in digests:
-                    described, _ = yield from hash_beside(partial(source.describe, *shape), tell)
+                    describe = partial(source.describe, manifest.geometry)
+                    described, _ = yield from hash_beside(describe, tell)
                     digests[shape] = described.tree_digest
                 if digests[shape] == manifest.tree_digest:
                     return manifest

@@ -10,22 +10,18 @@ from random import SystemRandom
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
-from pgmlite.net.arguments import (
-    choose_symbol_size,
-    draw_start,
-    name_repairers,
-    parse_endpoint,
-    parse_start,
-)
+from pgmlite.net.arguments import Share, choose_symbol_size, name_repairers, parse_endpoint
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
 MAX_PORT = 65_535
@@ -97,7 +93,11 @@ def _stopped(loop: SendLoop, reason: str, error: PgmliteError | None) -> Stopped
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendJob:
-    """Arguments as of `pgmlite.send`; `duration` in ns."""
+    """Arguments as of `pgmlite.send`; `duration` in ns.
+
+    Attributes:
+        share: i and n of i/n, where it begins; None: somewhere.
+    """
 
     file: Path
     group: str
@@ -105,7 +105,9 @@ class SendJob:
     interface: str | None
     rate: int | None
     hops: int
-    start: str | int | None
+    fec: float
+    order: Order
+    share: Share | None
     cycles: int | None
     duration: int | None
     mtu: int | None
@@ -137,27 +139,27 @@ class SendJob:
                 naks = yield from open_nak_socket(channel, self.listen, tell)
                 opened.callback(naks.close)
                 repairs = RepairConfig(port=naks.port, share=self.repair_share)
-            start = (
-                draw_start(source.size, size, SystemRandom())
-                if self.start is None
-                else parse_start(self.start, source.size)
+            geometry = Geometry.planned(source.size, size, DEFAULT_BLOCK_SYMBOLS, self.fec)
+            ring = (
+                Ring.of_share(geometry, self.order, *self.share)
+                if self.share
+                else Ring.anywhere(geometry, self.order, SystemRandom())
             )
             config = SenderConfig(
                 rate=self.rate,
                 packet_overhead=channel.overhead,
                 max_burst=burst,
-                order=Order.BLOCKS,
-                first=start // (size * DEFAULT_BLOCK_SYMBOLS),
+                order=ring.order,
+                first=ring.first,
+                sector=ring.sector,
+                sectors=ring.sectors,
                 cycles=self.cycles,
                 duration=self.duration,
             )
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             manifest, tree = yield from hash_beside(
-                lambda progress: source.describe(
-                    size, DEFAULT_BLOCK_SYMBOLS, progress, repairers=repairers
-                ),
-                tell,
+                lambda progress: source.describe(geometry, progress, repairers=repairers), tell
             )
             machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
             buffer = SendBuffer(size, config.transmit_limit)
@@ -170,6 +172,9 @@ class SendJob:
                 channel.port,
                 channel.interface,
                 config.rate or 0,
-                start,
+                ring.order.name.lower(),
+                ring.first,
+                ring.sector,
+                ring.sectors,
             )
             return (yield from to_its_end(loop, started, tell))

@@ -126,18 +126,20 @@ class SourceFile:
 
     def describe(
         self,
-        symbol_size: int,
-        block_symbols: int,
+        geometry: Geometry,
         progress: Progress | None = None,
         *,
         repairers: tuple[Endpoint, ...] = (),
     ) -> tuple[Manifest, BlockTree]:
         """Hash the file; return its manifest and its tree of blocks.
 
+        Args:
+            geometry: Of an object of its size.
+            repairers: Those that the manifest names.
+
         Raises:
             DiskError: It can't be read, or changed meanwhile.
         """
-        geometry = Geometry(self.size, symbol_size, block_symbols)
         workers = min(4, os.cpu_count() or 1)
         done = 0
         stopping = False
@@ -152,7 +154,7 @@ class SourceFile:
                 offset, length = geometry.extent(number)
                 block = memory[:length]
                 self.read_into(block, offset)
-                digests.append(block_digest(block, symbol_size))
+                digests.append(block_digest(block, geometry.symbol_size))
                 done += len(block)
             return digests
 
@@ -168,9 +170,17 @@ class SourceFile:
         results = [share.result() for share in shares]
         self.check()
         digests = b"".join(results[n % workers][n // workers] for n in range(geometry.blocks))
-        tree = BlockTree(digests, symbol_size)
-        name = object_name(self.path.name)
-        manifest = Manifest(symbol_size, block_symbols, self.size, tree.root, name, repairers)
+        tree = BlockTree(digests, geometry.symbol_size)
+        manifest = Manifest(
+            geometry.symbol_size,
+            geometry.block_symbols,
+            self.size,
+            tree.root,
+            object_name(self.path.name),
+            repairers,
+            geometry.repair_symbols,
+            geometry.tile_blocks,
+        )
         return manifest, tree
 
     def close(self) -> None:

@@ -16,17 +16,21 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.layout import VISIT_SYMBOLS
+from pgmlite.wire.layout import TILE_BLOCKS, VISIT_SYMBOLS
 from pgmlite.wire.request import Rings, Symbols
 
 LAST_REPAIRS = 32
 """Repair symbols that a short last block has beyond its share: losses of few symbols vary more."""
 
 LEAST_REPAIRS = 64
-"""Repair symbols that a full block may have however small it is."""
+"""Repair symbols that a full block may have however small it is, and that senders give it: the
+fewer symbols, the more their losses vary."""
 
 MOST_REPAIRS = 7
 """Times as many repair symbols as source symbols, at most: what six channels take."""
+
+FEC_STEPS = 10_000
+"""Shares of repair symbols are in hundredths of a percent."""
 
 
 def pieces(size: int, piece: int) -> int:
@@ -137,6 +141,25 @@ class Geometry(Sizes):
     def visits(self) -> int:
         """Visits in which carousels send the ring of every block, source symbols first."""
         return self.source_visits + pieces(self.repair_symbols, VISIT_SYMBOLS)
+
+    @classmethod
+    def planned(cls, size: int, symbol_size: int, block_symbols: int, fec: float) -> Geometry:
+        """Return the sizes that a sender chooses (spec: OBJ-3, FEC-1).
+
+        Args:
+            block_symbols: K at most.
+            fec: Repair symbols of a block as a share of its source symbols, at least 64 of them;
+                0: none.
+        """
+        symbols = pieces(size, symbol_size)
+        block_symbols = max(1, min(block_symbols, symbols))
+        if not fec:
+            return cls(size, symbol_size, block_symbols)
+        # Whoever is told the same percents has the same object: no rounding of fractions.
+        repairs = pieces(block_symbols * round(fec * FEC_STEPS), FEC_STEPS)
+        repairs = min(max(repairs, LEAST_REPAIRS), most_repairs(block_symbols))
+        tile = max(1, min(TILE_BLOCKS, pieces(symbols, block_symbols)))
+        return cls(size, symbol_size, block_symbols, repairs, tile)
 
     # Of symbols, (n,) numbers each.
 

@@ -15,8 +15,8 @@ from pgmlite.core.machine import MS, SECOND, Finished, Transmit
 from pgmlite.core.send.rate import Fixed, RateControl
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE
-from pgmlite.wire.control import parse_spm
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.control import SpmPosition, parse_spm
+from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import Sample, batches, make_object, make_sender, play
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, symbols_sent
 
@@ -34,7 +34,7 @@ def two_lanes(
     **config: Any,
 ) -> Sender:
     """Return a sender of a slow and a fast lane."""
-    values = {"rate": None, "packet_overhead": 48} | config
+    values = {"rate": None, "packet_overhead": 48, "order": Order.BLOCKS} | config
     controls = [Fixed(rate) for rate in rates]
     return Sender(
         SenderConfig(**values), of.manifest, of.tree, repair=repair, rng=Random(1), rates=controls
@@ -89,8 +89,7 @@ class TestTwoLanes:
                 elif kind_of(burst) is SPM:
                     spm = parse_spm(bytes(burst.payload))
                     assert spm.rate == rate
-                    assert spm.position
-                    assert spm.position.offset == head % 3_000 * 200
+                    assert spm.position == SpmPosition(head, Order.BLOCKS)
 
     def test_each_goes_round_in_its_own_time(self) -> None:
         # spec: SND-6

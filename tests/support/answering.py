@@ -12,7 +12,7 @@ from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import SpmRepairs
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import Sample, batches, make_object
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, symbols_of
 
@@ -41,7 +41,8 @@ class Answering:
         Args:
             carousel: Send the object too; False: a stand-alone repairer.
         """
-        values = {"rate": 10_000_000, "packet_overhead": 48} | config
+        order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
+        values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
         self.sample = sample
         settings, repair, rng = (
             SenderConfig(**values),

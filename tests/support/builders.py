@@ -134,13 +134,24 @@ def make_object(
     *,
     symbol_size: int = 64,
     block_symbols: int = 8,
+    repair_symbols: int = 0,
+    tile_blocks: int = 1,
     name: str = "object.bin",
     seed: int = 0,
 ) -> Sample:
     """Return an object of `size` random bytes."""
     data = Random(f"{seed}/{size}").randbytes(size)
     tree = tree_of(data, symbol_size, block_symbols)
-    return Sample(data, Manifest(symbol_size, block_symbols, size, tree.root, name), tree)
+    manifest = Manifest(
+        symbol_size,
+        block_symbols,
+        size,
+        tree.root,
+        name,
+        repair_symbols=repair_symbols,
+        tile_blocks=tile_blocks,
+    )
+    return Sample(data, manifest, tree)
 
 
 def tree_of(data: bytes, symbol_size: int, block_symbols: int) -> BlockTree:
@@ -237,8 +248,12 @@ class Scripted(Random):
 
 
 def make_sender(sample: Sample, *, rng: Random | None = None, **config: Any) -> Sender:
-    """Return a sender of `sample` at 10 Mbit/s, unless told otherwise."""
-    values = {"rate": 10_000_000, "packet_overhead": 48} | config
+    """Return a sender of `sample` at 10 Mbit/s, unless told otherwise.
+
+    A plain object is sent in the order of its symbols.
+    """
+    order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
+    values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
     rng = rng or Random("sender")
     return Sender(SenderConfig(**values), sample.manifest, sample.tree, rng=rng)
 

@@ -40,6 +40,8 @@ MANIFEST: dict[str, Schema] = {
     "symbol_size": COUNT,
     "symbols": COUNT,
     "blocks": COUNT,
+    "block_symbols": COUNT,
+    "repair_symbols": COUNT,
     "tree_digest": DIGEST,
 }
 ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
