@@ -5,9 +5,9 @@
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, whether the object has repair symbols, and all else that depends on what a
--- receiver or a repairer knows. A packet that the
--- capture cut (tcpdump -s) is not judged: it has pgmlite.cut.
+-- the manifest, whether the object has a repair symbol, and all else that depends on what a
+-- receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
+-- pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
 
@@ -28,20 +28,23 @@ f["pgmlite.spm.timestamp"] = ProtoField.uint64("pgmlite.spm.timestamp", "timesta
 f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, nil, nil, "Rate of the session in bit/s, IP headers included; 0: not limited.")
 f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
 f["pgmlite.spm.options"] = ProtoField.bytes("pgmlite.spm.options", "options", base.NONE, "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: repairs; a session without them takes no NAKs.")
-f["pgmlite.position.cycle"] = ProtoField.uint32("pgmlite.position.cycle", "cycle", base.DEC, nil, nil, "Whole carousel cycles sent since the sender's start.")
-f["pgmlite.position.offset"] = ProtoField.uint64("pgmlite.position.offset", "offset", base.DEC, nil, nil, "As in the header of the next ODATA of the carousel.")
-f["pgmlite.position.esi"] = ProtoField.uint32("pgmlite.position.esi", "esi", base.DEC, nil, nil, "As in the header of the next ODATA of the carousel.")
+f["pgmlite.position.place"] = ProtoField.uint64("pgmlite.position.place", "place", base.DEC, nil, nil, "Symbols that the carousel has sent since its start.")
+f["pgmlite.position.order"] = ProtoField.uint8("pgmlite.position.order", "order", base.DEC, {[0] = "BLOCKS", [1] = "ROUNDS", [2] = "RANDOM"}, nil, "0: blocks, 1: rounds, 2: rounds in random order.")
+f["pgmlite.position.sector"] = ProtoField.uint8("pgmlite.position.sector", "sector", base.DEC, nil, nil, "i of i/n: the sector with which the carousel begins.")
+f["pgmlite.position.sectors"] = ProtoField.uint8("pgmlite.position.sectors", "sectors", base.DEC, nil, nil, "n of i/n: how many sectors there are; at least 1.")
+f["pgmlite.position.reserved"] = ProtoField.uint8("pgmlite.position.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
+f["pgmlite.position.first"] = ProtoField.uint32("pgmlite.position.first", "first", base.DEC, nil, nil, "Order 0: group of blocks at place 0. Order 1: visit at place 0. Order 2: what the order of visits is drawn from.")
 f["pgmlite.repairs.nonce"] = ProtoField.uint64("pgmlite.repairs.nonce", "nonce", base.HEX, nil, nil, "Random, new every few seconds; a NAK shows that its sender heard it.")
 f["pgmlite.repairs.grtt"] = ProtoField.uint8("pgmlite.repairs.grtt", "grtt", base.DEC, nil, nil, "Group round-trip time, quantised as in RFC 5401 section 3.7.4.")
 f["pgmlite.repairs.gsize"] = ProtoField.uint8("pgmlite.repairs.gsize", "gsize", base.DEC, nil, nil, "Group size: 4 bits as in RFC 5740 section 4.2.1.")
-f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_factor", "backoff_factor", base.DEC, nil, nil, "K: receivers wait up to K times the GRTT before a NAK.")
+f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_factor", "backoff_factor", base.DEC, nil, nil, "k: receivers wait up to k times the GRTT before a NAK.")
 f["pgmlite.repairs.repair_share"] = ProtoField.uint8("pgmlite.repairs.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take.")
 f["pgmlite.repairs.repair_port"] = ProtoField.uint16("pgmlite.repairs.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; not 0.")
 f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
 f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 2.")
 f["pgmlite.manifest.digest_algorithm"] = ProtoField.uint8("pgmlite.manifest.digest_algorithm", "digest_algorithm", base.DEC, {[1] = "BLAKE3_256"}, nil, "1: BLAKE3 with 256-bit output, for every digest here.")
-f["pgmlite.manifest.fec_scheme"] = ProtoField.uint8("pgmlite.manifest.fec_scheme", "fec_scheme", base.DEC, {[0] = "NONE"}, nil, "0: no FEC.")
-f["pgmlite.manifest.reserved"] = ProtoField.uint8("pgmlite.manifest.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
+f["pgmlite.manifest.fec_scheme"] = ProtoField.uint8("pgmlite.manifest.fec_scheme", "fec_scheme", base.DEC, {[0] = "NONE", [1] = "PRECODED_RLC"}, nil, "0: no FEC, 1: precoded random linear code.")
+f["pgmlite.manifest.tile_blocks"] = ProtoField.uint8("pgmlite.manifest.tile_blocks", "tile_blocks", base.DEC, nil, nil, "Blocks that are sent symbol by symbol in turn, 1 to 8.")
 f["pgmlite.manifest.symbol_size"] = ProtoField.uint16("pgmlite.manifest.symbol_size", "symbol_size", base.DEC, nil, nil, "Bytes in a symbol; equal to the header's.")
 f["pgmlite.manifest.block_symbols"] = ProtoField.uint16("pgmlite.manifest.block_symbols", "block_symbols", base.DEC, nil, nil, "Source symbols in a block (the last may be shorter), 1 to 4096.")
 f["pgmlite.manifest.repair_symbols"] = ProtoField.uint16("pgmlite.manifest.repair_symbols", "repair_symbols", base.DEC, nil, nil, "Repair symbols of a full block; 0 without FEC.")
@@ -69,6 +72,7 @@ f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kin
 f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
 f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
+f["pgmlite.flags.repair_symbol"] = ProtoField.bool("pgmlite.flags.repair_symbol", "repair symbol", 8, nil, 0x1)
 f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of the tree of blocks.")
 f["pgmlite.refused"] = ProtoField.string("pgmlite.refused", "refused", base.UNICODE, "Why a receiver refuses the packet (section 3.8).")
 f["pgmlite.cut"] = ProtoField.uint32("pgmlite.cut", "bytes cut off", base.DEC, nil, nil, "Bytes of the packet that the capture does not have.")
@@ -105,6 +109,14 @@ local C = {
   MAX_REQUESTED = 65536,
   MAX_MANIFEST = 896,
   MAX_BLOCK_SYMBOLS = 4096,
+  MAX_FEC_BLOCK_SYMBOLS = 1024,
+  MOST_REPAIRS = 7,
+  LEAST_REPAIRS = 64,
+  VISIT_SYMBOLS = 16,
+  TILE_BLOCKS = 8,
+  CODED = 1,
+  BLOCKS = 0,
+  RANDOM = 2,
   DIGEST = 32,
   NO_TREE = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
   MIN_SYMBOL_SIZE = 64,
@@ -146,9 +158,12 @@ places["spm"] = {
   {f["pgmlite.spm.spm_interval"], 16, 4},
 }
 places["position"] = {
-  {f["pgmlite.position.cycle"], 0, 4},
-  {f["pgmlite.position.offset"], 4, 8},
-  {f["pgmlite.position.esi"], 12, 4},
+  {f["pgmlite.position.place"], 0, 8},
+  {f["pgmlite.position.order"], 8, 1},
+  {f["pgmlite.position.sector"], 9, 1},
+  {f["pgmlite.position.sectors"], 10, 1},
+  {f["pgmlite.position.reserved"], 11, 1},
+  {f["pgmlite.position.first"], 12, 4},
 }
 places["repairs"] = {
   {f["pgmlite.repairs.nonce"], 0, 8},
@@ -163,7 +178,7 @@ places["manifest"] = {
   {f["pgmlite.manifest.version"], 4, 1},
   {f["pgmlite.manifest.digest_algorithm"], 5, 1},
   {f["pgmlite.manifest.fec_scheme"], 6, 1},
-  {f["pgmlite.manifest.reserved"], 7, 1},
+  {f["pgmlite.manifest.tile_blocks"], 7, 1},
   {f["pgmlite.manifest.symbol_size"], 8, 2},
   {f["pgmlite.manifest.block_symbols"], 10, 2},
   {f["pgmlite.manifest.repair_symbols"], 12, 2},
@@ -301,6 +316,24 @@ local function dissect_options(tree, tvb, at, owner, take)
   return nil
 end
 
+-- How many source symbols the object of a manifest has.
+local function symbols_of(manifest)
+  local symbol_size = UInt64(math.max(manifest(8, 2):uint(), 1))
+  return (manifest(16, 8):uint64() + symbol_size - UInt64(1)) / symbol_size
+end
+
+-- Whether scheme, tiles and repair symbols of a manifest fit together.
+local function is_coded(manifest)
+  local scheme, tile = manifest(6, 1):uint(), manifest(7, 1):uint()
+  local symbols, repairs = manifest(10, 2):uint(), manifest(12, 2):uint()
+  if tile < 1 or tile > C.TILE_BLOCKS then return false end
+  if scheme == 0 then return repairs == 0 end
+  local total = symbols_of(manifest)
+  return scheme == C.CODED and repairs > 0 and symbols <= C.MAX_FEC_BLOCK_SYMBOLS
+    and (UInt64(symbols) <= total or symbols == 1)
+    and repairs <= math.max(C.MOST_REPAIRS * symbols, C.LEAST_REPAIRS)
+end
+
 -- The manifest; `header` are the bytes of the packet's header.
 local function dissect_manifest(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "manifest")
@@ -320,14 +353,13 @@ local function dissect_manifest(parent, tvb, header)
     return nil
   end)
   if reason then return reason end
-  -- magic, version, digest_algorithm, fec_scheme, reserved, repair_symbols, strip_symbols
   if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
-    or tvb(5, 1):uint() ~= 1 or tvb(6, 1):uint() ~= 0 or tvb(7, 1):uint() ~= 0
-    or tvb(12, 2):uint() ~= 0 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
+    or tvb(5, 1):uint() ~= 1 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
     return "manifest"
   end
   local symbols = tvb(10, 2):uint()
   if symbols < 1 or symbols > C.MAX_BLOCK_SYMBOLS then return "manifest" end
+  if not is_coded(tvb) then return "manifest" end
   if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
     return "manifest"
   end
@@ -348,12 +380,26 @@ local function dissect_repairs(tree, tvb, at)
   return tvb(at + 12, 2):uint() == 0 and "spm" or nil
 end
 
--- Whether the object of a valid manifest has a source symbol at this offset with this id.
-local function is_symbol(offset, esi, manifest)
-  local symbol_size, size = UInt64(manifest(8, 2):uint()), manifest(16, 8):uint64()
-  if size == UInt64(0) then return offset == UInt64(0) and esi == 0 end
-  return offset < size and offset % symbol_size == UInt64(0)
-    and offset / symbol_size % UInt64(manifest(10, 2):uint()) == UInt64(esi)
+-- Whether a carousel of the object of a valid manifest can begin where a position says.
+local function is_position(tvb, at, manifest)
+  local order, sector, sectors = tvb(at + 8, 1):uint(), tvb(at + 9, 1):uint(), tvb(at + 10, 1):uint()
+  if tvb(at + 11, 1):uint() ~= 0 then return false end
+  if order > C.RANDOM then return true end
+  if sector >= sectors then return false end
+  local total = symbols_of(manifest)
+  if order == C.RANDOM or total == UInt64(0) then return true end
+  local symbols = manifest(10, 2):uint()
+  local things = UInt64(math.ceil(symbols / C.VISIT_SYMBOLS))
+  if order == C.BLOCKS then
+    local blocks = (total + UInt64(symbols - 1)) / UInt64(symbols)
+    local tile = manifest(7, 1):uint()
+    things = (blocks + UInt64(tile - 1)) / UInt64(tile)
+  end
+  local from = UInt64(sector) * things / UInt64(sectors)
+  local to = UInt64(sector + 1) * things / UInt64(sectors)
+  if from == to then from, to = UInt64(0), things end
+  local first = UInt64(tvb(at + 12, 4):uint())
+  return first >= from and first < to
 end
 
 local function dissect_spm(parent, tvb, header)
@@ -387,10 +433,7 @@ local function dissect_spm(parent, tvb, header)
   if reason then return reason end
   if not seen[C.OPTION_MANIFEST] then return "spm" end
   if manifest_reason then return manifest_reason end
-  if position then
-    local offset, esi = tvb(position + 4, 8):uint64(), tvb(position + 12, 4):uint()
-    if not is_symbol(offset, esi, manifest) then return "spm" end
-  end
+  if position and not is_position(tvb, position, manifest) then return "spm" end
   return nil
 end
 
@@ -489,6 +532,7 @@ end
 local function dissect_packet(whole, root, cut)
   local tree = root:add(pgmlite, whole())
   if cut > 0 or whole:len() >= C.HEADER then show(tree, "header", whole, 0) end
+  if whole:len() > 5 then tree:add(f["pgmlite.flags.repair_symbol"], whole(5, 1)) end
   local reason
   if cut > 0 then
     tree:add(f["pgmlite.cut"], whole(), cut):set_generated()
@@ -500,6 +544,9 @@ local function dissect_packet(whole, root, cut)
   if name and whole:len() >= C.HEADER then
     summary = string.format(
       "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
+    if whole(5, 1):uint() == C.REPAIR_SYMBOL then
+      summary = string.format("%s repair symbol %u", summary, whole(44, 4):uint())
+    end
     if cut > 0 then summary = summary .. " [cut by the capture]" end
   end
   if reason then

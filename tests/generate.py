@@ -14,13 +14,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pgmlite.core.receive.counts import BLOCK_TRANSITIONS
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
 from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
 from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.digests import block_digest, digest
-from tests.support import event_schema, vector_files, vectors
+from tests.support import event_schema, ring_vectors, vector_files, vectors
 from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +29,7 @@ SPEC = ROOT / "spec"
 
 MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
     "transfer": TRANSFER_TRANSITIONS,
+    "block": BLOCK_TRANSITIONS,
     "want": WANT_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""
@@ -57,9 +59,9 @@ def matrix(transitions: dict[tuple[Enum, Enum], Enum]) -> str:
     return "\n".join(rows)
 
 
-def example(name: str) -> str:
+def small_example() -> str:
     """Return the worked example of blocks, tree and manifest."""
-    of = {"small": vectors.SMALL}[name]
+    of = vectors.SMALL
     manifest, size = of.manifest, of.manifest.block_size
     rows = ["| block | offset | bytes | symbols | digest |", "|---:|---:|---:|---|---|"]
     for block in range(manifest.blocks):
@@ -91,6 +93,13 @@ def example(name: str) -> str:
     )
 
 
+EXAMPLES = {
+    "small": small_example,
+    "visits": ring_vectors.visits_example,
+    "orders": ring_vectors.orders_example,
+}
+
+
 def refused_characters() -> str:
     """Return the characters that a name may not have, as a table."""
     rows = ["| from | to | characters |", "|---|---|---|"]
@@ -104,7 +113,7 @@ def protocol(text: str) -> str:
     text = fill(text, "transitions", lambda name: matrix(MACHINES[name]))
     text = fill(text, "list", {"refused-characters": refused_characters()}.__getitem__)
     text = fill(text, "config", config_table)
-    return fill(text, "example", example)
+    return fill(text, "example", lambda name: EXAMPLES[name]())
 
 
 def as_json(value: dict[str, Any]) -> str:

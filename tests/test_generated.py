@@ -1,17 +1,17 @@
 """What the specification shares with the code is equal in both."""
 
 import re
-from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from pgmlite.core.config import SenderConfig
+from pgmlite.core.cursor import first_of, steps_from
 from pgmlite.core.machine import SECOND
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.derive import STRUCTS, fields
-from pgmlite.wire.digests import BlockTree, block_digest, digest
+from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import VERSION, PacketType
 from pgmlite.wire.request import build_nak
 from tests import generate
@@ -68,7 +68,7 @@ def test_format_of_version_2_is_fixed() -> None:
         for name, struct in STRUCTS.items()
         for field in fields(struct)
     ]
-    assert (VERSION, digest(repr(layout).encode()).hex()[:16]) == (2, "199e347046acecc1")
+    assert (VERSION, digest(repr(layout).encode()).hex()[:16]) == (2, "52b5030e320c5fc5")
 
 
 def octets_of(text: str) -> bytes:
@@ -81,29 +81,40 @@ def octets_of(text: str) -> bytes:
 def test_worked_example_is_what_a_sender_sends() -> None:
     _, _, rest = SPEC.read_text().partition("### 3.7 Worked example")
     example = octets_of(rest.partition("\n## ")[0])
-    data = bytes(i % 251 for i in range(3_000))
-    tree = BlockTree(block_digest(data, 1_404), 1_404)
-    manifest = Manifest(1_404, 1_024, 3_000, tree.root, "example.bin")
+    of = vectors.EXAMPLE
     rng = Scripted(tsi=0x0123_4567_89AB_CDEF, sqn=0xFFFF_FFFE)
     config = SenderConfig(rate=10_000_000, packet_overhead=48)
-    sender = Sender(config, manifest, tree, rng=rng)
+    sender = Sender(config, of.manifest, of.tree, rng=rng)
     sender.start(SECOND)
-    packets = [one for _, burst in islice(play(sender), 5) for one in encode(burst, data)]
+    packets: list[bytes] = []
+    for _, burst in play(sender, packets=6):
+        packets += encode(burst, of.data)
     header = slice(0, 48)
-    assert example == tree.node(0) + manifest.raw + packets[0] + packets[4][header]
-    assert f"`{manifest.oid:016x}`" in rest
+    first, second = packets[4][header], packets[5]
+    changed = second[5:6] + second[32:40] + second[40:44] + second[44:48]
+    assert example == of.tree.node(0) + of.manifest.raw + packets[0] + first + changed
+    same = slice(0, 5), slice(6, 32)
+    assert [second[part] for part in same] == [first[part] for part in same]
+    assert second[48:] == vectors.encoded(of, 0, 3)
+    assert "Its 1404 bytes are those of source symbol 0." in rest
+    assert second[48:] == of.data[:1_404]
+    assert f"`{of.manifest.oid:016x}`" in rest
     empty = Manifest(1_404, 1_024, 0, digest(b""), "empty")
     assert f"`{empty.oid:016x}`" in rest
 
 
 def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
-    # spec: REQ-1, PKT-12
+    # spec: REQ-1, REQ-5, REP-12, PKT-12
     _, _, rest = SPEC.read_text().partition("### 3.6 NAKs")
     example = octets_of(rest.partition("\n### 3.7")[0])
-    manifest = vectors.sample(3_000, 1_404, 1_024, "example.bin").manifest
+    manifest = vectors.EXAMPLE.manifest
     header = {"symbol_size": 1_404, "tsi": vectors.TSI, "oid": manifest.oid, "size": 3_000}
     repairs = vectors.parts_of(spm_body(manifest.raw, **vectors.REPAIR_FIELDS))[-1]
-    asked = vectors.request([1])
+    geometry = manifest.geometry
+    asked = vectors.counts_request((0, 0, 5))
+    promised = vectors.counts_request((0, first_of(geometry, 0), 5))
+    steps = steps_from(first_of(geometry, 0), 5, geometry.ring(0)).tolist()
+    assert steps == [66, 65, 64, 63, 62]
     nak = build_nak(vectors.NONCE, 1_010_000_000, 0.2, asked)
     assert example == b"".join(
         [
@@ -111,7 +122,7 @@ def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
             vectors.request([100, 102, 103, 105, 110]),
             repairs,
             packet(PacketType.NAK, nak, **header, sqn=2),
-            packet(PacketType.NCF, asked, **header, sqn=3, offset=18),
+            packet(PacketType.NCF, promised, **header, sqn=3, offset=22),
         ]
     )
 
@@ -121,4 +132,5 @@ def test_example_of_two_blocks() -> None:
     text = SPEC.read_text()
     of = vectors.sample(3_000, 1_404, 2, "example.bin")
     assert (of.manifest.blocks, len(of.tree.node(0))) == (2, 64)
+    text = " ".join(text.split())
     assert f"`{of.manifest.tree_digest.hex()}`, and the oid `{of.manifest.oid:016x}`" in text

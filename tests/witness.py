@@ -1,17 +1,19 @@
-"""A receiver written from spec/protocol.md alone: no construct, no numpy, nothing of pgmlite.
+"""A receiver written from spec/ alone: no construct, no numpy, nothing of pgmlite.
 
-Only the digest comes from a package (blake3). It shows that the document is enough to build on, and
-the tests let it receive what ours receives and refuse what ours refuses. It never sends a NAK,
-which NAK-14 allows.
+Only the digest comes from a package (blake3); repair symbols are in witness_fec.py. It shows that
+the documents are enough to build on, and the tests let it receive what ours receives and refuse
+what ours refuses. It never sends a NAK, which NAK-14 allows.
 """
 
 import struct
 
 from blake3 import blake3
 
+from tests.witness_fec import decode
+
 SPM, ODATA, RDATA, TREE, NAK, NCF = 0x00, 0x04, 0x05, 0x07, 0x08, 0x0A
 HEADER = struct.Struct(">HBBBBHQQQQII")
-SPM_FIXED, POSITION = 20, struct.Struct(">IQI")
+SPM_FIXED, POSITION = 20, struct.Struct(">QBBBBI")
 MANIFEST = struct.Struct(">4sBBBBHHHHQ32s")
 REFUSED = {*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F)}
 REFUSED |= set(range(0x2066, 0x206A))  # MAN-5
@@ -97,11 +99,15 @@ class Manifest:
     def __init__(self, raw):
         check(MANIFEST.size < len(raw) <= 896, "manifest")
         self.raw = raw
-        *fixed, repair, strip, self.size, self.tree_digest = MANIFEST.unpack_from(raw)
-        self.symbol_size, self.block_symbols = fixed[5:]
-        # Magic, version, digest, FEC and what is reserved, then repair symbols and strip.
-        check((*fixed[:5], repair, strip) == (b"PGLM", 2, 1, 0, 0, 0, 16), "manifest")
-        check(is_symbol_size(self.symbol_size) and 1 <= self.block_symbols <= 4_096, "manifest")
+        *fixed, strip, self.size, self.tree_digest = MANIFEST.unpack_from(raw)
+        scheme, self.tile, self.symbol_size, k, m = fixed[3:]
+        self.block_symbols, self.repair_symbols = k, m
+        check((*fixed[:3], strip) == (b"PGLM", 2, 1, 16), "manifest")  # magic, version, digest
+        check(is_symbol_size(self.symbol_size) and 1 <= k <= 4_096, "manifest")
+        self.symbols = -(-self.size // self.symbol_size)
+        most = min(1_024, max(1, self.symbols))  # FEC-1
+        is_coded = scheme == 1 and k <= most and 1 <= m <= max(7 * k, 64)
+        check(1 <= self.tile <= 8 and (is_coded or scheme == m == 0), "manifest")
         check(self.size <= LIMIT, "manifest")
         end = MANIFEST.size + 1 + raw[MANIFEST.size]
         check(end <= len(raw), "manifest")
@@ -114,7 +120,7 @@ class Manifest:
             check(kind < 0x8000, "manifest")
             if kind == 1:  # an endpoint of a repairer: address and port
                 check(len(value) == 18 and value[16:] != b"\0\0", "manifest")
-        self.blocks = -(-self.size // (self.symbol_size * self.block_symbols))
+        self.blocks = -(-self.symbols // k)
         check(self.size or self.tree_digest == digest(b""), "manifest")  # OBJ-4
         self.fanout, levels = self.symbol_size // 32, [self.blocks]  # TREE-2
         while self.size and (len(levels) == 1 or levels[0] > 1):
@@ -128,18 +134,53 @@ class Manifest:
         first = self.starts[level + 1] + (node - self.starts[level]) * self.fanout
         return range(first, min(first + self.fanout, self.starts[level + 2]))
 
-    def has(self, offset, esi):
-        """Whether `offset` is that of a symbol, or 0 in an empty object, and has this ESI."""
-        number, odd = divmod(offset, self.symbol_size)
-        return offset < max(self.size, 1) and not odd and number % self.block_symbols == esi
+    def sources(self, block):
+        """K_b."""
+        return min(self.block_symbols, self.symbols - block * self.block_symbols)
+
+    def ring(self, block):
+        """K_b + M_b (FEC-2)."""
+        k, m, k_b = self.block_symbols, self.repair_symbols, self.sources(block)
+        return k_b + (m if k_b == k or not m else min(m, -(-m * k_b // k) + 32))
+
+    def has(self, header):
+        """Whether the symbol of a packet is one of the object (PKT-13)."""
+        number = header.offset // self.symbol_size
+        block, esi = divmod(number, self.block_symbols)
+        if header.is_repair:
+            return esi == 0 and self.sources(block) <= header.esi < self.ring(block)
+        return header.esi == esi
+
+    def check_position(self, position):
+        """PKT-8 and FEC-4."""
+        _, order, sector, sectors, reserved, first = position
+        check(not reserved, "spm")
+        if order > 2:
+            return
+        check(sector < sectors, "spm")
+        if self.size and order < 2:
+            groups, visits = -(-self.blocks // self.tile), -(-self.block_symbols // 16)
+            things = groups if order == 0 else visits
+            share = range(sector * things // sectors, (sector + 1) * things // sectors)
+            check(first in (share or range(things)), "spm")
 
 
-def parse_request(body, total):
-    """Return the symbols that a request names (REQ-1 to REQ-4)."""
+def parse_request(body, total, manifest=None):
+    """Return the symbols that a request names, or its counts (REQ-1 to REQ-5)."""
     check(len(body) >= 8, "request")
     form, flags, count, base = struct.unpack_from(">BBHI", body)
     items = body[8:]
-    check(form in (0, 1) and not flags, "request")  # no counts: no object has repair symbols
+    check(form == 2 if manifest and manifest.repair_symbols else form in (0, 1), "request")
+    check(not flags, "request")
+    if form == 2:
+        check(not base and count and len(items) == count * 8, "request")
+        counts, past = [list(item) for item in struct.iter_unpack(">IHH", items)], 0
+        for block, first, many in counts:
+            check(past <= block < manifest.blocks and many, "request")
+            check(max(first + 1, many) <= manifest.ring(block), "request")
+            past = block + 1
+        check(sum(item[2] for item in counts) <= 65_536, "request")
+        return counts
     check(len(items) == (count * 8 if form == 0 else count), "request")
     if form == 1:
         named = [base + bit for bit in range(count * 8) if items[bit // 8] >> 7 - bit % 8 & 1]
@@ -154,14 +195,16 @@ def parse_request(body, total):
     return named
 
 
-def check_nak(data, tsi, oid, size, nonces):
-    """Return the symbols that a NAK to a repairer names (section 3.8, second table)."""
+def check_nak(data, tsi, oid, size, nonces, manifest=None):
+    """Return what a NAK to a repairer asks for (section 3.8, second table)."""
     header, body = Header(data), data[HEADER.size :]
     check(header.tsi == tsi, "session")
     check((header.oid, header.size) == (oid, size), "object")
     check(body[:8] in [nonce.to_bytes(8) for nonce in nonces], "nonce")
     check(20 <= len(body) <= 1_184 and body[18:20] == b"\0\0", "request")
-    return parse_request(body[20:], header.symbols)
+    asked = parse_request(body[20:], header.symbols, manifest)
+    check(body[20] != 2 or not any(first for _, first, _ in asked), "request")
+    return asked
 
 
 class Receiver:
@@ -193,20 +236,25 @@ class Receiver:
             if header.type in (ODATA, TREE):
                 self.heard = now  # RCV-4
             if header.type in (ODATA, RDATA):
-                known = not self.manifest or self.manifest.has(header.offset, header.esi)
-                check(known and not header.is_repair, "esi")  # PKT-13
-                self.symbols.setdefault(header.offset // header.symbol_size, body)  # RCV-10
+                check(not self.manifest or self.manifest.has(header), "esi")  # PKT-13
+                number = header.offset // header.symbol_size
+                if not header.is_repair:
+                    self.symbols.setdefault(number, body)  # RCV-10
+                elif self.manifest:  # FEC-6; before it they are left aside
+                    block = number // self.manifest.block_symbols
+                    self.repairs.setdefault(block, {}).setdefault(header.esi, body)
             elif header.type == TREE:
                 self._node(header.offset, body)
-            else:
+            elif self.manifest:
                 check(len(body) <= 1_232 - HEADER.size, "request")
-                parse_request(body, header.symbols)  # valid or not: we never ask
+                parse_request(body, header.symbols, self.manifest)  # valid or not: we never ask
             self._verify()
 
     def _adopt(self, header):
         check(header.size <= MAX_SIZE and header.symbols <= MAX_SYMBOLS, "too_large")  # RCV-2
         self.oid, self.size, self.symbol_size = header.oid, header.size, header.symbol_size
-        self.symbols, self.digests, self.good = {}, {}, set()
+        self.symbols, self.repairs, self.digests, self.good = {}, {}, {}, set()
+        self.tried = {}  # by block: how many symbols it had
         self.manifest = None
 
     def _spm(self, header, body, now):
@@ -215,7 +263,8 @@ class Receiver:
         if self.manifest and header.oid == self.oid:
             mine = (self.manifest.raw, self.oid, self.size, self.symbol_size)
             check((raw, *same) == mine, "manifest")  # RCV-3
-            check(not position or self.manifest.has(*position[1:]), "spm")  # PKT-8
+            if position:
+                self.manifest.check_position(position)
             self.heard = now if position else self.heard
             return
         check(int.from_bytes(digest(raw)[:8]) == header.oid, "manifest")  # MAN-2
@@ -225,7 +274,8 @@ class Receiver:
         manifest = Manifest(raw)
         check((manifest.size, manifest.symbol_size) == same[1:], "manifest")
         check(manifest.blocks <= MAX_BLOCKS, "too_large")
-        check(not position or manifest.has(*position[1:]), "spm")
+        if position:
+            manifest.check_position(position)
         if self.manifest or same != (self.oid, self.size, self.symbol_size):
             self._adopt(header)
         self.manifest, self.heard = manifest, now
@@ -249,19 +299,39 @@ class Receiver:
         manifest = self.manifest
         if not manifest:
             return
-        total = -(-self.size // self.symbol_size)
         for block in range(manifest.blocks):
             first = block * manifest.block_symbols
-            numbers = range(first, min(first + manifest.block_symbols, total))
+            numbers = range(first, first + manifest.sources(block))
             expected = self.digests.get(manifest.nodes + block)
-            if block in self.good or not expected or not self.symbols.keys() >= set(numbers):
+            if block in self.good or not expected or not (whole := self._decoded(block, numbers)):
                 continue
-            parts = [numbers[at : at + 16] for at in range(0, len(numbers), 16)]  # TREE-1
-            strips = [digest(b"".join(self.symbols[n] for n in part)) for part in parts]
-            if digest(b"".join(strips)) == expected:
+            parts = [whole[at : at + 16] for at in range(0, len(numbers), 16)]  # TREE-1
+            if digest(b"".join(digest(b"".join(part)) for part in parts)) == expected:
                 self.good.add(block)
+                self.symbols |= zip(numbers, whole, strict=True)
             else:  # RCV-6
                 for number in numbers:
-                    del self.symbols[number]
+                    self.symbols.pop(number, None)
+            self.repairs.pop(block, None)
         if len(self.good) == manifest.blocks:  # RCV-12
-            self.data = b"".join(self.symbols[number] for number in range(total))
+            self.data = b"".join(self.symbols[number] for number in range(manifest.symbols))
+
+    def _decoded(self, block, numbers):
+        """Return the source symbols of a block, or None (FEC-6)."""
+        here = [n for n in numbers if n in self.symbols]
+        repairs = self.repairs.get(block, {})
+        count, width = len(here) + len(repairs), self.symbol_size
+        if len(here) == len(numbers):
+            return [self.symbols[n] for n in numbers]
+        if count < len(numbers) or count == self.tried.get(block):
+            return None
+        self.tried[block] = count
+        padded = ((n, self.symbols[n].ljust(width, b"\0")) for n in here)
+        held = {n - numbers[0]: int.from_bytes(one) for n, one in padded}
+        held |= {esi: int.from_bytes(one) for esi, one in repairs.items()}
+        if (found := decode(len(numbers), held)) is None:
+            return None
+        whole = [one.to_bytes(width) for one in found]
+        if numbers[-1] == self.manifest.symbols - 1:
+            whole[-1] = whole[-1][: self.size - numbers[-1] * width]
+        return whole

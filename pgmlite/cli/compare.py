@@ -1,4 +1,4 @@
-"""``compare``: pure carousel against NAK repair, simulated on the product's own machines."""
+"""``compare``: carousels, repair symbols and NAKs, simulated on the product's own machines."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from pgmlite.sim.plan import Plan
-    from pgmlite.sim.report import Case, Report
+    from pgmlite.sim.cases import Case
+    from pgmlite.sim.plan import Plan, Setting
+    from pgmlite.sim.report import Report
 
 EXAMPLES = """\b
 Examples:
@@ -48,7 +49,7 @@ PIPED_COLUMNS = 128
 """Characters of a line where there is neither a terminal nor COLUMNS."""
 
 
-@click.command(epilog=EXAMPLES, short_help="Compare a carousel with NAK repair, simulated.")
+@click.command(epilog=EXAMPLES, short_help="Compare carousels, FEC and NAK repair, simulated.")
 @click.argument("plan", metavar="[PLAN]", required=False)
 @option("--size", metavar="BYTES", help="Object: bytes, such as 64MiB.")
 @option("-r", "--rate", metavar="RATE", help="Bits a second: 20M.")
@@ -56,7 +57,13 @@ PIPED_COLUMNS = 128
 @option("--loss", metavar="SHARE", help="Share of packets lost: 1%,5%.")
 @option("--loss-kind", metavar="KIND", help="independent, shared or bursts; others need a plan.")
 @option("--burst", type=float, metavar="N", help="Mean packets in a burst of losses.")
-@option("--modes", metavar="MODES", help="Of carousel, nak, repairer, senders: carousel,nak.")
+@option(
+    "--modes",
+    metavar="MODES",
+    help="Of carousel, fec, nak, fec+nak, repairer, senders: carousel,fec.",
+)
+@option("--fec", metavar="SHARE", help="Repair symbols of a block, in its source symbols: 50%.")
+@option("--order", metavar="ORDER", help="Of what has repair symbols: rounds or blocks.")
 @option("--repair-share", metavar="SHARE", help="Share of the rate for repairs: 50%.")
 @option("--latency", metavar="MS", help="One way, ms: 2, or 1,5,20.")
 @option("--join", metavar="HOW", help="together or spread (over a cycle).")
@@ -83,6 +90,8 @@ def compare(
     loss_kind: str | None,
     burst: float | None,
     modes: str | None,
+    fec: str | None,
+    order: str | None,
     repair_share: str | None,
     latency: str | None,
     join: str | None,
@@ -95,7 +104,10 @@ def compare(
     as_json: bool,
     show_plans: bool,
 ) -> None:
-    """Compare a pure carousel with NAK repair before you build either.
+    """Compare ways to send before you build any.
+
+    The plain carousel, one with repair symbols (FEC), NAK repair without and with them, a repairer
+    beside the receivers, and several senders.
 
     Runs the very machines of send, recv and repair on a simulated network: how long until half,
     95% and all receivers are done, and how much is sent for it. Closed forms stand beside the
@@ -117,6 +129,8 @@ def compare(
         "receivers": _numbers("receivers", receivers, int),
         "modes": modes.split(",") if modes is not None else None,
         "loss": _loss(loss, loss_kind, burst),
+        "fec": _fec(fec),
+        "order": order,
         "repair_share": parse_share("--repair-share", repair_share)
         if repair_share is not None
         else None,
@@ -158,6 +172,16 @@ def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list
         return [kind(one) for one in text.split(",")]
     except ValueError:
         raise UsageError(f"{name} {text}: give numbers such as 1,10,100") from None
+
+
+def _fec(text: str | None) -> float | None:
+    """Return repair symbols for each source symbol: 50% is 0.5, and more than 100% may be."""
+    if text is None:
+        return None
+    try:
+        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        raise UsageError(f"--fec {text}: give a share such as 50%") from None
 
 
 def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, Any] | None:
@@ -311,10 +335,8 @@ class _Progress(Barred):
 def _print(report: Report, seconds: float) -> None:
     plan, setting = report.plan, report.plan.setting
     width = columns(sys.stdout, PIPED_COLUMNS)
-    latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
     _say(
-        f"Symbols of {setting.symbol_size} bytes, repair share {setting.repair_share:.0%}, "
-        f"latency {latencies} ms, receivers join {setting.join}, seed {plan.seed}; "
+        f"Symbols of {setting.symbol_size} bytes, {_conditions(setting)}, seed {plan.seed}; "
         f"{len(plan.trials())} trials in {human_time(seconds)}",
         width,
     )
@@ -324,6 +346,23 @@ def _print(report: Report, seconds: float) -> None:
     if advice := report.advice():
         print()
         _say(advice, width)
+
+
+def _conditions(setting: Setting) -> str:
+    """Return how it was simulated, as far as that makes a difference."""
+    from pgmlite.sim.plan import Method
+
+    if setting.method is Method.COUNTS:
+        return (
+            f"FEC {setting.fec:.0%} in rounds, simulated by counts: of each receiver how many "
+            "symbols it lacks, drawn as independent losses have it, without delays, SPMs and nodes "
+            "of the tree"
+        )
+    latencies = ", ".join(f"{one / 1e6:g}" for one in setting.latencies)
+    return (
+        f"FEC {setting.fec:.0%} in {setting.order}, repair share {setting.repair_share:.0%}, "
+        f"latency {latencies} ms, receivers join {setting.join}"
+    )
 
 
 def _say(text: str, width: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,20 @@ from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import MANIFEST_MAGIC, Manifest, parse_manifest, parse_spm
+from pgmlite.wire.control import (
+    MANIFEST_MAGIC,
+    Manifest,
+    SpmPosition,
+    parse_manifest,
+    parse_spm,
+)
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
-from pgmlite.wire.layout import MAX_MANIFEST, PacketType
-from pgmlite.wire.request import parse_nak
+from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType, RequestForm
+from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, parse_nak
+
+ANY_RINGS = Rings(1 << 32, 0xFFFF, 0xFFFF)
+"""What an object may have of which no manifest was seen."""
 
 MAX_SESSIONS = 1_000
 """Sessions shown of one capture; a capture may hold junk without end."""
@@ -46,8 +55,14 @@ class Session:
     bytes: int = 0
     packets: Counter[str] = field(default_factory=Counter)
     objects: dict[int, Manifest | None] = field(default_factory=dict)
+    repair_symbols: int = 0
+    """Packets with one."""
+
     rate: int | None = None
     """As announced; None: no SPM came."""
+
+    position: SpmPosition | None = None
+    """The latest that was announced; None: it has no carousel, or no SPM came."""
 
     tracker: SequenceTracker | None = None
 
@@ -66,6 +81,8 @@ class Session:
             "packets": dict(self.packets),
             "lost": (tracker.lost if tracker else 0) if is_believed else None,
             "duplicates": tracker.duplicates if tracker else 0,
+            "repair_symbols": self.repair_symbols,
+            "carousel": _position_dict(self.position) if self.position else None,
             "rate": self.rate,
             "measured_rate": int(self.bytes * 8 / seconds) if seconds else None,
             "objects": [
@@ -85,6 +102,9 @@ class Asking:
     symbols: int = 0
     """Symbols asked for, as often as they were."""
 
+    counted: int = 0
+    """Those of them that were asked for by count."""
+
     receivers: set[Endpoint] = field(default_factory=set)
     """Addresses and ports that asked."""
 
@@ -96,6 +116,7 @@ class Asking:
             "naks": self.naks,
             "receivers": len(self.receivers),
             "symbols": self.symbols,
+            "counted": self.counted,
         }
 
 
@@ -151,7 +172,8 @@ def _print_text(
     for asking in asked:
         print(
             f"repairs of session {oid_text(asking.tsi)}: {asking.naks} NAKs from "
-            f"{len(asking.receivers)} receivers to {asking.to}, for {asking.symbols} symbols"
+            f"{len(asking.receivers)} receivers to {asking.to}, for {asking.symbols} symbols, "
+            f"{asking.counted} of them by count"
         )
     for name, counts in (("refused", refused), ("skipped", capture.skipped)):
         if counts:
@@ -172,17 +194,49 @@ def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
         "symbol_size": manifest.symbol_size,
         "block_symbols": manifest.block_symbols,
         "blocks": manifest.blocks,
+        "repair_symbols": manifest.repair_symbols,
+        "tile_blocks": manifest.tile_blocks,
         "tree_digest": manifest.tree_digest.hex(),
+    }
+
+
+def _position_dict(position: SpmPosition) -> dict[str, Any]:
+    known = {order.value: order.name.lower() for order in Order}
+    return {
+        "order": known.get(position.order, position.order),
+        "sector": position.sector,
+        "sectors": position.sectors,
+        "first": position.first,
+        "place": position.place,
     }
 
 
 def _manifest_text(facts: dict[str, Any]) -> str:
     if "name" not in facts:
         return f"object {facts['oid']}: no manifest in the capture"
+    fec = "no FEC"
+    if facts["repair_symbols"]:
+        share = facts["repair_symbols"] / facts["block_symbols"]
+        fec = f"{facts['repair_symbols']} repair symbols ({share:.0%}) for each, "
+        fec += f"tiles of {facts['tile_blocks']} blocks"
     return (
         f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
         f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
-        f"{facts['symbol_size']} bytes, tree {facts['tree_digest']}"
+        f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}"
+    )
+
+
+def _carousel_text(session: dict[str, Any]) -> str:
+    carousel = session["carousel"]
+    if not carousel:
+        return "no carousel announced"
+    share = (
+        "" if carousel["sectors"] == 1 else f", sector {carousel['sector']}/{carousel['sectors']}"
+    )
+    return (
+        f"carousel: order {carousel['order']}{share}, from {carousel['first']} on; "
+        f"{carousel['place']} symbols sent at the latest SPM; "
+        f"{session['repair_symbols']} repair symbols seen"
     )
 
 
@@ -196,6 +250,7 @@ def _session_text(session: dict[str, Any]) -> str:
         f"session {session['tsi']}: {session['source']} to {session['group']}",
         f"  {kinds}, {lost}, {session['duplicates']} repeated, {human_bytes(session['bytes'])} in "
         f"{session['seconds']:.3f} s ({measured}; {announced})",
+        f"  {_carousel_text(session)}",
         *(f"  {_manifest_text(facts)}" for facts in session["objects"]),
     ]
     return "\n".join(lines)
@@ -220,7 +275,8 @@ def _look(capture: Capture, refused: Counter[str]) -> tuple[list[Session], list[
                         continue
                 if one.kind is PacketType.NAK:
                     asking = asked.setdefault((tsi, target), Asking(tsi, target))
-                    _take_naks(asking, datagrams.source, one, refused)
+                    manifest = _manifest_of(found.values(), int(one.rows["oid"][0]))
+                    _take_naks(asking, datagrams.source, one, manifest, refused)
                     continue
                 session = found.setdefault(
                     (source, target, tsi), Session(source, target, tsi, first)
@@ -243,18 +299,40 @@ def _by_session(batch: wire.PacketBatch) -> Iterator[wire.PacketBatch]:
         yield batch.select(tsis == tsi)
 
 
+def _manifest_of(sessions: Iterable[Session], oid: int) -> Manifest | None:
+    """Return the manifest of an object, if it was seen."""
+    for session in sessions:
+        if manifest := session.objects.get(oid):
+            return manifest
+    return None
+
+
+def _rings(manifest: Manifest | None, nak: bytes) -> Rings | None:
+    """Return what blocks an object has, if NAKs ask for it by count."""
+    if manifest is None:
+        return ANY_RINGS if nak[NAK_FIXED_SIZE:][:1] == bytes([RequestForm.COUNTS]) else None
+    return manifest.geometry.rings if manifest.repair_symbols else None
+
+
 def _take_naks(
-    asking: Asking, source: Endpoint, batch: wire.PacketBatch, refused: Counter[str]
+    asking: Asking,
+    source: Endpoint,
+    batch: wire.PacketBatch,
+    manifest: Manifest | None,
+    refused: Counter[str],
 ) -> None:
     for row, payload in zip(batch.rows, batch.payload, strict=True):
         total = pieces(int(row["size"]), int(row["symbol_size"]))
+        body = payload.tobytes()
         try:
-            symbols = parse_nak(payload.tobytes(), total).symbols
+            nak = parse_nak(body, total, _rings(manifest, body))
         except RefusedPacket as refusal:
             refused[refusal.reason] += 1
             continue
+        counted = int(nak.counts.counts.sum()) if nak.counts else 0
         asking.naks += 1
-        asking.symbols += len(symbols)
+        asking.symbols += len(nak.symbols) + counted
+        asking.counted += counted
         if len(asking.receivers) < MAX_SESSIONS:
             asking.receivers.add(source)
 
@@ -263,6 +341,7 @@ def _take(session: Session, batch: wire.PacketBatch, refused: Counter[str]) -> N
     session.bytes += batch.payload.size + len(batch) * batch.rows.itemsize
     for kind, count in zip(*np.unique(batch.rows["type"], return_counts=True), strict=True):
         session.packets[PacketType(kind).name] += int(count)
+    session.repair_symbols += int(np.count_nonzero(batch.rows["flags"] & Flag.REPAIR_SYMBOL))
     sqns = batch.rows["sqn"].astype(np.uint32)
     if session.tracker is None:
         session.tracker = SequenceTracker(int(sqns[0]))
@@ -281,7 +360,7 @@ def _take(session: Session, batch: wire.PacketBatch, refused: Counter[str]) -> N
         except ObjectError:
             refused["manifest"] += 1
         else:
-            session.rate = spm.rate
+            session.rate, session.position = spm.rate, spm.position
             if manifest.oid == int(row["oid"]):
                 session.objects[manifest.oid] = manifest
             else:

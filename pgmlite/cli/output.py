@@ -14,6 +14,7 @@ from pgmlite.cli.json_lines import line, warning_text
 from pgmlite.cli.lines import fit
 from pgmlite.cli.words import progress_text, text_of
 from pgmlite.core.events import (
+    Encoding,
     Event,
     Failed,
     Hashing,
@@ -66,6 +67,9 @@ class Output(Barred):
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         self._stored = 0
+        self._encoding = ""
+        """What there is to say of repair symbols beside the progress of a sender."""
+
         self._told: PgmliteError | None = None
         if not as_json and sys.stderr.isatty():
             self._bar = _progress_bar()
@@ -117,11 +121,14 @@ class Output(Barred):
         match event:
             case Hashing():
                 self._show_bar("hashing", event.done, event.total)
+            case Encoding():
+                self._encoding = f", repair symbols {event.done / event.total:.0%} computed"
             case SendProgress():
                 cycles = event.figures.cycles
                 is_carousel = event.figures.achieved_rate is not None
                 done, total = (cycles % 1, 1) if is_carousel else (0, None)
-                self._show_bar(progress_text(event), done, total)
+                text, self._encoding = progress_text(event) + self._encoding, ""
+                self._show_bar(text, done, total)
             case ReceiveProgress():
                 text = progress_text(event, self._stored)
                 self._stored = event.stored

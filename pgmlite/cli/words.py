@@ -53,7 +53,7 @@ def text_of(event: Event, began: int) -> str:
                 "starting anew"
             )
         case Damaged():
-            return f"block {event.block} does not match its digest: fetching it again"
+            return _damaged(event)
         case NakDue():
             return _nak(event, began)
         case Hooked(program=program, ending=ending):
@@ -67,6 +67,18 @@ def text_of(event: Event, began: int) -> str:
         case Stopped():
             return _stopped(event)
     return ""
+
+
+def _damaged(event: Damaged) -> str:
+    """Return what became of a block whose symbols did not match its digest."""
+    said = f"block {event.block} does not match its digest"
+    if event.forged:
+        said += f": {event.forged} wrong symbols found and thrown away"
+    if event.is_dropped:
+        return f"{said}: fetching it again"
+    if event.waits_for:
+        return f"{said}: waiting for {event.waits_for} symbols beyond it, to find the wrong ones"
+    return said
 
 
 def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0) -> str:
@@ -90,7 +102,9 @@ def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0)
     if event.stored == stored_before:
         is_whole = event.stored == event.symbols
         return "verifying" if is_whole else "waiting for what is missing"
-    return "receiving"
+    if event.time_left is None:
+        return "receiving"
+    return f"receiving, {human_time(event.time_left)} left"
 
 
 def _channel(event: SendStarted | ReceiveStarted) -> Channel:

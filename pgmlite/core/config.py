@@ -220,6 +220,9 @@ class RepairConfig:
     max_in_flight: int = tunable(1 << 16, "packets", most=1 << 31)
     """Packets that can be on their way; a NAK that says more is too old, or a lie."""
 
+    max_logged: int = tunable(1 << 14, "symbols")
+    """Repairs of which it is remembered when they left, where counts are asked for."""
+
     max_waiting: int = tunable(1 << 20, "symbols")
     """What is queued, at most."""
 
@@ -271,8 +274,14 @@ class NakConfig:
     always_asked: int = tunable(16, "symbols", least=0)
     """What may be asked for however small the block is."""
 
-    carousel_margin: float = tunable(1.5, "repair delays", least=0)
-    """A symbol that the carousel brings within as many is not asked for."""
+    carousel_margin: float = tunable(2.0, "times", least=0)
+    """What the carousel brings within as many times of what repairs take is not asked for."""
+
+    most_believed_loss: float = tunable(0.75, "of the packets", least=0, most=0.9)
+    """No more is allowed for when counts are asked for."""
+
+    look_every: int = tunable(10 * MS, "ns")
+    """How often it is looked at what carousels went past and are about to bring, at most."""
 
     silence: int = tunable(500 * MS, "ns")
     """No NAK if nothing was heard for as long."""
@@ -316,7 +325,10 @@ class NakConfig:
     max_repairers: int = tunable(16, "repairers")
     """Repairers kept, at most; the one silent for longest makes room."""
 
-    max_positions: int = tunable(64, "carousels")
+    max_cursors: int = tunable(1 << 14, "blocks")
+    """Those of one repairer of which it is remembered what it sends next."""
+
+    max_positions: int = tunable(16, "carousels")
     """Carousels followed, at most; the one silent for longest makes room."""
 
     def __post_init__(self) -> None:
@@ -337,7 +349,8 @@ class ReceiverConfig:
     """Receive this object and no other; None: the first that is announced."""
 
     max_object_size: int = tunable(1 << 40, "bytes")
-    """Larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
+    """Larger objects are refused. State is two bytes a symbol, three and a half where half as many
+    repair symbols are: 0.14 or 0.25% of the object."""
 
     max_symbols: int = tunable(1 << 30, "symbols")
     """Stops a forged symbol size of 64 from growing the state of a large object."""
@@ -361,6 +374,9 @@ class ReceiverConfig:
 
     resume_blocks: int = tunable(4, "blocks")
     """Blocks verified at a time, so that packets are read in between."""
+
+    max_surplus: int = tunable(16 << 20, "bytes")
+    """Symbols in memory for which their blocks have no place left: they help to decode these."""
 
     def __post_init__(self) -> None:
         _check(self)

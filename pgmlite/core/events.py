@@ -102,17 +102,34 @@ class ReceiveFigures:
     bytes: int
     odata: int
     rdata: int
+    repair_symbols: int
+    """Of `odata` and `rdata`, those that carry repair symbols."""
+
     naks_sent: int
     naks_suppressed: int
     lost: int
     fetched: int
     early: int
+    unneeded: int
+    """Symbols of blocks that have enough of others."""
+
     lost_unbelieved: int
     duplicates: int
     congested: int
     """Packets that a router marked instead of dropping them."""
 
+    decoded: int
+    """Blocks that are right by decoding."""
+
+    recovered: int
+    """Source symbols that are there by decoding."""
+
     damaged: int
+    """Times that a block did not match its digest."""
+
+    forged: int
+    """Symbols that were found to be other ones than were sent."""
+
     refused: Mapping[str, int]
     """Packets that did not count, by reason."""
 
@@ -202,6 +219,16 @@ class Hashing(Event):
     """Bytes of the source that are hashed, and how many there are."""
 
     NAME: ClassVar[str] = "hashing"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding(Event):
+    """Repair symbols that are computed ahead of the carousel, and how many will be."""
+
+    NAME: ClassVar[str] = "encoding"
 
     done: int
     total: int
@@ -302,12 +329,20 @@ class Superseded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Damaged(Event):
-    """What was stored for `block` does not match its digest: it will be fetched again."""
+    """What came for `block` does not match its digest."""
 
     NAME: ClassVar[str] = "damaged"
 
     oid: int
     block: int
+    forged: int = 0
+    """Symbols that turned out to be other ones than were sent, and were thrown away."""
+
+    waits_for: int = 0
+    """Symbols that come first, by which such ones are found; 0: nothing is waited for."""
+
+    is_dropped: bool = False
+    """All of it is fetched again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +381,10 @@ class ReceiveProgress(Event):
     """Symbols of the object; 0: none was adopted yet."""
 
     has_manifest: bool
+    time_left: float | None
+    """Seconds until carousels will have brought what is missing; None: not known, as it is for
+    objects without repair symbols."""
+
     figures: ReceiveFigures
     network: NetworkFigures
 

@@ -18,7 +18,7 @@ from pgmlite.core.events import Event
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.geometry import Geometry, Named
 from pgmlite.wire.request import Symbols
 
 MS = 1_000_000
@@ -39,7 +39,7 @@ class ObjectSymbols:
             be short, is none but the last of them. All others are whole.
     """
 
-    ids: Ids
+    ids: Named
     geometry: Geometry
 
     @property
@@ -126,6 +126,15 @@ class Store:
     payload: Octets
     esis: Symbols | None = None
 
+    @property
+    def lying(self) -> Lying | None:
+        """What lies in the places of the runs then, one by one; None: their own symbols."""
+        if self.esis is None:
+            return None
+        spans = [(start, stop) for together in self.runs for _, start, stop in together]
+        esis = np.concatenate([self.esis[start:stop] for start, stop in spans])
+        return (esis + 1).astype(LYING)
+
     def pieces(self) -> Iterator[list[tuple[int, memoryview]]]:
         """Yield runs that stand together, each as its byte offset and its bytes."""
         width = self.payload.shape[1]
@@ -155,10 +164,11 @@ class Decode:
     """Make the source symbols of a block from what lies in its places, and compare with `digest`.
 
     The driver may take its time, beside other work; until the answer nothing is stored in the
-    block. The answer is ``Receiver.decoded(oid, block, lacks=..., forged=..., ok=...)``: `lacks`, so
-    many symbols more are needed at least, nothing was read; `forged`, the encoding symbol ids that
-    are not what their sender sent, in a search; `ok`, every place has its own symbol now, and all
-    are as the digest says. Not `ok` alone: some symbol is forged, and nothing was written.
+    block. The answer is ``Receiver.decoded(oid, block, lacks=..., forged=..., ok=...)``: `lacks`,
+    so many symbols more are needed at least; `forged`, the encoding symbol ids that are not what
+    their sender sent, found in a search, or what can't be read; `ok`, every place has its own
+    symbol now, and all are as the digest says. Neither of them: some symbol is forged, and nothing
+    was written.
 
     Attributes:
         lying: (K of the block,) what lies in its places.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from random import Random
 
 import numpy as np
@@ -123,7 +123,7 @@ class Ring:
         if position.order not in tuple(Order):
             return None
         order = Order(position.order)
-        return cls(geometry, order, position.first, position.sector, position.sectors)
+        return _ring(geometry, order, position.first, position.sector, position.sectors)
 
     @classmethod
     def of_share(cls, geometry: Geometry, order: Order, sector: int, sectors: int) -> Ring:
@@ -351,6 +351,12 @@ class Ring:
         inside: Symbols = others * np.minimum(size, step + is_last)
         inside += np.where(is_last, step, ids.blocks - first + np.minimum(short, step))
         return inside
+
+
+@lru_cache(maxsize=64)
+def _ring(geometry: Geometry, order: Order, first: int, sector: int, sectors: int) -> Ring:
+    """Return one ring for all that ask for it: what is worked out of it is worked out once."""
+    return Ring(geometry, order, first, sector, sectors)
 
 
 def _next(places: Symbols, after: int, turn: int) -> Symbols:

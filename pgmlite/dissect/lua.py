@@ -12,10 +12,18 @@ from importlib import resources
 from construct import Struct
 
 from pgmlite import dissect
-from pgmlite.wire import control, layout, request
+from pgmlite.wire import control, geometry, layout, request
 from pgmlite.wire.derive import STRUCTS, Field, fields
 from pgmlite.wire.digests import digest
-from pgmlite.wire.layout import Flag, ManifestOption, PacketType, RequestForm, SpmOption
+from pgmlite.wire.layout import (
+    FecScheme,
+    Flag,
+    ManifestOption,
+    Order,
+    PacketType,
+    RequestForm,
+    SpmOption,
+)
 
 INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
 HEXADECIMAL = {"magic", "type", "tsi", "oid", "nonce", "kind", "flags"}
@@ -78,6 +86,11 @@ def _declarations() -> Iterator[str]:
     for struct, declared in DECLARED.items():
         for field in fields(declared):
             yield _declaration(struct, field)
+    for flag in Flag:
+        name = flag.name.lower()
+        abbreviation, title = _quoted(f"pgmlite.flags.{name}"), _quoted(name.replace("_", " "))
+        made = f"ProtoField.bool({abbreviation}, {title}, 8, nil, {flag.value:#x})"
+        yield f"f[{abbreviation}] = {made}"
     for name, (kind, title, doc) in COMPUTED.items():
         base = "base.DEC, nil, nil, " if kind.startswith("uint") else ""
         base = "base.NONE, " if kind == "bytes" else "base.UNICODE, " if kind == "string" else base
@@ -115,6 +128,14 @@ def dissector() -> str:
         "MAX_REQUESTED": request.MAX_REQUESTED,
         "MAX_MANIFEST": layout.MAX_MANIFEST,
         "MAX_BLOCK_SYMBOLS": layout.MAX_BLOCK_SYMBOLS,
+        "MAX_FEC_BLOCK_SYMBOLS": layout.MAX_FEC_BLOCK_SYMBOLS,
+        "MOST_REPAIRS": geometry.MOST_REPAIRS,
+        "LEAST_REPAIRS": geometry.LEAST_REPAIRS,
+        "VISIT_SYMBOLS": layout.VISIT_SYMBOLS,
+        "TILE_BLOCKS": layout.TILE_BLOCKS,
+        "CODED": int(FecScheme.PRECODED_RLC),
+        "BLOCKS": int(Order.BLOCKS),
+        "RANDOM": int(Order.RANDOM),
         "DIGEST": layout.DIGEST_SIZE,
         "NO_TREE": f'"{digest(b"").hex()}"',
         "MIN_SYMBOL_SIZE": layout.MIN_SYMBOL_SIZE,

@@ -121,6 +121,7 @@ class PgmliteManifest(_Item):
     name = "manifest"
     fields_desc = _derived(
         "manifest",
+        tile_blocks=[ByteField("tile_blocks", 1)],
         strip_symbols=[ShortField("strip_symbols", layout.STRIP_SYMBOLS)],
         name=[
             FieldLenField("name_length", None, length_of="file_name", fmt="B"),
@@ -134,7 +135,7 @@ class PgmlitePosition(_Item):
     """Where the carousel of a session is."""
 
     name = "position"
-    fields_desc = _derived("position")
+    fields_desc = _derived("position", sectors=[ByteField("sectors", 1)])
 
 
 class PgmliteRepairs(_Item):

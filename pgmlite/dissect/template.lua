@@ -5,9 +5,9 @@
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, whether the object has repair symbols, and all else that depends on what a
--- receiver or a repairer knows. A packet that the
--- capture cut (tcpdump -s) is not judged: it has pgmlite.cut.
+-- the manifest, whether the object has a repair symbol, and all else that depends on what a
+-- receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
+-- pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
 
@@ -130,6 +130,24 @@ local function dissect_options(tree, tvb, at, owner, take)
   return nil
 end
 
+-- How many source symbols the object of a manifest has.
+local function symbols_of(manifest)
+  local symbol_size = UInt64(math.max(manifest(8, 2):uint(), 1))
+  return (manifest(16, 8):uint64() + symbol_size - UInt64(1)) / symbol_size
+end
+
+-- Whether scheme, tiles and repair symbols of a manifest fit together.
+local function is_coded(manifest)
+  local scheme, tile = manifest(6, 1):uint(), manifest(7, 1):uint()
+  local symbols, repairs = manifest(10, 2):uint(), manifest(12, 2):uint()
+  if tile < 1 or tile > C.TILE_BLOCKS then return false end
+  if scheme == 0 then return repairs == 0 end
+  local total = symbols_of(manifest)
+  return scheme == C.CODED and repairs > 0 and symbols <= C.MAX_FEC_BLOCK_SYMBOLS
+    and (UInt64(symbols) <= total or symbols == 1)
+    and repairs <= math.max(C.MOST_REPAIRS * symbols, C.LEAST_REPAIRS)
+end
+
 -- The manifest; `header` are the bytes of the packet's header.
 local function dissect_manifest(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "manifest")
@@ -149,14 +167,13 @@ local function dissect_manifest(parent, tvb, header)
     return nil
   end)
   if reason then return reason end
-  -- magic, version, digest_algorithm, fec_scheme, reserved, repair_symbols, strip_symbols
   if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
-    or tvb(5, 1):uint() ~= 1 or tvb(6, 1):uint() ~= 0 or tvb(7, 1):uint() ~= 0
-    or tvb(12, 2):uint() ~= 0 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
+    or tvb(5, 1):uint() ~= 1 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
     return "manifest"
   end
   local symbols = tvb(10, 2):uint()
   if symbols < 1 or symbols > C.MAX_BLOCK_SYMBOLS then return "manifest" end
+  if not is_coded(tvb) then return "manifest" end
   if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
     return "manifest"
   end
@@ -177,12 +194,26 @@ local function dissect_repairs(tree, tvb, at)
   return tvb(at + 12, 2):uint() == 0 and "spm" or nil
 end
 
--- Whether the object of a valid manifest has a source symbol at this offset with this id.
-local function is_symbol(offset, esi, manifest)
-  local symbol_size, size = UInt64(manifest(8, 2):uint()), manifest(16, 8):uint64()
-  if size == UInt64(0) then return offset == UInt64(0) and esi == 0 end
-  return offset < size and offset % symbol_size == UInt64(0)
-    and offset / symbol_size % UInt64(manifest(10, 2):uint()) == UInt64(esi)
+-- Whether a carousel of the object of a valid manifest can begin where a position says.
+local function is_position(tvb, at, manifest)
+  local order, sector, sectors = tvb(at + 8, 1):uint(), tvb(at + 9, 1):uint(), tvb(at + 10, 1):uint()
+  if tvb(at + 11, 1):uint() ~= 0 then return false end
+  if order > C.RANDOM then return true end
+  if sector >= sectors then return false end
+  local total = symbols_of(manifest)
+  if order == C.RANDOM or total == UInt64(0) then return true end
+  local symbols = manifest(10, 2):uint()
+  local things = UInt64(math.ceil(symbols / C.VISIT_SYMBOLS))
+  if order == C.BLOCKS then
+    local blocks = (total + UInt64(symbols - 1)) / UInt64(symbols)
+    local tile = manifest(7, 1):uint()
+    things = (blocks + UInt64(tile - 1)) / UInt64(tile)
+  end
+  local from = UInt64(sector) * things / UInt64(sectors)
+  local to = UInt64(sector + 1) * things / UInt64(sectors)
+  if from == to then from, to = UInt64(0), things end
+  local first = UInt64(tvb(at + 12, 4):uint())
+  return first >= from and first < to
 end
 
 local function dissect_spm(parent, tvb, header)
@@ -216,10 +247,7 @@ local function dissect_spm(parent, tvb, header)
   if reason then return reason end
   if not seen[C.OPTION_MANIFEST] then return "spm" end
   if manifest_reason then return manifest_reason end
-  if position then
-    local offset, esi = tvb(position + 4, 8):uint64(), tvb(position + 12, 4):uint()
-    if not is_symbol(offset, esi, manifest) then return "spm" end
-  end
+  if position and not is_position(tvb, position, manifest) then return "spm" end
   return nil
 end
 
@@ -318,6 +346,7 @@ end
 local function dissect_packet(whole, root, cut)
   local tree = root:add(pgmlite, whole())
   if cut > 0 or whole:len() >= C.HEADER then show(tree, "header", whole, 0) end
+  if whole:len() > 5 then tree:add(f["pgmlite.flags.repair_symbol"], whole(5, 1)) end
   local reason
   if cut > 0 then
     tree:add(f["pgmlite.cut"], whole(), cut):set_generated()
@@ -329,6 +358,9 @@ local function dissect_packet(whole, root, cut)
   if name and whole:len() >= C.HEADER then
     summary = string.format(
       "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
+    if whole(5, 1):uint() == C.REPAIR_SYMBOL then
+      summary = string.format("%s repair symbol %u", summary, whole(44, 4):uint())
+    end
     if cut > 0 then summary = summary .. " [cut by the capture]" end
   end
   if reason then

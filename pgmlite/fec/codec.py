@@ -142,7 +142,12 @@ class Counting:
         return Solution(k, held.missing, lacks, held.rows, held.repair_rows, None)
 
     def decode(self, solution: Solution, symbols: Bytes) -> Bytes:
-        """Return missing source symbols without bytes."""
+        """Return missing source symbols without bytes.
+
+        Raises:
+            ValueError: Symbols are lacking.
+        """
+        decode.check_solved(solution)
         return np.empty((len(solution.missing), 0), np.uint8)
 
     def locate(self, k: int, esis: Esis, symbols: Bytes) -> Located | None:

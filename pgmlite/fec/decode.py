@@ -96,7 +96,7 @@ def sort(k: int, esis: Esis) -> Sorted:
 
 
 @lru_cache(maxsize=8)
-def _invert(k: int, missing: bytes, repairs: bytes) -> Inverse:
+def inverse_of(k: int, missing: bytes, repairs: bytes) -> Inverse:
     """Return the inverse; who joins late and loses nothing asks for the same for every block."""
     lost, esis = np.frombuffer(missing, np.int64), np.frombuffer(repairs, np.int64)
     found = eliminate(repair_coefficients(k, esis, lost))
@@ -119,11 +119,21 @@ def solve(k: int, esis: Esis) -> Solution:
     if not d:
         return Solution(k, held.missing, 0, held.rows, held.repair_rows[:0], None)
     for count in sorted({min(n, d + SURPLUS), n}):
-        found = _invert(k, held.missing.tobytes(), held.repairs[:count].tobytes())
+        found = inverse_of(k, held.missing.tobytes(), held.repairs[:count].tobytes())
         if found.rank == d:
             break
     used = held.repair_rows[: len(found.repairs)]
     return Solution(k, held.missing, d - found.rank, held.rows, used, found)
+
+
+def check_solved(solution: Solution) -> None:
+    """Check that a block can be decoded.
+
+    Raises:
+        ValueError: Symbols are lacking.
+    """
+    if solution.lacks:
+        raise ValueError(f"{solution.lacks} symbols are lacking")
 
 
 def decode(solution: Solution, symbols: Bytes) -> Bytes:
@@ -136,8 +146,7 @@ def decode(solution: Solution, symbols: Bytes) -> Bytes:
     Raises:
         ValueError: Symbols are lacking.
     """
-    if solution.lacks:
-        raise ValueError(f"{solution.lacks} symbols are lacking")
+    check_solved(solution)
     # Of a missing symbol, whatever is in its row is taken for known: its difference is decoded.
     out = symbols[solution.rows[solution.missing]]
     if solution.inverse is not None:

@@ -55,8 +55,7 @@ def eliminate(bits: Bits) -> Elimination:
         if pivots:
             _clear(words[:, strip // 8 :], packed[:, strip].copy(), rank, pivots, sums)
         rank += len(pivots)
-    size = -(-n // 8) if rank == d else 0
-    traces = packed[:, 8 * left : 8 * left + size]
+    traces = packed[: n if rank == d else 0, 8 * left : 8 * left - (-n // 8)]
     return Elimination(rank, traces[:d], traces[d:])
 
 

@@ -20,7 +20,7 @@ MARGIN = 20
 """Surplus beyond the forged symbols: an honest one is accused once in 2^20 times."""
 
 MOST_SURPLUS = 128
-"""What is looked at; more forged symbols than this less `MARGIN` are not found."""
+"""Repair symbols beyond the missing ones that are looked at, the lowest: it bounds the work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class Located:
     """Symbols that are forged.
 
     Attributes:
-        esis: (t,) ascending; none: all that is held agrees.
+        esis: (t,) ascending; none: all that was looked at agrees.
     """
 
     esis: Esis

@@ -61,17 +61,24 @@ def _plan(patterns: Words, count: int) -> Plan:
     wanted = patterns & np.uint64((1 << count) - 1)
     shifts = (groups * BUCKET_BITS).astype(np.uint64)
     kinds = (wanted >> shifts[:, None] & np.uint64(size - 1)).astype(np.intp)
+    # Where bits are spare, other buckets hold the same: in fuller ones it would be row after row.
+    spare = len(groups) * BUCKET_BITS - count
+    others = np.arange(len(patterns)) % (1 << spare) << (BUCKET_BITS - spare)
+    kinds[-1] += np.where(kinds[-1] > 0, others, 0)
     of_group, rows = np.nonzero(kinds)
     buckets = kinds[of_group, rows] + of_group * size
     sizes = np.bincount(buckets, minlength=len(groups) * size)
-    order = np.empty_like(sizes)
-    order[np.argsort(-sizes, kind="stable")] = np.arange(len(sizes))
-    by_bucket = np.argsort(buckets, kind="stable")
-    buckets, rows = buckets[by_bucket], rows[by_bucket]
-    turns = np.arange(len(rows)) - (np.cumsum(sizes) - sizes)[buckets]
-    by_turn = np.lexsort((order[buckets], turns))
+    fullest = np.argsort(-sizes, kind="stable")
+    order = np.empty_like(fullest)
+    order[fullest] = np.arange(len(fullest))
+    places = order[buckets].astype(np.uint16)
+    by_place = np.argsort(places, kind="stable")
+    sizes = sizes[fullest]
+    turns = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    by_turn = np.argsort(turns.astype(np.uint16), kind="stable")
+    rows = rows[by_place][by_turn]
     ends = np.cumsum(np.bincount(turns))
-    return Plan(count, order, tuple(np.split(rows[by_turn], ends[:-1])))
+    return Plan(count, order, tuple(np.split(rows, ends[:-1])))
 
 
 def add_up(symbols: Bytes, rows: Rows, how: tuple[Plan, ...]) -> Bytes:

@@ -16,7 +16,13 @@ from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.hashing import hash_beside
-from pgmlite.net.job_send import open_nak_socket, open_sender, packets_a_call, to_its_end
+from pgmlite.net.job_send import (
+    open_nak_socket,
+    open_sender,
+    open_symbols,
+    packets_a_call,
+    to_its_end,
+)
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import ReceiverSocket
@@ -69,7 +75,8 @@ class RepairJob:
             )
             buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
             inputs = (naks, group)
-            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
+            symbols = open_symbols(opened, source, manifest, machine)
+            loop = SendLoop(machine, [socket], symbols, buffer, burst, tell, inputs)
             started = RepairStarted(
                 time.monotonic_ns(),
                 manifest,

@@ -19,8 +19,11 @@ from pgmlite.net.hashing import hash_beside
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.net.waiting import Waits
+from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
@@ -66,6 +69,18 @@ def open_sender(
 def packets_a_call(symbol_size: int) -> int:
     """Return how many packets one system call takes."""
     return min(MAX_SEGMENTS, MAX_PACKET // (HEADER_SIZE + symbol_size))
+
+
+def open_symbols(
+    opened: ExitStack, source: SourceFile, manifest: Manifest, machine: Sender
+) -> SymbolFile:
+    """Return what is sent of an object; `opened` closes it."""
+    geometry = manifest.geometry
+    if not (geometry.repair_symbols and geometry.symbols):
+        return SymbolFile(source, geometry)
+    encoded = EncodedSymbols(source, geometry, ring=machine.ring)
+    opened.callback(encoded.close)
+    return SymbolFile(source, geometry, encoded)
 
 
 def to_its_end(loop: SendLoop, started: SendStarted | RepairStarted, tell: Tell) -> Waits[Stopped]:
@@ -164,7 +179,8 @@ class SendJob:
             machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
             buffer = SendBuffer(size, config.transmit_limit)
             inputs = [naks] if naks else []
-            loop = SendLoop(machine, [socket], source, buffer, burst, tell, inputs)
+            symbols = open_symbols(opened, source, manifest, machine)
+            loop = SendLoop(machine, [socket], symbols, buffer, burst, tell, inputs)
             started = SendStarted(
                 time.monotonic_ns(),
                 manifest,

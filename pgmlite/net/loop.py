@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pgmlite.core.events import Adopted, Event, Tell, Warned
-from pgmlite.core.machine import SECOND, Action, Prepare, Store, Verify
+from pgmlite.core.machine import SECOND, Action, Decode, Prepare, Store, Verify
 
 if TYPE_CHECKING:
     # A sender starts sooner without them.
+    from pgmlite.core.decode import Decoded
     from pgmlite.core.receive.receiver import Receiver
     from pgmlite.storage.part import PartFile
 
@@ -36,7 +37,9 @@ def attend(action: Action, machine: Receiver, part: PartFile, tell: Tell) -> lis
     """
     match action:
         case Store():
-            part.store(action.pieces())
+            part.store(action.pieces(), action.lying)
+        case Decode():
+            return take_decoded(part.decode(action), machine, part)
         case Verify():
             ok = part.matches(action.offset, action.length, action.digest)
             return machine.verified(action.oid, action.block, ok=ok)
@@ -48,3 +51,15 @@ def attend(action: Action, machine: Receiver, part: PartFile, tell: Tell) -> lis
         case Event():
             tell(action)
     return []
+
+
+def take_decoded(decoded: Decoded, machine: Receiver, part: PartFile) -> list[Action]:
+    """Put a decoded block in its place, and tell the machine; return what follows from it.
+
+    Raises:
+        DiskError: The disk refuses.
+    """
+    action, ok = decoded.action, part.place(decoded)
+    return machine.decoded(
+        action.oid, action.block, lacks=decoded.lacks, forged=decoded.forged, ok=ok
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from pgmlite.core.decode import Decoded
 from pgmlite.core.events import (
     Adopted,
     Fact,
@@ -17,11 +18,19 @@ from pgmlite.core.events import (
 )
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.impair import Loss
-from pgmlite.core.machine import MS, SECOND, Action, Complete, Prepare, SendNak
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Prepare, SendNak
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import NetworkError, TimedOut
-from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER, REPORT_EVERY, attend, tell_of_disk
+from pgmlite.net.decoding import Decoder
+from pgmlite.net.loop import (
+    EXPECTED_SYMBOL_SIZE,
+    REJOIN_AFTER,
+    REPORT_EVERY,
+    attend,
+    take_decoded,
+    tell_of_disk,
+)
 from pgmlite.net.udp import NakSocket, ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
@@ -47,15 +56,20 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
         bytes=counters.bytes,
         odata=counters.odata,
         rdata=counters.rdata,
+        repair_symbols=counters.repair_symbols,
         naks_sent=naks.naks_sent,
         naks_suppressed=naks.naks_suppressed,
         lost=machine.lost,
         fetched=counters.fetched,
         early=counters.early,
+        unneeded=counters.unneeded,
         lost_unbelieved=machine.lost_unbelieved,
         duplicates=counters.duplicates,
         congested=counters.congested,
+        decoded=counters.decoded,
+        recovered=counters.recovered,
         damaged=counters.damaged,
+        forged=counters.forged,
         refused=dict(sorted(counters.refused.items())),
     )
 
@@ -86,6 +100,7 @@ class ReceiveLoop:
         self._timeout = timeout
         self._loss = loss
         self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+        self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
         self._is_down = False
@@ -117,6 +132,7 @@ class ReceiveLoop:
             return (yield from self._run())
         finally:
             self._leave()
+            self._decoder.close()
 
     def _run(self) -> Waits[Complete]:
         self._now = self._began = self._heard = now = time.monotonic_ns()
@@ -131,15 +147,17 @@ class ReceiveLoop:
                 report = now + REPORT_EVERY
                 self._watch(now)
                 self._tell(self._progress(now))
-                self._part.idle()
+                self._part.write_back.idle()
             deadline = self._machine.deadline
             wait = POLL if deadline is None else deadline - now
             if end is not None:
                 wait = min(wait, end - now)
-            if (yield Wait(wait, (self._socket.fileno(),))):
+            ready = yield Wait(wait, (self._socket.fileno(), *self._decoder.fds))
+            if self._socket.fileno() in ready:
                 if nap := self._nap(now):
                     yield Wait(nap)
                 done = self._read()
+            done = done or self._do(self._decoder.take())
             self._now = now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
                 done = self._do(self._machine.tick(now))
@@ -170,7 +188,9 @@ class ReceiveLoop:
     def _progress(self, now: int) -> ReceiveProgress:
         stored, symbols = self._machine.progress
         has_manifest = self._machine.manifest is not None
-        return ReceiveProgress(now, stored, symbols, has_manifest, *self.figures(now))
+        left = self._machine.time_left(now)
+        seconds = None if left is None else round(left / SECOND, 3)
+        return ReceiveProgress(now, stored, symbols, has_manifest, seconds, *self.figures(now))
 
     def _watch(self, now: int) -> None:
         """Say what keeps the transfer from getting on."""
@@ -228,14 +248,14 @@ class ReceiveLoop:
                 return done
         return None
 
-    def _do(self, actions: list[Action]) -> Complete | None:
+    def _do(self, actions: Sequence[Action | Decoded]) -> Complete | None:
         """Do what the machine says, and note how long it takes: hardly anything but disks does."""
         began = time.monotonic_ns()
         done = self._perform(actions)
         self._disk_time += time.monotonic_ns() - began
         return done
 
-    def _perform(self, actions: list[Action]) -> Complete | None:
+    def _perform(self, actions: Sequence[Action | Decoded]) -> Complete | None:
         """Do what the machine says; return `Complete` once the object is published."""
         todo = actions
         while todo:
@@ -253,9 +273,14 @@ class ReceiveLoop:
                         self.is_new = self._part.publish(action)
                         tell_of_disk(self._now, self._part, self._tell)
                         return action
+                    case Decode():
+                        self._decoder.add(action)
+                    case Decoded():
+                        follow_up += take_decoded(action, self._machine, self._part)
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
+                            self._decoder.forget()  # of another object
                         follow_up += attend(action, self._machine, self._part, self._tell)
                         if isinstance(action, Adopted):
                             self._look_at_buffer(action.rate)

@@ -10,7 +10,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pgmlite.core.events import Fact, RepairFigures, SendFigures, SendProgress, Tell, Warned
+from pgmlite.core.events import (
+    Encoding,
+    Fact,
+    RepairFigures,
+    SendFigures,
+    SendProgress,
+    Tell,
+    Warned,
+)
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
@@ -26,7 +34,7 @@ from pgmlite.net.udp import (
     SenderSocket,
 )
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.endpoint import Endpoint
 
@@ -168,7 +176,7 @@ class SendLoop:
     sockets: Sequence[SenderSocket]
     """Where packets leave, by the channel of the session."""
 
-    source: SourceFile
+    symbols: SymbolFile
     buffer: wire.SendBuffer
     call_packets: int
     """Packets one system call takes."""
@@ -221,7 +229,7 @@ class SendLoop:
             yield from self._run()
         finally:
             self._drop_outbox()
-        self.source.check()
+        self.symbols.check()
         if self.machine.has_sent_nothing:
             raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
 
@@ -273,13 +281,17 @@ class SendLoop:
 
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""
-        self.source.check()
+        self.symbols.check()
         whys = (socket.why_not_here() for socket in self.sockets)
         if self._down_since is None and (why := next(filter(None, whys), "")):
             self._stand(now, why)
             self._try_on(now)
         if self._is_deaf:
             self._rejoin()
+        for text in self.symbols.take_warnings():
+            self.tell(Warned(now, text))
+        if encoding := self.symbols.encoding:
+            self.tell(Encoding(now, *encoding))
         self.tell(SendProgress(now, *self.figures(now)))
         self.look_at_rate()
 
@@ -334,7 +346,7 @@ class SendLoop:
                 return
             self.buffer.payload[:length] = payload
         else:
-            self.source.gather(self.buffer.payload, payload.geometry.extents(payload.ids))
+            self.symbols.fill(self.buffer.payload, payload.ids)
         self.buffer.write_headers(rows)
         count = len(rows)
         # Where packets go out one by one, each is taken or refused for itself.

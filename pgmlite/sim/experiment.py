@@ -12,19 +12,33 @@ import numpy as np
 
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of, gsize_of
+from pgmlite.sim import counts
 from pgmlite.sim.group import NEVER, Counts, ReceiverGroup
 from pgmlite.sim.loss import GilbertElliott, Independent, LossModel, OncePerBlock, Tree
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
-from pgmlite.sim.plan import READ_PACKETS, Join, LossKind, LossShared, Mode, Plan, Trial
+from pgmlite.sim.plan import (
+    ANSWERING,
+    PLAIN,
+    READ_PACKETS,
+    Join,
+    LossKind,
+    LossShared,
+    Method,
+    Mode,
+    Plan,
+    Schedule,
+    Trial,
+)
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import pieces
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS, Order
 from pgmlite.wire.request import parse_nak
 
@@ -39,7 +53,8 @@ class Outcome:
     """What one transfer took, up to the moment when its last receiver was complete.
 
     Attributes:
-        times: (receivers,), from each one's start to its completion, s, ascending.
+        times: (receivers,), from each one's start to its completion, s, ascending; by counts
+            (100,), when 1%, 2% ... of them were complete.
         duration: From the sender's start to the last completion, s.
         symbols: ODATA and RDATA packets of all senders and repairers.
         rdata: Those of them that are repairs.
@@ -66,11 +81,47 @@ class SharedOutcome:
     first: tuple[float, ...]
 
 
-def manifest_of(symbols: int, symbol_size: int, block_symbols: int) -> tuple[Manifest, BlockTree]:
+def manifest_of(geometry: Geometry) -> tuple[Manifest, BlockTree]:
     """Return the manifest and the tree of an object whose content does not matter."""
-    tree = BlockTree(bytes(pieces(symbols, block_symbols) * DIGEST_SIZE), symbol_size)
-    size = symbols * symbol_size
-    return Manifest(symbol_size, block_symbols, size, tree.root, "object"), tree
+    tree = BlockTree(bytes(geometry.blocks * DIGEST_SIZE), geometry.symbol_size)
+    manifest = Manifest(
+        geometry.symbol_size,
+        geometry.block_symbols,
+        geometry.size,
+        tree.root,
+        "object",
+        repair_symbols=geometry.repair_symbols,
+        tile_blocks=geometry.tile_blocks,
+    )
+    return manifest, tree
+
+
+def count(run: Trial) -> Outcome:
+    """Do a run of a carousel by counts."""
+    rng = np.random.default_rng(_seed_of(run))
+    losses = np.array(run.loss.shares(run.receivers))
+    if run.mode is Mode.CAROUSEL:
+        done = counts.plain_carousel(run.symbols, losses, rng)
+    else:
+        done = counts.fec_carousel(run.geometry, losses, rng)
+    done.sort()
+    sent = int(done[-1])
+    ranks = -(-np.arange(1, 101) * len(done) // 100) - 1
+    return Outcome(
+        times=tuple((done[ranks] * (run.packet_time / SECOND)).tolist()),
+        duration=sent * run.packet_time / SECOND,
+        symbols=sent,
+        rdata=0,
+        packets=sent,
+        wire_bytes=sent * run.setting.packet_size,
+        naks=0,
+        naks_suppressed=0,
+        ncfs=0,
+    )
+
+
+def _seed_of(run: Trial) -> int:
+    return Random(f"{run.seed}/{run.repetition}/{run.receivers}/{run.loss!r}").getrandbits(62)
 
 
 def loss_model(run: Trial, rng: np.random.Generator) -> LossModel:
@@ -93,12 +144,8 @@ class TrialNetwork:
 
     def __init__(self, run: Trial) -> None:
         self._run = run
-        setting = run.setting
-        seed = Random(f"{run.seed}/{run.repetition}/{run.receivers}/{run.loss!r}").getrandbits(62)
-        self._manifest, self._tree = manifest_of(
-            run.symbols, setting.symbol_size, setting.block_symbols
-        )
-        self.network = Network(seed)
+        self._manifest, self._tree = manifest_of(run.geometry)
+        self.network = Network(_seed_of(run))
         self.senders = [
             self._add_sender(f"{SENDER}{number}", number) for number in range(self._count)
         ]
@@ -114,18 +161,24 @@ class TrialNetwork:
 
     def _add_sender(self, name: str, number: int) -> Sender:
         run = self._run
+        is_in_rounds = run.mode not in PLAIN and run.setting.order is Schedule.ROUNDS
+        order = Order.ROUNDS if is_in_rounds else Order.BLOCKS
+        ring = Ring.of_share(run.geometry, order, number, self._count)
         config = SenderConfig(
             rate=run.rate,
             packet_overhead=IPV6_UDP_HEADERS,
-            order=Order.BLOCKS,
-            first=self._manifest.geometry.groups * number // self._count,
+            order=ring.order,
+            first=ring.first,
+            sector=ring.sector,
+            sectors=ring.sectors,
         )
         repair = RepairConfig(port=NAK_PORT, share=run.setting.repair_share)
+        answers = run.mode in {Mode.NAK, Mode.FEC_NAK}
         machine = Sender(
             config,
             self._manifest,
             self._tree,
-            repair=repair if run.mode is Mode.NAK else None,
+            repair=repair if answers else None,
             rng=self.network.rng(name),
         )
         return self._add(name, machine)
@@ -145,7 +198,7 @@ class TrialNetwork:
         run, setting = self._run, self._run.setting
         told = {Endpoint(REPAIRER, NAK_PORT)} if run.mode is Mode.REPAIRER else ()
         config = ReceiverConfig(
-            naks=run.mode in {Mode.NAK, Mode.REPAIRER},
+            naks=run.mode in ANSWERING,
             repairers=frozenset(told),
         )
         interval = setting.read_interval or READ_PACKETS * run.packet_time
@@ -163,7 +216,10 @@ class TrialNetwork:
                 continue
             names = tuple(f"r{number}" for number in range(first, stop))
             group = ReceiverGroup(
-                self._manifest, config, rngs=[self.network.rng(name) for name in names]
+                self._manifest,
+                config,
+                rngs=[self.network.rng(name) for name in names],
+                luck=np.random.default_rng(self.network.rng(f"luck{first}").getrandbits(64)),
             )
             nodes.append(GroupNode(group, names, latency, joins[first:stop], interval))
         return tuple(nodes)
@@ -243,12 +299,17 @@ def share_losses(run: LossShared) -> SharedOutcome:
     The round trip is `GRTT` exactly, and each NAK is confirmed at once: what the closed forms have.
     """
     symbol_size = 64
-    manifest, tree = manifest_of((run.losses + 2) * SHARED_BLOCK, symbol_size, SHARED_BLOCK)
+    symbols = (run.losses + 2) * SHARED_BLOCK
+    manifest, tree = manifest_of(Geometry(symbols * symbol_size, symbol_size, SHARED_BLOCK))
     network = Network(Random(f"{run.seed}/{run.repetition}/{run.receivers}/shared").getrandbits(62))
     bits = SHARED_BLOCK * (HEADER_SIZE + symbol_size + IPV6_UDP_HEADERS) * 8
     rate = bits * SECOND // SHARED_BLOCK_TIME
     config = SenderConfig(
-        rate=rate, packet_overhead=IPV6_UDP_HEADERS, cycles=1, tree_share=2 * SHARED_BLOCK
+        rate=rate,
+        packet_overhead=IPV6_UDP_HEADERS,
+        order=Order.BLOCKS,
+        cycles=1,
+        tree_share=2 * SHARED_BLOCK,
     )
     unlimited = 1e9
     repair = RepairConfig(
@@ -272,6 +333,7 @@ def share_losses(run: LossShared) -> SharedOutcome:
         # The object is short to save time; the carousel must not be the reason to keep quiet.
         ReceiverConfig(nak=NakConfig(carousel_margin=0.0)),
         rngs=[network.rng(name) for name in names],
+        luck=np.random.default_rng(0),
     )
     joins = np.zeros(run.receivers, np.int64)
     node = GroupNode(group, names, GRTT // 2, joins, 0)
@@ -279,16 +341,16 @@ def share_losses(run: LossShared) -> SharedOutcome:
     loss = OncePerBlock(run.receivers, manifest, tolerance=tolerance, clock=lambda: network.now)
     network.add_groups(Audience(loss, (node,)))
     network.run((run.losses + 3) * SHARED_BLOCK_TIME + 10 * GRTT)
-    counts = [0] * manifest.blocks
+    naks = [0] * manifest.blocks
     first: dict[int, int] = {}
     for at, _, nak in network.nak_log:
         for symbol in parse_nak(nak.packet[HEADER_SIZE:], manifest.symbols).symbols.tolist():
             block = symbol // SHARED_BLOCK
-            counts[block] += 1
+            naks[block] += 1
             first.setdefault(block, at - loss.passed[block] - GRTT // 2)
     blocks = range(1, run.losses + 1)
     return SharedOutcome(
-        tuple(counts[block] for block in blocks),
+        tuple(naks[block] for block in blocks),
         tuple(first[block] / GRTT for block in blocks if block in first),
     )
 
@@ -301,7 +363,9 @@ Result = list[Outcome] | SharedOutcome | None
 
 def perform(run: Trial | LossShared) -> Result:
     """Do one run."""
-    return share_losses(run) if isinstance(run, LossShared) else TrialNetwork(run).run()
+    if isinstance(run, LossShared):
+        return share_losses(run)
+    return [count(run)] if run.setting.method is Method.COUNTS else TrialNetwork(run).run()
 
 
 def perform_all(

@@ -5,14 +5,16 @@ packets of which session came. Each member has a `NakMachine` of its own, the ve
 `Receiver` has, so that what is asked, when and of whom is the product's behaviour. A test runs the
 same packets and losses through single receivers and demands the same NAKs and the same times.
 
-What it leaves out: payloads and digests (a stored symbol is a right one), an object that changes,
-packets of strangers, and packets that overtake others of their session.
+What it leaves out: payloads and digests (a stored symbol is a right one), room for more symbols of
+a block than it needs, an object that changes, packets of strangers, and packets that overtake
+others of their session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from random import Random
 
 import numpy as np
@@ -20,17 +22,17 @@ import numpy.typing as npt
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
-from pgmlite.core.needs import Exact
+from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.blocks import Inventory
-from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receive.nak import Ask, build_nak_packet, naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.core.ring import Ring
+from pgmlite.sim.stock import MemberStock, Stock
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, parse_spm
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import parse_request
 
 Counts = npt.NDArray[np.int64]
 
@@ -95,7 +97,7 @@ def gather(arrived: Sequence[Arrival]) -> Iterator[list[Arrival]]:
             yield pile
             continue
         joined = _join(pile) if kind in DATA_TYPES else None
-        if joined and len(np.unique(joined.batch.offsets)) == len(joined.batch):
+        if joined and _are_different(joined.batch):
             yield [joined]
         else:
             yield from ([one] for one in pile)
@@ -110,6 +112,17 @@ def _join(pile: Sequence[Arrival]) -> Arrival:
     return Arrival(batch, np.concatenate([one.kept for one in pile], axis=1))
 
 
+def _are_different(batch: PacketBatch) -> bool:
+    """Whether no symbol comes twice: repair symbols of a block have one offset."""
+    names = (batch.offsets << 16) + batch.rows["esi"]
+    return len(np.unique(names)) == len(batch)
+
+
+def _has_carousel(batch: PacketBatch) -> bool:
+    """Whether SPMs are those of a session that sends the object, and not only repeats of it."""
+    return parse_spm(batch.payload[0].tobytes()).position is not None
+
+
 def _last(kept: Flags) -> Counts:
     """Return the place of the last packet that each member got; any place if it got none."""
     last: Counts = kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
@@ -120,22 +133,24 @@ class ReceiverGroup:
     """Receivers of one object. `receive` and `tick` return who sends which NAK."""
 
     def __init__(
-        self, manifest: Manifest, config: ReceiverConfig, *, rngs: Sequence[Random]
+        self,
+        manifest: Manifest,
+        config: ReceiverConfig,
+        *,
+        rngs: Sequence[Random],
+        luck: np.random.Generator,
     ) -> None:
         """
         Args:
             manifest: Of the only object on this network; members know it from an SPM on.
             rngs: One for each member: draws the back-offs before its NAKs.
+            luck: Draws how many symbols too many it takes to decode.
         """
         members = len(rngs)
         self._manifest = manifest
         self._config = config
         self._geometry = manifest.geometry
-        # Column slices of all members are what packets touch; rows are what NAK machines read.
-        self.have: Flags = np.zeros((members, manifest.symbols), np.bool_)
-        """(members, symbols): whether each one is stored."""
-
-        self._missing: Counts = np.full(members, manifest.symbols, np.int64)
+        self.stock = Stock(self._geometry, members, luck)
         self._has_begun: Flags = np.zeros(members, np.bool_)
         self._has_manifest: Flags = np.zeros(members, np.bool_)
         self._nodes: Flags = np.zeros((members, manifest.tree.nodes), np.bool_)
@@ -147,17 +162,16 @@ class ReceiverGroup:
         self.left = members
         """Members that are not complete."""
 
-        self._inventories = [Inventory(row) for row in self.have]
         self._naks = [
-            NakMachine(config.nak, inventory, rng=rng)
-            for inventory, rng in zip(self._inventories, rngs, strict=True)
+            naks_for(config.nak, self._geometry, MemberStock(self.stock, member), rng=rng)
+            for member, rng in enumerate(rngs)
         ]
         self._deadlines: Counts = np.full(members, NEVER, np.int64)
         self._is_stale: Flags = np.zeros(members, np.bool_)
         """(members,): what came since may have changed the member's deadline."""
 
     def __len__(self) -> int:
-        return len(self.have)
+        return len(self._is_open)
 
     @property
     def deadline(self) -> int | None:
@@ -180,7 +194,7 @@ class ReceiverGroup:
         """Take a batch, or several batches of NCFs of one session."""
         batch = pile[-1].batch
         kept = np.concatenate([one.kept for one in pile], axis=1) & self._is_open[:, None]
-        if batch.kind in DATA_TYPES or batch.kind is PacketType.SPM:
+        if batch.kind in DATA_TYPES or (batch.kind is PacketType.SPM and _has_carousel(batch)):
             self._has_begun |= kept.any(axis=1)
         else:
             kept &= self._has_begun[:, None]
@@ -195,8 +209,9 @@ class ReceiverGroup:
             case PacketType.ODATA | PacketType.RDATA:
                 self._receive_data(now, key, session, batch, kept, hit)
             case PacketType.SPM:
-                for place in range(len(batch)):
-                    self._receive_spm(now, key, batch, place, np.flatnonzero(kept[:, place]))
+                for number in range(len(batch)):
+                    who = np.flatnonzero(kept[:, number])
+                    self._receive_spm(now, key, session, batch, number, who)
             case PacketType.TREE:
                 self._receive_nodes(batch, kept)
             case PacketType.NCF if self._config.naks:
@@ -209,7 +224,7 @@ class ReceiverGroup:
     def _take_sqns(self, now: int, key: SessionKey, latest: Counts, hit: Counts) -> None:
         """Tell members the number of the latest packet that each got."""
         numbers = latest.tolist()
-        for member in hit.tolist():
+        for member in hit[self._has_manifest[hit]].tolist():
             self._naks[member].take_sqn(now, key, numbers[member])
 
     def _track(self, key: SessionKey, sqns: Counts, kept: Flags) -> _Session:
@@ -242,59 +257,65 @@ class ReceiverGroup:
         kept: Flags,
         hit: Counts,
     ) -> None:
-        symbols = self._geometry.numbers(batch.offsets)
-        first, last = int(symbols[0]), int(symbols[-1])
-        if last - first == len(symbols) - 1:
-            span = self.have[:, first : last + 1]
-            self._missing -= np.count_nonzero(kept & ~span, axis=1)
-            span |= kept
-        else:
-            before = self.have[:, symbols]
-            self._missing -= np.count_nonzero(kept & ~before, axis=1)
-            self.have[:, symbols] = before | kept
+        ids = Ids(batch.offsets // self._geometry.block_size, batch.rows["esi"].astype(np.int64))
+        if self._geometry.repair_symbols:
+            # Of an object that is not known yet nobody can tell what a repair symbol is.
+            kept = kept & (self._has_manifest[:, None] | ~self._geometry.are_repairs(ids))
+        self.stock.take(ids, kept)
         if not self._config.naks:
             return
         if batch.kind is PacketType.RDATA:
-            whole = np.count_nonzero(kept, axis=1) == len(symbols)
-            for member in hit.tolist():
-                mine = symbols if whole[member] else symbols[kept[member]]
-                self._naks[member].take_repair(now, key, Exact(np.unique(mine)))
+            whole = np.count_nonzero(kept, axis=1) == len(ids)
+            for member in hit[self._has_manifest[hit]].tolist():
+                mine = ids
+                if not whole[member]:
+                    mine = Ids(ids.blocks[kept[member]], ids.esis[kept[member]])
+                self._naks[member].take_repair(now, key, mine)
             return
-        latest = symbols[_last(kept)].tolist()
+        latest = _last(kept)
+        blocks, esis = ids.blocks[latest].tolist(), ids.esis[latest].tolist()
         is_trusted = policy.is_trusted(self._config.nak, session.received).tolist()
-        for member in hit.tolist():
+        for member in hit[self._has_manifest[hit]].tolist():
             machine = self._naks[member]
-            machine.take_position(now, key, latest[member], is_head=False)
+            machine.take_data(now, key, blocks[member], esis[member])
             if is_trusted[member]:
                 machine.trust(key)
 
     def _receive_nodes(self, batch: PacketBatch, kept: Flags) -> None:
         """Take nodes of the tree: of use to who has their parent (spec: TREE-4)."""
+        tree = self._manifest.tree
         for place, number in enumerate(batch.offsets.tolist()):
-            parent = self._manifest.tree.parent(number)
-            knows = self._nodes[:, parent] if number else self._has_manifest
-            self._nodes[:, number] |= kept[:, place] & knows
+            knows = self._nodes[:, tree.parent(number)] if number else self._has_manifest
+            fresh = kept[:, place] & knows & ~self._nodes[:, number]
+            self._nodes[:, number] |= fresh
+            if number in tree.leaves and fresh.any():
+                numbers = tree.children(number)
+                blocks = range(numbers.start - tree.nodes, numbers.stop - tree.nodes)
+                self.stock.learn(blocks, np.flatnonzero(fresh))
 
     def _receive_spm(
-        self, now: int, key: SessionKey, batch: PacketBatch, place: int, hit: Counts
+        self,
+        now: int,
+        key: SessionKey,
+        session: _Session,
+        batch: PacketBatch,
+        number: int,
+        hit: Counts,
     ) -> None:
-        spm = parse_spm(batch.payload[place].tobytes())
+        spm = parse_spm(batch.payload[number].tobytes())
         if not self._config.naks:
             self._has_manifest[hit] = True
             return
         told = self._config.repairers.union(self._manifest.repairers)
         found = policy.endpoint_of(spm, key[0], told)
+        ring = Ring.at(self._geometry, spm.position) if spm.position else None
+        received = session.received.tolist()
+        self._has_manifest[hit] = True
         for member in hit.tolist():
             machine = self._naks[member]
-            if not self._has_manifest[member]:
-                self._has_manifest[member] = True
-                self._inventories[member].geometry = self._geometry
-                machine.take_geometry(self._geometry)
-            if spm.position:
-                ring = Ring.at(self._geometry, spm.position)
-                if ring:
-                    head = self._geometry.symbols_of(ring.ids(spm.position.place, 1))
-                    machine.take_position(now, key, int(head[0]), is_head=True)
+            if ring and spm.position:
+                place = spm.position.place
+                machine.take_position(now, key, ring, place, received=received[member])
             if found:
                 endpoint, is_told = found
                 machine.take_repairer(now, endpoint, key, spm, preferred=is_told)
@@ -306,22 +327,14 @@ class ReceiverGroup:
 
         NCFs of one instant do together what their union does, and most members get them all.
         """
-        total = self.have.shape[1]
-        parts = [parse_request(body.tobytes(), total) for ncf in ncfs for body in ncf.payload]
+        bodies = tuple(body.tobytes() for ncf in ncfs for body in ncf.payload)
         last = repaired_by(ncfs[-1])[-1]
-        unions: dict[bytes, Exact] = {}
-        for member in hit.tolist():
-            row = kept[member]
-            pattern = row.tobytes()
-            named = unions.get(pattern)
-            if named is None:
-                mine = [part for part, is_kept in zip(parts, row.tolist(), strict=True) if is_kept]
-                symbols = mine[0] if len(mine) == 1 else np.unique(np.concatenate(mine))
-                named = unions[pattern] = Exact(symbols)
-            self._naks[member].take_ncf(now, key, named, last)
+        for member in hit[self._has_manifest[hit]].tolist():
+            mine = tuple(compress(bodies, kept[member].tolist()))
+            self._naks[member].take_ncfs(now, key, mine, last)
 
     def _complete(self, now: int, hit: Counts) -> None:
-        done = hit[(self._missing[hit] == 0) & self._has_manifest[hit]]
+        done = hit[(self.stock.open[hit] == 0) & self._has_manifest[hit]]
         if len(done):
             done = done[self._nodes[done].all(axis=1)]
             self.completed[done] = now
@@ -340,20 +353,26 @@ class ReceiverGroup:
     def tick(self, now: int) -> list[tuple[int, SendNak]]:
         """Move on the members whose timers ran out; return (member, NAK) for each NAK sent."""
         self._reschedule()
-        sent = []
+        sent: list[tuple[int, SendNak]] = []
+        losses = self._losses()
         for member in np.flatnonzero(self._deadlines <= now).tolist():
-            machine = self._naks[member]
-            sent += [(member, self._nak(now, member, ask)) for ask in machine.tick(now)]
+            loss = losses[member]
+            asks = self._naks[member].tick(now, loss=loss)
+            sent += [(member, self._nak(now, member, ask, loss)) for ask in asks]
             self._is_stale[member] = True
         return sent
 
-    def _nak(self, now: int, member: int, ask: Ask[Exact]) -> SendNak:
+    def _losses(self) -> list[float]:
+        """Return (members,) the share of packets lost, of all sessions (spec: RCV-9)."""
+        lost = received = np.zeros(len(self), np.int64)
+        for one in self._sessions.values():
+            lost, received = lost + one.lost(), received + one.received
+        shares: list[float] = policy.lost_share(lost, received).tolist()
+        return shares
+
+    def _nak(self, now: int, member: int, ask: Ask[Exact] | Ask[Count], loss: float) -> SendNak:
         session = self._sessions.get(ask.repairer.key)
         sqn = (session.start + int(session.highest[member])) % (1 << 32) if session else 0
-        lost = received = 0
-        for one in self._sessions.values():
-            lost += int(one.lost()[member])
-            received += int(one.received[member])
         return build_nak_packet(
             now,
             ask,
@@ -361,5 +380,5 @@ class ReceiverGroup:
             oid=self._manifest.oid,
             size=self._manifest.size,
             sqn=sqn,
-            loss=float(policy.lost_share(lost, received)),
+            loss=loss,
         )

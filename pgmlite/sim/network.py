@@ -9,18 +9,23 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import count
 from random import Random
 
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.decode import CODEC, Decoded, decode
+from pgmlite.core.events import Adopted
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     LYING,
     MS,
     Action,
+    Decode,
     Held,
+    Lying,
     Machine,
     ObjectSymbols,
     Prepare,
@@ -33,10 +38,10 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
-from pgmlite.wire.batch import PacketBatch, read
+from pgmlite.wire.batch import Octets, PacketBatch, read, read_rows
 from pgmlite.wire.digests import block_digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Sizes
+from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.layout import MAX_BLOCK_SYMBOLS, PacketType
 
 
@@ -66,8 +71,12 @@ class Link:
             raise UsageError("latency and jitter: must not be negative")
 
 
+OWN = np.iinfo(LYING).max
+"""A place has its own symbol, before it is known how many symbols blocks have."""
+
+
 class MemoryStore:
-    """What a simulated receiver has on its disk."""
+    """What a simulated receiver has on its disk, and its record of what lies in which place."""
 
     def __init__(self, data: bytes = b"") -> None:
         """
@@ -77,34 +86,71 @@ class MemoryStore:
         self.data = bytearray(data)
         self._object: Prepare | None = None
         self._sizes = Sizes(0, 1)
-        self._written: npt.NDArray[np.bool_] = np.zeros(0, np.bool_)
-        """(symbols,): which ones of the object were written."""
+        self._lying: Lying = np.zeros(0, LYING)
+        self._block_symbols = MAX_BLOCK_SYMBOLS
 
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return what was there."""
         if wanted == self._object:
-            numbers = np.arange(len(self._written)) % MAX_BLOCK_SYMBOLS + 1
-            lying = np.where(self._written, numbers, 0).astype(LYING)
-            return Held([(0, lying)], MAX_BLOCK_SYMBOLS)
+            own = np.arange(len(self._lying)) % self._block_symbols + 1
+            lying = np.where(self._lying == OWN, own, self._lying).astype(LYING)
+            return Held([(0, lying)], self._block_symbols)
         self._object = wanted
         self._sizes = Sizes(wanted.size, wanted.symbol_size)
-        self._written = np.zeros(self._sizes.symbols, np.bool_)
+        self._lying = np.zeros(self._sizes.symbols, LYING)
         held = len(self.data)
-        self.data.extend(bytes(max(0, wanted.size - held)))
+        # Whole symbols: any of a block may lie in the last place.
+        whole = self._sizes.symbols * wanted.symbol_size
+        self.data.extend(bytes(max(0, whole - held)))
         extent = (0, min(held, wanted.size))
         return Held(extents=[extent] if extent[1] else [])
+
+    def begin(self, geometry: Geometry) -> None:
+        """Learn how many places a block has."""
+        self._block_symbols = geometry.block_symbols
+
+    def store(self, action: Store) -> None:
+        """Write symbols, and note what they are."""
+        for runs in action.pieces():
+            self.write(runs)
+        for offset, start, stop in (run for together in action.runs for run in together):
+            values = OWN if action.esis is None else action.esis[start:stop] + 1
+            self._note(self._sizes.number(offset), stop - start, values)
+
+    def _note(self, first: int, count: int, values: int | npt.NDArray[np.int64]) -> None:
+        self._lying[first : first + count] = values
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of (offset, bytes) `runs`."""
         for offset, run in runs:
-            end = offset + len(run)
-            self.data[offset:end] = run
-            self._written[self._sizes.number(offset) : self._sizes.number(end - 1) + 1] = True
+            self.data[offset : offset + len(run)] = run
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what lies somewhere."""
+        return bytes(memoryview(self.data)[offset : offset + length])
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
         size = self._object.symbol_size if self._object else 1
-        return block_digest(memoryview(self.data)[offset : offset + length], size) == expected
+        return block_digest(self.read(offset, length), size) == expected
+
+    def decode(self, action: Decode) -> Decoded:
+        """Decode a block and put it in its place."""
+
+        def fill(piece: memoryview, offset: int) -> None:
+            found = self.read(offset, len(piece))
+            piece[: len(found)] = found
+
+        decoded = decode(fill, action)
+        if decoded.ok:
+            first = action.block * action.geometry.block_symbols
+            for place, symbol in zip(decoded.places.tolist(), decoded.symbols, strict=True):
+                self.write([(self._offset(first + place), symbol.data)])
+                self._note(first + place, 1, OWN)
+        return decoded
+
+    def _offset(self, place: int) -> int:
+        return place * self._sizes.symbol_size
 
 
 @dataclass(slots=True, eq=False)
@@ -287,11 +333,12 @@ class Network:
                 case SendNak():
                     self._unicast(node.name, action)
                 case Store():
-                    for runs in action.pieces():
-                        node.store.write(runs)
-                case Prepare() | Verify() if isinstance(node.machine, Receiver):
+                    node.store.store(action)
+                case Prepare() | Verify() | Decode() if isinstance(node.machine, Receiver):
                     todo = answer(node.machine, node.store, action) + todo
                 case _:
+                    if isinstance(action, Adopted):
+                        node.store.begin(action.manifest.geometry)
                     node.outcome.append((self.now, action))
 
     def _transmit(self, sender: Node, burst: Transmit) -> None:
@@ -353,37 +400,61 @@ class Network:
                 self._push(self.now + link.latency + delay, node, one)
 
 
-def answer(machine: Receiver, store: MemoryStore, action: Prepare | Verify) -> list[Action]:
+def answer(
+    machine: Receiver, store: MemoryStore, action: Prepare | Verify | Decode
+) -> list[Action]:
     """Do what a receiver asks of its disk and give it the answer; return what it says to that."""
-    if isinstance(action, Prepare):
-        return machine.resume(action.oid, store.prepare(action))
-    ok = store.matches(action.offset, action.length, action.digest)
-    return machine.verified(action.oid, action.block, ok=ok)
+    match action:
+        case Prepare():
+            return machine.resume(action.oid, store.prepare(action))
+        case Verify():
+            ok = store.matches(action.offset, action.length, action.digest)
+            return machine.verified(action.oid, action.block, ok=ok)
+        case Decode():
+            done = store.decode(action)
+            return machine.decoded(
+                action.oid, action.block, lacks=done.lacks, forged=done.forged, ok=done.ok
+            )
 
 
 def symbol_bytes(payload: ObjectSymbols, data: bytes) -> bytes:
-    """Return the bytes of symbols of the object `data`, in their order."""
-    extents = payload.geometry.extents(payload.ids)
-    return b"".join(data[offset : offset + length] for offset, length in extents)
+    """Return the bytes of encoding symbols of the object `data`, in their order."""
+    geometry, ids = payload.geometry, payload.ids
+    are_repairs = geometry.are_repairs(ids)
+    if not are_repairs.any():
+        extents = geometry.extents(ids)
+        return b"".join(data[offset : offset + length] for offset, length in extents)
+    symbols = np.empty((len(ids), geometry.symbol_size), np.uint8)
+    for block in np.unique(ids.blocks).tolist():
+        mine = ids.blocks == block
+        symbols[mine] = _encoded(data, geometry, block)[ids.esis[mine]]
+    return symbols.tobytes()[: payload.length]
+
+
+@lru_cache(maxsize=64)
+def _encoded(data: bytes, geometry: Geometry, block: int) -> Octets:
+    """Return all encoding symbols of a block: carousels come back to it."""
+    offset, length = geometry.extent(block)
+    source = np.zeros((geometry.source(block), geometry.symbol_size), np.uint8)
+    source.reshape(-1)[:length] = np.frombuffer(data, np.uint8, length, offset)
+    return CODEC.encode(source, np.arange(geometry.ring(block)))
 
 
 def packets(burst: Transmit, data: bytes, source: Endpoint) -> Iterator[PacketBatch]:
-    """Yield what a receiver reads of a burst: equal packets, then the shorter last one."""
+    """Yield what a receiver reads of a burst: packets that are alike, then the shorter last one."""
     payload = burst.payload
     if isinstance(payload, ObjectSymbols):
         payload = symbol_bytes(payload, data)
     rows = burst.rows
-    kind = PacketType(int(rows["type"][0]))
-    offsets = rows["offset"].astype(np.int64)
     octets = np.frombuffer(payload, np.uint8)
     width = -(-len(octets) // len(rows)) if len(rows) == 1 else int(rows["symbol_size"][0])
     full = len(octets) // width
     if full:
         matrix = octets[: full * width].reshape(full, width)
-        yield PacketBatch(kind, rows[:full], offsets[:full], matrix, source)
+        yield from read_rows(rows[:full], matrix, source, Counter())
     if full < len(rows):
         rest = octets[full * width :].reshape(1, -1)
-        yield PacketBatch(kind, rows[full:], offsets[full:], rest, source)
+        yield from read_rows(rows[full:], rest, source, Counter())
 
 
 def headers(burst: Transmit, source: Endpoint) -> PacketBatch:

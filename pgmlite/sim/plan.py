@@ -5,24 +5,30 @@ A trial says everything that its outcome depends on, so that it may be done by a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from itertools import product
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.geometry import pieces
+from pgmlite.wire.geometry import LEAST_REPAIRS, MOST_REPAIRS, Geometry, pieces
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_BLOCK_SYMBOLS,
     MAX_PACKET,
     MIN_SYMBOL_SIZE,
     SYMBOL_ALIGNMENT,
+    TILE_BLOCKS,
 )
 
 MAX_RECEIVERS = 100_000
+MAX_COUNTED = 10_000_000
+"""Receivers, if only their counts are simulated."""
+
 MAX_CELLS = 2_000_000_000
 """Receivers times symbols of one trial, at most: a byte of memory each."""
 
@@ -38,23 +44,54 @@ READ_PACKETS = 16
 
 
 class Mode(StrEnum):
-    """Who sends, and who answers NAKs."""
+    """Who sends what, and who answers NAKs."""
 
     CAROUSEL = "carousel"
-    """One sender, no NAKs."""
+    """One sender without repair symbols, block after block, no NAKs."""
+
+    FEC = "fec"
+    """One sender with repair symbols, no NAKs."""
 
     NAK = "nak"
-    """One sender that answers NAKs."""
+    """The plain carousel; its sender answers NAKs, which name symbols."""
+
+    FEC_NAK = "fec+nak"
+    """One sender with repair symbols that answers NAKs, which ask for counts."""
 
     REPAIRER = "repairer"
-    """One sender that hears nothing, and a repairer with the same rate beside the receivers."""
+    """One sender with repair symbols that hears nothing, and a repairer with the same rate beside
+    the receivers."""
 
     SENDERS = "senders"
-    """Several senders of the same rate at evenly spaced starts, no NAKs."""
+    """Several senders with repair symbols, of the same rate, each with a share of the ring."""
 
 
-ANSWERING = frozenset({Mode.NAK, Mode.REPAIRER})
+ANSWERING = frozenset({Mode.NAK, Mode.FEC_NAK, Mode.REPAIRER})
 """Where somebody answers NAKs, so that receivers are no longer independent of one another."""
+
+PLAIN = frozenset({Mode.CAROUSEL, Mode.NAK})
+"""Where objects have no repair symbols, and are sent block after block."""
+
+
+class Schedule(StrEnum):
+    """In which order objects with repair symbols are sent."""
+
+    ROUNDS = "rounds"
+    BLOCKS = "blocks"
+
+
+class Method(StrEnum):
+    """How receivers are simulated."""
+
+    MACHINES = "machines"
+    """Each one is told of each packet, and asks as `recv` does."""
+
+    COUNTS = "counts"
+    """Of each one only the number of missing symbols is drawn: of carousels, without delays."""
+
+
+COUNTED = frozenset({Mode.CAROUSEL, Mode.FEC})
+"""What can be simulated by counts."""
 
 FEW = 500
 """Receivers; below it a trial costs so little that there may be more of them."""
@@ -178,6 +215,12 @@ class Setting:
     """Bytes; 1404 is what `send` takes on Ethernet."""
 
     block_symbols: int = DEFAULT_BLOCK_SYMBOLS
+    fec: float = 0.5
+    """Repair symbols that a block has in its ring, in source symbols of it, as `send --fec`."""
+
+    order: Schedule = Schedule.ROUNDS
+    """Of objects with repair symbols; the others go block after block."""
+
     repair_share: float = RepairConfig().share
     """Share of the sender's rate that repairs may take, as `send --repair` has it unless told
     otherwise. The closed form has no carousel that goes on beside the repairs: 0.9 comes near."""
@@ -192,6 +235,8 @@ class Setting:
     senders: int = 2
     """Of the mode with several."""
 
+    method: Method = Method.MACHINES
+
     def __post_init__(self) -> None:
         if self.symbol_size % SYMBOL_ALIGNMENT or not (
             MIN_SYMBOL_SIZE <= self.symbol_size <= MAX_PACKET - HEADER_SIZE
@@ -204,6 +249,8 @@ class Setting:
             raise UsageError(
                 f"block_symbols {self.block_symbols}: must be 1 to {MAX_BLOCK_SYMBOLS}"
             )
+        if not 0 < self.fec <= MOST_REPAIRS:
+            raise UsageError(f"fec {self.fec:g}: must be more than 0, at most {MOST_REPAIRS}")
         RepairConfig(share=self.repair_share)
         if not self.latencies or not all(0 < one <= MAX_LATENCY for one in self.latencies):
             raise UsageError("latency_ms: must be more than 0, at most 10000")
@@ -218,7 +265,7 @@ class Setting:
         return self.symbol_size + HEADER_SIZE + IPV6_UDP_HEADERS
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trial:
     """One transfer. Its outcome depends on nothing else."""
 
@@ -239,6 +286,18 @@ class Trial:
         """Symbols of the object."""
         return pieces(self.size, self.setting.symbol_size)
 
+    @cached_property
+    def geometry(self) -> Geometry:
+        """The sizes of the object."""
+        symbols, setting = self.symbols, self.setting
+        size = symbols * setting.symbol_size
+        block = min(setting.block_symbols, symbols)
+        if self.mode in PLAIN:
+            return Geometry(size, setting.symbol_size, block)
+        repairs = max(LEAST_REPAIRS, math.ceil(setting.fec * block))
+        tile = min(TILE_BLOCKS, pieces(symbols, block))
+        return Geometry(size, setting.symbol_size, block, repairs, tile)
+
     @property
     def packet_time(self) -> int:
         """How long a full packet takes at the sender's rate, ns."""
@@ -247,6 +306,8 @@ class Trial:
     @property
     def effort(self) -> float:
         """About how much work it is, in no unit."""
+        if self.setting.method is Method.COUNTS:
+            return self.receivers * (1.0 if self.mode is Mode.CAROUSEL else self.geometry.blocks)
         if self.mode in ANSWERING:
             return (self.receivers + 20) * self.symbols * 26.0
         return (self.receivers * self.copies + 1_200) * self.symbols * 1.0
@@ -275,7 +336,7 @@ class Plan:
         UsageError: It can't be done; the message is one line.
     """
 
-    title: str = "Carousel against NAK repair"
+    title: str = "Carousel, forward error correction and NAKs"
     sizes: tuple[int, ...] = (3_000 * 1_404,)
     """Bytes."""
 
@@ -284,7 +345,7 @@ class Plan:
 
     receivers: tuple[int, ...] = (1, 10, 100, 1_000)
     losses: tuple[LossPattern, ...] = (LossPattern(mean=0.01), LossPattern(mean=0.05))
-    modes: tuple[Mode, ...] = (Mode.CAROUSEL, Mode.NAK)
+    modes: tuple[Mode, ...] = (Mode.CAROUSEL, Mode.FEC, Mode.NAK, Mode.FEC_NAK)
     setting: Setting = field(default_factory=Setting)
     repetitions: int = 0
     """Repetitions of each combination; 0: as many as steady means need, more of the small ones."""
@@ -299,18 +360,24 @@ class Plan:
         for name in ("sizes", "rates", "receivers", "losses", "modes"):
             if not getattr(self, name):
                 raise UsageError(f"{name}: name at least one")
+        is_counted = self.setting.method is Method.COUNTS
+        most = MAX_COUNTED if is_counted else MAX_RECEIVERS
         for number in self.receivers:
-            if not 1 <= number <= MAX_RECEIVERS:
-                raise UsageError(f"receivers {number}: must be 1 to {MAX_RECEIVERS}")
+            if not 1 <= number <= most:
+                by_counts = "" if is_counted else ", or more by counts (see the plan million)"
+                raise UsageError(f"receivers {number}: must be 1 to {most}{by_counts}")
         for size in self.sizes:
             if size < 1:
                 raise UsageError(f"size {size}: must be at least 1 byte")
             symbols = pieces(size, self.setting.symbol_size)
-            if symbols * max(self.receivers) > MAX_CELLS:
+            cells = pieces(symbols, self.setting.block_symbols) if is_counted else symbols
+            if cells * max(self.receivers) > MAX_CELLS:
                 raise UsageError(
                     f"size {size}: {symbols} symbols for {max(self.receivers)} receivers are too "
                     "much to simulate; take fewer receivers or larger symbols"
                 )
+        if is_counted:
+            self._check_counted()
         for rate in self.rates:
             SenderConfig(rate=rate, packet_overhead=IPV6_UDP_HEADERS)
         if not 0 <= self.repetitions <= MAX_REPETITIONS:
@@ -318,16 +385,29 @@ class Plan:
         if not 0 <= self.shared_losses <= 10_000:
             raise UsageError(f"shared_losses {self.shared_losses}: must be 0 to 10000")
 
+    def _check_counted(self) -> None:
+        """
+        Raises:
+            UsageError: Something can't be simulated by counts.
+        """
+        if others := set(self.modes) - COUNTED:
+            raise UsageError(f"mode {min(others)}: by counts there are only carousel and fec")
+        kinds = {loss.kind for loss in self.losses} - {LossKind.INDEPENDENT, LossKind.MIXED}
+        if kinds:
+            raise UsageError(f"loss kind {min(kinds)}: by counts losses are independent or mixed")
+        if self.setting.join is not Join.TOGETHER:
+            raise UsageError("join spread: by counts all receivers join together")
+
     def trials(self) -> list[Trial | LossShared]:
         """Return all trials, those of one combination together."""
         trials: list[Trial | LossShared] = []
         for size, rate, loss, receivers, mode in product(
             self.sizes, self.rates, self.losses, self.receivers, self.modes
         ):
-            left = self.repetitions or _repetitions(receivers, mode)
+            left = self.repetitions or _repetitions(receivers, mode, self.setting.method)
             number = 0
             while left:
-                copies = min(left, _copies(receivers, loss, mode))
+                copies = min(left, self._copies(receivers, loss, mode))
                 trials.append(
                     Trial(
                         self.setting, size, rate, receivers, loss, mode, self.seed, number, copies
@@ -335,6 +415,8 @@ class Plan:
                 )
                 left -= copies
                 number += 1
+        if self.setting.method is Method.COUNTS:
+            return trials
         for receivers in self.receivers:
             total = self.shared_losses * (3 if receivers < FEW else 1)
             for number, first in enumerate(range(0, total, LOSSES_A_TRIAL)):
@@ -342,20 +424,25 @@ class Plan:
                 trials.append(LossShared(receivers, losses, self.seed, number))
         return trials
 
+    def _copies(self, receivers: int, loss: LossPattern, mode: Mode) -> int:
+        """Return how many repetitions one trial may do at once."""
+        if self.setting.method is Method.COUNTS or mode in ANSWERING:
+            return 1
+        if loss.kind in {LossKind.SHARED, LossKind.TREE}:
+            return 1
+        return max(1, RECEIVERS_A_TRIAL // receivers)
 
-def _repetitions(receivers: int, mode: Mode) -> int:
+
+def _repetitions(receivers: int, mode: Mode, method: Method) -> int:
     """Return how many repetitions give a steady mean.
 
-    The last completion of a carousel varies by half a cycle, whatever the number of receivers.
-    With NAKs it hardly varies among many.
+    The last completion of a plain carousel varies by half a cycle, whatever the number of
+    receivers. With NAKs or repair symbols it hardly varies among many.
     """
+    if method is Method.COUNTS:
+        return 24 if mode is Mode.CAROUSEL else 2
     if mode in ANSWERING:
         return 10 if receivers < 50 else 2 if receivers < FEW else 1
+    if mode is not Mode.CAROUSEL:
+        return 100 if receivers < 50 else 10 if receivers < FEW else 4
     return 100 if receivers < 50 else 60 if receivers < FEW else 15 if receivers < 5_000 else 4
-
-
-def _copies(receivers: int, loss: LossPattern, mode: Mode) -> int:
-    """Return how many repetitions one trial may do at once."""
-    if mode in ANSWERING or loss.kind in {LossKind.SHARED, LossKind.TREE}:
-        return 1
-    return max(1, RECEIVERS_A_TRIAL // receivers)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pgmlite.core.machine import MS
 from pgmlite.errors import UsageError
-from pgmlite.sim.plan import Join, LossKind, LossPattern, Mode, Plan, Setting
+from pgmlite.sim.plan import Join, LossKind, LossPattern, Method, Mode, Plan, Schedule, Setting
 
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -107,6 +107,14 @@ def _join(name: str, value: Any) -> Join:
     return Join(_choice(name, Join, value))
 
 
+def _order(name: str, value: Any) -> Schedule:
+    return Schedule(_choice(name, Schedule, value))
+
+
+def _method(name: str, value: Any) -> Method:
+    return Method(_choice(name, Method, value))
+
+
 OF_PLAN: dict[str, Callable[[str, Any], Any]] = {
     "title": lambda _, value: str(value),
     "sizes": _each(parse_number),
@@ -123,6 +131,9 @@ OF_PLAN: dict[str, Callable[[str, Any], Any]] = {
 OF_SETTING: dict[str, Callable[[str, Any], Any]] = {
     "symbol_size": _whole,
     "block_symbols": _whole,
+    "fec": _real,
+    "order": _order,
+    "method": _method,
     "senders": _whole,
     "repair_share": _real,
     "latency_ms": _each(_ms),
@@ -133,6 +144,19 @@ OF_SETTING: dict[str, Callable[[str, Any], Any]] = {
 
 FIELDS = {"loss": "losses", "latency_ms": "latencies", "read_interval_ms": "read_interval"}
 """Keys whose field has another name, or another unit."""
+
+
+AS_THEY_ARE = (
+    "symbol_size",
+    "block_symbols",
+    "fec",
+    "order",
+    "repair_share",
+    "join",
+    "senders",
+    "method",
+)
+"""Keys that are called and measured in the setting as they are in a plan."""
 
 
 def plan_of(table: Mapping[str, Any]) -> Plan:
@@ -174,9 +198,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     values = asdict(plan)
     setting = values.pop("setting")
     return values | {
-        **{name: setting[name] for name in ("symbol_size", "block_symbols", "repair_share")},
+        **{name: setting[name] for name in AS_THEY_ARE},
         "latency_ms": [one / MS for one in setting["latencies"]],
         "read_interval_ms": setting["read_interval"] / MS,
-        "join": setting["join"],
-        "senders": setting["senders"],
     }

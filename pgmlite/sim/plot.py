@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmlite.errors import DiskError, UsageError
+from pgmlite.sim.cases import CURVE, Case
 from pgmlite.sim.plan import LossPattern, Mode, Trial
-from pgmlite.sim.report import CURVE, Case, Report, expected
+from pgmlite.sim.report import Report, expected
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +21,12 @@ THEORY_POINTS = 24
 
 LOOKS: dict[Mode, tuple[str, str, str, str]] = {
     # Colours of Okabe and Ito, told apart by the colour-blind; markers and lines in print.
-    Mode.CAROUSEL: ("carousel", "#0072B2", "o", "-"),
-    Mode.NAK: ("NAKs to the sender", "#D55E00", "s", "--"),
-    Mode.REPAIRER: ("NAKs to a repairer", "#009E73", "^", "-."),
-    Mode.SENDERS: ("several senders", "#CC79A7", "D", ":"),
+    Mode.CAROUSEL: ("plain carousel", "#0072B2", "o", "-"),
+    Mode.FEC: ("FEC", "#000000", "v", "-"),
+    Mode.NAK: ("NAKs without FEC", "#D55E00", "s", "--"),
+    Mode.FEC_NAK: ("FEC, NAKs to the sender", "#56B4E9", "P", "--"),
+    Mode.REPAIRER: ("FEC, NAKs to a repairer", "#009E73", "^", "-."),
+    Mode.SENDERS: ("FEC, several senders", "#CC79A7", "D", ":"),
 }
 
 

@@ -13,56 +13,15 @@ from itertools import groupby
 from statistics import fmean, stdev
 from typing import Any
 
-from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.sim import theory
+from pgmlite.sim.advice import advise
+from pgmlite.sim.cases import CURVE, Case
 from pgmlite.sim.experiment import BACKOFF_FACTOR, Outcome, Result, SharedOutcome, announced_gsize
-from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Trial
+from pgmlite.sim.fec_theory import fec_completion, nak_count_sent
+from pgmlite.sim.plan import Join, LossKind, LossShared, Mode, Plan, Trial
 from pgmlite.sim.planfile import as_json
-
-CURVE = tuple(range(1, 101))
-"""Percent of the receivers that a completion curve has a point for."""
-
-HARDLY = 1.1
-"""Who is not faster by this factor does not count as faster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Means over all repetitions of one combination; `error` is the standard error of the mean.
-
-    Attributes:
-        unfinished: Repetitions that would have taken unreasonably long; not in the means.
-        half, most: When half and 95% of the receivers were complete, s.
-        last: When all were, s.
-        lengths: Packets with symbols, repairs included, over the symbols of the object.
-        theory: The same by the closed form; None where there is none.
-        theory_time: When all would be complete if there were nothing but these packets, s.
-        wire_bytes: All packets of all senders and the NAKs, with IP headers.
-        curve: (100,), when 1%, 2% ... of the receivers were complete, s.
-    """
-
-    size: int
-    rate: int
-    loss: LossPattern
-    receivers: int
-    mode: Mode
-    repetitions: int
-    unfinished: int
-    half: float
-    most: float
-    last: float
-    last_error: float
-    lengths: float
-    lengths_error: float
-    theory: float | None
-    theory_time: float | None
-    wire_bytes: float
-    rdata: float
-    naks: float
-    naks_suppressed: float
-    ncfs: float
-    curve: tuple[float, ...]
+from pgmlite.wire.geometry import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +62,25 @@ def expected(trial: Trial, receivers: int | None = None) -> tuple[float | None, 
     number = 1 if loss.kind is LossKind.SHARED else receivers or trial.receivers
     losses = sorted(Counter(loss.shares(number)).items())
     cycle = trial.symbols * trial.packet_time / SECOND
-    if trial.mode is Mode.NAK:
-        lengths = theory.EM_nofec(losses)
-        return lengths, lengths * cycle
-    senders = setting.senders if trial.mode is Mode.SENDERS else 1
-    cycles = theory.carousel_time(trial.symbols, losses, senders)
-    return cycles * senders, cycles * cycle
+    match trial.mode:
+        case Mode.CAROUSEL:
+            lengths = theory.carousel_time(trial.symbols, losses)
+        case Mode.NAK:
+            lengths = theory.EM_nofec(losses)
+        case Mode.FEC_NAK:
+            lengths = _least_sent(trial.geometry, losses)
+        case _:
+            senders = setting.senders if trial.mode is Mode.SENDERS else 1
+            alone = fec_completion(trial.geometry, losses, senders=senders).mean
+            return alone * senders, alone * cycle
+    return lengths, lengths * cycle
+
+
+def _least_sent(geometry: Geometry, losses: theory.Losses) -> float:
+    """Return the object lengths with which counts repair everything, if nothing else is sent."""
+    sources = [geometry.source(block) for block in (0, geometry.blocks - 1)]
+    full, last = (nak_count_sent(source, losses) * source for source in sources)
+    return ((geometry.blocks - 1) * full + last) / geometry.symbols
 
 
 def _case(trial: Trial, results: Sequence[Result]) -> Case:
@@ -221,73 +193,9 @@ class Report:
         writer.writerows(rows)
         return text.getvalue()
 
-    # For people.
-
     def advice(self) -> str:
         """Return which mode to use for these parameters, and why."""
-        pairs = self._pairs()
-        if not pairs:
-            return ""
-        gains = [plain.last / naks.last for plain, naks in pairs]
-        saved = [1 - naks.wire_bytes / plain.wire_bytes for plain, naks in pairs]
-        ways = "send --repair" if Mode.NAK in self.plan.modes else "repair"
-        share = self.plan.setting.repair_share
-        if Mode.NAK in self.plan.modes and share != RepairConfig().share:
-            ways += f" --repair-share {share * 100:g}%"
-        if min(gains) >= HARDLY:
-            return (
-                f"Use `{ways}` if packets can travel back: all are done "
-                f"{_range(gains, '.1f')} times sooner than from the carousel alone, with "
-                f"{_range(saved, '.0%')} fewer bytes. Where nothing can travel back, the carousel "
-                "takes that much longer and nothing else." + self._no_sooner(pairs)
-            )
-        if max(gains) < HARDLY:
-            return (
-                f"Use the carousel alone: with NAKs all are done {_range(gains, '.2f')} times as "
-                "soon, which is not worth a way back."
-            )
-        better = [
-            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain >= HARDLY
-        ]
-        worse = [
-            _where(naks) for (_, naks), gain in zip(pairs, gains, strict=True) if gain < HARDLY
-        ]
-        return (
-            f"It depends. Use `{ways}` for {'; '.join(better)}: up to {max(gains):.1f} times "
-            f"sooner. Use the carousel alone for {'; '.join(worse)}: NAKs gain less than 10% there."
-        )
-
-    @staticmethod
-    def _no_sooner(pairs: Sequence[tuple[Case, Case]]) -> str:
-        """Return where half of the receivers gain nothing: repairs for the others delay them."""
-        same = [_where(naks) for plain, naks in pairs if naks.half * HARDLY > plain.half]
-        if not same:
-            return ""
-        return f" Half of the receivers are done no sooner, or later, for {'; '.join(same)}."
-
-    def _pairs(self) -> list[tuple[Case, Case]]:
-        """Return the cases of a carousel with those of NAKs under the same conditions."""
-        asked = Mode.NAK if Mode.NAK in self.plan.modes else Mode.REPAIRER
-        plain = {_conditions(case): case for case in self.cases if case.mode is Mode.CAROUSEL}
-        return [
-            (plain[_conditions(case)], case)
-            for case in self.cases
-            if case.mode is asked and _conditions(case) in plain
-            if case.repetitions and plain[_conditions(case)].repetitions
-        ]
-
-
-def _conditions(case: Case) -> tuple[int, int, LossPattern, int]:
-    return case.size, case.rate, case.loss, case.receivers
-
-
-def _where(case: Case) -> str:
-    return f"{case.receivers} receiver{'s' * (case.receivers > 1)} at loss {case.loss}"
-
-
-def _range(values: Sequence[float], form: str) -> str:
-    low, high = format(min(values), form), format(max(values), form)
-    return low if low == high else f"{low} to {high}"
+        return advise(self.plan, self.cases)
 
 
 def _rounded(value: Any) -> Any:

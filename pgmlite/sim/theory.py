@@ -23,27 +23,25 @@ def _log_all(share_lost: float, count: int) -> float:
     return count * math.log1p(-share_lost) if share_lost < 1 else -math.inf
 
 
-def carousel_time(symbols: int, losses: Losses, senders: int = 1) -> float:
+def carousel_time(symbols: int, losses: Losses) -> float:
     """Return the mean object lengths until all receivers have all symbols from a pure carousel.
 
     After c whole cycles and j symbols more, j symbols were sent c + 1 times and the others c times:
     P(T <= c N + j) = product over receivers of (1 - p**(c + 1))**j (1 - p**c)**(N - j). The mean
     is the sum of P(T > t) over all t. Where each receiver joins changes nothing: the time counts
-    from there. Several senders of one rate, evenly spaced, are one carousel of as many times fewer
-    symbols, each standing for as many; T is then in what one of them sends.
+    from there.
     """
-    slots = max(1, round(symbols / senders))
-    places = np.arange(slots)
+    places = np.arange(symbols)
     total, cycle = 0.0, 0
     while True:
-        more = sum(_log_all(loss ** (cycle + 1), count) for loss, count in losses) * senders
-        before = sum(_log_all(loss**cycle, count) for loss, count in losses) * senders
+        more = sum(_log_all(loss ** (cycle + 1), count) for loss, count in losses)
+        before = sum(_log_all(loss**cycle, count) for loss, count in losses)
         if math.isinf(before):  # nothing was sent before the first cycle
-            unfinished = float(slots)
+            unfinished = float(symbols)
         else:
-            unfinished = float(-np.expm1(places * more + (slots - places) * before).sum())
+            unfinished = float(-np.expm1(places * more + (symbols - places) * before).sum())
         total += unfinished
-        if unfinished < NEGLIGIBLE * slots:
+        if unfinished < NEGLIGIBLE * symbols:
             return total / symbols
         cycle += 1
 

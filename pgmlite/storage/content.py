@@ -11,8 +11,12 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pgmlite.core.machine import Complete, Held, Prepare
+import numpy as np
+
+from pgmlite.core.decode import Decoded
+from pgmlite.core.machine import Complete, Held, Lying, Prepare
 from pgmlite.errors import DiskError
+from pgmlite.storage.hints import Spans
 from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import END, StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason
@@ -54,13 +58,13 @@ class Content:
         self._fd, self._name, self._warnings = fd, f"partial file {path}", warnings
         self._stream = StripStream()
         self._object: Prepare | None = None
-        self._symbol_size = 0
+        self._symbol_size = self._block_symbols = 0
         self._is_begun = False
         self._room_due: int | None = None
         """Bytes that the disk must have room for, as long as that has not been looked at."""
 
-        self._unreadable: set[int] = set()
-        """Offsets of blocks that could not be read once."""
+        self._unread: set[tuple[int, bool]] = set()
+        """Offsets of blocks that could not be read once, and whether they were to be decoded."""
 
         self._read_backs_failed = 0
         self._seen = self._look()
@@ -86,6 +90,7 @@ class Content:
     def begin(self, manifest: Manifest) -> None:
         """Take the object of `manifest`: its strips are hashed from now on."""
         self._is_begun, self._room_due = True, manifest.size
+        self._block_symbols = manifest.block_symbols
         self._stream.begin(manifest.size, manifest.symbol_size, manifest.block_symbols)
         self.write_back.group(manifest.block_symbols)
 
@@ -126,28 +131,34 @@ class Content:
 
     # Writing.
 
-    def write(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
-        """Write lists of runs, as `PartFile.store` takes them; from then on they are recorded."""
-        spans: list[tuple[int, int]] = []
-        groups = list(pieces)
-        starts = [runs[0][0] for runs in groups]
-        for runs, follower in zip(groups, [*starts[1:], END], strict=True):
-            self._write_runs(runs, spans, follower)
-        self._wrote(spans)
-
-    def _write_runs(
-        self, runs: Sequence[tuple[int, memoryview]], spans: list[tuple[int, int]], follower: int
+    def write(
+        self, pieces: Iterable[Sequence[tuple[int, memoryview]]], lying: Lying | None = None
     ) -> None:
-        """Write what stands together; add to `spans` which bytes these are.
+        """Write lists of runs, as `PartFile.store` takes them; from then on they are recorded."""
+        groups = list(pieces)
+        runs = [one for group in groups for one in group]
+        spans = [(offset, offset + len(run)) for offset, run in runs]
+        followers = [*(offset for offset, _ in runs[1:]), END]
+        are_own = _are_own(spans, lying, self._symbol_size, self._block_symbols)
+        for (offset, run), follower, is_own in zip(runs, followers, are_own, strict=True):
+            if is_own:
+                self._stream.update(offset, run, follower=follower)
+            else:
+                self._stream.forget(offset, offset + len(run))
+        for group in groups:
+            self._write_runs(group)
+        self._wrote(spans, lying)
 
-        Args:
-            follower: Offset of what is written next.
-        """
+    def _write_runs(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write what stands together."""
+        if len(runs) == 1:
+            offset, run = runs[0]
+            if not len(run) % self._symbol_size:
+                self._write([run], offset, len(run))
+                return
         pieces: list[memoryview] = []
         start = end = runs[0][0]
-        followers = [*(offset for offset, _ in runs[1:]), follower]
-        for (offset, run), next_offset in zip(runs, followers, strict=True):
-            self._stream.update(offset, run, follower=next_offset)
+        for offset, run in runs:
             if len(pieces) + 3 > PIECES_AT_ONCE:
                 self._write(pieces, start, end - start)
                 pieces, start, end = [], offset, offset
@@ -155,7 +166,6 @@ class Content:
                 pieces.append(memoryview(bytes(gap)))
             pieces.append(run)
             end = offset + len(run)
-            spans.append((offset, end))
         padding = self._padding(end)
         if padding:
             pieces.append(memoryview(padding))
@@ -163,8 +173,7 @@ class Content:
 
     def _padding(self, end: int) -> bytes:
         """Return what makes the object's last symbol as long as the others, if it ends there."""
-        wanted = self._object
-        return bytes(-end % wanted.symbol_size if wanted and end == wanted.size else 0)
+        return bytes(-end % self._symbol_size if self._object else 0)
 
     def _write(self, pieces: list[memoryview], offset: int, length: int) -> None:
         try:
@@ -177,15 +186,16 @@ class Content:
                 return  # a stranger's offset; were it not, the block will not verify
             raise self.failed(error) from error
 
-    def _wrote(self, spans: list[tuple[int, int]]) -> None:
-        """Record what was written, (start, stop) bytes."""
+    def _wrote(self, spans: Spans, lying: Lying | None = None, *, count: int | None = None) -> None:
+        """Record what was written, (start, stop) bytes, as `WriteBack.wrote` takes it."""
         self._seen = self._look()
-        self.write_back.wrote(self._object, spans)
+        self.write_back.wrote(self._object, spans, lying, count=count)
 
     def copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
         offset, length = block[:2]
         end = offset + length
+        self._forget([(offset, end)])
         try:
             seed.copy(self._fd, offset, length)
             if padding := self._padding(end):
@@ -194,6 +204,42 @@ class Content:
             raise self.failed(error) from error
         self._wrote([(offset, end)])
         return self.has(block)
+
+    def place(self, decoded: Decoded) -> bool:
+        """Write the symbols that a decoded block had not in their places; return whether it is one.
+
+        What is forged, or can't be read, is forgotten: it may be written anew.
+
+        Raises:
+            DiskError: The disk refuses, or what can't be read was written anew before.
+        """
+        action = decoded.action
+        if self._object is None or self._object.oid != action.oid:
+            return False
+        offset, length = action.geometry.extent(action.block)
+        if decoded.trouble:
+            self._unreadable(offset, decoded.trouble, is_decoded=True)
+        if not decoded.ok:
+            self._forget(decoded.bytes_of(decoded.doubtful))
+            return False
+        spans = decoded.spans
+        self._forget(spans)
+        octets, at = decoded.symbols.reshape(-1).data, 0
+        for start, stop in spans:
+            self._write([octets[at : at + stop - start]], start, stop - start)
+            at += stop - start
+        self._stream.take(offset)
+        # Until that is flushed, the record on the disk may have other symbols there: a power cut
+        # would cost the block, all of it.
+        self._wrote(spans, count=length)
+        return True
+
+    def _forget(self, spans: Spans) -> None:
+        """Record that nothing lies there: what does gives way, or is wrong."""
+        if self._object and spans:
+            size = self._symbol_size
+            places = [(start // size, -(-stop // size)) for start, stop in spans]
+            self.write_back.forget(self._object, places)
 
     # Reading.
 
@@ -220,14 +266,23 @@ class Content:
         try:
             return has_block(self._fd, block, strips)
         except OSError as error:
-            if block.offset in self._unreadable:
-                raise self.failed(error) from error
-            self._unreadable.add(block.offset)
-            self.write_back.suspect()
-            self._warnings.append(
-                f"{self._name}: {reason(error)} at byte {block.offset}; fetching it again"
-            )
+            self._unreadable(block.offset, error)
             return False
+
+    def _unreadable(self, offset: int, error: OSError, *, is_decoded: bool = False) -> None:
+        """Let a block be written anew that can't be read; do so once.
+
+        Args:
+            is_decoded: It was read to be decoded.
+
+        Raises:
+            DiskError: It could not be read before.
+        """
+        if (offset, is_decoded) in self._unread:
+            raise self.failed(error) from error
+        self._unread.add((offset, is_decoded))
+        self.write_back.suspect()
+        self._warnings.append(f"{self._name}: {reason(error)} at byte {offset}; fetching it again")
 
     def read_back(self, fd: int, has: Callable[[Block], bool], complete: Complete) -> list[int]:
         """Return the blocks that the disk has not, or not as they are."""
@@ -277,3 +332,23 @@ class Content:
         if error.errno in FAILED_LATE:
             self.write_back.suspect()
         return DiskError(f"{self._name}: {reason(error)}")
+
+
+def _are_own(
+    spans: Spans, lying: Lying | None, symbol_size: int, block_symbols: int
+) -> Sequence[bool]:
+    """Return of runs, (start, stop) bytes each, whether they are symbols in their own places.
+
+    Args:
+        lying: As `PartFile.store` takes it.
+    """
+    if lying is None or not spans:
+        return [True] * len(spans)
+    starts, stops = np.array(spans).T
+    starts, stops = starts // symbol_size, -(-stops // symbol_size)
+    counts = stops - starts
+    ends = np.cumsum(counts)
+    places = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
+    are_own = places % block_symbols + 1 == lying
+    found: list[bool] = np.logical_and.reduceat(are_own, ends - counts).tolist()
+    return found

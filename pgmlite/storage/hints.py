@@ -3,10 +3,12 @@
 It is a hint. Digests judge: a record that is wrong costs the blocks it is wrong about, and one that
 is missing or of something else costs what can't be told from whole blocks alone.
 
-After a header, two bytes a place, little-endian: 0 nothing, else 1 + the number in its block of the
-symbol that lies there, which is the place's own; and `FLUSHED`, once that is on the disk. A process
-that is killed leaves all it wrote to the system. A power cut leaves the record and what it is about
-as they were written to the disk, in any order: then only what was flushed counts.
+After a header, two bytes a place, little-endian: 0 nothing, else 1 + the encoding symbol id, in the
+place's block, of what lies there: the place's own symbol or another one; and `FLUSHED`, once that
+is on the disk. A process that is killed leaves all it wrote to the system. A power cut leaves the
+record and what it is about as they were written to the disk, in any order: then only what was
+flushed counts. Before a symbol in a place gives way to another one the record forgets it: a record
+that lags behind must not give a symbol another one's name.
 """
 
 from __future__ import annotations
@@ -17,18 +19,19 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from threading import RLock
 
 import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
-from pgmlite.core.machine import Held, Lying, Prepare
+from pgmlite.core.machine import LYING, Held, Lying, Prepare
 from pgmlite.core.ranges import runs
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import boot_id, close_quietly, sync_data
-from pgmlite.wire.batch import stretches
-from pgmlite.wire.geometry import pieces
+from pgmlite.wire.batch import Flags, stretches
+from pgmlite.wire.geometry import Sizes, pieces
 
 HEADER = struct.Struct("<8sHHIQQQ16s8x")
 """magic, flags, block symbols, symbol size, oid, size, inode of the partial file, boot.
@@ -54,6 +57,9 @@ GAP = PAGE
 """Places between two that are written anew in one call rather than in two."""
 
 Values = npt.NDArray[np.uint16]
+
+Spans = Sequence[tuple[int, int]]
+"""(first, stop) places each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,8 @@ class Hints:
     def load(self, wanted: Prepare, places: int) -> Held | None:
         """Return what is said of `wanted`'s first `places`; None: nothing, it is of another object.
 
-        What may be there, but was not flushed before the system was started anew, is an extent.
+        Own symbols that may be there, but were not flushed before the system was started anew, are
+        extents.
 
         Raises:
             OSError: As the system says.
@@ -138,19 +145,21 @@ class Hints:
             return None
         self._begin(wanted)
         self._block_symbols = fields[2] or DEFAULT_BLOCK_SYMBOLS
-        is_exact = fields[7] == boot_id()
+        is_exact, sizes = fields[7] == boot_id(), Sizes(wanted.size, wanted.symbol_size)
         places = min(places, len(self._values))
         lying: list[tuple[int, Lying]] = []
         extents: list[tuple[int, int]] = []
         changed: set[int] = set()
         for first, values in _stored(self._fd, places):
-            own = values & ~np.uint16(FLUSHED) == self._own_values(first, len(values))
-            sure = own if is_exact else own & (values >= FLUSHED)
+            held = values & ~np.uint16(FLUSHED)
+            sure = held != 0 if is_exact else (held != 0) & (values >= FLUSHED)
+            own = held == self._own_values(first, len(values))
             kept = np.where(sure, values, 0)
             self._values[first : first + len(values)] = kept
             if sure.any():
                 lying.append((first, kept & ~np.uint16(FLUSHED)))
-            extents += self._perhaps(first, own, sure)
+            perhaps = _perhaps(own, own & sure, first, sizes.symbols, self._block_symbols)
+            extents += [sizes.bytes_of(*span) for span in perhaps]
             changed.update(_pages(first, kept != values))
             self._sort(first, kept)
         # What is not believed now must not be believed later, when more lies in the file.
@@ -162,34 +171,13 @@ class Hints:
             os.pwrite(self._fd, self._head(), 0)
         return Held(lying, self._block_symbols, extents)
 
-    def _perhaps(
-        self, first: int, own: npt.NDArray[np.bool_], sure: npt.NDArray[np.bool_]
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the bytes of blocks that may be whole, although not all of them is sure.
-
-        Args:
-            own, sure: (n,) of each place from `first` on.
-        """
-        if self._object is None or (own == sure).all():
-            return
-        size, block = self._object.symbol_size, self._block_symbols
-        noted = np.flatnonzero(own) + first
-        for one, other in runs(noted):
-            start, stop = int(noted[one]), int(noted[other - 1]) + 1
-            start += -start % block
-            if stop < len(self._values):
-                stop -= stop % block
-            if start < stop and not sure[start - first : stop - first].all():
-                yield start * size, min(stop * size, self._object.size)
-
     def _sort(self, first: int, values: Values) -> None:
         """Note which pages have values of either kind, of (n,) `values` from `first` on."""
         self._unflushed.update(_pages(first, (values != 0) & (values < FLUSHED)))
         self._flushed.update(_pages(first, values >= FLUSHED))
 
     def _own_values(self, first: int, count: int) -> Values:
-        numbers = np.arange(first, first + count) % self._block_symbols
-        return (numbers + 1).astype("<u2")
+        return _own(first, count, self._block_symbols)
 
     def _begin(self, wanted: Prepare) -> None:
         with self._lock:
@@ -200,27 +188,30 @@ class Hints:
             self._flushed.clear()
 
     def group(self, block_symbols: int) -> None:
-        """Learn how many symbols a block has.
+        """Learn how many symbols a block has; of other blocks only own symbols keep their names.
 
         Raises:
             OSError: As the system says.
         """
         if block_symbols == self._block_symbols:
             return
-        self._block_symbols = block_symbols
         with self._lock:
+            before, self._block_symbols = self._block_symbols, block_symbols
             for page in self._unflushed | self._flushed:  # the others are empty, however many
                 first, span = page * PAGE, self._values[page * PAGE :][:PAGE]
+                was_own = span & ~np.uint16(FLUSHED) == _own(first, len(span), before)
                 own = self._own_values(first, len(span)) | (span & FLUSHED)
-                span[:] = np.where(span, own, 0)
+                span[:] = np.where(was_own, own, 0)
                 self._write(first, first + len(span))
         if self._object:
             os.pwrite(self._fd, self._head(), 0)
 
-    def note(self, wanted: Prepare, spans: Sequence[tuple[int, int]]) -> None:
-        """Record that the symbols of each (first, stop) lie in their places.
+    def note(self, wanted: Prepare, spans: Spans, lying: Lying | None = None) -> None:
+        """Record what lies in places; from then on that survives this process.
 
-        From then on that survives this process.
+        Args:
+            lying: (n,) what lies in the places of the spans, one after the other; None: their own
+                symbols.
 
         Raises:
             DiskError: What has the record's name is not ours.
@@ -232,26 +223,41 @@ class Hints:
         with self._lock:
             if len(spans) == 1:
                 first, stop = spans[0]
-                self._values[first:stop] = self._own_values(first, stop - first)
+                own = self._own_values(first, stop - first) if lying is None else lying
+                self._values[first:stop] = own
                 self._write_unflushed(first, stop)
                 return
-            firsts, stops = np.array(spans).T
+            bounds = np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans))
+            firsts, stops = bounds[::2], bounds[1::2]
             counts = stops - firsts
             steps = np.repeat(firsts - (np.cumsum(counts) - counts), counts)
             places = np.arange(len(steps)) + steps
-            self._values[places] = places % self._block_symbols + 1
+            own = places % self._block_symbols + 1 if lying is None else lying
+            self._values[places] = own
             gaps = firsts[1:] - stops[:-1]
             for one, other in stretches((gaps < 0) | (gaps > GAP)):
                 self._write_unflushed(int(firsts[one]), int(stops[other - 1]))
 
-    def found(self, wanted: Prepare, first: int, stop: int) -> None:
-        """Record that these symbols lie in their places, if it does not say so already.
+    def forget(self, wanted: Prepare, spans: Spans) -> None:
+        """Record that nothing lies in places whose symbols are about to give way.
 
         Raises:
             DiskError: What has the record's name is not ours.
             OSError: As the system says.
         """
-        if self._object != wanted or not self._values[first:stop].all():
+        with self._lock:
+            if self._object == wanted and any(self._values[a:b].any() for a, b in spans):
+                self.note(wanted, spans, np.zeros(sum(b - a for a, b in spans), LYING))
+
+    def found(self, wanted: Prepare, first: int, stop: int) -> None:
+        """Record that these places have their own symbols, if it does not say so already.
+
+        Raises:
+            DiskError: What has the record's name is not ours.
+            OSError: As the system says.
+        """
+        held = self._values[first:stop] & ~np.uint16(FLUSHED)
+        if self._object != wanted or (held != self._own_values(first, stop - first)).any():
             self.note(wanted, [(first, stop)])
 
     def _write_unflushed(self, first: int, stop: int) -> None:
@@ -265,10 +271,13 @@ class Hints:
         """Return what was stored since the last flush."""
         with self._lock:
             pages, self._unflushed = sorted(self._unflushed), set()
-            return Unflushed(
-                self._values,
-                [(page * PAGE, self._values[page * PAGE :][:PAGE].copy()) for page in pages],
-            )
+            values = self._values
+        # One by one: with rounds it is every page of the object, and somebody is storing more.
+        return Unflushed(values, [self._copy(values, page * PAGE) for page in pages])
+
+    def _copy(self, values: Values, first: int) -> tuple[int, Values]:
+        with self._lock:
+            return first, values[first : first + PAGE].copy()
 
     def mark_flushed(self, stored: Unflushed) -> None:
         """Record that this is on the disk, as far as it still lies there; make all of it durable.
@@ -276,10 +285,10 @@ class Hints:
         Raises:
             OSError: As the system says.
         """
-        with self._lock:
-            if stored.of is not self._values:
-                return  # another object took its place
-            for first, values in stored.pieces:
+        for first, values in stored.pieces:
+            with self._lock:
+                if stored.of is not self._values:
+                    return  # another object took its place
                 span = self._values[first : first + PAGE]
                 span[(values != 0) & (span == values)] |= FLUSHED
                 self._write(first, first + len(span))
@@ -354,7 +363,34 @@ class Hints:
             self._fd = -1
 
 
-def _pages(first: int, flags: npt.NDArray[np.bool_]) -> Iterator[int]:
+def _own(first: int, count: int, block_symbols: int) -> Values:
+    """Return what places have that have their own symbols."""
+    return (np.arange(first, first + count) % block_symbols + 1).astype("<u2")
+
+
+def _perhaps(
+    own: Flags, sure: Flags, first: int, symbols: int, block_symbols: int
+) -> Iterator[tuple[int, int]]:
+    """Yield (start, stop) places of blocks that may be whole, although not all of them is sure.
+
+    Args:
+        own, sure: (n,) of each place from `first` on: whether it has its own symbol, as it seems,
+            and for sure.
+        symbols: Of the object.
+    """
+    if (own == sure).all():
+        return
+    noted = np.flatnonzero(own) + first
+    for one, other in runs(noted):
+        start, stop = int(noted[one]), int(noted[other - 1]) + 1
+        start += -start % block_symbols
+        if stop < symbols:
+            stop -= stop % block_symbols
+        if start < stop and not sure[start - first : stop - first].all():
+            yield start, stop
+
+
+def _pages(first: int, flags: Flags) -> Iterator[int]:
     """Yield the pages of the places, from `first` on, whose (n,) `flags` are set."""
     yield from np.unique((np.flatnonzero(flags) + first) // PAGE).tolist()
 

@@ -15,14 +15,16 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from pgmlite.core.machine import Complete, Held, Prepare
+from pgmlite.core.decode import Decoded, decode
+from pgmlite.core.machine import Complete, Decode, Held, Lying, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.content import Content
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
-from pgmlite.storage.seeds import Block, Seed
+from pgmlite.storage.seeds import Block, Seed, fill, find
 from pgmlite.storage.system import beside, close_quietly, reason
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
@@ -162,32 +164,28 @@ class PartFile:
 
     # Writing.
 
-    def store(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
+    def store(
+        self, pieces: Iterable[Sequence[tuple[int, memoryview]]], lying: Lying | None = None
+    ) -> None:
         """Write what came; from then on it survives the end of this process.
 
         Args:
             pieces: Lists of ascending (offset, bytes) runs. Each is written in one go, with zeros
                 over the gaps in it.
+            lying: (n,) what lies in the places of the runs then, one after the other; None: their
+                own symbols.
 
         Raises:
             DiskError: The disk is full or broken; what is there stays.
         """
         self._begin_writing()
-        self._content.write(pieces)
+        self._content.write(pieces, lying)
         self._copy_borrowed(BLOCKS_COPIED)
 
     def _begin_writing(self) -> None:
         self._is_written = True
         self._content.make_room()
         self._content.watch()
-
-    def idle(self) -> None:
-        """Flush what has waited for long enough, when nothing more comes.
-
-        Raises:
-            DiskError: The disk failed to take what was written.
-        """
-        self.write_back.idle()
 
     # Blocks that are there.
 
@@ -209,21 +207,13 @@ class PartFile:
         found = self._content.has(block, strips)
         if found:
             self._content.found(block)
-        found = found or self._fetch_from_seeds(block)
+        elif seed := find(self._seeds, block, self.warnings):
+            self._begin_writing()
+            found = self._copy(seed, block)
         if found or self._borrowed:
             self._begin_writing()
             self._copy_borrowed(BLOCKS_COPIED)
         return found
-
-    def _fetch_from_seeds(self, block: Block) -> bool:
-        for seed in list(self._seeds):
-            if seed.has(block):
-                self._begin_writing()
-                return self._copy(seed, block)
-            if seed.trouble:
-                self._seeds.remove(seed)
-                self.warnings.append(f"{seed.name}: {seed.trouble}; what it has is fetched")
-        return False
 
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
@@ -237,6 +227,21 @@ class PartFile:
         for block in some:
             if self._old is None or not self._copy(self._old, block):
                 self._spoilt.add(block.offset // self._block_size)
+
+    # Blocks that are decoded.
+
+    def decode(self, action: Decode) -> Decoded:
+        """Decode a block; nothing is written, and any thread may do it until `close`."""
+        return decode(partial(fill, self._fd), action)
+
+    def place(self, decoded: Decoded) -> bool:
+        """Write what a decoded block had not in its places; return whether all of it is right now.
+
+        Raises:
+            DiskError: The disk is full or broken, or could not read the block again.
+        """
+        self._begin_writing()
+        return self._content.place(decoded)
 
     # Publishing.
 

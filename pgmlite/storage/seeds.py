@@ -55,15 +55,19 @@ def has_block(fd: int, block: Block, known: Sequence[bytes | None] = ()) -> bool
         while stop < min(place + at_once, len(strips)) and not strips[stop]:
             stop += 1
         piece = buffer[: min(stop * size, length) - place * size]
-        if not _fill(fd, piece, offset + place * size):
+        if not fill(fd, piece, offset + place * size):
             return False
         found.append(strip_digests(piece, symbol_size))
         place = stop
     return digest(b"".join(found)) == expected
 
 
-def _fill(fd: int, piece: memoryview, offset: int) -> bool:
-    """Read a piece; False if the file ends in it."""
+def fill(fd: int, piece: memoryview, offset: int) -> bool:
+    """Read a piece; False if the file ends in it.
+
+    Raises:
+        OSError: As the system says.
+    """
     while piece and (done := os.preadv(fd, [piece], offset)):
         piece, offset = piece[done:], offset + done
     return not piece
@@ -169,3 +173,18 @@ class Seed:
     def close(self) -> None:
         """Close the file."""
         close_quietly(self.fd)
+
+
+def find(seeds: list[Seed], block: Block, warnings: list[str]) -> Seed | None:
+    """Return the first seed that has a block; those that can't be read are no seeds any more.
+
+    Args:
+        warnings: What there is to say of them is added here.
+    """
+    for seed in list(seeds):
+        if seed.has(block):
+            return seed
+        if seed.trouble:
+            seeds.remove(seed)
+            warnings.append(f"{seed.name}: {seed.trouble}; what it has is fetched")
+    return None

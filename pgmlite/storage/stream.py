@@ -30,11 +30,12 @@ class StripStream:
     """Hashes strips that are written in order, whatever the order of the strips.
 
     One that came in pieces with a hole, or not from its start, is not here: the caller reads it.
+    Nor is one in which another symbol lies than the object has there.
     """
 
     KEPT = 8 << 20
-    """Bytes that digests of blocks take which are not asked for yet; the oldest block makes room.
-    Enough for 5 GB of blocks of 1024 symbols of 1404 bytes."""
+    """Bytes that digests of blocks take which are not asked for yet; the oldest block makes room
+    for one that begins. Enough for 5 GB of blocks of 1024 symbols of 1404 bytes."""
 
     OPEN = 64
     """Strips that wait for their rest; the oldest makes room."""
@@ -67,7 +68,15 @@ class StripStream:
         while offset < end:
             start = offset - offset % self._block_size
             block_end = min(start + self._block_size, self._size)
-            strips, stop = self._strips(start, block_end), min(end, block_end)
+            place, odd = divmod(offset - start, size)
+            strips, stop = self._strips(start, block_end, place), min(end, block_end)
+            if strips is None:
+                offset = stop
+                continue
+            if not odd and stop - offset == size == len(run):
+                # A visit of a carousel in rounds: nearly all that comes then.
+                self._one(strips, place, offset, run)
+                return
             while offset < stop:
                 place, odd = divmod(offset - start, size)
                 if not odd and stop - offset >= size:
@@ -85,6 +94,25 @@ class StripStream:
                     strips.has[place] = 0
                     self._open.pop(first, None)
                 offset = after
+
+    def forget(self, offset: int, end: int) -> None:
+        """Take note that something else than the object's own bytes is written there."""
+        end, size = min(end, self._size), self._strip_size
+        while offset < end:
+            start = offset - offset % self._block_size
+            place = (offset - start) // size
+            if strips := self._blocks.get(start):
+                strips.has[place] = 0
+            self._open.pop(start + place * size, None)
+            offset = min(start + (place + 1) * size, start + self._block_size)
+
+    def _one(self, strips: _Strips, place: int, offset: int, strip: memoryview) -> None:
+        """Hash a full strip."""
+        at = DIGEST_SIZE * place
+        strips.digests[at : at + DIGEST_SIZE] = digest(strip)
+        strips.has[place] = 1
+        if self._open:
+            self._open.pop(offset, None)
 
     def _whole(self, strips: _Strips, place: int, offset: int, run: memoryview) -> int:
         """Hash the full strips that `run` begins with, from the one at `place` on.
@@ -113,10 +141,18 @@ class StripStream:
         if found:
             strips.digests[DIGEST_SIZE * place : DIGEST_SIZE * (place + 1)] = found
 
-    def _strips(self, start: int, stop: int) -> _Strips:
+    def _strips(self, start: int, stop: int, place: int) -> _Strips | None:
+        """Return what is known of a block; None: there is no room for it.
+
+        Args:
+            place: Of the strip that is written.
+        """
         strips = self._blocks.get(start)
         if strips is None:
             if len(self._blocks) >= self._most:
+                # In rounds all blocks are under way: who made room for every one would keep none.
+                if place:
+                    return None
                 self._blocks.pop(next(iter(self._blocks)))
             count = pieces(stop - start, self._strip_size)
             strips = self._blocks[start] = _Strips(bytearray(count), bytearray(DIGEST_SIZE * count))

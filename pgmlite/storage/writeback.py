@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from threading import Thread
 
-from pgmlite.core.machine import Held, Prepare
+from pgmlite.core.machine import Held, Lying, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import Folder
-from pgmlite.storage.hints import Hints
+from pgmlite.storage.hints import Hints, Spans
 from pgmlite.storage.system import forget_cache, reason, sync_all, sync_data
 
 FLUSH_EVERY = 5.0
@@ -163,6 +163,10 @@ class WriteBack:
         size = wanted.symbol_size
         self._record(lambda hints: hints.found(wanted, start // size, -(-stop // size)))
 
+    def forget(self, wanted: Prepare, spans: Spans) -> None:
+        """Record that nothing lies in places, before other symbols are written there."""
+        self._record(lambda hints: hints.forget(wanted, spans))
+
     def _record(self, step: Callable[[Hints], None]) -> None:
         """Do something with the record, as long as there is one."""
         if self._hints is None or not self._records:
@@ -217,8 +221,19 @@ class WriteBack:
             self.warnings.append(f"{self._name}: {reason(error)}; reading it anew")
         forget_cache(self._fd)
 
-    def wrote(self, wanted: Prepare | None, spans: list[tuple[int, int]]) -> None:
+    def wrote(
+        self,
+        wanted: Prepare | None,
+        spans: Spans,
+        lying: Lying | None = None,
+        *,
+        count: int | None = None,
+    ) -> None:
         """Record what was written, (start, stop) bytes; start to flush it if it is time.
+
+        Args:
+            lying: As `Hints.note` takes it.
+            count: Bytes that a power cut would cost until then; None: these.
 
         Raises:
             DiskError: The disk failed to take what was written before.
@@ -227,10 +242,12 @@ class WriteBack:
         if wanted:
             size = wanted.symbol_size
             symbols = [(start // size, -(-stop // size)) for start, stop in spans]
-            self._record(lambda hints: hints.note(wanted, symbols))
+            self._record(lambda hints: hints.note(wanted, symbols, lying))
         if not self._records:
             self._give_up_record()
-        self._try(lambda: self._flusher.wrote(sum(stop - start for start, stop in spans)))
+        if count is None:
+            count = sum(stop - start for start, stop in spans)
+        self._try(lambda: self._flusher.wrote(count))
 
     def idle(self) -> None:
         """Flush what has waited for long enough, when nothing more comes.

@@ -182,8 +182,8 @@ SPM_BODY = Struct(
 POSITION = Struct(
     "place" / Int64ub * "Symbols that the carousel has sent since its start.",
     "order" / Int8ub * "0: blocks, 1: rounds, 2: rounds in random order.",
-    "sector" / Int8ub * "i of i/n: the share of the ring at which the carousel started.",
-    "sectors" / Int8ub * "n of i/n: how many shares there are; at least 1.",
+    "sector" / Int8ub * "i of i/n: the sector with which the carousel begins.",
+    "sectors" / Int8ub * "n of i/n: how many sectors there are; at least 1.",
     "reserved" / Const(0, Int8ub) * "Reserved: 0.",
     "first" / Int32ub * "Order 0: group of blocks at place 0. Order 1: visit at place 0. "
     "Order 2: what the order of visits is drawn from.",
@@ -193,7 +193,7 @@ REPAIRS = Struct(
     "nonce" / Int64ub * "Random, new every few seconds; a NAK shows that its sender heard it.",
     "grtt" / Int8ub * "Group round-trip time, quantised as in RFC 5401 section 3.7.4.",
     "gsize" / Int8ub * "Group size: 4 bits as in RFC 5740 section 4.2.1.",
-    "backoff_factor" / Int8ub * "K: receivers wait up to K times the GRTT before a NAK.",
+    "backoff_factor" / Int8ub * "k: receivers wait up to k times the GRTT before a NAK.",
     "repair_share" / Int8ub * "Percent of the rate that repairs may take.",
     "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; not 0.",
 )

@@ -162,6 +162,10 @@ def parse_request(body: bytes, total: int, rings: None = None) -> Symbols: ...
 
 
 @overload
+def parse_request(body: bytes, total: int, rings: Rings) -> Counts: ...
+
+
+@overload
 def parse_request(body: bytes, total: int, rings: Rings | None) -> Symbols | Counts: ...
 
 
@@ -170,7 +174,8 @@ def parse_request(body: bytes, total: int, rings: Rings | None = None) -> Symbol
 
     Args:
         total: Source symbols in the object.
-        rings: None: the object has no repair symbols, so counts are refused.
+        rings: Of an object with repair symbols, whose requests are counts; None: it has none, and
+            symbols are asked for by name.
 
     Raises:
         RefusedPacket: reason ``request``.
@@ -181,7 +186,10 @@ def parse_request(body: bytes, total: int, rings: Rings | None = None) -> Symbol
     form, flags, count, base = np.frombuffer(body, REQUEST_HEAD_DTYPE, 1)[0].tolist()
     if flags:
         raise RefusedPacket("request", f"flags {flags}")
-    if form == RequestForm.COUNTS and rings and len(body) == FIXED_SIZE + count * COUNT_SIZE:
+    # spec: REQ-5
+    if rings and (form != RequestForm.COUNTS or len(body) != FIXED_SIZE + count * COUNT_SIZE):
+        raise RefusedPacket("request", f"form {form} with {count} items in {len(body)} bytes")
+    if rings:
         return _counts(np.frombuffer(body, COUNT_DTYPE, offset=FIXED_SIZE), base, rings)
     if form == RequestForm.BITMAP and len(body) == FIXED_SIZE + count:
         bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=FIXED_SIZE))
@@ -245,6 +253,11 @@ class Nak:
     loss: float
     symbols: Symbols
     counts: Counts | None = None
+
+    @property
+    def wanted(self) -> int:
+        """Symbols that it asks for."""
+        return len(self.symbols) if self.counts is None else int(self.counts.counts.sum())
 
 
 def build_nak(nonce: int, timestamp: int, loss: float, request: bytes) -> bytes:

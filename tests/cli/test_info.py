@@ -9,7 +9,9 @@ from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import ObjectSymbols
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import symbol_bytes
-from tests.support.builders import make_object
+from pgmlite.wire.layout import Order, PacketType
+from tests.support.builders import make_object, packet, spm_body
+from tests.support.vectors import CODED, SMALL, TSI, asked, coded, counts_request, header, nak
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
 
@@ -85,6 +87,82 @@ def test_losses_and_foreign_packets(sent, capsys):
     found = json.loads(out)
     assert found["sessions"][0]["lost"] == 10
     assert found["refused"] == {"version": 1}
+
+
+def frame(body, *, port=28_775, source="fd01::1", target="ff15::7067:6d"):
+    """Return a UDP datagram."""
+    layers = scapy.Ether() / scapy.IPv6(src=source, dst=target)
+    return layers / scapy.UDP(sport=40_000, dport=port) / scapy.Raw(body)
+
+
+def test_repair_symbols_positions_and_counts(tmp_path, capsys):
+    """What is asked for by count is known with the manifest, and counted without it as well."""
+    nak = asked(CODED, counts_request((0, 0, 5), (2, 0, 60)))
+    too_many = asked(CODED, counts_request((2, 0, 65)))
+    body = spm_body(CODED.manifest.raw, place=70, order=Order.ROUNDS, sector=1, sectors=2, first=1)
+    spm = packet(PacketType.SPM, body, **header(CODED, sqn=5))
+    data = [
+        *CODED.odata(range(3), tsi=TSI),
+        coded(PacketType.ODATA, 0, 40, sqn=4),
+        coded(PacketType.RDATA, 2, 63, sqn=6),
+    ]
+    naks = {"port": 28_776, "source": "fd01::2", "target": "fd01::1"}
+    frames = [frame(nak, **naks), *map(frame, (*data[:4], spm, data[4]))]
+    frames += [frame(one, **naks) for one in (nak, too_many)]
+    file = tmp_path / "c.pcap"
+    scapy.wrpcap(str(file), frames)
+    code, out, _ = info(capsys, file, "--json")
+    assert code == 0
+    facts = json.loads(out)
+    (session,), (asking,) = facts["sessions"], facts["repairs"]
+    assert session["repair_symbols"] == 2
+    carousel = {"order": "rounds", "sector": 1, "sectors": 2, "first": 1, "place": 70}
+    assert session["carousel"] == carousel
+    (shown,) = session["objects"]
+    assert (shown["block_symbols"], shown["repair_symbols"], shown["tile_blocks"]) == (40, 64, 2)
+    assert (asking["naks"], asking["symbols"], asking["counted"]) == (2, 130, 130)
+    assert facts["refused"] == {"request": 1}
+    code, out, _ = info(capsys, file)
+    assert code == 0
+    for words in (
+        "64 repair symbols (160%) for each, tiles of 2 blocks",
+        "order rounds, sector 1/2, from 1 on; 70 symbols sent at the latest SPM; 2 repair symbols",
+        "for 130 symbols, 130 of them by count",
+    ):
+        assert words in out
+
+
+def test_objects_and_sessions_without_repair_symbols_say_so(tmp_path, capsys):
+    alone = spm_body(SMALL.manifest.raw, repair_share=100, repair_port=9)
+    later = spm_body(SMALL.manifest.raw, order=77)
+    file = tmp_path / "c.pcap"
+    bodies = ((alone, 7), (later, 8), (spm_body(SMALL.manifest.raw), 9))
+    scapy.wrpcap(
+        str(file),
+        [
+            frame(packet(PacketType.SPM, body, **(SMALL.fields | {"tsi": tsi})))
+            for body, tsi in bodies
+        ],
+    )
+    code, out, _ = info(capsys, file, "--json")
+    assert code == 0
+    shown = [session["carousel"] for session in json.loads(out)["sessions"]]
+    assert [one and one["order"] for one in shown] == [None, 77, "blocks"]
+    code, out, _ = info(capsys, file)
+    assert code == 0
+    assert out.count("no FEC") == 3
+    assert out.count("no carousel announced") == 1
+    asks = tmp_path / "naks.pcap"
+    request = asked(SMALL, counts_request((0, 0, 4)))
+    scapy.wrpcap(str(asks), [frame(SMALL.spm(tsi=TSI)), frame(request, port=28_776)])
+    code, out, _ = info(capsys, asks, "--json")
+    assert json.loads(out)["refused"] == {"request": 1}
+    # Of an object whose manifest was not seen either is counted.
+    alone = [frame(one, port=28_776) for one in (request, nak(SMALL, [1, 2]))]
+    scapy.wrpcap(str(asks), alone)
+    code, out, _ = info(capsys, asks, "--json")
+    (asking,) = json.loads(out)["repairs"]
+    assert (asking["naks"], asking["symbols"], asking["counted"]) == (2, 6, 4)
 
 
 def test_manifest_file(sent, capsys):

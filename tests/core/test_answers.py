@@ -72,10 +72,10 @@ class TestNotQueued:
     @staticmethod
     def queued(sender: Answering, *wanted: int, **fields: int) -> list[int]:
         """Ask; return which of it was queued. All of it must be confirmed."""
-        before = sender.repairs.queued
+        before = sender.queued
         bursts = sender.ask(*wanted, **fields)
         assert symbols_sent(bursts, NCF, SAMPLE) == sorted(wanted)
-        return sender.repairs.queued.less(before).symbols.tolist()
+        return sender.queued.less(before).symbols.tolist()
 
     @pytest.mark.parametrize("first_sqn", [0, (1 << 32) - 30])
     @pytest.mark.parametrize("kind", [ODATA, RDATA])

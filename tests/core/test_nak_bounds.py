@@ -15,8 +15,9 @@ from pgmlite.core.receive.carousels import Carousels
 from pgmlite.core.receive.ncfs import HeardNcfs
 from pgmlite.core.receive.repairers import Repairers
 from pgmlite.core.receive.wants import WantState
+from pgmlite.core.ring import Ring
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import Order, PacketType
 from tests.support import builders
 from tests.support.asking import Asking, Listening
 from tests.support.builders import make_object, make_spm
@@ -42,8 +43,8 @@ class TestBounds:
         receiver = Listening(SAMPLE, **config)
         receiver.hear(range(20))
         for number in range(strangers):
-            header = {"tsi": 1_000 + number, "offset": 64 * (number * 700 % 2_000)}
-            packet = spm_packet(SAMPLE, header)
+            place = number * 700
+            packet = spm_packet(SAMPLE, {"tsi": 1_000 + number}, place=place)
             receiver.give([packet], source=(f"stranger {number % 97}", number))
         return receiver
 
@@ -64,10 +65,10 @@ class TestBounds:
         assert machine.asked(200 * MS)
 
     def test_blocks_that_are_due(self) -> None:
-        machine = Asking(40_000, block=None, max_due=30)
+        machine = Asking(40_000, max_due=30, max_cycles=1)
         machine.hear([n for n in range(4_500) if n % 20 != 7], step=1)
-        machine.group(20)
-        assert sum(machine.state(block) is WantState.DUE for block in range(2_000)) == 30
+        machine.settle()
+        assert sum(machine.state(block) is WantState.DUE for block in range(2_000)) == 29
 
     def test_ncfs_that_are_over_are_forgotten(self) -> None:
         # Every cycle that starts looks through all that are kept.
@@ -84,12 +85,13 @@ class TestBounds:
 
     def test_repairers_and_carousels(self) -> None:
         config = NakConfig()
-        repairers, carousels = Repairers(config), Carousels(config, 4_000)
+        repairers, carousels = Repairers(config), Carousels(config)
+        ring = Ring(SAMPLE.manifest.geometry, Order.BLOCKS)
         spm = make_spm(b"", **SPM_FIELDS)
         for number in range(400):
             key = (Endpoint("X", number), number, 0)
             repairers.take(number, Endpoint("X", number), key, spm, preferred=False)
-            carousels.follow(number, key, 7 * number, is_head=True)
+            carousels.tell(number, key, ring, 7 * number, 1)
         assert (len(repairers), len(carousels)) == (config.max_repairers, config.max_positions)
 
     def test_strangers_do_not_keep_the_sender_out(self) -> None:
@@ -102,6 +104,7 @@ class TestBounds:
 
     def test_strangers_do_not_keep_out_whom_we_were_told_of(self) -> None:
         receiver = self.flooded(40, repairers=frozenset({("R", 9)}))
+        receiver.spm(repair_port=0)
         receiver.spm(source=("R", 1), header={"tsi": 2}, repair_share=100)
         receiver.hear(range(20, 90), lost=[50])
         assert {nak.endpoint for nak in receiver.wait(LONGEST)} == {("R", 9)}
@@ -110,7 +113,8 @@ class TestBounds:
         machine, asked = Asking(), []
         for symbol in range(300):
             for number in range(10 * symbol, 10 * symbol + 10):
-                machine.machine.take_position(machine.now, (("X", 1), number, 0), 5, is_head=True)
+                stranger = (("X", 1), number, 0)
+                machine.machine.take_position(machine.now, stranger, machine.ring, 5, received=1)
             for _, symbols in machine.follow([symbol], lost=range(24, 300, 20)):
                 asked += symbols
                 machine.repair(symbols)
@@ -143,6 +147,8 @@ def events(draw: st.DrawFn) -> list[tuple[Any, ...]]:
             "grtt": st.integers(0, 255),
             "repair_share": st.integers(0, 255),
             "repair_port": st.integers(0, 2),
+            "rate": st.sampled_from([0, 1, 10_000_000, (1 << 64) - 1]),
+            "place": st.sampled_from([0, 5, 300, (1 << 64) - 1]),
         }
     )
     fields = st.fixed_dictionaries(
@@ -191,7 +197,7 @@ class TestWhateverHappens:
                     receiver.hear(symbols, lost=lost, step=step)
                     head = (head + count) % 160
                 case "spm":
-                    receiver.spm(header={"offset": 64 * head}, **values[0])
+                    receiver.spm(place=head, **values[0])
                 case "ncf":
                     symbols, who, ahead = values
                     ncf = ncf_packet(self.OBJECT, symbols, offset=ahead, sqn=receiver.sqn)

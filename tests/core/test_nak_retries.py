@@ -179,7 +179,7 @@ class TestRetries:
         assert machine.settle() == []
         assert machine.state() is WantState.BACK_OFF
         deadline = machine.machine.deadline
-        machine.hear(range(64, 94), step=1)
+        assert machine.follow(range(64, 94), step=1) == []
         assert machine.machine.deadline == deadline
 
     @pytest.mark.parametrize("silent", [100 * MS, SECOND])

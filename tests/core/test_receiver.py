@@ -163,7 +163,7 @@ class TestVerifying:
         forged = ONE.odata([10])[0][:-1] + b"!"
         drive.give([forged])
         *_, damaged = drive.give(ONE.odata(range(16)))
-        assert damaged == Damaged(0, ONE.manifest.oid, 1)
+        assert damaged == Damaged(0, ONE.manifest.oid, 1, is_dropped=True)
         assert (drive.machine.counters.damaged, drive.machine.progress) == (1, (8, 43))
         drive.give(ONE.odata(range(16, LAST + 1)))
         assert not drive.is_complete
@@ -304,8 +304,15 @@ class TestRefusing:
         assert drive.refused == {"too_large": 3}
         assert drive.state is None
 
-    def test_too_many_blocks(self) -> None:
-        manifest = Manifest(64, 1, 64 * ((1 << 20) + 1), bytes(32), "huge")
+    @pytest.mark.parametrize(
+        ("block_symbols", "blocks", "repair_symbols"),
+        [(1, (1 << 20) + 1, 0), (1_024, 1 << 19, 7_000)],
+    )
+    def test_too_many_blocks(self, block_symbols: int, blocks: int, repair_symbols: int) -> None:
+        size = 64 * block_symbols * blocks
+        manifest = Manifest(
+            64, block_symbols, size, bytes(32), "huge", repair_symbols=repair_symbols
+        )
         drive = Drive()
         drive.give([forged_spm(Sample(b"", manifest, b""), manifest.raw)])
         assert drive.refused == {"too_large": 1}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.core.events import Damaged
-from pgmlite.core.machine import Complete, Held, Prepare, Verify
+from pgmlite.core.machine import LYING, Complete, Held, Prepare, Verify
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import Drive, Sample, make_object
@@ -22,13 +22,14 @@ class Recorded(Drive):
 
     def __init__(self, disk: bytes, symbols, **config) -> None:
         super().__init__(disk=disk, **config)
-        flags = np.zeros(len(ALL), np.bool_)
-        flags[list(symbols)] = True
+        lying = np.zeros(len(ALL), LYING)
+        held = np.array(sorted(symbols), np.int64)
+        lying[held] = held % 8 + 1
         prepare = self.store.prepare
 
         def recorded(wanted: Prepare) -> Held:
             prepare(wanted)
-            return Held([(0, flags)])
+            return Held([(0, lying)], 8)
 
         self.store.prepare = recorded
 
@@ -128,7 +129,7 @@ def test_blocks_that_turn_out_to_be_spoilt_are_fetched_again():
     assert drive.machine.doubt(ONE.manifest.oid, []) == []
     assert drive.state is TransferState.COMPLETE
     assert drive.perform(drive.machine.doubt(ONE.manifest.oid, [1, 5])) == [
-        Damaged(0, ONE.manifest.oid, block) for block in (1, 5)
+        Damaged(0, ONE.manifest.oid, block, is_dropped=True) for block in (1, 5)
     ]
     assert drive.state is TransferState.RECEIVING
     assert drive.machine.progress == (len(ALL) - 8 - 3, len(ALL))

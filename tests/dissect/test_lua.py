@@ -25,6 +25,8 @@ UNSEEN = {
     *("manifest of another oid", "nak at a receiver", "another manifest of the same oid"),
     "esi of another place in the block",
     *(f"{kind} with a repair symbol that the object does not have" for kind in ("odata", "rdata")),
+    *(case["name"] for case in INVALID if case["name"].startswith("repair symbol: ")),
+    "ncf: symbols by name of an object with repair symbols",
     *(f"{kind}: counts of an object without repair symbols" for kind in ("nak", "ncf")),
 }
 """Vectors whose fault one packet does not show without the digest, or to a receiver alone."""
@@ -84,7 +86,7 @@ def test_symbols_payloads_and_options(valid: Path) -> None:
         firsts = [int(one) for one in (nak_first or ncf_first).split(",") if one]
         lasts = [int(one) for one in (nak_last or ncf_last).split(",") if one]
         assert merged(zip(firsts, lasts, strict=True)) == case.get("symbols", []), case["name"]
-        assert bool(nak_first) == ("nak" in case)
+        assert bool(nak_first) == ("nak" in case and "symbols" in case)
         assert payload == case.get("payload", "")
         assert refused == ""
     for part, facts in (("spm", "spm"), ("manifest", "manifest")):
@@ -95,6 +97,26 @@ def test_symbols_payloads_and_options(valid: Path) -> None:
             assert row[1] == ",".join(one["value"] for one in options if one["value"])
     rows = tshark.fields(valid, "pgmlite.repairer.address", "pgmlite.repairer.port")
     assert ["fd01::2,::ffff:192.0.2.7", "28776,28776"] in rows
+
+
+def test_repair_symbols_and_counts_are_told_from_others(valid: Path) -> None:
+    flag, esi = "pgmlite.flags.repair_symbol", "pgmlite.esi"
+    rows = tshark.fields(valid, flag, esi, "_ws.col.Info")
+    for case, (shown, number_of, summary) in zip(VALID, rows, strict=True):
+        header = case["header"]
+        assert shown == str(header["flags"]), case["name"]
+        told = summary.endswith(f" repair symbol {number_of}")
+        assert told == bool(header["flags"])
+    coded = [case["header"]["esi"] for case in VALID if case["header"]["flags"]]
+    found = tshark.fields(valid, esi, only=f"{flag} == 1")
+    assert [int(row[0]) for row in found] == coded
+    names = (f"pgmlite.count.{name}" for name in ("block", "first", "count"))
+    for case, row in zip(VALID, tshark.fields(valid, *names), strict=True):
+        columns = [[int(one) for one in column.split(",") if one] for column in row]
+        assert list(map(list, zip(*columns, strict=True))) == case.get("counts", [])
+    names = (f"pgmlite.position.{name}" for name in ("place", "order", "sector", "sectors"))
+    rows = tshark.fields(valid, *names, only="pgmlite.position.order == 2")
+    assert rows == [["0", "2", "0", "1"]]
 
 
 def merged(stretches) -> list[list[int]]:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from pgmlite.wire.layout import RequestForm
 from tests.generate import SPEC
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
@@ -77,10 +78,11 @@ def test_every_field_of_a_valid_packet(case: dict) -> None:
         request = one[PgmliteRequest]
         names = {k: v for k, v in facts.items() if k != "items"}
         assert shown(request, names) == names
-        if facts["form"]:
+        if facts["form"] == RequestForm.BITMAP:
             assert request.bitmap.hex() == facts["items"]
         else:
-            assert [r.fields for r in request.ranges] == facts["items"]
+            items = request.counts if facts["form"] == RequestForm.COUNTS else request.ranges
+            assert [item.fields for item in items] == facts["items"]
     if "payload" in case:
         assert bytes(one.payload).hex() == case["payload"]
 
@@ -94,8 +96,7 @@ def test_nothing_is_lost_of_invalid_packets(case: dict) -> None:
 
 
 def test_packets_built_from_fields_are_valid() -> None:
-    from tests.support.count_vectors import counts_request
-    from tests.support.vectors import SMALL, describe
+    from tests.support.vectors import SMALL, counts_request, describe
 
     manifest = PgmliteManifest(
         symbol_size=64,
@@ -106,17 +107,21 @@ def test_packets_built_from_fields_are_valid() -> None:
     )
     assert bytes(manifest) == SMALL.manifest.raw
     manifest.options = [PgmliteManifestOption(value=bytes(15) + b"\1\x70\x68")]
+    assert bytes(PgmlitePosition()) == bytes(10) + b"\1" + bytes(5)
     header = {"symbol_size": 64, "size": 1_000, "tsi": 1}
     parts = [
         PgmliteSPMOption(value=manifest),
-        PgmliteSPMOption(kind=2, value=PgmlitePosition(cycle=5, offset=64, esi=1)),
+        PgmliteSPMOption(
+            kind=2, value=PgmlitePosition(place=1 << 40, order=2, sector=1, sectors=3, first=5)
+        ),
         PgmliteSPMOption(kind=3, value=PgmliteRepairs(nonce=7, repair_port=9)),
     ]
     spm = Pgmlite(**header) / PgmliteSPM(rate=1_000_000, spm_interval=1_000, options=parts)
     facts = describe(bytes(spm))
     assert facts["repairers"] == [["::1", 28_776]]
     assert facts["header"]["type"] == 0
-    assert facts["position"] == {"cycle": 5, "offset": f"{64:016x}", "esi": 1}
+    position = {"place": f"{1 << 40:016x}", "order": 2, "sector": 1, "sectors": 3}
+    assert facts["position"] == position | {"reserved": 0, "first": 5}
     assert (facts["repairs"]["nonce"], facts["repairs"]["repair_port"]) == (f"{7:016x}", 9)
     counts = PgmliteRequest(form=2, counts=[PgmliteCount(block=2, first=5, count=4)])
     assert bytes(counts) == counts_request((2, 5, 4))

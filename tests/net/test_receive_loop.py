@@ -24,10 +24,12 @@ from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import Order
 from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
@@ -206,13 +208,23 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path):
         file.write(data)
     tree = BlockTree(bytes(32 * (blocks - 1)) + block_digest(data, SYMBOL), SYMBOL)
     manifest = Manifest(SYMBOL, 1_024, size, tree.root, "large")
-    config = SenderConfig(rate=None, packet_overhead=28, start=last)
+    config = SenderConfig(rate=None, packet_overhead=28, order=Order.BLOCKS, first=blocks - 1)
     sock, source = FakeSenderSocket(), SourceFile(path)
     sender = Sender(config, manifest, tree, rng=Random(1))
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):
-        to_the_end(SendLoop(sender, [sock], source, buffer, config.max_burst, Heard()).run(), stop)
+        to_the_end(
+            SendLoop(
+                sender,
+                [sock],
+                SymbolFile(source, manifest.geometry),
+                buffer,
+                config.max_burst,
+                Heard(),
+            ).run(),
+            stop,
+        )
     source.close()
 
     here = site()
@@ -268,7 +280,7 @@ def test_the_time_limit_says_since_when_it_is_silent(site, sample, often, monkey
 def test_drops_of_a_slow_disk_are_told_of(site, sample, often, monkeypatch):
     here = site(timeout=5_000)
 
-    def slow(runs) -> None:
+    def slow(runs, lying) -> None:
         here.socket.kernel_drops += 5
         time.sleep(0.02)
 

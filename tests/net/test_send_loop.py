@@ -14,7 +14,9 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop
 from pgmlite.storage.source import SourceFile
+from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
+from pgmlite.wire.layout import Order
 from tests.support.builders import make_object
 from tests.support.loopback import HEADER, ODATA
 from tests.support.loops import CHANNEL, FakeSenderSocket, Heard, to_the_end
@@ -36,10 +38,18 @@ def send_loop(tmp_path, sample):
             source = SourceFile(path)
             opened.callback(source.close)
             values = {"rate": None, "packet_overhead": 28, "cycles": 1} | config
+            values.setdefault("order", Order.BLOCKS)
             settings = SenderConfig(**values)
             machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
-            return SendLoop(machine, [sock], source, buffer, settings.max_burst, Heard())
+            return SendLoop(
+                machine,
+                [sock],
+                SymbolFile(source, sample.manifest.geometry),
+                buffer,
+                settings.max_burst,
+                Heard(),
+            )
 
         yield make
 

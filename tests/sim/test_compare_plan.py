@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from pgmlite.core.machine import MS
 from pgmlite.errors import UsageError
-from pgmlite.sim.plan import Join, LossKind, LossPattern, LossShared, Mode, Plan, Trial
+from pgmlite.sim.plan import (
+    Join,
+    LossKind,
+    LossPattern,
+    LossShared,
+    Method,
+    Mode,
+    Plan,
+    Schedule,
+    Setting,
+    Trial,
+)
 from pgmlite.sim.planfile import parse_plan, plan_of
 
 SHIPPED = sorted(
@@ -33,6 +44,8 @@ def test_a_file_says_everything() -> None:
         read_interval_ms = 3
         join = "spread"
         senders = 3
+        fec = 0.25
+        order = "blocks"
         repetitions = 2
         shared_losses = 0
         seed = 9
@@ -46,6 +59,7 @@ def test_a_file_says_everything() -> None:
     assert plan.rates == (20_000_000,)
     assert plan.modes == (Mode.REPAIRER, Mode.SENDERS)
     assert plan.setting.latencies == (MS, 2_500_000)
+    assert (plan.setting.fec, plan.setting.order) == (0.25, Schedule.BLOCKS)
     assert (plan.setting.read_interval, plan.setting.join) == (3 * MS, Join.SPREAD)
     assert plan.losses == tuple(
         LossPattern(LossKind.BURSTS, mean, burst=20) for mean in (0.01, 0.02)
@@ -86,6 +100,17 @@ def test_changes_outrank_the_file() -> None:
         "symbol_size = 3",
         "block_symbols = 0",
         "senders = 1",
+        "fec = 0",
+        "fec = 8",
+        "fec = true",
+        'order = "backwards"',
+        'method = "guess"',
+        'method = "counts"',
+        'method = "counts"\nmodes = ["fec", "senders"]',
+        'method = "counts"\nmodes = ["fec"]\njoin = "spread"',
+        'method = "counts"\nmodes = ["fec"]\n[loss]\nkind = "bursts"\nburst = 5',
+        'method = "counts"\nmodes = ["fec"]\nreceivers = [20_000_000]',
+        'method = "counts"\nmodes = ["fec"]\nreceivers = [10_000_000]\nsizes = ["1G"]',
         "repetitions = -1",
         "seed = 1.5",
         "shared_losses = -1",
@@ -118,7 +143,8 @@ values = st.one_of(
 )
 KEYS = [
     "sizes", "rates", "receivers", "modes", "repair_share", "latency_ms", "read_interval_ms",
-    "join", "senders", "repetitions", "shared_losses", "seed", "symbol_size", "block_symbols",
+    "join", "senders", "fec", "order", "method",
+    "repetitions", "shared_losses", "seed", "symbol_size", "block_symbols",
 ]  # fmt: skip
 LOSS_KEYS = ["kind", "mean", "burst", "levels", "bad", "bad_share"]
 
@@ -149,8 +175,43 @@ def test_plans_that_come_with_pgmlite_are_plans(name: str) -> None:
 def test_the_default_covers_what_the_table_promises() -> None:
     runs = Plan().trials()
     cases = {(r.receivers, r.loss.mean, r.mode) for r in runs if isinstance(r, Trial)}
-    assert len(cases) == 4 * 2 * 2
+    assert len(cases) == 4 * 2 * 4
     assert {r.receivers for r in runs if isinstance(r, LossShared)} == {1, 10, 100, 1_000}
+
+
+def test_more_receivers_can_be_counted_than_simulated() -> None:
+    many = 5 * 10**6
+    with pytest.raises(UsageError, match="million"):
+        Plan(receivers=(many,))
+    setting = Setting(method=Method.COUNTS)
+    plan = Plan(receivers=(many,), modes=(Mode.FEC,), setting=setting)
+    # Who is only counted asks nobody.
+    assert not any(isinstance(run, LossShared) for run in plan.trials())
+
+
+def trial(mode: Mode, symbols: int, **values: object) -> Trial:
+    setting = Setting(**values)
+    return Trial(setting, symbols * 1404 - 3, 10**7, 1, LossPattern(), mode, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("mode", "symbols", "values", "sizes"),
+    [
+        (Mode.FEC, 3_000, {}, (1024, 512, 3)),
+        (Mode.SENDERS, 100_000, {"fec": 1.0}, (1024, 1024, 8)),
+        (Mode.REPAIRER, 70, {}, (70, 64, 1)),
+        (Mode.FEC_NAK, 70, {"block_symbols": 16}, (16, 64, 5)),
+        (Mode.CAROUSEL, 3_000, {}, (1024, 0, 1)),
+        (Mode.NAK, 70, {"fec": 1.0}, (70, 0, 1)),
+    ],
+)
+def test_plain_modes_have_no_repair_symbols(
+    mode: Mode, symbols: int, values: dict[str, object], sizes: tuple[int, int, int]
+) -> None:
+    geometry = trial(mode, symbols, **values).geometry
+    found = geometry.block_symbols, geometry.repair_symbols, geometry.tile_blocks
+    assert found == sizes
+    assert geometry.symbols == symbols
 
 
 @pytest.mark.parametrize("receivers", [1, 2, 10, 101])

@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from pgmlite.sim.theory import EM_nofec, backoff_shape, carousel_time, nb_expected, nb_first
@@ -75,15 +74,3 @@ def test_nb_expected_is_near_the_estimate_of_rfc_5401(gsize: int, factor: int) -
 def test_nb_first_is_as_tabulated(receivers: int, share: float) -> None:
     first = nb_first(receivers, backoff_shape(receivers), 6)
     assert first / 6 == pytest.approx(share, abs=0.001)
-
-
-def test_several_senders_against_dice() -> None:
-    symbols, senders, loss, receivers = 60, 3, 0.2, 5
-    rng = np.random.default_rng(1)
-    shape = (4_000, receivers, symbols)
-    # The n-th copy of a symbol, from whichever sender, comes a third of a cycle after the one
-    # before; the first one when the nearest sender has come to it.
-    copy = rng.geometric(1 - loss, shape) - 1
-    slots = np.arange(symbols) % (symbols // senders) + 1 + copy * (symbols // senders)
-    thrown = slots.max(axis=(1, 2)).mean() / symbols
-    assert carousel_time(symbols, [(loss, receivers)], senders) == pytest.approx(thrown, rel=0.01)

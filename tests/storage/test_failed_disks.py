@@ -28,7 +28,7 @@ MIB = 1 << 20
 def fail(run: Run, clock: Clock) -> str:
     """Let the flush that is due fail; return what the run ends with."""
     clock.now += 5
-    run.part.idle()
+    run.part.write_back.idle()
     run.part.write_back.join()
     with pytest.raises(DiskError, match="not all of it is on the disk") as raised:
         run.give(SAMPLE.odata([40]))
@@ -103,7 +103,7 @@ def test_a_flush_that_fails_at_the_very_end_is_remembered(
         run.announce(SAMPLE).give(SAMPLE.odata(range(35)))
         syncs.failing["out.part"] = errno.EIO
         clock.now += 5
-        run.part.idle()
+        run.part.write_back.idle()
     assert is_suspect(output)
 
 

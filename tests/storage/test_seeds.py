@@ -108,7 +108,7 @@ def test_an_output_of_replay_is_no_seed(tmp_path):
     output = tmp_path / "out"
     output.write_bytes(SAMPLE.data)
     part, held = open_part(output, output_is_seed=False)
-    assert not held.symbols
+    assert not held.lying
     assert not held.extents
     store(part, ALL)
     assert publish(part)

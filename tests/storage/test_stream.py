@@ -45,8 +45,13 @@ def write(
         stream.update(start, memoryview(image)[start:stop], follower=stop + gap)
 
 
+FOREIGN = 0
+"""In the place of a gap: what is written is not the object's own."""
+
 writes = st.tuples(
-    st.integers(0, SIZE - 1), st.integers(1, BLOCK + STRIP + 1), st.sampled_from([1, STRIP, END])
+    st.integers(0, SIZE - 1),
+    st.integers(1, BLOCK + STRIP + 1),
+    st.sampled_from([1, STRIP, END, FOREIGN]),
 )
 
 
@@ -54,6 +59,8 @@ writes = st.tuples(
 @example(steps=[(0, 20, END), (10, 10, END), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (10, 10, 1), (20, 44, END)], asked=12)
 @example(steps=[(0, 64, END), (10, 10, END)], asked=12)
+@example(steps=[(0, 320, END), (100, 1, FOREIGN)], asked=12)
+@example(steps=[(0, 20, END), (10, 1, FOREIGN), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (0, 64, END), (20, 44, END)], asked=12)
 @example(steps=[(0, 20, END), (30, 34, END), (20, 10, END)], asked=12)
 @settings(max_examples=500)
@@ -64,7 +71,10 @@ def test_says_what_reading_back_would_say_or_nothing(
     for number, (offset, length, gap) in enumerate([*steps, (0, 0, END)]):
         stop = min(offset + length, SIZE)
         image[offset:stop] = bytes([number + 1]) * (stop - offset)
-        write(stream, [(offset, stop)], bytes(image), gap=gap)
+        if gap == FOREIGN:
+            stream.forget(offset, stop)
+        else:
+            write(stream, [(offset, stop)], bytes(image), gap=gap)
         if number != asked and number < len(steps):
             continue
         for block in range(3):
@@ -130,6 +140,21 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for strip in range(1_000):
         stream.update(strip * STRIP, zeros)
     assert [n for n in range(1_000) if stream.take(n * STRIP)] == list(range(980, 1_000))
+
+
+def test_rounds_over_more_blocks_than_are_kept_keep_as_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(StripStream, "KEPT", 20 * (256 + 4 * 32))
+    stream = StripStream()
+    stream.begin(200 * 4 * STRIP, SYMBOL, 4 * 16)
+    zeros = memoryview(bytes(STRIP))
+    for strip in range(4):
+        for block in range(100):
+            stream.update((4 * block + strip) * STRIP, zeros)
+    said = {block: stream.take(block * 4 * STRIP) for block in range(100)}
+    assert [block for block in said if said[block]] == list(range(80, 100))
+    assert all(None not in said[block] for block in range(80, 100))
 
 
 def test_strips_that_wait_for_their_rest_are_as_many_as_said() -> None:

@@ -13,9 +13,11 @@ from typing import Any, Self
 import numpy as np
 
 from pgmlite.core.config import ReceiverConfig, SenderConfig
+from pgmlite.core.events import Adopted
 from pgmlite.core.machine import (
     Action,
     Complete,
+    Decode,
     Finished,
     Held,
     ObjectSymbols,
@@ -33,7 +35,8 @@ from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Order, PacketType
+from pgmlite.wire.geometry import Ids, Sizes
+from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Flag, Order, PacketType
 
 TSI = 0x5E55_1011_0000_0001
 GRO_SEGMENTS = 64
@@ -107,6 +110,23 @@ class Sample:
             )
             for place, symbol in enumerate(symbols)
         ]
+
+    def encoded(
+        self, ids: Iterable[tuple[int, int]], *, sqn: int = 1, **fields: int
+    ) -> list[bytes]:
+        """Return ODATA packets of encoding symbols, (block, ESI), with sqns from `sqn` on."""
+        geometry, packets = self.manifest.geometry, []
+        for place, (block, esi) in enumerate(ids):
+            one = geometry.named(Ids(np.array([block]), np.array([esi])))
+            own = {
+                "offset": int(one.offsets[0]),
+                "esi": esi,
+                "flags": Flag.REPAIR_SYMBOL * bool(one.are_repairs[0]),
+                "sqn": (sqn + place) % (1 << 32),
+            }
+            payload = symbol_bytes(ObjectSymbols(one, geometry), self.data)
+            packets.append(packet(PacketType.ODATA, payload, **(self.fields | own | fields)))
+        return packets
 
     def all_odata(self, *, sqn: int = 1, **fields: int) -> list[bytes]:
         """Return one cycle of ODATA."""
@@ -285,7 +305,6 @@ class Disk(MemoryStore):
 
     def __init__(self, data: bytes) -> None:
         self.size = len(data)
-        self._symbol_size = 1
         self._pages: dict[int, bytearray] = {}
         self._put(0, data)
 
@@ -296,7 +315,7 @@ class Disk(MemoryStore):
 
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return the extents below the size before."""
-        self._symbol_size = wanted.symbol_size
+        self._sizes = Sizes(wanted.size, wanted.symbol_size)
         end, self.size = min(self.size, wanted.size), max(self.size, wanted.size)
         starts = sorted(page * self.PAGE for page in self._pages)
         return Held(
@@ -305,16 +324,22 @@ class Disk(MemoryStore):
 
     def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write the bytes of `runs`, and what is worth nothing between them."""
-        self.size = max(self.size, runs[-1][0] + len(runs[-1][1]))
         for (offset, run), (after, _) in pairwise(runs):
             end = offset + len(run)
             self._put(end, b"\xa5" * (after - end))
         for offset, run in runs:
             self._put(offset, bytes(run))
 
+    def read(self, offset: int, length: int) -> bytes:
+        """Return what lies somewhere."""
+        return self._get(offset, length)
+
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         """Whether the stored bytes have the digest `expected`."""
-        return block_digest(self._get(offset, length), self._symbol_size) == expected
+        return block_digest(self._get(offset, length), self._sizes.symbol_size) == expected
+
+    def _note(self, *_: Any) -> None:
+        """Keep no record of it."""
 
     def _put(self, offset: int, data: bytes) -> None:
         while data:
@@ -347,13 +372,16 @@ class Judging(Receiver):
 class Drive:
     """A receiver with a disk in memory, driven by hand."""
 
-    def __init__(self, *, disk: bytes = b"", **config: Any) -> None:
+    def __init__(
+        self, *, disk: bytes = b"", store: MemoryStore | None = None, **config: Any
+    ) -> None:
         """
         Args:
             disk: What an earlier run left.
+            store: A disk that keeps a record, in place of one that does not.
         """
         self.machine = Receiver(ReceiverConfig(**config), rng=Random(0))
-        self.store = Disk(disk)
+        self.store = store or Disk(disk)
         self.seen: list[Action] = []
         self._room = 0
         assert self.machine.start(0) == []
@@ -389,15 +417,17 @@ class Drive:
             action = todo.pop(0)
             done.append(action)
             match action:
-                case Prepare():
-                    self._room = action.size
-                    todo = answer(self.machine, self.store, action) + todo
-                case Verify():
+                case Prepare() | Verify() | Decode():
+                    if isinstance(action, Prepare):
+                        sizes = Sizes(action.size, action.symbol_size)
+                        self._room = sizes.symbols * sizes.symbol_size
                     todo = answer(self.machine, self.store, action) + todo
                 case Store():
                     for runs in action.pieces():
                         assert all(0 <= at <= self._room - len(run) for at, run in runs)
-                        self.store.write(runs)
+                    self.store.store(action)
+                case Adopted():
+                    self.store.begin(action.manifest.geometry)
         self.seen += done
         return done
 

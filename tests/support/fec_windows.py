@@ -8,17 +8,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.fec.code import MAX_SOURCE, coefficients
+from pgmlite.wire.geometry import LEAST_REPAIRS, Geometry
+
+MOST_TOO_MANY = 21
+"""Of all windows of all rings, as `tests.bench.fec_windows` found them: the code has no dice."""
 
 
 def default_repairs(k: int) -> int:
     """Return M that is taken for blocks of `k` source symbols, where nothing else is said."""
-    return max(-(-k // 2), 64)
+    return max(-(-k // 2), LEAST_REPAIRS)
 
 
 def last_repairs(k: int) -> int:
-    """Return M of a last block of `k` source symbols behind others of 1024."""
+    """Return M of a last block of `k` source symbols behind one of 1024."""
     full = default_repairs(MAX_SOURCE)
-    return full if k == MAX_SOURCE else min(full, -(-full * k // MAX_SOURCE) + 32)
+    return Geometry((MAX_SOURCE + k) * 64, 64, MAX_SOURCE, full).repairs(1)
 
 
 def vectors(k: int, esis: npt.NDArray[np.int64]) -> list[int]:
@@ -72,12 +76,16 @@ def too_many(k: int, repairs: int) -> list[int]:
     heard = vectors(k, np.arange(size))
     basis = Basis()
     found: list[int] = []
+    oldest = -1
     for now in range(2 * size):
-        basis.add(now, heard[now % size])
-        if basis.rank == k:
-            # Windows that begin at the oldest or before it can be decoded now.
-            while len(found) <= min(basis.oldest, size - 1):
-                found.append(now + 1 - len(found) - k)
+        dropped = basis.add(now, heard[now % size])
+        if basis.rank < k:
+            continue
+        if oldest in {-1, dropped}:
+            oldest = basis.oldest
+        # Windows that begin at the oldest or before it can be decoded now.
+        while len(found) <= min(oldest, size - 1):
+            found.append(now + 1 - len(found) - k)
     return found
 
 

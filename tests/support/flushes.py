@@ -40,5 +40,5 @@ class Syncs(System):
 
 def flush(run: Run, clock: Clock) -> None:
     clock.now += 5
-    run.part.idle()
+    run.part.write_back.idle()
     run.part.write_back.wait()

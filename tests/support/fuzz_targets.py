@@ -133,20 +133,17 @@ def receiver(data: bytes) -> None:
     store, now, refused = Disk(b""), SECOND, machine.counters.refused
 
     def perform(actions: list[Action]) -> None:
-        from pgmlite.core.machine import Store, Verify
+        from pgmlite.core.machine import Decode, Store, Verify
+        from pgmlite.sim.network import answer
 
         todo = list(actions)
         while todo:
             action = todo.pop()
             match action:
-                case Prepare():
-                    todo += machine.resume(action.oid, store.prepare(action))
+                case Prepare() | Verify() | Decode():
+                    todo += answer(machine, store, action)
                 case Store():
-                    for runs in action.pieces():
-                        store.write(runs)
-                case Verify():
-                    ok = store.matches(action.offset, action.length, action.digest)
-                    todo += machine.verified(action.oid, action.block, ok=ok)
+                    store.store(action)
                 case SendNak():
                     assert reason_of(action.packet) == ""
                 case Complete():

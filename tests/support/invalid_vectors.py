@@ -14,6 +14,7 @@ from pgmlite.wire.layout import (
 )
 from tests.support.builders import packet, spm_body
 from tests.support.vectors import (
+    CODED,
     EMPTY,
     NAMED,
     NONCE,
@@ -102,17 +103,7 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         ("of 1233 bytes", fixed, raw, option(9, bytes(1_233 - 48 - 20 - len(raw) - 4))),
     ):
         yield f"spm {name}", packet(0, b"".join(parts), **h), "spm"
-    for name, offset, esi in (
-        ("between symbols", 32, 0),
-        ("past the end", 1_024, 0),
-        ("past 2^63", 1 << 63, 0),
-        ("with the esi of another symbol", 64, 2),
-        ("with the esi of a repair symbol", 256, 4),
-    ):
-        body = spm_body(SMALL.manifest.raw, offset=offset, esi=esi)
-        yield f"spm of a carousel {name}", packet(0, body, **h), "spm"
-    body = spm_body(EMPTY.manifest.raw, offset=1_404, esi=1)
-    yield "spm of a carousel in an empty object", packet(0, body, **header(EMPTY)), "spm"
+    yield from _bad_positions()
     yield "spm with an empty manifest", packet(0, spm_body(b""), **h), "manifest"
     yield "manifest of another oid", packet(0, spm_body(NAMED.manifest.raw), **h), "manifest"
     raw = SMALL.manifest.raw
@@ -120,8 +111,10 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         ("magic", 0, b"PGLN"),
         ("version 1", 4, b"\x01"),
         ("digest algorithm 2", 5, b"\x02"),
-        ("FEC scheme 1", 6, b"\x01"),
-        ("reserved byte", 7, b"\x01"),
+        ("FEC scheme 2", 6, b"\x02"),
+        ("FEC without repair symbols", 6, b"\x01"),
+        ("tiles of no blocks", 7, b"\x00"),
+        ("tiles of 9 blocks", 7, b"\x09"),
         ("symbol size 66", 8, b"\x00\x42"),
         ("no symbols in a block", 10, b"\x00\x00"),
         ("4097 symbols in a block", 10, b"\x10\x01"),
@@ -133,6 +126,20 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         ("name that is longer than it need be in UTF-8", 57, b"\xe0\x80\xaf"),
     ):
         yield f"manifest: {name}", with_manifest(replaced(raw, at, new)), "manifest"
+    raw = CODED.manifest.raw
+    for name, at, new in (
+        ("more symbols in a block than the object has, with FEC", 10, b"\x00\x5d"),
+        ("repair symbols beyond 7 of each source symbol", 12, b"\x01\x19"),
+        ("FEC scheme 1 without repair symbols", 12, b"\x00\x00"),
+    ):
+        yield f"manifest: {name}", with_manifest(replaced(raw, at, new), CODED), "manifest"
+    one = sample(64, 64, 1, "one.bin", repair_symbols=64)
+    many = replaced(one.manifest.raw, 12, b"\x00\x41")
+    yield "manifest: 65 repair symbols of one", with_manifest(many, one), "manifest"
+    large = sample(64 * 1_025, 64, 1_024, "large.bin", repair_symbols=512)
+    wide = replaced(large.manifest.raw, 10, b"\x04\x01")
+    yield "manifest: 1025 symbols in a block, with FEC", with_manifest(wide, large), "manifest"
+    raw = SMALL.manifest.raw
     for first, last, what in REFUSED_RANGES:
         if first < 0xD800:
             for character in sorted({first, last}):
@@ -160,6 +167,29 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         with_manifest(raw, symbol_size=128),
         "manifest",
     )
+
+
+def _bad_positions() -> Iterator[tuple[str, bytes, str]]:
+    """Yield SPMs whose carousel can't be where they say."""
+    for name, fields in (
+        ("no sectors", {"sectors": 0}),
+        ("sector 2 of 2", {"sector": 2, "sectors": 2}),
+        ("blocks, a group that is none", {"order": 0, "first": 2}),
+        ("blocks, a group of another sector", {"order": 0, "sector": 1, "sectors": 2, "first": 0}),
+        ("rounds, a visit of repair symbols", {"order": 1, "first": 3}),
+        ("rounds, a visit of another sector", {"order": 1, "sectors": 2, "first": 1}),
+    ):
+        body = spm_body(CODED.manifest.raw, **fields)
+        yield f"spm of a carousel: {name}", packet(0, body, **header(CODED)), "spm"
+    body = spm_body(EMPTY.manifest.raw, sector=1)
+    yield (
+        "spm of a carousel of an empty object: sector 1 of 1",
+        packet(0, body, **header(EMPTY)),
+        "spm",
+    )
+    fixed, raw, place = parts_of(spm_body(CODED.manifest.raw))
+    reserved = fixed + raw + replaced(place, 4 + 11, b"\1")
+    yield "spm of a carousel: its reserved byte", packet(0, reserved, **header(CODED)), "spm"
 
 
 def bad_requests() -> Iterator[tuple[str, bytes]]:
@@ -203,10 +233,26 @@ def invalid() -> Iterator[dict[str, Any]]:
     yield later("another size", packet(4, bytes(64), **header(SMALL, size=1_064)), "object")
     moved = SMALL.odata([6], tsi=TSI, esi=1)[0]
     yield later("esi of another place in the block", moved, "esi")
-    coded = header(SMALL, flags=1, offset=256, esi=4)
+    odd = header(SMALL, flags=1, offset=256, esi=4)
     for name, kind in (("odata", 4), ("rdata", 5)):
-        one = packet(kind, bytes(64), **coded)
+        one = packet(kind, bytes(64), **odd)
         yield later(f"{name} with a repair symbol that the object does not have", one, "esi")
+    before = CODED.spm(tsi=TSI)
+    for name, fields in (
+        ("a source symbol", {"esi": 39}),
+        ("a symbol past the ring of its block", {"esi": 104}),
+        ("a symbol past the ring of the last block", {"esi": 64, "offset": 2 * 40 * 64}),
+        ("an offset inside the block", {"offset": 64}),
+    ):
+        one = packet(4, bytes(64), **header(CODED, **({"flags": 1, "esi": 40} | fields)))
+        facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "esi"}
+        yield {"name": f"repair symbol: {name}"} | facts
+    one = ncf(CODED, raw_request(0, 0, pair(0, 1), 1))
+    facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "request"}
+    yield {"name": "ncf: symbols by name of an object with repair symbols"} | facts
+    one = packet(4, bytes(64), **header(CODED, offset=40 * 64, esi=40))
+    facts = {"at": "receiver", "before": [before.hex()], "hex": one.hex(), "reason": "esi"}
+    yield {"name": "repair symbol: no flag"} | facts
     resized = packet(4, SMALL.data[:128], **header(SMALL, symbol_size=128))
     yield later("another symbol size", resized, "object")
     yield later("announcement of another object", other.spm(tsi=TSI), "object")

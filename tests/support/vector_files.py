@@ -11,8 +11,6 @@ from collections import Counter
 from itertools import takewhile
 from typing import Any, Self
 
-import numpy as np
-
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Transmit
 from pgmlite.core.send.sender import Sender
@@ -25,12 +23,24 @@ from pgmlite.core.timing import (
 )
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
-from pgmlite.wire.request import Counts
 from tests.support.answering import Answering
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
+from tests.support.fec_vectors import fec_file
 from tests.support.invalid_vectors import invalid
-from tests.support.vectors import EMPTY, SMALL, TSI, describe, pattern, sample, valid
+from tests.support.ring_vectors import rings_file
+from tests.support.vectors import (
+    CODED,
+    EMPTY,
+    EXAMPLE,
+    SMALL,
+    TSI,
+    count_items,
+    describe,
+    pattern,
+    sample,
+    valid,
+)
 
 
 def packets_file() -> dict[str, Any]:
@@ -73,7 +83,7 @@ def object_file() -> dict[str, Any]:
     size = manifest.symbol_size
     block = manifest.block_size
     objects = []
-    for of in (SMALL, EMPTY, sample(3_000, 1_404, 2, "example.bin")):
+    for of in (SMALL, EMPTY, sample(3_000, 1_404, 2, "example.bin"), EXAMPLE, CODED):
         raw = of.manifest.raw
         objects.append(
             {
@@ -81,6 +91,8 @@ def object_file() -> dict[str, Any]:
                 "size": of.manifest.size,
                 "symbol_size": of.manifest.symbol_size,
                 "block_symbols": of.manifest.block_symbols,
+                "repair_symbols": of.manifest.repair_symbols,
+                "tile_blocks": of.manifest.tile_blocks,
                 "tree": [of.tree.node(n).hex() for n in range(of.tree.shape.nodes)],
                 "tree_digest": of.manifest.tree_digest.hex(),
                 "manifest": raw.hex(),
@@ -186,12 +198,6 @@ def timing_file() -> dict[str, Any]:
     }
 
 
-def _count_items(of: Counts) -> list[list[int]]:
-    """Return block, first ESI and count of each item."""
-    items: list[list[int]] = np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
-    return items
-
-
 def counts_file() -> dict[str, Any]:
     """Return ``counts.json``."""
     taken, refused = [], []
@@ -201,7 +207,7 @@ def counts_file() -> dict[str, Any]:
         except RefusedPacket:
             refused.append({"name": name, "at": at, "hex": body.hex()})
         else:
-            taken.append({"name": name, "at": at, "hex": body.hex(), "items": _count_items(asked)})
+            taken.append({"name": name, "at": at, "hex": body.hex(), "items": count_items(asked)})
     return {
         "about": "Requests with counts, of an object with repair symbols: rings says how many "
         "blocks it has, and how many source and repair symbols are in each of them and in the last "
@@ -215,10 +221,12 @@ def counts_file() -> dict[str, Any]:
 
 FILES = {
     "counts.json": counts_file,
+    "fec.json": fec_file,
     "packets.json": packets_file,
     "invalid.json": invalid_file,
     "object.json": object_file,
     "digests.json": digests_file,
+    "rings.json": rings_file,
     "timing.json": timing_file,
 }
 """What is in ``spec/vectors``, by file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from pgmlite.core.ranges import runs
 from pgmlite.core.timing import (
     quantise_grtt,
 )
+from pgmlite.fec.codec import RandomLinear
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, parse_manifest
 from pgmlite.wire.derive import values
@@ -27,10 +29,19 @@ from pgmlite.wire.layout import (
     REPAIRS,
     REQUEST,
     SPM_BODY,
+    Flag,
+    Order,
     PacketType,
+    RequestForm,
     SpmOption,
 )
-from pgmlite.wire.request import build_nak, build_request, parse_request
+from pgmlite.wire.request import (
+    NAK_FIXED_SIZE,
+    Counts,
+    build_nak,
+    build_request,
+    parse_request,
+)
 from tests.support.builders import Sample, packet, spm_body, tree_of
 
 TSI = 0x0123_4567_89AB_CDEF
@@ -49,11 +60,12 @@ def sample(
     block_symbols: int,
     name: str,
     repairers: tuple[Endpoint, ...] = (),
+    **fec: int,
 ) -> Sample:
-    """Return an object of `pattern` bytes."""
+    """Return an object of `pattern` bytes; `fec` are fields of its manifest."""
     data = pattern(size)
     tree = tree_of(data, symbol_size, block_symbols)
-    manifest = Manifest(symbol_size, block_symbols, size, tree.root, name, repairers)
+    manifest = Manifest(symbol_size, block_symbols, size, tree.root, name, repairers, **fec)
     return Sample(data, manifest, tree)
 
 
@@ -63,6 +75,11 @@ SMALL = sample(1_000, 64, 4, "small.bin")
 NAMED = sample(1_000, 64, 4, "named.bin", REPAIRERS)
 EMPTY = sample(0, 1_404, 1_024, "empty")
 MANY = sample(64 * 400, 64, 256, "many.bin")
+CODED = sample(64 * 92 - 24, 64, 40, "coded.bin", repair_symbols=64, tile_blocks=2)
+"""92 source symbols in 3 blocks, the last of 12; 64 repair symbols a block, in the last one 52."""
+
+EXAMPLE = sample(3_000, 1_404, 3, "example.bin", repair_symbols=64)
+"""That of section 3.7."""
 
 REPAIR_FIELDS = {
     "nonce": NONCE,
@@ -98,8 +115,7 @@ def request(symbols: list[int], limit: int = 1_184) -> bytes:
 
 def nak(of: Sample, symbols: list[int], *, nonce: int = NONCE, **fields: int) -> bytes:
     """Return a NAK."""
-    body = build_nak(nonce, SECOND + 10 * MS, 0.2, request(symbols))
-    return packet(PacketType.NAK, body, **header(of, **fields))
+    return asked(of, request(symbols), nonce=nonce, **fields)
 
 
 def ncf(of: Sample, body: bytes, **fields: int) -> bytes:
@@ -110,6 +126,12 @@ def ncf(of: Sample, body: bytes, **fields: int) -> bytes:
 def raw_request(form: int, base: int, items: bytes, count: int, flags: int = 0) -> bytes:
     """Return a request that may break any rule."""
     return bytes([form, flags]) + count.to_bytes(2) + base.to_bytes(4) + items
+
+
+def counts_request(*items: tuple[int, int, int], count: int | None = None, base: int = 0) -> bytes:
+    """Return a request with counts that may break any rule: block, first ESI, count."""
+    packed = b"".join(struct.pack(">IHH", *item) for item in items)
+    return raw_request(RequestForm.COUNTS, base, packed, len(items) if count is None else count)
 
 
 def pair(start: int, length: int) -> bytes:
@@ -130,6 +152,43 @@ SPM_PARTS = (
 """The options of an SPM, as the vectors name them."""
 
 
+def encoded(of: Sample, block: int, esi: int) -> bytes:
+    """Return an encoding symbol of a block."""
+    size, block_size = of.manifest.symbol_size, of.manifest.block_size
+    content = of.data[block * block_size : (block + 1) * block_size]
+    source = np.zeros((of.manifest.geometry.source(block), size), np.uint8)
+    source.reshape(-1)[: len(content)] = np.frombuffer(content, np.uint8)
+    return RandomLinear().encode(source, np.array([esi], np.int64)).tobytes()
+
+
+def coded(kind: int, block: int, esi: int, *, of: Sample = CODED, **fields: int) -> bytes:
+    """Return a packet with a repair symbol."""
+    named = {"flags": Flag.REPAIR_SYMBOL, "offset": block * of.manifest.block_size, "esi": esi}
+    return packet(kind, encoded(of, block, esi), **header(of, **(named | fields)))
+
+
+def asked(of: Sample, body: bytes, *, nonce: int = NONCE, **fields: int) -> bytes:
+    """Return a NAK with this request."""
+    body = build_nak(nonce, SECOND + 10 * MS, 0.2, body)
+    return packet(PacketType.NAK, body, **header(of, **fields))
+
+
+def count_items(of: Counts) -> list[list[int]]:
+    """Return block, first ESI and count of each item."""
+    items: list[list[int]] = np.stack([of.blocks, of.firsts, of.counts], axis=1).tolist()
+    return items
+
+
+def _named(found: dict[str, Any], body: bytes, total: int, oid: int) -> None:
+    """Add what a request names."""
+    rings = CODED.manifest.geometry.rings if oid == CODED.manifest.oid else None
+    names = parse_request(body, total, rings)
+    if isinstance(names, Counts):
+        found["counts"] = count_items(names)
+    else:
+        found["symbols"] = stretches(names)
+
+
 def describe(one: bytes) -> dict[str, Any]:
     """Return the fields of a valid packet, as the vectors have them."""
     parsed = HEADER.parse(one)
@@ -148,13 +207,13 @@ def describe(one: bytes) -> dict[str, Any]:
             found["repairers"] = [list(one) for one in parse_manifest(raw).repairers]
         case PacketType.NCF:
             found["request"] = values(REQUEST, REQUEST.parse(body))
-            found["symbols"] = stretches(parse_request(body, total))
+            _named(found, body, total, parsed.oid)
         case PacketType.NAK:
-            asked = NAK_BODY.parse(body)
-            found["nak"] = values(NAK_BODY, asked | {"request": b""})
+            nak_body = NAK_BODY.parse(body)
+            found["nak"] = values(NAK_BODY, nak_body | {"request": b""})
             del found["nak"]["request"]
-            found["request"] = values(REQUEST, asked.request)
-            found["symbols"] = stretches(parse_request(REQUEST.build(asked.request), total))
+            found["request"] = values(REQUEST, nak_body.request)
+            _named(found, body[NAK_FIXED_SIZE:], total, parsed.oid)
         case _:
             found["payload"] = body.hex()
     return found
@@ -163,10 +222,21 @@ def describe(one: bytes) -> dict[str, Any]:
 def valid() -> Iterator[tuple[str, bytes]]:
     """Yield a name and a packet for every type and form."""
     yield "spm without repairs", SMALL.spm(tsi=TSI, sqn=0xFFFF_FFFE)
-    body = spm_body(SMALL.manifest.raw, timestamp=SECOND, offset=192, esi=3, **REPAIR_FIELDS)
+    body = spm_body(SMALL.manifest.raw, timestamp=SECOND, place=19, **REPAIR_FIELDS)
     yield "spm of a sender with repairs", packet(0, body, **header(SMALL, sqn=7))
     body = spm_body(NAMED.manifest.raw, timestamp=SECOND, **(REPAIR_FIELDS | {"repair_share": 100}))
     yield "spm of a stand-alone repairer, two repairers named", packet(0, body, **header(NAMED))
+    for name, fields in (
+        ("rounds, a sector", {"order": Order.ROUNDS, "sector": 1, "sectors": 2, "first": 1}),
+        ("rounds, inside a sector", {"order": 1, "sector": 1, "sectors": 2, "first": 2}),
+        ("rounds, long since they began", {"order": 1, "sectors": 2, "place": 1 << 40}),
+        ("rounds, more sectors than visits", {"order": 1, "sector": 200, "sectors": 255}),
+        ("random order", {"order": Order.RANDOM, "first": 0xFFFF_FFFF}),
+        ("blocks, a sector of groups", {"order": 0, "sector": 1, "sectors": 2, "first": 1}),
+        ("an order of a later version", {"order": 3, "sector": 9, "sectors": 2, "first": 1 << 31}),
+    ):
+        body = spm_body(CODED.manifest.raw, **fields)
+        yield f"spm with repair symbols: {name}", packet(0, body, **header(CODED))
     yield "spm of an empty object", packet(0, spm_body(EMPTY.manifest.raw), **header(EMPTY))
     for name, kind in (("", 0x7FFF), (", and of all others", 0xFFF)):
         raw = NAMED.manifest.raw + option(kind, b"later") * 2
@@ -176,7 +246,7 @@ def valid() -> Iterator[tuple[str, bytes]]:
             f"spm with unknown options of the manifest{name}, none critical",
             packet(0, body, **header(NAMED, oid=oid)),
         )
-    mixed = parts_of(spm_body(SMALL.manifest.raw, offset=320, esi=1, **REPAIR_FIELDS))
+    mixed = parts_of(spm_body(SMALL.manifest.raw, place=5, first=2, **REPAIR_FIELDS))
     yield (
         "spm with its options in another order",
         packet(0, mixed[0] + b"".join(mixed[:0:-1]), **header(SMALL)),
@@ -192,6 +262,10 @@ def valid() -> Iterator[tuple[str, bytes]]:
     yield "odata of channel 3", SMALL.odata([2], tsi=TSI, channel=3)[0]
     repeated = header(SMALL, offset=64, esi=1, sqn=9)
     yield "rdata", packet(PacketType.RDATA, SMALL.data[64:128], **repeated)
+    for kind in (PacketType.ODATA, PacketType.RDATA):
+        yield f"{kind.name.lower()}, the first repair symbol of a block", coded(kind, 1, 40)
+    yield "odata, the last repair symbol of a block", coded(PacketType.ODATA, 0, 103)
+    yield "odata, the last repair symbol of the last block", coded(PacketType.ODATA, 2, 63)
     yield "ncf, one range", ncf(SMALL, request([3, 4, 5]), sqn=10)
     yield "ncf, bitmap", ncf(SMALL, request([1, 3, 4, 6, 11]), sqn=11)
     yield "ncf, ranges that touch", ncf(SMALL, raw_request(0, 2, pair(0, 2) + pair(2, 3), 2))
@@ -200,6 +274,8 @@ def valid() -> Iterator[tuple[str, bytes]]:
     yield "nak, two ranges", nak(MANY, [5, 6, 7, 300], sqn=8)
     yield "nak, bitmap", nak(MANY, [100, 102, 103, 105, 110], sqn=8)
     yield "nak, a whole object", nak(SMALL, list(range(16)))
+    yield "nak, counts", asked(CODED, counts_request((0, 0, 5), (2, 0, 64)), sqn=8)
+    yield "ncf, counts", ncf(CODED, counts_request((0, 103, 5), (1, 40, 3)), sqn=12, offset=30)
 
 
 def replaced(raw: bytes, at: int, new: bytes) -> bytes:

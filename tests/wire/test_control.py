@@ -1,5 +1,7 @@
 """Manifests, SPM bodies and names of objects: what strangers and odd file systems can say."""
 
+from typing import Any
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -19,7 +21,13 @@ from pgmlite.wire.control import (
     parse_manifest,
     parse_spm,
 )
-from pgmlite.wire.layout import MAX_MANIFEST, MAX_SYMBOL_SIZE
+from pgmlite.wire.layout import (
+    MAX_BLOCK_SYMBOLS,
+    MAX_FEC_BLOCK_SYMBOLS,
+    MAX_MANIFEST,
+    MAX_SYMBOL_SIZE,
+    TILE_BLOCKS,
+)
 from tests.support.builders import spm_body
 from tests.support.vectors import option, parts_of
 
@@ -31,23 +39,41 @@ def changed(at: int, octets: bytes) -> bytes:
     return RAW[:at] + octets + RAW[at + len(octets) :]
 
 
+def coded(**fields: Any) -> bytes:
+    """Return a manifest with repair symbols."""
+    values = {"symbol_size": 1_024, "block_symbols": 1_024, "size": 5_000_000, "name": "coded.bin"}
+    values |= {"tree_digest": bytes(range(32)), "repair_symbols": 512, "tile_blocks": 5} | fields
+    return Manifest(**values).raw
+
+
 def extended(*options: tuple[int, bytes]) -> bytes:
     return RAW + b"".join(option(kind, value) for kind, value in options)
 
 
 NAMES = st.text(min_size=1, max_size=60).map(object_name)
-MANIFESTS = st.builds(
-    Manifest,
-    symbol_size=st.integers(16, MAX_SYMBOL_SIZE // 4).map(lambda n: 4 * n),
-    block_symbols=st.integers(1, 4_096),
-    size=st.integers(0, MAX_OBJECT_SIZE),
-    tree_digest=st.binary(min_size=32, max_size=32),
-    name=NAMES,
-).filter(lambda manifest: manifest.size > 0)
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Return any manifest of an object that is not empty, with repair symbols or without."""
+    symbol_size = 4 * draw(st.integers(16, MAX_SYMBOL_SIZE // 4))
+    size = draw(st.integers(1, MAX_OBJECT_SIZE))
+    is_coded = draw(st.booleans())
+    most = min(MAX_FEC_BLOCK_SYMBOLS, -(-size // symbol_size)) if is_coded else MAX_BLOCK_SYMBOLS
+    block_symbols = draw(st.integers(1, most))
+    return Manifest(
+        symbol_size,
+        block_symbols,
+        size,
+        tree_digest=draw(st.binary(min_size=32, max_size=32)),
+        name=draw(NAMES),
+        repair_symbols=draw(st.integers(1, max(7 * block_symbols, 64))) if is_coded else 0,
+        tile_blocks=draw(st.integers(1, TILE_BLOCKS)),
+    )
 
 
 class TestManifest:
-    @given(MANIFESTS)
+    @given(manifests())
     def test_round_trip(self, manifest: Manifest) -> None:
         parsed = parse_manifest(manifest.raw)
         assert parsed == manifest
@@ -57,6 +83,15 @@ class TestManifest:
         assert 0 <= short < manifest.symbol_size
         short = manifest.blocks * manifest.block_symbols - manifest.symbols
         assert 0 <= short < manifest.block_symbols
+
+    @given(st.integers(1, 1_024), st.integers(1, 7), st.integers(1, 8))
+    def test_repair_symbols_that_are_allowed(self, k: int, times: int, tile: int) -> None:
+        # spec: FEC-1
+        for count in (1, max(times * k, 64)):
+            raw = coded(block_symbols=k, repair_symbols=count, tile_blocks=tile)
+            geometry = parse_manifest(raw).geometry
+            assert (geometry.repair_symbols, geometry.tile_blocks) == (count, tile)
+            assert raw[6:8] == bytes([1, tile])
 
     def test_unknown_options_are_part_of_the_object_identifier(self) -> None:
         # spec: MAN-2, MAN-4
@@ -78,14 +113,21 @@ class TestManifest:
             (changed(0, b"PGLN"), "magic"),
             (changed(4, b"\1"), "version"),
             (changed(5, b"\2"), "digest algorithm 2"),
-            (changed(6, b"\1"), "FEC scheme 1"),
-            (changed(7, b"\1"), "reserved"),
+            (changed(6, b"\2"), "FEC scheme 2"),
+            (changed(6, b"\1"), "0 repair symbols for 1024"),
+            (changed(7, b"\0"), "tiles of 0 blocks"),
+            (changed(7, b"\x09"), "tiles of 9 blocks"),
             (changed(8, b"\0\0"), "symbol size 0"),
             (changed(8, b"\0\x3c"), "symbol size 60"),
             (changed(8, b"\xff\xff"), "symbol size 65535"),
             (changed(10, b"\0\0"), "0 symbols a block"),
             (changed(10, b"\x10\x01"), "4097 symbols a block"),
             (changed(12, b"\0\1"), "1 repair symbols without"),
+            (coded(repair_symbols=7_169), "7169 repair symbols for 1024"),
+            (coded(block_symbols=1, repair_symbols=65), "65 repair symbols for 1 "),
+            (coded(block_symbols=1_025), "1025 symbols a block, with repair symbols at most 1024"),
+            (coded(size=1_024 * 3), "1024 symbols a block, with repair symbols at most 3"),
+            (coded(size=0), "the object is empty"),
             (changed(14, b"\0\x08"), "8 symbols a strip"),
             (changed(16, b"\x80"), "object size"),
             (RAW[:NAME_AT] + b"\0", "name"),
@@ -100,7 +142,7 @@ class TestManifest:
         ids=lambda value: value if isinstance(value, str) else "",
     )
     def test_refusals_say_what_is_wrong_in_one_line(self, raw: bytes, message: str) -> None:
-        # spec: MAN-3
+        # spec: MAN-3, FEC-1
         with pytest.raises(ObjectError, match=message) as caught:
             parse_manifest(raw)
         assert "\n" not in str(caught.value)
@@ -182,9 +224,9 @@ def test_the_list_of_refused_characters_is_closed() -> None:
 
 POSITIONS = st.builds(
     SpmPosition,
-    cycle=st.integers(0, (1 << 32) - 1),
-    offset=st.integers(0, (1 << 64) - 1),
-    esi=st.integers(0, (1 << 32) - 1),
+    place=st.integers(0, (1 << 64) - 1),
+    first=st.integers(0, (1 << 32) - 1),
+    **dict.fromkeys(("order", "sector", "sectors"), st.integers(0, 255)),
 )
 REPAIRS = st.builds(
     SpmRepairs,

@@ -1,19 +1,24 @@
-"""What of an object is there and what was lost: symbols, blocks (spec/protocol.md section 4)."""
+"""What of an object is there: symbols, blocks (spec/protocol.md section 4).
+
+Of objects without repair symbols, and of all objects until the manifest says what they have: a
+symbol lies in its own place, or it is not there.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.machine import Lying, Placed
-from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ranges import runs
-from pgmlite.core.receive import policy
 from pgmlite.wire.batch import Flags, stretches
 from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.request import Symbols
 
-Places = npt.NDArray[np.intp] | slice
+Chosen = npt.NDArray[np.intp] | slice
 
 FILL_BYTES = 8 << 10
 """A gap of this many bytes costs less to write over than a second call."""
@@ -22,204 +27,226 @@ FILL_SYMBOLS = 8
 """Symbols that are looked at in a gap, at most."""
 
 
-class Inventory:
-    """Which source symbols of an object are there, and which were lost.
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What of a batch of symbols is kept.
 
-    It is what the NAK machine knows of symbols: what is lost comes to it as needs.
+    Attributes:
+        rows: (n,) rows of the batch that are to be stored, in the order of their places; a slice:
+            they stand in it in this order.
+        places: (n,) where they belong, ascending and distinct.
+        esis: (n,) what they are; None: each is the source symbol whose place it is.
+        duplicates: Symbols of the batch that were there already.
+        unneeded: Others, of blocks that need none.
+        spare: Symbols that are kept in memory: they found no place.
+        whole: Blocks that have all source symbols in their places now.
+        enough: Blocks that have enough symbols to be decoded now.
     """
 
-    nothing = Exact(NO_SYMBOLS)
+    rows: Chosen
+    places: Symbols
+    esis: Symbols | None = None
+    duplicates: int = 0
+    unneeded: int = 0
+    spare: int = 0
+    whole: tuple[int, ...] = ()
+    enough: tuple[int, ...] = ()
 
-    def __init__(self, there: Flags) -> None:
-        """
-        Args:
-            there: (symbols,), whether each is stored; whoever made it goes on to mark what comes.
-        """
-        self._there = there
-        # Pages of zeros cost nothing until a symbol is lost.
-        self._lost: Flags = np.zeros(len(there), np.bool_)
-        self.geometry: Geometry | None = None
-        """Before the manifest came there are symbols, and no blocks."""
 
-    def __len__(self) -> int:
-        return len(self._there)
+NO_PLACES: Symbols = np.zeros(0, np.int64)
 
-    def lose(self, start: int, stop: int) -> None:
-        """Note that what is missing of symbols `start` to `stop` was lost."""
-        span = slice(start, stop)
-        self._lost[span] |= ~self._there[span]
 
-    def forgive(self, span: slice) -> None:
-        """Note that of these symbols none counts as lost any more."""
-        self._lost[span] = False
+class HeldBefore(NamedTuple):
+    """What a record of an earlier run says of some places, as `Held` has it."""
 
-    def losing(self, blocks: range) -> list[int]:
-        """Return which of consecutive blocks something is lost of."""
-        geometry = self.geometry
-        if geometry is None or not blocks:
-            return []
-        span = geometry.span(blocks.start, blocks.stop)
-        lost = self._lost[span] & ~self._there[span]
-        if not lost.any():
-            return []
-        flags = np.logical_or.reduceat(lost, np.arange(0, len(lost), geometry.block_symbols))
-        losing: list[int] = (np.flatnonzero(flags) + blocks.start).tolist()
-        return losing
+    first: int
+    lying: Lying
+    block_symbols: int
 
-    def lost(self, geometry: Geometry, block: int) -> Exact:
-        """Return what is lost of a block and did not come since."""
-        span = geometry.span(block, block + 1)
-        lost = np.flatnonzero(self._lost[span] & ~self._there[span])
-        return Exact(lost.astype(np.int64) + span.start)
+    def cut(self, start: int, stop: int) -> HeldBefore:
+        """Return the places from `start` to `stop`."""
+        lying = self.lying[start : max(start, stop)]
+        return HeldBefore(self.first + start, lying, self.block_symbols)
 
-    def lacking(self, need: Exact) -> Exact:
-        """Return what of `need`, which was lost, did not come since."""
-        symbols = need.symbols
-        lacks = self._lost[symbols] & ~self._there[symbols]
-        return need if lacks.all() else Exact(symbols[lacks])
+    @property
+    def own(self) -> Flags:
+        """(n,) whether each place has its own symbol."""
+        numbers = np.arange(self.first, self.first + len(self.lying))
+        flags: Flags = self.lying == numbers % self.block_symbols + 1
+        return flags
 
-    def beyond(self, need: Exact, passed: int, symbol_time: float, limit: float) -> Exact:
-        """Return what of `need` a carousel does not bring within `limit` ns (spec: NAK-7).
 
-        Args:
-            passed: The last symbol that went by.
-            symbol_time: ns from symbol to symbol.
-        """
-        ahead = (need.symbols - passed - 1) % len(self) + 1
-        soon = policy.comes_soon(ahead, symbol_time, limit)
-        return Exact(need.symbols[~soon]) if soon.any() else need
+def runs_of(
+    sizes: Sizes, places: Symbols, taken: Flags | Lying, *, may_fill: bool
+) -> list[list[Placed]]:
+    """Return where (n,) rows belong, as `Store` has it.
+
+    Args:
+        places: (n,) ascending.
+        taken: (symbols,) what is not 0 where a symbol lies.
+        may_fill: Gaps may be written over; False: bytes of an earlier run may be in them.
+    """
+    if not len(places):
+        return []
+    starts = np.concatenate(([0], np.flatnonzero(places[1:] - places[:-1] != 1) + 1))
+    stops = np.append(starts[1:], len(places))
+    offsets = sizes.offsets(places[starts]).tolist()
+    runs_ = list(zip(offsets, starts.tolist(), stops.tolist(), strict=True))
+    if not may_fill:
+        return [[run] for run in runs_]
+    apart = ~_are_free(sizes, taken, places[stops[:-1] - 1] + 1, places[starts[1:]])
+    return [runs_[start:stop] for start, stop in stretches(apart)]
+
+
+def _are_free(sizes: Sizes, taken: Flags | Lying, starts: Symbols, stops: Symbols) -> Flags:
+    """Return of (n,) gaps whether they are short and nothing lies in them."""
+    most = min(FILL_BYTES // sizes.symbol_size, FILL_SYMBOLS)
+    lengths = stops - starts
+    free: Flags = lengths <= most
+    short = np.flatnonzero(free)
+    if len(short):
+        inside = np.arange(most) < lengths[short, None]
+        places = np.minimum(starts[short, None] + np.arange(most), sizes.symbols - 1)
+        free[short] = ~((taken[places] != 0) & inside).any(axis=1)
+    return free
 
 
 class Blocks:
-    """Which symbols of an object are stored, and which blocks that makes whole.
+    """Which symbols of an object are in their places, and which blocks that makes whole.
 
     Blocks are unknown until the manifest comes: until then only symbols are counted.
+
+    Attributes:
+        have: (symbols,) which are in their places.
+        lacks: (blocks,) how many are not; only once the blocks are known.
+        foreign: What a record says of places that have another symbol than their own: of use,
+            perhaps, once the manifest is there.
     """
 
     def __init__(self, sizes: Sizes) -> None:
         self.symbols = sizes.symbols
         self._sizes = sizes
         # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
-        self._have: Flags = np.zeros(self.symbols, np.bool_)
-        self.inventory = Inventory(self._have)
+        self.have: Flags = np.zeros(self.symbols, np.bool_)
         self.stored = 0
-        self._missing: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self.lacks: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._is_counted = False
+        """Whether what is lacking of each block is what is not there."""
 
-    def hold(self, first: int, lying: Lying, block_symbols: int) -> None:
-        """Mark symbols as stored, before `group`.
+        self._geometry: Geometry | None = None
+        self.foreign: list[HeldBefore] = []
 
-        Args:
-            lying: (n,) what lies in the places from `first` on.
-            block_symbols: Places of a block, as `lying` has it.
-        """
-        held: Flags = lying == np.arange(first, first + len(lying)) % block_symbols + 1
-        span = self._have[first : first + len(held)]
-        self.stored += int(np.count_nonzero(held[: len(span)] & ~span))
-        span |= held[: len(span)]
+    def hold(self, before: HeldBefore) -> None:
+        """Mark symbols as stored, before the first packet."""
+        before = before.cut(0, self.symbols - before.first)
+        own = before.own
+        span = self.have[before.first : before.first + len(own)]
+        self.stored += int(np.count_nonzero(own & ~span))
+        span |= own
+        self._is_counted = False
+        if np.count_nonzero(before.lying) > np.count_nonzero(own):
+            self.foreign.append(before)
 
-    def group(self, geometry: Geometry) -> list[int]:
-        """Group the symbols in blocks; return the blocks that are whole already."""
+    def group(self, geometry: Geometry) -> None:
+        """Group the symbols in blocks."""
         size = geometry.block_symbols
         starts = np.arange(0, self.symbols, size)
-        self.inventory.geometry = geometry
-        self._missing = np.minimum(size, self.symbols - starts).astype(np.int32)
+        self.foreign.clear()
+        self._is_counted = True
+        self._geometry = geometry
+        self.lacks = np.minimum(size, self.symbols - starts).astype(np.int32)
         whole = self.symbols // size
-        matrix = self._have[: whole * size].reshape(whole, size)
-        self._missing[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
+        matrix = self.have[: whole * size].reshape(whole, size)
+        self.lacks[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
         if whole < len(starts):
-            self._missing[-1] -= np.count_nonzero(self._have[whole * size :])
-        return [int(block) for block in np.flatnonzero(self._missing == 0)]
+            self.lacks[-1] -= np.count_nonzero(self.have[whole * size :])
 
-    def add(self, symbols: Symbols) -> tuple[Places, list[int]]:
-        """Mark `symbols`, (n,) of any order, as stored.
+    def look(self) -> tuple[list[int], list[int]]:
+        """Return the blocks that have all their symbols; and that no others have enough."""
+        geometry = self._geometry
+        if geometry and not self._is_counted:
+            self.group(geometry)
+        return np.flatnonzero(self.lacks == 0).tolist(), []
 
-        Returns:
-            The places in `symbols` that are new, in ascending order of symbols (a slice if that
-            is all of them), and the blocks that became whole.
-        """
-        held = self._have[symbols]
+    def add(self, symbols: Symbols) -> Kept:
+        """Mark source `symbols`, (n,) of any order, as stored."""
+        held = self.have[symbols]
         if held.all():
-            return np.zeros(0, np.intp), []
+            return Kept(slice(0), NO_PLACES, duplicates=len(symbols))
         if not held.any() and bool((symbols[1:] > symbols[:-1]).all()):
-            return slice(0, len(symbols)), self._mark(symbols)
-        _, places = np.unique(symbols, return_index=True)
-        places = places[~held[places]]
-        return places, self._mark(symbols[places])
+            return Kept(slice(0, len(symbols)), symbols, whole=self._mark(symbols))
+        _, rows = np.unique(symbols, return_index=True)
+        rows = rows[~held[rows]]
+        fresh = symbols[rows]
+        duplicates = len(symbols) - len(fresh)
+        return Kept(rows, fresh, duplicates=duplicates, whole=self._mark(fresh))
 
-    def _mark(self, fresh: Symbols) -> list[int]:
+    def _mark(self, fresh: Symbols) -> tuple[int, ...]:
         """Mark `fresh`, (n,) ascending, none of them stored; return the blocks made whole."""
-        self._have[fresh] = True
+        self.have[fresh] = True
         self.stored += len(fresh)
-        geometry = self.inventory.geometry
+        geometry = self._geometry
         if geometry is None:
-            return []
+            return ()
         blocks = geometry.blocks_of(fresh)
         whole = []
         for start, stop in stretches(np.diff(blocks) != 0):
             block = int(blocks[start])
-            self._missing[block] -= stop - start
-            if not self._missing[block]:
+            self.lacks[block] -= stop - start
+            if not self.lacks[block]:
                 whole.append(block)
-        return whole
+        return tuple(whole)
 
-    def runs(self, symbols: Symbols, places: Places, *, may_fill: bool) -> list[list[Placed]]:
-        """Return where those of (n,) `symbols` belong that are at `places`, as `Store` has it.
+    def runs(self, places: Symbols, *, may_fill: bool) -> list[list[Placed]]:
+        """Return where rows belong, as `Store` has it.
 
         Args:
+            places: (n,) ascending.
             may_fill: Gaps may be written over; False: bytes of an earlier run may be in them.
         """
-        fresh = symbols[places]
-        if not len(fresh):
-            return []
-        breaks = fresh[1:] - fresh[:-1] != 1
-        if not isinstance(places, slice):
-            breaks |= places[1:] - places[:-1] != 1
-        starts = np.concatenate(([0], np.flatnonzero(breaks) + 1))
-        stops = np.append(starts[1:], len(fresh))
-        rows = starts if isinstance(places, slice) else places[starts]
-        offsets = self._sizes.offsets(fresh[starts]).tolist()
-        runs = list(zip(offsets, rows.tolist(), (rows + stops - starts).tolist(), strict=True))
-        if not may_fill:
-            return [[run] for run in runs]
-        apart = ~self._are_free(fresh[stops[:-1] - 1] + 1, fresh[starts[1:]])
-        return [runs[start:stop] for start, stop in stretches(apart)]
-
-    def _are_free(self, starts: Symbols, stops: Symbols) -> Flags:
-        """Return of (n,) gaps whether they are short and nothing in them is stored."""
-        most = min(FILL_BYTES // self._sizes.symbol_size, FILL_SYMBOLS)
-        steps = np.arange(most)
-        lengths = stops - starts
-        inside = steps < lengths[:, None]
-        places = np.minimum(starts[:, None] + steps, self.symbols - 1)
-        free: Flags = ~(self._have[places] & inside).any(axis=1)
-        return free & (lengths <= most)
+        return runs_of(self._sizes, places, self.have, may_fill=may_fill and not self.foreign)
 
     def is_whole(self, block: int) -> bool:
         """Whether every symbol of `block` is stored; only once the blocks are known."""
-        return not self._missing[block]
+        return not self.lacks[block]
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """The (start, stop) byte ranges of the object that are not stored."""
-        gone = np.flatnonzero(~self._have)
-        stretches_ = runs(gone) if len(gone) else ()
-        return [self._sizes.bytes_of(int(gone[a]), int(gone[b - 1]) + 1) for a, b in stretches_]
+        return gaps_at(self._sizes, np.flatnonzero(~self.have))
 
-    def fill(self, geometry: Geometry, block: int) -> None:
+    def fill(self, block: int) -> None:
         """Mark every symbol of `block` as stored."""
-        self._set(geometry, block, True)
+        self._set(block, True)
 
-    def drop(self, geometry: Geometry, block: int) -> None:
-        """Mark every symbol of `block` as missing, but none as lost (spec: NAK-2)."""
-        self.inventory.forgive(self._set(geometry, block, False))
+    def drop(self, block: int) -> None:
+        """Mark every symbol of `block` as missing."""
+        self._set(block, False)
 
-    def _set(self, geometry: Geometry, block: int, have: bool) -> slice:
-        """Mark every symbol of `block`; return which those are."""
-        span = geometry.span(block, block + 1)
-        flags = self._have[span]
+    def _set(self, block: int, have: bool) -> None:
+        geometry = self._geometry
+        span = geometry.span(block, block + 1) if geometry else slice(0)
+        flags = self.have[span]
         before = int(np.count_nonzero(flags))
         flags[:] = have
         after = len(flags) if have else 0
         self.stored += after - before
-        self._missing[block] = len(flags) - after
-        return span
+        self.lacks[block] = len(flags) - after
+
+    @property
+    def had(self) -> npt.NDArray[np.int32]:
+        """(blocks,) symbols of each block that are in their places."""
+        geometry, blocks = self._geometry, np.arange(len(self.lacks))
+        return geometry.sources(blocks).astype(np.int32) - self.lacks if geometry else self.lacks
+
+    def holds(self, block: int, esis: Symbols) -> Flags:
+        """Return whether each of (n,) symbols of a block is in its place."""
+        first = self._geometry.span(block, block + 1).start if self._geometry else 0
+        held: Flags = self.have[first + esis]
+        return held
+
+
+def gaps_at(sizes: Sizes, gone: Symbols) -> list[tuple[int, int]]:
+    """Return the (start, stop) byte ranges of (n,) source symbols, ascending."""
+    stretches_ = runs(gone) if len(gone) else ()
+    return [sizes.bytes_of(int(gone[a]), int(gone[b - 1]) + 1) for a, b in stretches_]

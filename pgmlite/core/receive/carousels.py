@@ -1,133 +1,205 @@
-"""Where carousels are, and what they went past (spec: NAK-1, NAK-2, NAK-7)."""
+"""Where carousels are, what they went past, and what they bring (spec: NAK-1, NAK-2, NAK-7)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from pgmlite.core.config import NakConfig
+from pgmlite.core.course import Course, course_of, place_near
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.sessions import SessionKey
+from pgmlite.core.ring import Ring
+
+Numbers = npt.NDArray[np.integer]
+
+TOO_MANY = 2
+"""Symbols beyond K with which blocks are mostly decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passing:
+    """What a carousel went past between two looks, from place `start` to `stop`.
+
+    Attributes:
+        joined: Place from which on it was heard.
+        is_all: No block has anything to come that was not sent since: it stands, or has come round.
+    """
+
+    course: Course
+    start: int
+    stop: int
+    joined: int
+    is_all: bool
 
 
 @dataclass(slots=True)
-class Position:
-    """How far the carousel of one session is, as this receiver saw it go by."""
+class Carousel:
+    """How far the carousel of one session is, as this receiver heard it go by.
 
+    Attributes:
+        joined: Place from which on it was heard.
+        sent: Place behind the latest symbol that is known to have left.
+        passed: Place before which everything has come or is lost.
+        heard: When something moved it last, ns.
+        told: What the latest SPM said.
+        measured: When and where its speed was measured last.
+        has_data: ODATA came of it.
+        stands: Two SPMs in a row said the same, and nothing came in between.
+        symbol_time: ns from symbol to symbol, smoothed; 0: not known yet.
+    """
+
+    course: Course
+    joined: int
+    sent: int
     passed: int
-    """Symbol up to which everything has come or is lost."""
-
     heard: int
-    measured_at: int
-    to_go: int
-    """Symbols until it has come round to where it was first heard; 0 or less: it has."""
-
-    since_measured: int = 0
-    spm_head: int = -1
-    """What the latest SPM said comes next."""
-
+    told: int
+    measured: tuple[int, int]
+    has_data: bool = False
+    stands: bool = False
     symbol_time: float = 0.0
-    """ns from symbol to symbol, smoothed; 0: not known yet."""
+    _is_over: bool = False
+    """An SPM that shows that it stands was not looked at yet."""
 
-    def measure(self, now: int, gone: int, shortest: int) -> None:
-        """Count `gone` symbols; take the speed once `shortest` ns have passed."""
-        self.since_measured += gone
-        elapsed = now - self.measured_at
-        if elapsed >= shortest:
-            self.symbol_time = policy.smoothed(self.symbol_time, elapsed / self.since_measured, 4)
-            self.measured_at, self.since_measured = now, 0
+    _latest: tuple[int, int] | None = None
+    """Block and ESI of the latest ODATA that was not looked at yet: few of many are."""
+
+    def tell(self, now: int, place: int, *, shortest: int) -> None:
+        """Take what an SPM says: `place` comes next.
+
+        Args:
+            shortest: Speeds are measured over at least so many ns.
+        """
+        self.settle()
+        if place + self.course.ring.turn // 2 < self.sent:
+            # spec: NAK-2: further back than packets can overtake: as if we had just joined.
+            self.joined = self.sent = self.passed = place
+            self.measured = now, place
+        # spec: NAK-1: packets may overtake one another, but not a carousel that stands.
+        self.stands = self._is_over = place == self.told and place >= self.sent
+        self.told = place
+        if place > self.sent:
+            self.sent, self.heard = place, now
+        self._measure(shortest)
+
+    def bring(self, now: int, block: int, esi: int) -> None:
+        """Take note of ODATA."""
+        self._latest = block, esi
+        self.has_data = True
+        self.stands = self._is_over = False
+        self.heard = now
+
+    def settle(self) -> None:
+        """Find out where it is by what came."""
+        if self._latest:
+            self.sent = max(self.sent, place_near(self.course.ring, *self._latest, self.sent) + 1)
+            self._latest = None
+
+    def _measure(self, shortest: int) -> None:
+        gone, elapsed = self.sent - self.measured[1], self.heard - self.measured[0]
+        if gone > 0 and elapsed >= shortest:
+            self.symbol_time = policy.smoothed(self.symbol_time, elapsed / gone, 4)
+            self.measured = self.heard, self.sent
+
+    def look(self, config: NakConfig) -> Passing | None:
+        """Return what went past since the last time; None: nothing did."""
+        self.settle()
+        self._measure(config.measure_time)
+        start = self.passed
+        stop = max(start, self.sent - (0 if self.stands else config.reorder_packets))
+        is_all = self._is_over or start < self.joined + self.course.ring.turn <= stop
+        if stop == start and not is_all:
+            return None
+        self.passed, self._is_over = stop, False
+        return Passing(self.course, start, stop, self.joined, is_all)
 
 
 class Carousels:
-    """The positions of the sessions heard; the one silent for longest makes room."""
+    """The carousels of the sessions heard; the one silent for longest makes room.
 
-    def __init__(self, config: NakConfig, symbols: int) -> None:
-        """
-        Args:
-            symbols: Symbols in the object.
-        """
+    One of which no data came goes before those that send some: strangers can invent SPMs.
+    """
+
+    def __init__(self, config: NakConfig) -> None:
         self._config = config
-        self._total = symbols
-        self._positions: dict[SessionKey, Position] = {}
+        self._carousels: dict[SessionKey, Carousel] = {}
 
     def __len__(self) -> int:
-        return len(self._positions)
+        return len(self._carousels)
 
-    def get(self, key: SessionKey) -> Position | None:
+    def get(self, key: SessionKey) -> Carousel | None:
         """Return where a session is."""
-        return self._positions.get(key)
+        return self._carousels.get(key)
 
-    @property
-    def passed(self) -> list[int]:
-        """The last symbol that went by, of each session."""
-        return [position.passed for position in self._positions.values()]
+    def tell(self, now: int, key: SessionKey, ring: Ring, place: int, received: int) -> None:
+        """Take what an SPM says of a session's carousel.
+
+        Args:
+            place: What comes next.
+            received: Packets that came of the session so far.
+        """
+        carousel = self._carousels.pop(key, None)
+        if carousel is None or carousel.course.ring != ring:
+            while len(self._carousels) >= self._config.max_positions:
+                silent = (key for key, one in self._carousels.items() if not one.has_data)
+                self._carousels.pop(next(silent, None) or next(iter(self._carousels)))
+            # spec: NAK-2: what went by before we heard it was not lost. For as many symbols as
+            # packets came we were there, at least, but for SPMs and the like.
+            joined = max(0, place - received)
+            carousel = Carousel(course_of(ring), joined, place, joined, now, place, (now, place))
+        else:
+            carousel.tell(now, place, shortest=self._config.measure_time)
+        self._carousels[key] = carousel  # the one silent for longest stands first
+
+    def bring(self, now: int, key: SessionKey, block: int, esi: int) -> None:
+        """Take note of the latest ODATA of a session."""
+        if carousel := self._carousels.pop(key, None):
+            carousel.bring(now, block, esi)
+            self._carousels[key] = carousel
+
+    def look(self) -> Iterator[Passing]:
+        """Find out where all are; yield what went past since the last time."""
+        for carousel in self._carousels.values():
+            if passing := carousel.look(self._config):
+                yield passing
+
+    def coming(self, now: int) -> list[Carousel]:
+        """Return those that are heard now and go on (spec: NAK-7)."""
+        found = []
+        for carousel in self._carousels.values():
+            if not carousel.stands and now - carousel.heard < self._config.silence:
+                carousel.settle()
+                found.append(carousel)
+        return found
 
     def cycle_time(self, now: int, key: SessionKey) -> float:
         """Ns a cycle takes of the session `key`, or else of the slowest heard now; 0: not known."""
-        own = self._positions.get(key)
-        heard = [p for p in self._positions.values() if now - p.heard < self._config.silence]
-        times = (position.symbol_time for position in ([own] if own else heard))
-        return max(times, default=0.0) * self._total
+        own = self._carousels.get(key)
+        some = [own] if own else self.coming(now)
+        return max((c.symbol_time * c.course.ring.geometry.symbols for c in some), default=0.0)
 
-    def follow(
-        self, now: int, key: SessionKey, symbol: int, *, is_head: bool
-    ) -> tuple[list[tuple[int, int]], int | None]:
-        """Note that a session is at `symbol`.
 
-        Args:
-            is_head: `symbol` comes next, as an SPM says; else it just came.
+def time_left(coming: Sequence[Carousel], held: Numbers, sources: Numbers, loss: float) -> float:
+    """Return the ns until carousels will have brought all blocks of an object with repair symbols.
 
-        Returns:
-            The (start, stop) of what has gone by; and the last symbol that has, if its block need
-            not end any more: the carousel stands, or has come round to where it was first heard.
-        """
-        total = self._total
-        if not total:
-            return [], None
-        last = (symbol - 1) % total if is_head else symbol
-        position = self._known(now, key, last)
-        gone = (last - position.passed) % total
-        # spec: NAK-1: three packets may still overtake one another, but not a carousel that stands.
-        stands = is_head and position.spm_head == symbol
-        if is_head:
-            position.spm_head = symbol
-        if not stands:
-            position.heard = now
-            gone -= self._config.reorder_packets
-        if gone <= 0:
-            return [], position.passed if stands else None
-        if gone > total // 2 and total > 2 * self._config.reorder_packets:
-            # Backwards, or more than half the object in one gap: as if we had just joined.
-            position.passed, position.to_go = last, total
-            return [], None
-        if not stands:
-            position.measure(now, gone, self._config.measure_time)
-        start = (position.passed + 1) % total
-        position.passed = (position.passed + gone) % total
-        is_round = stands or 0 < position.to_go <= gone
-        position.to_go -= gone
-        return self._spans(start, gone), position.passed if is_round else None
+    All blocks advance alike, so the one that has least decides, and all carousels help it.
 
-    def _known(self, now: int, key: SessionKey, last: int) -> Position:
-        """Return where a session is; one that is new has just passed symbol `last`."""
-        position = self._positions.pop(key, None)
-        if position is None:
-            while len(self._positions) >= self._config.max_positions:
-                self._positions.pop(next(iter(self._positions)))
-            # spec: NAK-2: what went by before we joined was not lost.
-            position = Position(last, now, now, self._total)
-        self._positions[key] = position  # the one silent for longest stands first
-        return position
-
-    def _spans(self, start: int, count: int) -> list[tuple[int, int]]:
-        """Return the (start, stop) of `count` symbols from `start` on and round."""
-        if start + count <= self._total:
-            return [(start, start + count)]
-        return [(start, self._total), (0, start + count - self._total)]
-
-    def coming(self, now: int) -> list[Position]:
-        """Return the carousels that are heard now and whose speed is known (spec: NAK-7)."""
-        return [
-            position
-            for position in self._positions.values()
-            if position.symbol_time and now - position.heard < self._config.silence
-        ]
+    Args:
+        coming: Those whose speed is known.
+        held: (blocks,) symbols that are held of each block; of one that is whole, `TOO_MANY` more
+            than K.
+        sources: (blocks,) K of each.
+        loss: Share of packets lost, 0 to less than 1.
+    """
+    speed = np.zeros(len(held))
+    for carousel in coming:
+        # What a lead is still to send of a block comes before the rounds that are counted.
+        led = np.where(carousel.course.has_left(carousel.sent), 0, sources * (1 - loss))
+        numbers = np.maximum(0, sources + TOO_MANY - np.maximum(held, led)) / (1 - loss)
+        takes = carousel.course.symbols_until(carousel.sent, numbers) * carousel.symbol_time
+        speed += 1 / np.maximum(takes, 1)
+    return float((1 / speed).max())

@@ -14,11 +14,18 @@ class ReceiverCounters:
     bytes: int = 0
     odata: int = 0
     rdata: int = 0
+    repair_symbols: int = 0
+    """Of `odata` and `rdata`, those that carry repair symbols."""
+
     fetched: int = 0
-    """Symbols that came in packets and were stored."""
+    """Symbols that came in packets and were kept."""
 
     early: int = 0
-    """Symbols that came before what lies in their place was looked at, and were not stored."""
+    """Symbols that came before what lies in their place was looked at, or repair symbols before
+    the manifest: not kept."""
+
+    unneeded: int = 0
+    """Symbols of blocks that have enough of others."""
 
     duplicates: int = 0
     congested: int = 0
@@ -27,5 +34,16 @@ class ReceiverCounters:
     nodes_unused: int = 0
     """Nodes of the tree of blocks that came before their parent or the manifest, or again."""
 
+    decoded: int = 0
+    """Blocks that are right by decoding."""
+
+    recovered: int = 0
+    """Source symbols that are there by decoding."""
+
     damaged: int = 0
+    """Times that a block did not match its digest."""
+
+    forged: int = 0
+    """Symbols that were found to be other ones than were sent."""
+
     refused: Counter[str] = field(default_factory=Counter)

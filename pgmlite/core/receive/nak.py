@@ -10,10 +10,10 @@ thousand times. So whoever lost something waits for a random while before asking
 if by then it heard that somebody else's request was confirmed. That confirmation, the NCF, goes
 to all.
 
-**What is asked for.** A *need*: symbols of one block that were lost. What is there and what was
-lost is known by somebody else (`Holder`); this machine sees needs only, and never where a symbol
-stands. Lost is what a carousel went past (`carousels`), not what a sequence number says
-(`losses`).
+**What is asked for.** A *need*: symbols of one block that were lost, by name, or how many symbols
+of it are lacking. What is needed, and when that is worth a NAK, is known by somebody else
+(`demand`); this machine sees needs only, and never where a symbol stands. A need comes of what
+carousels went past and will bring (`carousels`), not of what a sequence number says (`losses`).
 
 **One want a block.** All that is known of a block from its loss to its repair is one `Want`, and
 what can happen to it is one table (`wants.WANT_TRANSITIONS`)::
@@ -22,11 +22,11 @@ what can happen to it is one table (`wants.WANT_TRANSITIONS`)::
                        ^ `-------------NCF--------------------------^ |
                        `--------------TIMER: retry--------------------'
 
-* DUE: the carousel went past the end of the block, and something of it is lost. It has no timer:
+* DUE: something of the block is missing, and the carousel will not bring it soon. It has no timer:
   it waits for a place (`max_cycles`) and for somebody who may be asked. Not asked for at all is a
-  block of which too much was lost (NAK-6): LEFT to the carousel.
+  block of which too much is missing (NAK-6): LEFT to the carousel.
 * BACK_OFF: what is needed is fixed now, and a random wait runs, short for few, long for most. An
-  NCF that names a part of the need makes the request smaller; one that names the rest of it ends
+  NCF that brings a part of the need makes the request smaller; one that brings the rest of it ends
   the wait (CONFIRMED, and nothing is sent). When the time is up we ask, unless nothing is heard
   of the one whom we would ask (NAK-8: wait anew), or the carousel is about to bring it all
   (NAK-7: LEFT).
@@ -40,10 +40,13 @@ what can happen to it is one table (`wants.WANT_TRANSITIONS`)::
 * DONE: the want is gone. If the carousel went past the block in the meantime (PASSED), what it
   lost then is a new want, which is DUE.
 
-**What arrives.** ODATA and heads in SPMs move carousels: `take_position` marks what they went
-past as lost and makes blocks due. NCFs: `take_ncf`. RDATA: `take_repair`. Any packet's number:
-`take_sqn`, for promises. SPMs: `take_repairer`. That a symbol came is not told to this machine:
-it asks its holder when a timer runs out (SATISFIED). It would learn it too often otherwise.
+**What arrives.** ODATA and positions in SPMs move carousels: `take_data`, `take_position`. NCFs:
+`take_ncfs`. RDATA: `take_repair`. Any packet's number: `take_sqn`, for promises. SPMs:
+`take_repairer`. That a symbol came is not told to this machine: it asks when a timer runs out
+(SATISFIED). It would learn it too often otherwise.
+
+**Looks.** Nor is it worked out with every packet where carousels are and which blocks that makes
+due. That is a look at all blocks at once, `look_every` at most, and only after something came.
 
 **Timers.** A want in BACK_OFF, WAIT_NCF or WAIT_DATA has exactly one, on one heap; a want in DUE
 has none. When a NAK leaves, wants whose back-off ends soon go along (NAK-15): what many lost
@@ -63,55 +66,37 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
-from typing import Generic, Protocol
+from typing import Generic
 
 import numpy as np
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import SendNak
+from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.carousels import Carousels
-from pgmlite.core.receive.ncfs import HeardNcfs
+from pgmlite.core.receive.demand import (
+    CountDemand,
+    Demand,
+    ExactDemand,
+    H,
+    Holdings,
+    N,
+    Outlook,
+)
 from pgmlite.core.receive.repairers import KnownRepairer, Repairers
 from pgmlite.core.receive.sessions import SessionKey
-from pgmlite.core.receive.wants import N, Promise, Want, WantEvent, WantState
+from pgmlite.core.receive.wants import Promise, Want, WantEvent, WantState
+from pgmlite.core.ring import Ring
 from pgmlite.core.timers import Timers
 from pgmlite.core.timing import draw_backoff
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
-from pgmlite.wire.request import NAK_ROOM, build_nak
-
-
-class Holder(Protocol[N]):
-    """Who knows what of an object is there and what was lost."""
-
-    nothing: N
-    """The empty need."""
-
-    geometry: Geometry | None
-    """None: the manifest did not come yet."""
-
-    def __len__(self) -> int:
-        """Source symbols of the object."""
-
-    def lose(self, start: int, stop: int) -> None:
-        """Note that what is missing of symbols `start` to `stop` was lost."""
-
-    def losing(self, blocks: range) -> list[int]:
-        """Return which of consecutive blocks something is lost of."""
-
-    def lost(self, geometry: Geometry, block: int) -> N:
-        """Return what is lost of a block and did not come since."""
-
-    def lacking(self, need: N) -> N:
-        """Return what of `need`, which was lost, did not come since."""
-
-    def beyond(self, need: N, passed: int, symbol_time: float, limit: float) -> N:
-        """Return what of `need` a carousel that passed symbol `passed` does not bring in time."""
+from pgmlite.wire.request import NAK_ROOM, Counts, build_nak
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +130,14 @@ def _joined(asks: Iterable[Ask[N]]) -> list[Ask[N]]:
 
 
 def build_nak_packet(
-    now: int, ask: Ask[N], *, symbol_size: int, oid: int, size: int, sqn: int, loss: float
+    now: int,
+    ask: Ask[Exact] | Ask[Count],
+    *,
+    symbol_size: int,
+    oid: int,
+    size: int,
+    sqn: int,
+    loss: float,
 ) -> SendNak:
     """Return the NAK that says `ask`.
 
@@ -165,20 +157,24 @@ def build_nak_packet(
     return SendNak(repairer.endpoint, row.tobytes() + body)
 
 
-class NakMachine(Generic[N]):
+class NakMachine(Generic[N, H]):
     """Decides what to ask for, and when, for one object."""
 
-    def __init__(self, config: NakConfig, holder: Holder[N], *, rng: Random) -> None:
+    def __init__(self, config: NakConfig, demand: Demand[N, H], *, rng: Random) -> None:
         self._config = config
-        self._holder = holder
+        self._demand: Demand[N, H] = demand
         self._rng = rng
-        self._carousels = Carousels(config, len(holder))
+        self._carousels = Carousels(config)
         self._repairers = Repairers(config)
-        self._ncfs: HeardNcfs[N] = HeardNcfs(config)
         self._due: dict[int, Want[N]] = {}
         self._cycles: dict[int, Want[N]] = {}
         self._timers: Timers[int] = Timers()
         self._heard_at = 0
+        self._looked_at = 0
+        self._look_at: int | None = None
+        """When to look at carousels next, ns; None: nothing came since."""
+
+        self._outlook = Outlook(0, (), 0, 0.0, 0.0)
         self.counters = NakCounters()
 
     def want(self, block: int) -> Want[N] | None:
@@ -207,20 +203,9 @@ class NakMachine(Generic[N]):
             if want := self.want(block):
                 self._move(want, WantEvent.PASSED)
             elif len(self._due) < self._config.max_due:
-                self._due[block] = Want(block, self._holder.nothing, self._holder.nothing)
+                self._due[block] = Want(block, self._demand.nothing, self._demand.nothing)
 
     # What arrives.
-
-    def take_geometry(self, geometry: Geometry) -> None:
-        """Take note that the holder knows blocks now; those lost from so far become due."""
-        # spec: NAK-3: a block that still goes by is due when it ends.
-        going = {
-            geometry.block_of(head)
-            for passed in self._carousels.passed
-            if geometry.esi_of(head := (passed + 1) % geometry.symbols)
-        }
-        losing = self._holder.losing(range(geometry.blocks))
-        self._make_due(block for block in losing if block not in going)
 
     def take_repairer(
         self, now: int, endpoint: Endpoint, key: SessionKey, spm: Spm, *, preferred: bool
@@ -233,23 +218,27 @@ class NakMachine(Generic[N]):
         """Allow to ask the session at its own address: it sends data of the object."""
         self._repairers.trust(key)
 
-    def take_position(self, now: int, key: SessionKey, symbol: int, *, is_head: bool) -> None:
-        """Note that the carousel of a session is at `symbol`; lose what it jumped over.
+    def take_position(
+        self, now: int, key: SessionKey, ring: Ring, place: int, *, received: int
+    ) -> None:
+        """Take what an SPM says of a carousel: its ring, and the place of what comes next.
 
         Args:
-            is_head: `symbol` comes next, as an SPM says; else it just came.
+            received: Packets that came of the session so far.
         """
+        self._stir(now)
+        self._carousels.tell(now, key, ring, place, received)
+
+    def take_data(self, now: int, key: SessionKey, block: int, esi: int) -> None:
+        """Take note of the latest ODATA of a session."""
+        self._stir(now)
+        self._carousels.bring(now, key, block, esi)
+
+    def _stir(self, now: int) -> None:
+        """Note that a carousel moved."""
         self._heard_at = now
-        spans, place = self._carousels.follow(now, key, symbol, is_head=is_head)
-        geometry = self._holder.geometry
-        for start, stop in spans:
-            self._holder.lose(start, stop)
-            if geometry:
-                self._make_due(self._holder.losing(geometry.ended(start, stop)))
-        if place is not None and geometry:
-            # spec: NAK-3: the carousel would end this block late, or never.
-            block = geometry.block_of(place)
-            self._make_due(self._holder.losing(range(block, block + 1)))
+        if self._look_at is None:
+            self._look_at = max(now, self._looked_at + self._config.look_every)
 
     def take_sqn(self, now: int, key: SessionKey, sqn: int) -> None:
         """Note that a session has sent as far as `sqn`; lose the repairs that are overdue."""
@@ -264,28 +253,36 @@ class NakMachine(Generic[N]):
             else:
                 promise.heard = now
 
-    def take_ncf(self, now: int, key: SessionKey, named: N, last: int | None) -> None:
-        """Take an NCF: what is `named` will be sent (spec: NAK-5).
+    def take_ncfs(
+        self, now: int, key: SessionKey, bodies: tuple[bytes, ...], last: int | None
+    ) -> None:
+        """Take NCFs of one moment: what they say will be sent (spec: NAK-5).
 
         Args:
-            last: The sqn by which it all has been; None: it does not say.
-        """
-        self.counters.ncfs_received += 1
-        until = now + self._patience(self._repairers.of_session(key))
-        self._ncfs.add(now, until, named)
-        promise = None if last is None else Promise(key, last, now)
-        for want in self._cycles_of(named):
-            self._confirm(want, named, until, promise)
+            last: The sqn by which it all has been; None: the last of them does not say.
 
-    def _confirm(self, want: Want[N], named: N, until: int, promise: Promise | None) -> None:
+        Raises:
+            RefusedPacket: reason ``request``.
+        """
+        named = self._demand.parse(bodies)
+        self.counters.ncfs_received += len(bodies)
+        until = now + self._patience(self._repairers.of_session(key))
+        blocks = self._demand.take_ncf(now, until, key, named)
+        promise = None if last is None else Promise(key, last, now)
+        for want in self._cycles_of(blocks):
+            self._confirm(now, want, named, until, promise)
+
+    def _confirm(
+        self, now: int, want: Want[N], named: H, until: int, promise: Promise | None
+    ) -> None:
         """Let one want know that what is `named` is on its way until `until`."""
         was, before = want.state, self._timers.at(want.block)
         if was is WantState.WAIT_DATA and not want.unconfirmed:
             # The usual case in a large group: it changes nothing but how long to wait.
             self._move(want, WantEvent.CONFIRMED, max(until, before))
             return
-        want.unconfirmed = want.unconfirmed.less(named)
-        is_all = not self._holder.lacking(want.unconfirmed)
+        want.unconfirmed = self._demand.beside_one(now, want.unconfirmed, named)
+        is_all = not self._demand.lacking(want.unconfirmed)
         # Part of what we asked for: the rest did not fit, and is asked for next time.
         if not is_all and was is not WantState.WAIT_NCF:
             return
@@ -296,10 +293,13 @@ class NakMachine(Generic[N]):
         )
         want.promise = promise or want.promise
 
-    def take_repair(self, now: int, key: SessionKey, came: N) -> None:
+    def take_repair(self, now: int, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives."""
+        self._demand.take_repair(key, ids)
+        if not self._cycles:
+            return
         repairer = self._repairers.of_session(key)
-        for want in self._cycles_of(came):
+        for want in self._cycles_of(set(ids.blocks.tolist())):
             if want.asked_at and repairer:
                 repairer.answered(now - want.asked_at)
                 want.asked_at = 0
@@ -312,12 +312,8 @@ class NakMachine(Generic[N]):
             return repairer.patience
         return self._config.unknown_patience
 
-    def _cycles_of(self, need: N) -> list[Want[N]]:
-        """Return the wants, but those in DUE, of the blocks that `need` is of."""
-        geometry = self._holder.geometry
-        if not self._cycles or geometry is None:
-            return []
-        blocks = need.blocks_of(geometry)
+    def _cycles_of(self, blocks: Iterable[int]) -> list[Want[N]]:
+        """Return the wants of `blocks`, but those in DUE."""
         return [self._cycles[block] for block in blocks if block in self._cycles]
 
     # Time.
@@ -327,17 +323,32 @@ class NakMachine(Generic[N]):
         """Whether an SPM named somebody who takes NAKs."""
         return bool(self._repairers)
 
+    def time_left(self, now: int, loss: float) -> float | None:
+        """Return the ns until carousels will have brought all; None: that can't be said.
+
+        Args:
+            loss: Share of packets lost, 0 to less than 1.
+        """
+        return self._demand.time_left(self._carousels.coming(now), loss)
+
     @property
     def deadline(self) -> int | None:
         """When `tick` has something to do, ns."""
-        has_place = len(self._cycles) < self._config.max_cycles
-        if self._due and has_place and self._repairers.has_trusted:
-            return 0
-        return self._timers.deadline
+        times = [self._timers.deadline]
+        if self._repairers.has_trusted:
+            if self._due and len(self._cycles) < self._config.max_cycles:
+                return 0
+            times.append(self._look_at)
+        return min((at for at in times if at is not None), default=None)
 
-    def tick(self, now: int) -> list[Ask[N]]:
-        """Start the wants that are due and move on those whose timer ran out."""
+    def tick(self, now: int, *, loss: float) -> list[Ask[N]]:
+        """Start the wants that are due and move on those whose timer ran out.
+
+        Args:
+            loss: Share of packets lost, 0 to less than 1.
+        """
         repairer = self._repairers.choose(now)
+        self._look(now, repairer, loss)
         if repairer is None:
             self._leave()
             return []
@@ -356,32 +367,39 @@ class NakMachine(Generic[N]):
         self.counters.naks_sent += len(asks)
         return asks
 
+    def _look(self, now: int, repairer: KnownRepairer | None, loss: float) -> None:
+        """Make due what carousels went past, and what they will not bring soon."""
+        passings = list(self._carousels.look())
+        self._looked_at, self._look_at = now, None
+        symbol_size = self._demand.geometry.symbol_size
+        self._outlook = Outlook(
+            now,
+            self._carousels.coming(now),
+            repairer.expected_delay if repairer else 0,
+            repairer.symbol_time(symbol_size) if repairer else 0.0,
+            loss,
+        )
+        self._make_due(self._demand.look(passings, self._outlook))
+
     def _leave(self) -> None:
         """Leave everything to the carousel: nobody is there to ask."""
-        # spec: NAK-3: it makes blocks due again when it passes them.
-        wants = list(self._cycles.values())
-        if self._repairers.has_trusted:
-            wants += self._due.values()
-        for want in wants:
+        for want in [*self._cycles.values(), *self._due.values()]:
             want.passed = False
             self._move(want, WantEvent.LEFT)
 
     def _start_due(self, now: int, repairer: KnownRepairer) -> None:
-        geometry = self._holder.geometry
-        if geometry is None:
-            return
         # Few at a time: a forged manifest must not keep us from the socket.
         for want in list(islice(self._due.values(), self._config.looked_at)):
             if len(self._cycles) >= self._config.max_cycles:
                 return
-            needs = self._holder.lost(geometry, want.block)
+            needs = self._demand.need(want.block)
             if not needs:
                 self._move(want, WantEvent.SATISFIED)
-            elif len(needs) > policy.most_asked(self._config, geometry.source(want.block)):
+            elif self._demand.is_too_much(want.block):
                 # spec: NAK-6: who lost most of a block is served cheaper by the carousel.
                 self._move(want, WantEvent.LEFT)
             else:
-                want.needs, want.unconfirmed = needs, self._ncfs.unnamed(now, needs)
+                want.needs, want.unconfirmed = needs, self._demand.beside(now, needs)
                 self._move(want, WantEvent.STARTED, now + self._back_off(repairer, 0))
 
     def _back_off(self, repairer: KnownRepairer, retries: int) -> int:
@@ -390,7 +408,7 @@ class NakMachine(Generic[N]):
 
     def _expire(self, now: int, want: Want[N], repairer: KnownRepairer) -> list[Ask[N]]:
         """Move a want whose timer ran out; return the NAK to send, if any."""
-        missing = self._holder.lacking(want.needs)
+        missing = self._demand.lacking(want.needs)
         if not missing:
             self._move(want, WantEvent.SATISFIED)
             return []
@@ -411,28 +429,28 @@ class NakMachine(Generic[N]):
             if exhausted and self._heard_at > want.asked_at:
                 self._bury(now, want.asked or repairer)
         if exhausted:
+            self._demand.rest(want.block, now + self._rest(now, repairer))
             self._move(want, WantEvent.EXHAUSTED)
             return []
+        self._demand.retry(want.block)
         want.needs = want.unconfirmed = missing
         self._move(want, WantEvent.TIMER, now + self._back_off(repairer, want.ncf_retries))
         return []
 
     def _ask(self, now: int, want: Want[N], repairer: KnownRepairer) -> list[Ask[N]]:
-        position = self._carousels.get(repairer.key)
-        heard = max(repairer.heard, position.heard if position else 0)
-        symbol_time = position.symbol_time if position else 0.0
+        carousel = self._carousels.get(repairer.key)
+        heard = max(repairer.heard, carousel.heard if carousel else 0)
+        symbol_time = carousel.symbol_time if carousel else 0.0
         if policy.hears_nothing(self._config, now - heard, repairer.grtt, symbol_time):
             # spec: NAK-8: the way there is likely dead as well.
             self._timers.set(want.block, now + self._back_off(repairer, 0) + repairer.grtt)
             return []
-        need = self._holder.lacking(want.unconfirmed)
+        need = self._demand.request(now, want.unconfirmed, repairer.key)
         if not need:
             self.counters.naks_suppressed += 1
             self._move(want, WantEvent.CONFIRMED, now + repairer.patience)
             return []
-        limit = repairer.expected_delay * self._config.carousel_margin
-        for coming in self._carousels.coming(now):
-            need = self._holder.beyond(need, coming.passed, coming.symbol_time, limit)
+        need = self._demand.beyond(need, self._outlook, (*self._cycles, *self._due))
         if not need:
             # spec: NAK-7: one repair that was late must not be the last.
             repairer.repair_delay *= 7 / 8
@@ -444,5 +462,19 @@ class NakMachine(Generic[N]):
 
     def _bury(self, now: int, repairer: KnownRepairer) -> None:
         """Leave a repairer alone that does not answer, for about a cycle (spec: NAK-10)."""
+        repairer.dead_until = now + self._rest(now, repairer)
+
+    def _rest(self, now: int, repairer: KnownRepairer) -> int:
+        """Return for how many ns to leave to the carousel what nobody brings."""
         cycle_time = int(self._carousels.cycle_time(now, repairer.key))
-        repairer.dead_until = now + max(cycle_time, self._config.shortest_death)
+        return max(cycle_time, self._config.shortest_death)
+
+
+Naks = NakMachine[Exact, Exact] | NakMachine[Count, Counts]
+
+
+def naks_for(config: NakConfig, geometry: Geometry, held: Holdings, *, rng: Random) -> Naks:
+    """Return who asks for what is missing of an object, which is not empty."""
+    if geometry.repair_symbols:
+        return NakMachine(config, CountDemand(config, geometry, held), rng=rng)
+    return NakMachine(config, ExactDemand(config, geometry, held), rng=rng)

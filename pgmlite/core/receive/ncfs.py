@@ -1,38 +1,41 @@
-"""NCFs heard, remembered for needs that are known later (spec: NAK-5)."""
+"""What NCFs promised, remembered for needs that are known later (spec: NAK-5)."""
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Generic
 
 from pgmlite.core.config import NakConfig
-from pgmlite.core.receive.wants import N
+from pgmlite.core.cursor import first_of, steps_from
+from pgmlite.core.needs import Exact
+from pgmlite.core.receive.sessions import SessionKey
+from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.request import Counts, Symbols
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard(Generic[N]):
+class _Heard:
     """An NCF heard: what it names is on its way until `until`."""
 
     until: int
-    named: N
+    named: Exact
     first: int
     last: int
 
 
-class HeardNcfs(Generic[N]):
-    """The latest NCFs, for wants that start later."""
+class HeardNcfs:
+    """The latest NCFs that named symbols, for wants that start later."""
 
     def __init__(self, config: NakConfig) -> None:
         self._config = config
-        self._heard: deque[_Heard[N]] = deque()
+        self._heard: deque[_Heard] = deque()
         self.size = 0
         """Symbols that they name."""
 
     def __len__(self) -> int:
         return len(self._heard)
 
-    def add(self, now: int, until: int, named: N) -> None:
+    def add(self, now: int, until: int, named: Exact) -> None:
         """Remember one; forget those that are over, and the oldest of too many."""
         heard = self._heard
         heard.append(_Heard(until, named, *named.bounds))
@@ -44,10 +47,90 @@ class HeardNcfs(Generic[N]):
         ):
             self.size -= len(heard.popleft().named)
 
-    def unnamed(self, now: int, need: N) -> N:
+    def unnamed(self, now: int, need: Exact) -> Exact:
         """Return what of `need` none of them names."""
         first, last = need.bounds
         for one in self._heard:
             if one.until > now and one.first <= last and one.last >= first:
                 need = need.less(one.named)
         return need
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """Where a session's cursor in a block is, as it was heard, and how far it is bound to go.
+
+    Attributes:
+        esi: The next encoding symbol id that it sends.
+        left: Steps from there on that were promised.
+        until: How long the promise is believed, ns.
+    """
+
+    esi: int
+    left: int = 0
+    until: int = 0
+
+
+class Cursors:
+    """Where the cursors of repairers are in the blocks, by what is heard of them."""
+
+    def __init__(self, config: NakConfig, geometry: Geometry) -> None:
+        self._config = config
+        self._geometry = geometry
+        self._sessions: dict[SessionKey, dict[int, _Cursor]] = {}
+
+    def _of(self, key: SessionKey) -> dict[int, _Cursor]:
+        """Return the cursors of a session; the one silent for longest makes room."""
+        cursors = self._sessions.pop(key, None)
+        if cursors is None:
+            cursors = {}
+            while len(self._sessions) >= self._config.max_repairers:
+                self._sessions.pop(next(iter(self._sessions)))
+        self._sessions[key] = cursors
+        return cursors
+
+    def promise(self, until: int, key: SessionKey, counts: Counts) -> None:
+        """Take an NCF: it says all that is to come of each block that it names."""
+        cursors = self._of(key)
+        for block, first, count in zip(
+            counts.blocks.tolist(), counts.firsts.tolist(), counts.counts.tolist(), strict=True
+        ):
+            cursors.pop(block, None)
+            cursors[block] = _Cursor(first, count, until)
+        while len(cursors) > self._config.max_cursors:
+            cursors.pop(next(iter(cursors)))
+
+    def bring(self, key: SessionKey, ids: Ids) -> None:
+        """Take RDATA: cursors have gone past it."""
+        cursors = self._sessions.get(key)
+        if not cursors:
+            return
+        # The latest of each block stands last.
+        for block, esi in dict(zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True)).items():
+            if cursor := cursors.get(block):
+                ring = self._geometry.ring(block)
+                gone = (cursor.esi - esi) % ring + 1
+                if gone <= ring // 2:  # else it was overtaken
+                    cursor.esi = (esi - 1) % ring
+                    cursor.left = max(0, cursor.left - gone)
+
+    def end(self, block: int) -> None:
+        """Note that all that was promised of a block has left."""
+        for cursors in self._sessions.values():
+            if cursor := cursors.get(block):
+                cursor.esi = (cursor.esi - cursor.left) % self._geometry.ring(block)
+                cursor.left = 0
+
+    def at(self, key: SessionKey, block: int) -> int:
+        """Return the next encoding symbol id that a session sends of a block."""
+        cursor = self._sessions.get(key, {}).get(block)
+        return cursor.esi if cursor else first_of(self._geometry, block)
+
+    def promised(self, now: int, block: int) -> dict[SessionKey, Symbols]:
+        """Return the encoding symbol ids of a block that sessions are bound to send."""
+        ring = self._geometry.ring(block)
+        return {
+            key: steps_from(cursor.esi, min(cursor.left, ring), ring)
+            for key, cursors in self._sessions.items()
+            if (cursor := cursors.get(block)) and cursor.left and cursor.until > now
+        }

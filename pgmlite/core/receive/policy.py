@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import NakConfig
-from pgmlite.wire.batch import Flags
+from pgmlite.core.machine import SECOND
+from pgmlite.wire.batch import HEADER_SIZE, Flags
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import IPV6_UDP_HEADERS
 
 Number = TypeVar("Number", int, npt.NDArray[np.int64])
 
@@ -91,6 +93,12 @@ def expected_delay(repair_delay: float, backoff_factor: int, grtt: int) -> int:
     if repair_delay:
         return int(repair_delay) + backoff_factor * grtt // 2
     return (backoff_factor // 2 + 2) * grtt
+
+
+def symbol_time(rate: float, symbol_size: int) -> float:
+    """Return the time that a packet with a symbol takes at `rate` bit/s, ns; 0: no limit."""
+    wire_bytes = symbol_size + HEADER_SIZE + IPV6_UDP_HEADERS
+    return wire_bytes * 8 * SECOND / rate if rate else 0.0
 
 
 def hears_nothing(config: NakConfig, silence: int, grtt: int, symbol_time: float) -> bool:

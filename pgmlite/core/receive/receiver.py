@@ -32,6 +32,9 @@ from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, pa
 from pgmlite.wire.geometry import Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 
+ENCODING_SYMBOLS = 2
+"""Encoding symbols of an object, in source symbols that it may have at most: one byte each."""
+
 
 class Receiver:
     """One receiver. See `pgmlite.core.machine` for how to drive it.
@@ -90,6 +93,12 @@ class Receiver:
         """Lengths of the current object that went by, lost ones included."""
         return self.current.cycles if self.current else 0.0
 
+    def time_left(self, now: int) -> float | None:
+        """Return the ns until carousels bring what is missing of the current object; None: not
+        known, as it is for objects without repair symbols.
+        """
+        return self.current.time_left(now) if self.current else None
+
     @property
     def heard(self) -> int | None:
         """When a carousel of the current object was heard last, ns; None: there is none yet."""
@@ -98,12 +107,12 @@ class Receiver:
     @property
     def knows_repairer(self) -> bool:
         """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return any(transfer.naks.knows_repairer for transfer in self.transfers.values())
+        return any(transfer.knows_repairer for transfer in self.transfers.values())
 
     @property
     def naks(self) -> NakCounters:
         """What was asked for of the current object."""
-        return self.current.naks.counters if self.current else NakCounters()
+        return self.current.naks if self.current else NakCounters()
 
     @property
     def is_blocked(self) -> bool:
@@ -163,6 +172,13 @@ class Receiver:
         """Take the answer to `Verify`."""
         transfer = self.transfers.get(oid)
         return transfer.verified(block, ok=ok) if transfer else []
+
+    def decoded(
+        self, oid: int, block: int, lacks: int = 0, forged: Sequence[int] = (), *, ok: bool
+    ) -> list[Action]:
+        """Take the answer to `Decode`, which says what these are."""
+        transfer = self.transfers.get(oid)
+        return transfer.decoded(block, lacks, forged, ok=ok) if transfer else []
 
     def doubt(self, oid: int, blocks: Sequence[int]) -> list[Action]:
         """Fetch verified blocks again: after `Complete`, the disk has other bytes for them."""
@@ -292,9 +308,12 @@ class Receiver:
             raise RefusedPacket("manifest", str(error)) from error
         if (manifest.size, manifest.symbol_size) != (offer.size, offer.symbol_size):
             raise RefusedPacket("manifest", "it contradicts the header")
-        if manifest.blocks > self._config.max_blocks:
+        geometry = manifest.geometry
+        encoding_symbols = geometry.blocks * geometry.rings.full
+        is_too_large = encoding_symbols > ENCODING_SYMBOLS * self._config.max_symbols
+        if geometry.blocks > self._config.max_blocks or is_too_large:
             raise RefusedPacket("too_large")
-        check_position(manifest.geometry, spm)
+        check_position(geometry, spm)
         return manifest
 
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:

@@ -31,6 +31,9 @@ class KnownRepairer:
     gsize: int = 10
     backoff_factor: int = 6
     dead_until: int = 0
+    rate: float = 0.0
+    """bit/s that its repairs may take; 0: not limited."""
+
     repair_delay: float = 0.0
     """ns from a NAK to its repair, smoothed; 0: none came yet."""
 
@@ -42,6 +45,7 @@ class KnownRepairer:
             self.grtt = policy.believed_grtt(config, grtt_of(repairs.grtt))
             self.gsize = gsize_of(repairs.gsize & 0xF)
             self.backoff_factor = min(max(repairs.backoff_factor, 1), 15)
+            self.rate = spm.rate * min(max(repairs.repair_share, 1), 100) / 100
 
     def answered(self, after: int) -> None:
         """Take note that a repair came so many ns after its NAK."""
@@ -56,6 +60,10 @@ class KnownRepairer:
     def expected_delay(self) -> int:
         """Time from the decision to ask to the repair, ns."""
         return policy.expected_delay(self.repair_delay, self.backoff_factor, self.grtt)
+
+    def symbol_time(self, symbol_size: int) -> float:
+        """Return the time from repair to repair, ns."""
+        return policy.symbol_time(self.rate, symbol_size)
 
 
 class Repairers:

@@ -16,24 +16,22 @@ from random import Random
 import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.events import Adopted, Damaged
-from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak, Store
-from pgmlite.core.needs import Exact
+from pgmlite.core.events import Adopted
+from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak
+from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.blocks import Blocks
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import Ask, NakMachine, build_nak_packet
+from pgmlite.core.receive.nak import Ask, NakCounters, Naks, build_nak_packet, naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
-from pgmlite.core.receive.verification import Verification
+from pgmlite.core.receive.stock import Stock
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket, UsageError
-from pgmlite.wire.batch import Flags, Octets, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, SpmPosition
-from pgmlite.wire.geometry import Geometry, Sizes
+from pgmlite.wire.batch import Flags, PacketBatch
+from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.request import Symbols, parse_request
 
 
 class TransferState(Enum):
@@ -111,11 +109,12 @@ class Transfer:
         self._now = now
         """The time of the latest input: answers come without one."""
 
-        self._geometry: Geometry | None = None
         self._sizes = Sizes(size, symbol_size)
-        self._blocks = Blocks(self._sizes)
-        self._verification = Verification(self._blocks)
-        self._naks = NakMachine(config.nak, self._blocks.inventory, rng=rng)
+        self._stock = Stock(oid, self._sizes, config=config, counters=counters)
+        self._rng = rng
+        self._naks: Naks | None = None
+        """What is asked for; None: the manifest did not come yet."""
+
         self._odata_bytes = 0
         self._head = 0
         """Symbol of the latest ODATA."""
@@ -141,27 +140,27 @@ class Transfer:
 
     @property
     def deadline(self) -> int | None:
-        """0 (at once) while blocks wait to be verified, else when a NAK timer runs out."""
+        """0 (at once) while blocks wait to be verified or decoded, else when a NAK is due."""
         if self.is_complete:
             return None
-        if self._verification.has_due:
+        if self._stock.has_due:
             return 0
-        return self._naks.deadline if self._asks else None
+        return self._naks.deadline if self._naks and self._asks else None
 
     @property
     def _asks(self) -> bool:
         """Whether NAKs may leave: not while what is missing may be there already."""
-        return self._config.naks and not self._verification.guards
+        return self._config.naks and not self._stock.guards
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Symbols stored and symbols in the object."""
-        return self._blocks.stored, self._blocks.symbols
+        """How much is stored and how much there is, in source symbols."""
+        return self._stock.progress
 
     @property
     def missing(self) -> list[tuple[int, int]]:
         """The (start, stop) byte ranges of the object that are not stored."""
-        return self._blocks.gaps
+        return self._stock.missing
 
     @property
     def cycles(self) -> float:
@@ -169,9 +168,18 @@ class Transfer:
         return self._odata_bytes / self.size / (1 - self.losses.share) if self.size else 0.0
 
     @property
-    def naks(self) -> NakMachine[Exact]:
-        """What is asked for."""
-        return self._naks
+    def knows_repairer(self) -> bool:
+        """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
+        return self._naks is not None and self._naks.knows_repairer
+
+    @property
+    def naks(self) -> NakCounters:
+        """What was asked for."""
+        return self._naks.counters if self._naks else NakCounters()
+
+    def time_left(self, now: int) -> float | None:
+        """Return the ns until carousels will have brought what is missing; None: not known."""
+        return self._naks.time_left(now, self.losses.share) if self._naks else None
 
     # The machine's contract, and its answers.
 
@@ -183,14 +191,14 @@ class Transfer:
     def resume(self, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
         first, self._first = self._first, None
-        self._verification.hold(held)
+        self._stock.hold(held)
         return self.receive(self._now, first) if first else []
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take packets of this object that are no SPMs; not once it is complete."""
         self._now = now
         if batch.kind in DATA_TYPES:
-            batch = self._right(batch)
+            batch = self._stock.right(batch)
         if not len(batch):
             return []
         actions: list[Action] = []
@@ -200,10 +208,11 @@ class Transfer:
             actions += self._receive_data(now, batch)
         elif batch.kind is PacketType.TREE:
             self.heard = now
-            self._verification.take_nodes(batch, self._counters)
+            self._stock.take_nodes(batch)
         elif batch.kind is PacketType.NCF:
             self._receive_ncfs(now, batch)
-        self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
+        if self._naks:
+            self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
         return actions + self._verify_some()
 
     def receive_spm(self, now: int, batch: PacketBatch, spm: Spm) -> list[Action]:
@@ -229,102 +238,83 @@ class Transfer:
         """Take the manifest, and the SPM that brought it."""
         self._now = self.heard = now
         self.manifest = manifest
-        geometry = self._geometry = manifest.geometry
         self._enter(TransferEvent.MANIFEST)
-        self._verification.learn(manifest, geometry)
-        self._naks.take_geometry(geometry)
+        self._stock.learn(manifest)
+        if manifest.geometry.symbols:
+            self._naks = naks_for(self._config.nak, manifest.geometry, self._stock, rng=self._rng)
         self._take_spm(now, batch, spm)
         return [Adopted(now, manifest, spm.rate), *self._complete_if_whole()]
 
     def tick(self, now: int) -> list[Action]:
-        """Verify some of the blocks that wait for it; send the NAKs that are due."""
+        """Verify and decode some of the blocks that wait for it; send the NAKs that are due."""
         self._now = now
         actions = self._verify_some()
-        if self._asks and not self.is_complete:
+        if self._naks and self._asks and not self.is_complete:
             deadline = self._naks.deadline
             if deadline is not None and deadline <= now:
-                actions += [self._nak(now, ask) for ask in self._naks.tick(now)]
+                loss = self.losses.share
+                actions += [self._nak(now, ask, loss) for ask in self._naks.tick(now, loss=loss)]
         return actions
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
         """Take the answer to `Verify`."""
-        if self._verification.judge(block, ok=ok):
-            return self._damaged([block])
-        return self._complete_if_whole() if ok else []
+        return self._stock.verified(self._now, block, ok=ok) + self._complete_if_whole()
+
+    def decoded(self, block: int, lacks: int, forged: Sequence[int], *, ok: bool) -> list[Action]:
+        """Take the answer to `Decode`."""
+        told = self._stock.decoded(self._now, block, lacks, forged, ok=ok)
+        return told + self._complete_if_whole()
 
     def doubt(self, blocks: Sequence[int]) -> list[Action]:
         """Fetch verified blocks again: after `Complete`, the disk has other bytes for them."""
         if not self.is_complete or not blocks:
             return []
         self._enter(TransferEvent.DOUBT)
-        self._verification.doubt(blocks)
-        return self._damaged(blocks)
+        return self._stock.doubt(self._now, blocks)
 
     # How.
 
     def _enter(self, event: TransferEvent) -> None:
         self.state = TRANSFER_TRANSITIONS[self.state, event]
 
-    def _damaged(self, blocks: Sequence[int]) -> list[Action]:
-        self._counters.damaged += len(blocks)
-        return [Damaged(self._now, self.oid, block) for block in blocks]
-
-    def _right(self, batch: PacketBatch) -> PacketBatch:
-        """Return the data packets whose ids are right; count the others."""
-        # spec: PKT-13: no object has repair symbols; ids are known once the manifest is.
-        if batch.has_repair_symbols:
-            good = np.zeros(len(batch), np.bool_)
-        elif self._geometry:
-            good = self._geometry.names(batch.offsets, batch.rows["esi"].astype(np.int64))
-        else:
-            return batch
-        if good.all():
-            return batch
-        self._counters.refused["esi"] += len(batch) - int(np.count_nonzero(good))
-        return batch.select(good)
-
     def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
-        symbols = self._sizes.numbers(batch.offsets)
-        actions = self._keep(symbols, batch.payload)
+        actions = self._stock.keep(batch)
         key = session_of(batch)
         is_repair = batch.repairs
-        passing, repaired = symbols[~is_repair], symbols[is_repair]
-        self._counters.odata += len(passing)
-        self._counters.rdata += len(repaired)
-        if len(passing):
+        repairs = int(np.count_nonzero(is_repair))
+        passing = len(batch) - repairs
+        self._counters.odata += passing
+        self._counters.rdata += repairs
+        if passing:
+            last = len(batch) - 1 - int(is_repair[::-1].argmin())
             self.heard = now
-            self._odata_bytes += len(passing) * batch.payload.shape[1]
-            self._head = int(passing[-1])
-            self._naks.take_position(now, key, self._head, is_head=False)
-            tracker = self.losses.get(key)
-            if tracker and policy.is_trusted(self._config.nak, tracker.received):
-                self._naks.trust(key)
-        if len(repaired):
-            self._naks.take_repair(now, key, Exact(np.unique(repaired)))
+            self._odata_bytes += passing * batch.payload.shape[1]
+            self._head = self._sizes.number(int(batch.offsets[last]))
+            self._take_data(now, key, batch, last)
+        if repairs and self.manifest and self._naks:
+            repaired = batch.select(is_repair)
+            blocks = repaired.offsets // self.manifest.geometry.block_size
+            self._naks.take_repair(now, key, Ids(blocks, repaired.rows["esi"].astype(np.int64)))
         return actions
 
-    def _keep(self, symbols: Symbols, payload: Octets) -> list[Action]:
-        """Store those of (n,) symbols, (n, width) bytes, that are new and may be stored."""
-        early = self._verification.early(symbols)
-        if early is not None:
-            self._counters.early += int(np.count_nonzero(early))
-            symbols, payload = symbols[~early], payload[~early]
-        places, whole = self._blocks.add(symbols)
-        self._verification.add(whole)
-        fresh = len(symbols[places])
-        self._counters.fetched += fresh
-        self._counters.duplicates += len(symbols) - fresh
-        runs = self._blocks.runs(symbols, places, may_fill=not self._verification.guards)
-        return [Store(self.oid, runs, payload)] if runs else []
+    def _take_data(self, now: int, key: SessionKey, batch: PacketBatch, last: int) -> None:
+        """Learn from the place of the `last` ODATA of a batch where its carousel is."""
+        if self.manifest is None or self._naks is None:
+            return
+        block = int(batch.offsets[last]) // self.manifest.geometry.block_size
+        self._naks.take_data(now, key, block, int(batch.rows["esi"][last]))
+        tracker = self.losses.get(key)
+        if tracker and policy.is_trusted(self._config.nak, tracker.received):
+            self._naks.trust(key)
 
     def _receive_ncfs(self, now: int, batch: PacketBatch) -> None:
+        if self._naks is None:
+            return
         for body, last in zip(batch.payload, repaired_by(batch), strict=True):
             try:
-                symbols = parse_request(body.tobytes(), self._blocks.symbols)
+                self._naks.take_ncfs(now, session_of(batch), (body.tobytes(),), last)
             except RefusedPacket as refusal:
                 self._counters.refused[refusal.reason] += 1
-            else:
-                self._naks.take_ncf(now, session_of(batch), Exact(symbols), last)
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
@@ -332,22 +322,18 @@ class Transfer:
         key = session_of(batch)
         if spm.position:
             self.large.take_spm(batch, spm.position)
-            self._take_head(now, key, spm.position)
-        named = self.manifest.repairers if self.manifest else ()
-        told = self._config.repairers.union(named)
+        if self._naks is None or self.manifest is None:
+            return
+        if spm.position and (ring := Ring.at(self.manifest.geometry, spm.position)):
+            tracker = self.losses.get(key)
+            received = tracker.received if tracker else 0
+            self._naks.take_position(now, key, ring, spm.position.place, received=received)
+        told = self._config.repairers.union(self.manifest.repairers)
         if found := policy.endpoint_of(spm, batch.source, told):
             endpoint, is_told = found
             self._naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
 
-    def _take_head(self, now: int, key: SessionKey, position: SpmPosition) -> None:
-        """Learn what the carousel of a session sends next."""
-        geometry = self._geometry
-        ring = Ring.at(geometry, position) if geometry else None
-        if geometry and ring and geometry.symbols:
-            head = geometry.symbols_of(ring.ids(position.place, 1))
-            self._naks.take_position(now, key, int(head[0]), is_head=True)
-
-    def _nak(self, now: int, ask: Ask[Exact]) -> SendNak:
+    def _nak(self, now: int, ask: Ask[Exact] | Ask[Count], loss: float) -> SendNak:
         tracker = self.losses.get(ask.repairer.key)
         return build_nak_packet(
             now,
@@ -356,17 +342,16 @@ class Transfer:
             oid=self.oid,
             size=self.size,
             sqn=tracker.highest if tracker else 0,
-            loss=self.losses.share,
+            loss=loss,
         )
 
     def _verify_some(self) -> list[Action]:
-        most = self._config.resume_blocks
-        return [*self._verification.take_due(self.oid, most, self._head)]
+        return [*self._stock.take_due(self._head)]
 
     def _complete_if_whole(self) -> list[Action]:
         if self.state is not TransferState.RECEIVING or self.manifest is None:
             return []
-        digests = self._verification.digests
+        digests = self._stock.digests
         if digests is None:
             return []
         self._enter(TransferEvent.LAST_BLOCK)

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pgmlite.core.machine import Held, Verify
-from pgmlite.core.receive.blocks import Blocks
+from pgmlite.core.machine import Decode, Held, Verify
+from pgmlite.core.receive.blocks import Blocks, HeldBefore
+from pgmlite.core.receive.coded import CodedBlocks
 from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.decoding import Decoding, Verdict
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
@@ -25,7 +27,8 @@ class Verification:
     """The blocks of one object on their way from stored to verified."""
 
     def __init__(self, blocks: Blocks) -> None:
-        self._blocks = blocks
+        self._blocks: Blocks | CodedBlocks = blocks
+        self._decoding: Decoding | None = None
         self._extents: Sequence[tuple[int, int]] = ()
         """Bytes that may match and wait for the manifest."""
 
@@ -63,24 +66,26 @@ class Verification:
     def hold(self, held: Held) -> None:
         """Take what is there before the first packet."""
         for first, lying in held.lying:
-            self._blocks.hold(first, lying, held.block_symbols)
+            self._blocks.hold(HeldBefore(first, lying, held.block_symbols))
         self._has_record = bool(held.lying)
         self._extents = held.extents
         if self._geometry:
-            self._group(self._geometry)
+            self._look(self._geometry)
 
-    def learn(self, manifest: Manifest, geometry: Geometry) -> None:
-        """Take the manifest: group the symbols in blocks, note which may be whole."""
-        self._geometry = geometry
-        self._tree = VerifiedTree(manifest)
-        self._candidates = Candidates(self._tree)
+    def learn(self, manifest: Manifest, blocks: Blocks | CodedBlocks) -> None:
+        """Take the manifest, and what is known of the blocks now: note which may be whole."""
+        geometry = self._geometry = manifest.geometry
+        self._blocks = blocks
+        tree = self._tree = VerifiedTree(manifest)
+        self._candidates = Candidates(tree)
+        self._decoding = Decoding(blocks, tree) if isinstance(blocks, CodedBlocks) else None
         self._verified = np.zeros(geometry.blocks, np.bool_)
         self._unlooked = np.zeros(geometry.blocks, np.bool_)
-        self._group(geometry)
+        self._look(geometry)
 
-    def _group(self, geometry: Geometry) -> None:
+    def _look(self, geometry: Geometry) -> None:
         """Note the blocks that may be whole, and those in which bytes lie that may match."""
-        whole = self._blocks.group(geometry)
+        whole, enough = self._blocks.look()
         if self._has_record:
             self._believed.update(whole)
         # spec: RCV-8: the tree is the journal: what matches it is there, whoever wrote it.
@@ -91,8 +96,8 @@ class Verification:
         self._unlooked[whole] = False  # they are looked at anyway
         found = np.flatnonzero(self._unlooked)
         self._waiting = len(found)
+        self.add(whole, enough)
         if self._candidates:
-            self._candidates.add(whole)
             self._candidates.add(found)
 
     # Digests.
@@ -113,23 +118,30 @@ class Verification:
                 counters.nodes_unused += 1
             else:
                 candidates.learn(known)
+                if self._decoding:
+                    self._decoding.learn(known)
 
     # What is looked at.
 
-    def add(self, whole: Sequence[int]) -> None:
-        """Let blocks that became whole wait to be looked at."""
+    def add(self, whole: Sequence[int], enough: Sequence[int]) -> None:
+        """Let blocks that became whole wait to be looked at, and others to be decoded."""
         if self._candidates:
             self._candidates.add(whole)
+        if self._decoding:
+            self._decoding.add(enough)
 
     @property
     def has_due(self) -> bool:
-        """Whether some block can be looked at now."""
-        return bool(self._candidates and self._candidates.due)
+        """Whether some block can be looked at or decoded now."""
+        if self._candidates and self._candidates.due:
+            return True
+        return bool(self._decoding and self._decoding.has_due)
 
-    def take_due(self, oid: int, most: int, head: int) -> list[Verify]:
-        """Return what is to be looked at next.
+    def take_due(self, oid: int, most: int, head: int) -> list[Verify | Decode]:
+        """Return what is to be looked at next, and what is to be decoded.
 
         Args:
+            most: Blocks to be looked at, at most.
             head: Symbol of the latest ODATA.
         """
         geometry, tree, candidates = self._geometry, self._tree, self._candidates
@@ -137,40 +149,59 @@ class Verification:
             return []
         # What the carousel brings next must not come too early.
         first = geometry.block_of(head) if self._waiting else 0
-        actions: list[Verify] = []
+        actions: list[Verify | Decode] = []
         while candidates.due and len(actions) < most:
             block = candidates.take(first)
             if not self._verified[block]:
                 offset, length = geometry.extent(block)
                 actions.append(Verify(oid, block, offset, length, tree.block_digest(block)))
+        if self._decoding:
+            actions += self._decoding.take_due(oid)
         return actions
 
-    def judge(self, block: int, *, ok: bool) -> bool:
-        """Take the answer to `Verify`; return whether what came for the block was damaged."""
-        geometry = self._geometry
-        if geometry is None:
-            return False
+    def judge(self, block: int, *, ok: bool) -> Verdict:
+        """Take the answer to `Verify`."""
+        if self._geometry is None:
+            return Verdict()
+        self._looked(block)
+        if ok:
+            self._blocks.fill(block)
+            self._verified[block] = True
+            return Verdict(is_right=True)
+        if not self._blocks.is_whole(block):
+            return Verdict()  # the guess that an earlier run had finished it was wrong
+        # spec: RCV-6
+        verdict = self._fail(block)
+        if block in self._believed:
+            # The record that an earlier run kept was wrong: nobody sent these.
+            self._believed.discard(block)
+            return Verdict(is_dropped=verdict.is_dropped)
+        return verdict
+
+    def _fail(self, block: int) -> Verdict:
+        """Do what is done with a block whose symbols do not match its digest."""
+        if self._decoding:
+            return self._decoding.suspect(block)
+        self._blocks.drop(block)
+        return Verdict(fails=True, is_dropped=True)
+
+    def _looked(self, block: int) -> None:
+        """Take note that nobody has to look at the bytes of a block any more."""
         self._waiting -= int(self._unlooked[block])
         self._unlooked[block] = False
-        if ok:
-            self._blocks.fill(geometry, block)
+
+    def decoded(self, block: int, lacks: int, forged: Symbols, *, ok: bool) -> Verdict:
+        """Take the answer to `Decode`; what nobody waits for is nothing."""
+        verdict = self._decoding.answer(block, lacks, forged, ok=ok) if self._decoding else None
+        if verdict and verdict.is_right:
+            self._looked(block)
             self._verified[block] = True
-            return False
-        if not self._blocks.is_whole(block):
-            return False  # the guess that an earlier run had finished it was wrong
-        # spec: RCV-6
-        self._blocks.drop(geometry, block)
-        is_believed = block in self._believed
-        self._believed.discard(block)
-        return not is_believed  # the record that an earlier run kept was wrong: nobody sent these
+        return verdict or Verdict()
 
     def doubt(self, blocks: Sequence[int]) -> None:
         """Take blocks that were verified for missing."""
-        geometry = self._geometry
-        if geometry is None:
-            return
         for block in blocks:
-            self._blocks.drop(geometry, block)
+            self._blocks.drop(block)
             self._verified[block] = False
 
     @property

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Generic, TypeVar
+from typing import Generic
 
-from pgmlite.core.needs import Need
+from pgmlite.core.receive.demand import N
 from pgmlite.core.receive.repairers import KnownRepairer
 from pgmlite.core.receive.sessions import SessionKey
-
-N = TypeVar("N", bound=Need)
 
 
 class WantState(Enum):
@@ -80,9 +78,9 @@ class Want(Generic[N]):
     """What one block wants.
 
     Attributes:
-        needs: What is asked for. Frozen when the cycle starts: what is lost later is asked for
-            later (RFC 5401 section 3.2.1).
-        unconfirmed: What of it no NCF named so far.
+        needs: What is needed. Frozen when the cycle starts: what is lost later is asked for later
+            (RFC 5401 section 3.2.1). Of counts it says how many symbols were needed then.
+        unconfirmed: What of it no NCF said so far to be on its way.
         asked: Who got the latest NAK.
         asked_at: When it left, ns; 0: a repair came since.
         passed: The carousel passed the block during the cycle, which asks for nothing lost then.

@@ -31,7 +31,10 @@ class Sender:
         tsi: Its session, on all channels.
         lanes: One for each channel.
         refused: What was refused of what arrived, by reason; drivers count here too.
+        ring: In which order its carousel sends the object; None: it has no carousel.
     """
+
+    ring: Ring | None = None
 
     def __init__(
         self,
@@ -85,8 +88,8 @@ class Sender:
     def _schedule(self, geometry: Geometry) -> Schedule | None:
         """Return what a lane sends by itself."""
         config = self._config
-        ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
-        return Carousel(ring, config.cycles)
+        self.ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
+        return Carousel(self.ring, config.cycles)
 
     # What it did, for reports.
 

@@ -1,0 +1,119 @@
+"""What a carousel has left behind and what it is about to bring, of blocks, by its ring and place.
+
+A ring says where single symbols are. Who asks for repairs, or sends them, wants to know it of all
+blocks at once (spec: NAK-1, NAK-3, NAK-7).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property, lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from pgmlite.core.ring import Ring
+from pgmlite.wire.batch import Flags
+from pgmlite.wire.geometry import Ids
+from pgmlite.wire.request import Symbols
+
+
+@lru_cache(maxsize=1024)
+def place_near(ring: Ring, block: int, esi: int, place: int) -> int:
+    """Return at which place a symbol was sent that just came, of a carousel that was at `place`.
+
+    It may have gone on by three quarters of a turn since, or the symbol be late by one.
+    """
+    ids = Ids(np.array([block], np.int64), np.array([esi], np.int64))
+    after = max(0, place - ring.turn // 4)
+    found = int(ring.places(ids, after)[0])
+    if after < ring.lead and found < place:
+        # What a lead sends comes again after less than a turn.
+        ahead = int(ring.places(ids, place)[0])
+        return ahead if ahead - place < place - found else found
+    return found
+
+
+class Course:
+    """What carousels with one ring bring of blocks."""
+
+    def __init__(self, ring: Ring) -> None:
+        """
+        Args:
+            ring: Of an object that is not empty.
+        """
+        self.ring = ring
+        geometry = ring.geometry
+        self._blocks = np.arange(geometry.blocks, dtype=np.int64)
+
+    # Of objects without repair symbols: each block has one pass in a turn.
+
+    def ended(self, start: int, stop: int, since: int) -> Symbols:
+        """Return the blocks whose last symbol is at one of the places `start` to `stop`.
+
+        Args:
+            since: Only those whose first symbol of the same turn is at this place or later.
+        """
+        turn, (ends, spans, order) = self.ring.turn, self._passes
+        first = start % turn
+        last = first + min(stop - start, turn)
+        inside = slice(*np.searchsorted(ends, (first, last), side="right"))
+        wrapped = slice(0, np.searchsorted(ends, last - turn, side="right"))
+        found = np.concatenate((np.arange(len(ends))[inside], np.arange(len(ends))[wrapped]))
+        begins = start + (ends[found] - first - 1) % turn + 1 - spans[found]
+        blocks: Symbols = order[found[begins >= since]]
+        return blocks
+
+    @cached_property
+    def _passes(self) -> tuple[Symbols, Symbols, Symbols]:
+        """In order: where in a turn blocks end, after how many places, and which ones they are."""
+        geometry, ring = self.ring.geometry, self.ring
+        firsts, lasts = np.zeros_like(self._blocks), np.zeros_like(self._blocks)
+        # Every block but the last has its symbols in the same order.
+        for block in {0, geometry.blocks - 1}:
+            esis = np.arange(geometry.source(block), dtype=np.int64)
+            places = ring.places(Ids(np.full_like(esis, block), esis), 0)
+            like = slice(0, None) if not block else slice(block, None)
+            firsts[like], lasts[like] = esis[places.argmin()], esis[places.argmax()]
+        begins = ring.places(Ids(self._blocks, firsts), 0)
+        ends = ring.places(Ids(self._blocks, lasts), 0) + 1
+        order = np.argsort(ends)
+        return ends[order], (ends - begins)[order], order.astype(np.int64)
+
+    # Of objects with repair symbols: first a lead, if there is one, then rounds.
+
+    def has_left(self, place: int) -> Flags:
+        """Return (blocks,) whether nothing of a block comes before the first round."""
+        if place >= self.ring.lead:
+            return np.ones(len(self._blocks), np.bool_)
+        ends = self._lead_ends
+        left: Flags = (ends <= place) | (ends > self.ring.lead)
+        return left
+
+    @cached_property
+    def _lead_ends(self) -> Symbols:
+        """(blocks,) places behind the last source symbol, in the lead or later."""
+        geometry = self.ring.geometry
+        lasts = geometry.sources(self._blocks) - 1
+        ends: Symbols = self.ring.places(Ids(self._blocks, lasts), 0) + 1
+        return ends
+
+    def symbols_until(
+        self, place: int, numbers: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        """Return (blocks,) how many symbols are sent in all until so many more of each block were.
+
+        Args:
+            place: Where the carousel is.
+            numbers: (blocks,) symbols of each, in rounds.
+        """
+        geometry, ring = self.ring.geometry, self.ring
+        sizes = np.full(len(numbers), geometry.rings.full / geometry.visits)
+        sizes[-1:] = geometry.rings.last / geometry.visits
+        rounds: npt.NDArray[np.float64] = np.ceil(numbers / sizes)
+        return rounds * (ring.turn / geometry.visits) + max(0, ring.lead - place)
+
+
+@lru_cache(maxsize=64)
+def course_of(ring: Ring) -> Course:
+    """Return the course of a ring: receivers of a group share what is worked out of it."""
+    return Course(ring)
