@@ -220,6 +220,9 @@ class RepairConfig:
     max_in_flight: int = tunable(1 << 16, "packets", most=1 << 31)
     """Packets that can be on their way; a NAK that says more is too old, or a lie."""
 
+    max_logged: int = tunable(1 << 14, "symbols")
+    """Repairs of which it is remembered when they left, where counts are asked for."""
+
     max_waiting: int = tunable(1 << 20, "symbols")
     """What is queued, at most."""
 
@@ -346,7 +349,8 @@ class ReceiverConfig:
     """Receive this object and no other; None: the first that is announced."""
 
     max_object_size: int = tunable(1 << 40, "bytes")
-    """Larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
+    """Larger objects are refused. State is two bytes a symbol, three and a half where half as many
+    repair symbols are: 0.14 or 0.25% of the object."""
 
     max_symbols: int = tunable(1 << 30, "symbols")
     """Stops a forged symbol size of 64 from growing the state of a large object."""

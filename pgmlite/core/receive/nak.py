@@ -323,6 +323,14 @@ class NakMachine(Generic[N, H]):
         """Whether an SPM named somebody who takes NAKs."""
         return bool(self._repairers)
 
+    def time_left(self, now: int, loss: float) -> float | None:
+        """Return the ns until carousels will have brought all; None: that can't be said.
+
+        Args:
+            loss: Share of packets lost, 0 to less than 1.
+        """
+        return self._demand.time_left(self._carousels.coming(now), loss)
+
     @property
     def deadline(self) -> int | None:
         """When `tick` has something to do, ns."""
