@@ -29,7 +29,7 @@ from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
 from pgmlite.core.machine import LYING, Lying
 from pgmlite.fec.codec import RandomLinear
 from pgmlite.net.arguments import DEFAULT_FEC
-from pgmlite.storage.hints import FLUSHED, HEADER
+from pgmlite.storage.hints import HEADER, NAME
 from pgmlite.wire.geometry import Geometry
 from tests.support.loopback import (
     PATIENCE,
@@ -164,7 +164,7 @@ def stored(output: Path, rings: Rings) -> tuple[Lying, Lying]:
         is_done = output.exists() and output.read_bytes() == rings.data
         return (own, own) if is_done else (own[:0], own[:0])
     values = record.read_bytes()[HEADER.size :] if record.exists() else b""
-    recorded = np.frombuffer(values.ljust(2 * SYMBOLS, b"\0"), LYING) & ~np.uint16(FLUSHED)
+    recorded = np.frombuffer(values.ljust(2 * SYMBOLS, b"\0"), LYING) & NAME
     return recorded, rings.lying(part.read_bytes())
 
 
