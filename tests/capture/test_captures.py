@@ -273,7 +273,7 @@ def test_carousels_send_what_their_positions_say(name: str) -> None:
                 ring = rings[header.tsi]
                 ids = ring.ids(known[1], 1)
                 assert (header.offset, header.esi) == (
-                    int(ring.geometry.header_offsets(ids)[0]),
+                    int(ring.geometry.named(ids).offsets[0]),
                     int(ids.esis[0]),
                 )
                 known[1] += 1
