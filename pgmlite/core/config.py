@@ -349,7 +349,8 @@ class ReceiverConfig:
     """Receive this object and no other; None: the first that is announced."""
 
     max_object_size: int = tunable(1 << 40, "bytes")
-    """Larger objects are refused. State is 3.5 bytes a symbol with FEC: 0.25% of the object."""
+    """Larger objects are refused. State is two bytes a symbol, three and a half where half as many
+    repair symbols are: 0.14 or 0.25% of the object."""
 
     max_symbols: int = tunable(1 << 30, "symbols")
     """Stops a forged symbol size of 64 from growing the state of a large object."""

@@ -310,6 +310,27 @@ class TestRecords:
                 if 0 <= at < len(lying) and lying[at] == place % size + 1:
                     assert tested.lying(block)[place - start] == place - start + 1
 
+    @staticmethod
+    def held(*records: tuple[int, list[int], int]) -> list[int]:
+        """Return what lies in two blocks of four after records, (first place, lying, K)."""
+        tested = CodedBlocks(Geometry(8 * SIZE, SIZE, 4, 8), PLENTY)
+        for first, lying, size in records:
+            tested.hold(HeldBefore(first, np.array(lying, LYING), size))
+        return [*tested.lying(0).tolist(), *tested.lying(1).tolist()]
+
+    def test_a_symbol_that_is_there_twice_lies_in_its_own_place(self) -> None:
+        assert self.held((0, [4, 7, 6, 4], 4)) == [0, 7, 6, 4, 0, 0, 0, 0]
+        assert self.held((2, [7, 7, 7, 7], 4)) == [0, 0, 7, 0, 7, 0, 0, 0]
+
+    def test_the_first_record_of_a_symbol_stays(self) -> None:
+        assert self.held((0, [0, 1], 4), (0, [1, 9, 9], 4)) == [0, 1, 9, 0, 0, 0, 0, 0]
+
+    def test_places_of_other_blocks_say_nothing_of_foreign_symbols(self) -> None:
+        assert self.held((0, [1, 3, 2, 4, 7, 2], 2)) == [1, 0, 0, 0, 0, 2, 0, 0]
+
+    def test_symbols_that_there_are_not(self) -> None:
+        assert self.held((0, [13, 12, 500], 4)) == [0, 12, 0, 0, 0, 0, 0, 0]
+
     def test_what_is_there_is_looked_at(self) -> None:
         geometry = Geometry(12 * SIZE, SIZE, 4, 8)
         tested = CodedBlocks(geometry, PLENTY)

@@ -36,6 +36,16 @@ class NodeCarousel:
         """Nodes that may go out before the next SPM."""
         return len(self._above) + self._pass_left
 
+    def most(self, symbols: int, spms: int) -> int:
+        """Return how many nodes come between so many symbols and SPMs from now on, at most."""
+        shape = self._tree.shape
+        if not shape.nodes:
+            return 0
+        leaves = symbols // max(1, min(self._share, self._symbols // len(shape.leaves))) + 1
+        # Of the nodes that are not repeated less than half are no leaves.
+        passes = min(2 * leaves, spms * shape.nodes)
+        return self.left + passes + spms * len(shape.levels)
+
     @property
     def is_due(self) -> bool:
         """Whether nodes come before the next symbol."""
