@@ -379,7 +379,10 @@ class NakMachine(Generic[N, H]):
             repairer.symbol_time(symbol_size) if repairer else 0.0,
             loss,
         )
-        self._make_due(self._demand.look(passings, self._outlook))
+        due = self._demand.look(passings, self._outlook)
+        if self._demand.finds_again:
+            due = [block for block in due if not self.want(block)]
+        self._make_due(due)
 
     def _leave(self) -> None:
         """Leave everything to the carousel: nobody is there to ask."""
