@@ -104,7 +104,7 @@ class TestPlaces:
             lying = {
                 (block, int(value) - 1)
                 for block in range(geometry.blocks)
-                for value in tested.lying(block)
+                for value in tested.places.of(block)
                 if value
             }
             assert lying == set(disk.places.values())
@@ -116,7 +116,7 @@ class TestPlaces:
             assert not lying & spare
             for block, esi in spare:
                 # All places are taken.
-                assert tested.lying(block).all()
+                assert tested.places.of(block).all()
                 row = tested.surplus(block)[0][tested.surplus(block)[1].tolist().index(esi)]
                 assert row[:3].tolist() == [block, esi % 256, esi // 256]
             fresh = set(named) - held
@@ -131,7 +131,7 @@ class TestPlaces:
                     geometry.source(block), sum(one == block for one, _ in held | fresh)
                 )
                 own = range(1, geometry.source(block) + 1)
-                if tested.lying(block).tolist() == list(own):
+                if tested.places.of(block).tolist() == list(own):
                     assert tested.is_whole(block)
                     assert (block in kept.whole) == (states[block] == BlockState.OPEN)
             assert tested.stored == sum(
@@ -167,7 +167,7 @@ class TestPlaces:
         assert kept.esis.tolist() == [5, 4]
         kept = tested.add(ids([(0, 0), (0, 1)]), payload([(0, 0), (0, 1)]))
         assert (kept.rows, kept.esis) == (slice(0, 2), None)
-        assert tested.lying(0).tolist() == [1, 2, 0, 6, 5, 9, 10, 11]
+        assert tested.places.of(0).tolist() == [1, 2, 0, 6, 5, 9, 10, 11]
 
     def test_a_block_with_all_its_source_symbols_needs_no_others(self) -> None:
         geometry = Geometry(8 * SIZE, SIZE, 8, 8)
@@ -186,14 +186,14 @@ class TestPlaces:
             assert not tested.add(ids(named), payload(named)).enough
         kept = tested.add(ids([(0, 2)]), payload([(0, 2)]))
         assert (kept.spare, kept.enough, kept.whole) == (1, (0,), ())
-        assert tested.missing(0) == 0
+        assert tested.places.missing(0) == 0
 
     def test_state_is_three_and_a_half_bytes_a_symbol(self) -> None:
         geometry = Geometry(1 << 30, 1_024, 1_024, 512, 8)
         tested = CodedBlocks(geometry, PLENTY)
-        held = sum(
-            one.nbytes for one in vars(tested).values() if isinstance(one, np.ndarray)
-        ) + sum(one.nbytes for one in vars(tested.counts).values() if isinstance(one, np.ndarray))
+        parts = (tested.places, tested.counts)
+        arrays = [one for part in parts for one in vars(part).values()]
+        held = sum(one.nbytes for one in arrays if isinstance(one, np.ndarray))
         assert held <= 3.52 * geometry.symbols
 
 
@@ -263,7 +263,7 @@ class TestSurplus:
         tested.forget(0, numbers([8, 17, 150]))
         assert tested.counts.had[0] == 9
         assert sorted(tested.surplus(0)[1].tolist()) == [16, 18]
-        assert np.count_nonzero(tested.lying(0)) == 7
+        assert np.count_nonzero(tested.places.of(0)) == 7
         # It may come again.
         kept = tested.add(ids([(0, 8)]), payload([(0, 8)]))
         assert len(kept.places) == 1
@@ -293,13 +293,13 @@ class TestRecords:
         before = HeldBefore(first, lying, size)
         if data.draw(st.booleans()):  # before the manifest
             plain.hold(before)
-            tested.take(plain.have)
+            tested.places.take(plain.have)
             for foreign in plain.foreign:
                 tested.hold(foreign)
         else:
             tested.hold(before)
         for block in range(geometry.blocks):
-            found = [int(value) - 1 for value in tested.lying(block) if value]
+            found = [int(value) - 1 for value in tested.places.of(block) if value]
             assert len(set(found)) == len(found) == tested.counts.had[block]
             assert all(esi < geometry.ring(block) for esi in found)
             assert tested.holds(block, numbers(found)).all()
@@ -308,7 +308,7 @@ class TestRecords:
             for place in range(start, start + geometry.source(block)):
                 at = place - first
                 if 0 <= at < len(lying) and lying[at] == place % size + 1:
-                    assert tested.lying(block)[place - start] == place - start + 1
+                    assert tested.places.of(block)[place - start] == place - start + 1
 
     @staticmethod
     def held(*records: tuple[int, list[int], int]) -> list[int]:
@@ -316,7 +316,7 @@ class TestRecords:
         tested = CodedBlocks(Geometry(8 * SIZE, SIZE, 4, 8), PLENTY)
         for first, lying, size in records:
             tested.hold(HeldBefore(first, np.array(lying, LYING), size))
-        return [*tested.lying(0).tolist(), *tested.lying(1).tolist()]
+        return [*tested.places.of(0).tolist(), *tested.places.of(1).tolist()]
 
     def test_a_symbol_that_is_there_twice_lies_in_its_own_place(self) -> None:
         assert self.held((0, [4, 7, 6, 4], 4)) == [0, 7, 6, 4, 0, 0, 0, 0]

@@ -144,6 +144,11 @@ class Listener(Drive):
         return place
 
 
+def kinds(drive: Listener, *types: type) -> int:
+    """Return how many actions of some types there were."""
+    return sum(isinstance(action, types) for action in drive.seen)
+
+
 def rounds(sample: Sample, *, first: int = 0, **how: Any) -> Ring:
     """Return the carousel of a sender that sends rounds."""
     return Ring(sample.manifest.geometry, Order.ROUNDS, first, **how)

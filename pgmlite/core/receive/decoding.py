@@ -110,13 +110,13 @@ class Decoding:
         is_search = block in blocks.suspects
         blocks.counts.move(block, BlockEvent.ENOUGH)
         had = int(blocks.counts.had[block])
-        self._given[block] = _Given(had, blocks.missing(block), is_search)
+        self._given[block] = _Given(had, blocks.places.missing(block), is_search)
         payload, esis = blocks.surplus(block)
         return Decode(
             oid,
             block,
             blocks.geometry,
-            blocks.lying(block).copy(),
+            blocks.places.of(block).copy(),
             payload,
             esis,
             self._tree.block_digest(block),
