@@ -102,7 +102,9 @@ def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0)
     if event.stored == stored_before:
         is_whole = event.stored == event.symbols
         return "verifying" if is_whole else "waiting for what is missing"
-    return "receiving"
+    if event.time_left is None:
+        return "receiving"
+    return f"receiving, {human_time(event.time_left)} left"
 
 
 def _channel(event: SendStarted | ReceiveStarted) -> Channel:

@@ -381,6 +381,10 @@ class ReceiveProgress(Event):
     """Symbols of the object; 0: none was adopted yet."""
 
     has_manifest: bool
+    time_left: float | None
+    """Seconds until carousels will have brought what is missing; None: not known, as it is for
+    objects without repair symbols."""
+
     figures: ReceiveFigures
     network: NetworkFigures
 

@@ -52,6 +52,9 @@ class Need(Protocol):
     def joined(self, other: Self) -> Self:
         """Return what serves both."""
 
+    def cut(self, count: int) -> tuple[Self, Self]:
+        """Return `count` symbols of it, or all, and the rest."""
+
     def fits(self, room: int) -> bool:
         """Whether one request of `room` bytes says all of it."""
 
@@ -144,18 +147,36 @@ class Count:
 
     def less(self, other: Count) -> Count:
         """Return of each block how many symbols more it takes than `other`."""
-        numbers = self.numbers - other._of(self.blocks)
+        numbers = self.numbers - other.of(self.blocks)
         return Count(self.blocks[numbers > 0], numbers[numbers > 0])
 
     def joined(self, other: Count) -> Count:
         """Return of each block the larger number: any symbols serve both."""
         blocks = np.union1d(self.blocks, other.blocks)
-        return Count(blocks, np.maximum(self._of(blocks), other._of(blocks)))
+        return Count(blocks, np.maximum(self.of(blocks), other.of(blocks)))
+
+    @classmethod
+    def union(cls, needs: Sequence[Count]) -> Count:
+        """Return of each block the sum of what `needs` take."""
+        if len(needs) == 1:
+            return needs[0]
+        blocks = np.concatenate([NO_SYMBOLS, *(need.blocks for need in needs)])
+        blocks, places = np.unique(blocks, return_inverse=True)
+        numbers = np.zeros(len(blocks), np.int64)
+        np.add.at(numbers, places, np.concatenate([NO_SYMBOLS, *(one.numbers for one in needs)]))
+        return Count(blocks, numbers)
 
     def cut(self, count: int) -> tuple[Count, Count]:
-        """Return the first `count` symbols of it, of the lowest blocks, and the rest."""
-        before = np.cumsum(self.numbers) - self.numbers
-        first = np.clip(count - before, 0, self.numbers)
+        """Return `count` symbols of it, or all, and the rest.
+
+        They are spread over the blocks, so that a burst of losses is.
+        """
+        if count >= len(self):
+            return self, Count(NO_SYMBOLS, NO_SYMBOLS)
+        level = count // max(1, len(self.blocks))
+        first = np.minimum(self.numbers, level)
+        more = self.numbers - first
+        first += np.clip(count - int(first.sum()) - (np.cumsum(more) - more), 0, more)
         rest = self.numbers - first
         return (
             Count(self.blocks[first > 0], first[first > 0]),
@@ -172,7 +193,7 @@ class Count:
         body, named = build_counts(counts, room)
         return body, Count(self.blocks[named:], self.numbers[named:])
 
-    def _of(self, blocks: Symbols) -> Symbols:
+    def of(self, blocks: Symbols) -> Symbols:
         """Return how many symbols it takes of each of `blocks`, ascending."""
         if not self:
             return np.zeros(len(blocks), np.int64)

@@ -188,7 +188,9 @@ class ReceiveLoop:
     def _progress(self, now: int) -> ReceiveProgress:
         stored, symbols = self._machine.progress
         has_manifest = self._machine.manifest is not None
-        return ReceiveProgress(now, stored, symbols, has_manifest, *self.figures(now))
+        left = self._machine.time_left(now)
+        seconds = None if left is None else round(left / SECOND, 3)
+        return ReceiveProgress(now, stored, symbols, has_manifest, seconds, *self.figures(now))
 
     def _watch(self, now: int) -> None:
         """Say what keeps the transfer from getting on."""

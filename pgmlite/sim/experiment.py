@@ -216,7 +216,10 @@ class TrialNetwork:
                 continue
             names = tuple(f"r{number}" for number in range(first, stop))
             group = ReceiverGroup(
-                self._manifest, config, rngs=[self.network.rng(name) for name in names]
+                self._manifest,
+                config,
+                rngs=[self.network.rng(name) for name in names],
+                luck=np.random.default_rng(self.network.rng(f"luck{first}").getrandbits(64)),
             )
             nodes.append(GroupNode(group, names, latency, joins[first:stop], interval))
         return tuple(nodes)
@@ -330,6 +333,7 @@ def share_losses(run: LossShared) -> SharedOutcome:
         # The object is short to save time; the carousel must not be the reason to keep quiet.
         ReceiverConfig(nak=NakConfig(carousel_margin=0.0)),
         rngs=[network.rng(name) for name in names],
+        luck=np.random.default_rng(0),
     )
     joins = np.zeros(run.receivers, np.int64)
     node = GroupNode(group, names, GRTT // 2, joins, 0)

@@ -5,8 +5,9 @@ packets of which session came. Each member has a `NakMachine` of its own, the ve
 `Receiver` has, so that what is asked, when and of whom is the product's behaviour. A test runs the
 same packets and losses through single receivers and demands the same NAKs and the same times.
 
-What it leaves out: payloads and digests (a stored symbol is a right one), an object that changes,
-packets of strangers, and packets that overtake others of their session.
+What it leaves out: payloads and digests (a stored symbol is a right one), room for more symbols of
+a block than it needs, an object that changes, packets of strangers, and packets that overtake
+others of their session.
 """
 
 from __future__ import annotations
@@ -117,6 +118,11 @@ def _are_different(batch: PacketBatch) -> bool:
     return len(np.unique(names)) == len(batch)
 
 
+def _has_carousel(batch: PacketBatch) -> bool:
+    """Whether SPMs are those of a session that sends the object, and not only repeats of it."""
+    return parse_spm(batch.payload[0].tobytes()).position is not None
+
+
 def _last(kept: Flags) -> Counts:
     """Return the place of the last packet that each member got; any place if it got none."""
     last: Counts = kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
@@ -127,18 +133,24 @@ class ReceiverGroup:
     """Receivers of one object. `receive` and `tick` return who sends which NAK."""
 
     def __init__(
-        self, manifest: Manifest, config: ReceiverConfig, *, rngs: Sequence[Random]
+        self,
+        manifest: Manifest,
+        config: ReceiverConfig,
+        *,
+        rngs: Sequence[Random],
+        luck: np.random.Generator,
     ) -> None:
         """
         Args:
             manifest: Of the only object on this network; members know it from an SPM on.
             rngs: One for each member: draws the back-offs before its NAKs.
+            luck: Draws how many symbols too many it takes to decode.
         """
         members = len(rngs)
         self._manifest = manifest
         self._config = config
         self._geometry = manifest.geometry
-        self.stock = Stock(self._geometry, rngs)
+        self.stock = Stock(self._geometry, members, luck)
         self._has_begun: Flags = np.zeros(members, np.bool_)
         self._has_manifest: Flags = np.zeros(members, np.bool_)
         self._nodes: Flags = np.zeros((members, manifest.tree.nodes), np.bool_)
@@ -182,7 +194,7 @@ class ReceiverGroup:
         """Take a batch, or several batches of NCFs of one session."""
         batch = pile[-1].batch
         kept = np.concatenate([one.kept for one in pile], axis=1) & self._is_open[:, None]
-        if batch.kind in DATA_TYPES or batch.kind is PacketType.SPM:
+        if batch.kind in DATA_TYPES or (batch.kind is PacketType.SPM and _has_carousel(batch)):
             self._has_begun |= kept.any(axis=1)
         else:
             kept &= self._has_begun[:, None]
@@ -271,10 +283,15 @@ class ReceiverGroup:
 
     def _receive_nodes(self, batch: PacketBatch, kept: Flags) -> None:
         """Take nodes of the tree: of use to who has their parent (spec: TREE-4)."""
+        tree = self._manifest.tree
         for place, number in enumerate(batch.offsets.tolist()):
-            parent = self._manifest.tree.parent(number)
-            knows = self._nodes[:, parent] if number else self._has_manifest
-            self._nodes[:, number] |= kept[:, place] & knows
+            knows = self._nodes[:, tree.parent(number)] if number else self._has_manifest
+            fresh = kept[:, place] & knows & ~self._nodes[:, number]
+            self._nodes[:, number] |= fresh
+            if number in tree.leaves and fresh.any():
+                numbers = tree.children(number)
+                blocks = range(numbers.start - tree.nodes, numbers.stop - tree.nodes)
+                self.stock.learn(blocks, np.flatnonzero(fresh))
 
     def _receive_spm(
         self,

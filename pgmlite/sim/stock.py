@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from random import Random
-
 import numpy as np
 import numpy.typing as npt
 
@@ -23,18 +20,21 @@ class Stock:
     decodes them.
     """
 
-    def __init__(self, geometry: Geometry, rngs: Sequence[Random]) -> None:
+    def __init__(self, geometry: Geometry, members: int, luck: np.random.Generator) -> None:
         """
         Args:
-            rngs: One for each member: draws how many symbols too many each block needs.
+            luck: Draws how many symbols too many each block needs at each member.
         """
-        members, blocks = len(rngs), geometry.blocks
+        blocks = geometry.blocks
         self.geometry = geometry
         self._full = geometry.rings.full
         cells = (blocks - 1) * self._full + geometry.rings.last
         # Column slices of all members are what packets touch; rows are what NAK machines read.
         self.have: Flags = np.zeros((members, cells), np.bool_)
         """(members, cells): whether each symbol came, those of a block after those of another."""
+
+        self._knows: Flags = np.zeros((members, blocks), np.bool_)
+        """(members, blocks): whether the digest is known; before nobody tries to decode."""
 
         self.is_whole: Flags = np.zeros((members, blocks), np.bool_)
         self.open: Counts = np.full(members, blocks, np.int64)
@@ -50,10 +50,7 @@ class Stock:
         self._missing: Counts = np.tile(sources, (members, 1))
         """(members, blocks): source symbols that did not."""
 
-        self._luck = np.zeros((members, 0))
-        if geometry.repair_symbols:
-            draws = [np.random.default_rng(rng.getrandbits(64)).random(blocks) for rng in rngs]
-            self._luck = np.stack(draws)
+        self._luck = luck.random((members, blocks)) if geometry.repair_symbols else np.zeros((0, 0))
 
     def cells(self, ids: Ids) -> Counts:
         """Return the columns of (n,) symbols."""
@@ -93,14 +90,21 @@ class Stock:
                 self._missing[:, block] -= np.count_nonzero(mine[:, sources], axis=1)
             self._finish(block, np.flatnonzero((came > 0) & ~self.is_whole[:, block]))
 
+    def learn(self, blocks: range, members: Counts) -> None:
+        """Let members know the digests of some blocks."""
+        self._knows[members, blocks.start : blocks.stop] = True
+        for block in blocks:
+            self._finish(block, members[~self.is_whole[members, block]])
+
     def _finish(self, block: int, members: Counts) -> None:
         """Find out who has a block, of the members that got something of it."""
         whole = self._missing[members, block] == 0
-        enough = np.flatnonzero((self.had[members, block] >= self.needed[members, block]) & ~whole)
-        if len(enough):
-            tried = members[enough]
+        enough = self.had[members, block] >= self.needed[members, block]
+        tries = np.flatnonzero(enough & self._knows[members, block] & ~whole)
+        if len(tries):
+            tried = members[tries]
             lacks = self.lacks(tried, block)
-            whole[enough] = lacks <= 0
+            whole[tries] = lacks <= 0
             self.needed[tried, block] = self.had[tried, block] + lacks
         done = members[whole]
         self.is_whole[done, block] = True
@@ -130,7 +134,7 @@ class MemberStock:
     def wanted(self) -> Counts:
         """(blocks,) how many more each takes before it can be made whole; 0: it is."""
         stock, member = self._stock, self._member
-        wanted: Counts = stock.needed[member] - stock.had[member]
+        wanted: Counts = np.maximum(0, stock.needed[member] - stock.had[member])
         wanted[stock.is_whole[member]] = 0
         return wanted
 

@@ -254,6 +254,11 @@ class Nak:
     symbols: Symbols
     counts: Counts | None = None
 
+    @property
+    def wanted(self) -> int:
+        """Symbols that it asks for."""
+        return len(self.symbols) if self.counts is None else int(self.counts.counts.sum())
+
 
 def build_nak(nonce: int, timestamp: int, loss: float, request: bytes) -> bytes:
     """Return the body of a NAK around a request's bytes."""

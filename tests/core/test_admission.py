@@ -237,7 +237,7 @@ class TestBounds:
             else:
                 kind, fields, payload = event
                 sender.give(packet(kind, payload, **(sample.fields | fields)))
-            pending = sender.repairs.queued.symbols.tolist()
+            pending = sender.queued.symbols.tolist()
             assert len(set(pending)) == len(pending) == sender.machine.waiting
             assert sender.machine.waiting <= config.max_waiting
             assert sender.machine.sources <= config.max_sources

@@ -25,7 +25,7 @@ class TestAnswer:
         assert kind_of(ncf) is NCF
         assert symbols_sent([ncf], NCF, SAMPLE) == [2_000, 2_001, 3_000]
         row = ncf.rows[0]
-        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 21}
+        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 26}
         assert {name: int(row[name]) for name in expected} == expected
         sent = sender.run(sender.now + 20 * MS)
         assert symbols_sent(sent, RDATA, SAMPLE) == [2_000, 2_001, 3_000]
@@ -72,10 +72,10 @@ class TestNotQueued:
     @staticmethod
     def queued(sender: Answering, *wanted: int, **fields: int) -> list[int]:
         """Ask; return which of it was queued. All of it must be confirmed."""
-        before = sender.repairs.queued
+        before = sender.queued
         bursts = sender.ask(*wanted, **fields)
         assert symbols_sent(bursts, NCF, SAMPLE) == sorted(wanted)
-        return sender.repairs.queued.less(before).symbols.tolist()
+        return sender.queued.less(before).symbols.tolist()
 
     @pytest.mark.parametrize("first_sqn", [0, (1 << 32) - 30])
     @pytest.mark.parametrize("kind", [ODATA, RDATA])

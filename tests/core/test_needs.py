@@ -1,5 +1,7 @@
 """What is lacking, against plain sets and dictionaries."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -85,7 +87,16 @@ class TestCount:
         assert len(first) == min(most, sum(numbers.values()))
         one, other = as_dict(first), as_dict(rest)
         assert {b: one.get(b, 0) + other.get(b, 0) for b in numbers} == numbers
-        assert not (one and other) or max(one) <= min(other)
+        # As even as whole numbers allow, but for what was too much for the even share.
+        level = most // max(1, len(numbers))
+        assert all(one.get(block, 0) >= min(level, n) for block, n in numbers.items())
+
+    @given(st.lists(COUNTS, max_size=4))
+    def test_several_take_what_each_of_them_does(self, needs: list[dict[int, int]]) -> None:
+        total: Counter[int] = Counter()
+        for need in needs:
+            total.update(need)
+        assert as_dict(Count.union([count(need) for need in needs])) == total
 
     @given(st.dictionaries(st.integers(0, 400), st.integers(1, 900), min_size=1))
     def test_a_request_says_what_fits_and_leaves_the_rest(self, numbers: dict[int, int]) -> None:

@@ -38,7 +38,7 @@ class TestWhatItHears:
         sender.give(*SAMPLE.odata([2_000], **repair), *rdata_packets(SAMPLE, [2_100], **repair))
         sender.ask(11, 2_001, 2_100)
         # The carousel is where it was: it brings 11 next, and 2 001 much later.
-        assert sender.repairs.queued.symbols.tolist() == [2_001, 2_100]
+        assert sender.queued.symbols.tolist() == [2_001, 2_100]
 
     def test_another_object_means_nothing(self) -> None:
         sender = alone()

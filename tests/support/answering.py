@@ -8,13 +8,15 @@ from typing import Any
 
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import Action, Transmit
+from pgmlite.core.needs import Exact
+from pgmlite.core.send.ledger import ExactLedger
 from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import SpmRepairs
 from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import Sample, batches, make_object
-from tests.support.nak_builders import kind_of, nak_packet, spm_of, symbols_of
+from tests.support.nak_builders import kind_of, nak_packet, spm_of, spm_packet, symbols_of
 
 SAMPLE = make_object(1_000 * 4_000, symbol_size=1_000, block_symbols=100)
 TOTAL = SAMPLE.manifest.symbols
@@ -65,6 +67,13 @@ class Answering:
         (lane,) = self.machine.lanes
         assert lane.repairs
         return lane.repairs
+
+    @property
+    def queued(self) -> Exact:
+        """What waits to be repeated, by name."""
+        ledger = self.repairs.ledger
+        assert isinstance(ledger, ExactLedger)
+        return ledger.queued
 
     @property
     def grtt(self) -> int:
@@ -136,5 +145,6 @@ class Answering:
 def alone(**config: Any) -> Answering:
     """Return a repairer on its own, which has heard where the carousel is."""
     machine = Answering(SAMPLE, repair=RepairConfig(port=9, **config), carousel=False)
+    machine.give(spm_packet(SAMPLE, {"tsi": 7}, place=10))
     machine.give(*SAMPLE.odata([10], tsi=7))
     return machine

@@ -368,11 +368,12 @@ class TestCounts:
         nak = build_nak(1, 2, 0.5, body)
         assert parsed_or_refused(parse_nak, nak) == (None, "request")
 
-    def test_other_forms_are_read_as_ever(self) -> None:
+    def test_nothing_is_asked_for_by_name_of_an_object_with_repair_symbols(self) -> None:
+        # spec: REQ-5
         for body in SOUND.values():
-            found = parse_request(body, TOTAL, Rings(3, 400, 300))
-            assert not isinstance(found, Counts)
-            assert found.tolist() == parse_request(body, TOTAL).tolist()
+            assert len(parse_request(body, TOTAL))
+            with pytest.raises(RefusedPacket):
+                parse_request(body, TOTAL, Rings(3, 400, 300))
 
     def test_too_many_symbols_are_refused(self) -> None:
         # spec: REQ-3

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from pgmlite.core.config import NakConfig
 from pgmlite.core.course import Course, course_of, place_near
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.ring import Ring
+
+Numbers = npt.NDArray[np.integer]
+
+TOO_MANY = 2
+"""Symbols beyond K with which blocks are mostly decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,13 @@ class Carousel:
     _latest: tuple[int, int] | None = None
     """Block and ESI of the latest ODATA that was not looked at yet: few of many are."""
 
-    def tell(self, now: int, place: int) -> None:
-        """Take what an SPM says: `place` comes next."""
-        self._settle()
+    def tell(self, now: int, place: int, *, shortest: int) -> None:
+        """Take what an SPM says: `place` comes next.
+
+        Args:
+            shortest: Speeds are measured over at least so many ns.
+        """
+        self.settle()
         if place + self.course.ring.turn // 2 < self.sent:
             # spec: NAK-2: further back than packets can overtake: as if we had just joined.
             self.joined = self.sent = self.passed = place
@@ -72,6 +84,7 @@ class Carousel:
         self.told = place
         if place > self.sent:
             self.sent, self.heard = place, now
+        self._measure(shortest)
 
     def bring(self, now: int, block: int, esi: int) -> None:
         """Take note of ODATA."""
@@ -80,19 +93,22 @@ class Carousel:
         self.stands = self._is_over = False
         self.heard = now
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Find out where it is by what came."""
         if self._latest:
             self.sent = max(self.sent, place_near(self.course.ring, *self._latest, self.sent) + 1)
             self._latest = None
 
-    def look(self, config: NakConfig) -> Passing | None:
-        """Return what went past since the last time; None: nothing did."""
-        self._settle()
+    def _measure(self, shortest: int) -> None:
         gone, elapsed = self.sent - self.measured[1], self.heard - self.measured[0]
-        if gone > 0 and elapsed >= config.measure_time:
+        if gone > 0 and elapsed >= shortest:
             self.symbol_time = policy.smoothed(self.symbol_time, elapsed / gone, 4)
             self.measured = self.heard, self.sent
+
+    def look(self, config: NakConfig) -> Passing | None:
+        """Return what went past since the last time; None: nothing did."""
+        self.settle()
+        self._measure(config.measure_time)
         start = self.passed
         stop = max(start, self.sent - (0 if self.stands else config.reorder_packets))
         is_all = self._is_over or start < self.joined + self.course.ring.turn <= stop
@@ -136,7 +152,7 @@ class Carousels:
             joined = max(0, place - received)
             carousel = Carousel(course_of(ring), joined, place, joined, now, place, (now, place))
         else:
-            carousel.tell(now, place)
+            carousel.tell(now, place, shortest=self._config.measure_time)
         self._carousels[key] = carousel  # the one silent for longest stands first
 
     def bring(self, now: int, key: SessionKey, block: int, esi: int) -> None:
@@ -153,14 +169,37 @@ class Carousels:
 
     def coming(self, now: int) -> list[Carousel]:
         """Return those that are heard now and go on (spec: NAK-7)."""
-        return [
-            carousel
-            for carousel in self._carousels.values()
-            if not carousel.stands and now - carousel.heard < self._config.silence
-        ]
+        found = []
+        for carousel in self._carousels.values():
+            if not carousel.stands and now - carousel.heard < self._config.silence:
+                carousel.settle()
+                found.append(carousel)
+        return found
 
     def cycle_time(self, now: int, key: SessionKey) -> float:
         """Ns a cycle takes of the session `key`, or else of the slowest heard now; 0: not known."""
         own = self._carousels.get(key)
         some = [own] if own else self.coming(now)
         return max((c.symbol_time * c.course.ring.geometry.symbols for c in some), default=0.0)
+
+
+def time_left(coming: Sequence[Carousel], held: Numbers, sources: Numbers, loss: float) -> float:
+    """Return the ns until carousels will have brought all blocks of an object with repair symbols.
+
+    All blocks advance alike, so the one that has least decides, and all carousels help it.
+
+    Args:
+        coming: Those whose speed is known.
+        held: (blocks,) symbols that are held of each block; of one that is whole, `TOO_MANY` more
+            than K.
+        sources: (blocks,) K of each.
+        loss: Share of packets lost, 0 to less than 1.
+    """
+    speed = np.zeros(len(held))
+    for carousel in coming:
+        # What a lead is still to send of a block comes before the rounds that are counted.
+        led = np.where(carousel.course.has_left(carousel.sent), 0, sources * (1 - loss))
+        numbers = np.maximum(0, sources + TOO_MANY - np.maximum(held, led)) / (1 - loss)
+        takes = carousel.course.symbols_until(carousel.sent, numbers) * carousel.symbol_time
+        speed += 1 / np.maximum(takes, 1)
+    return float((1 / speed).max())

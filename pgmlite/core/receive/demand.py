@@ -37,7 +37,7 @@ from pgmlite.core.config import NakConfig
 from pgmlite.core.cursor import steps_from
 from pgmlite.core.needs import NO_SYMBOLS, Count, Exact, Need
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.carousels import Carousel, Passing
+from pgmlite.core.receive.carousels import TOO_MANY, Carousel, Passing, time_left
 from pgmlite.core.receive.ncfs import Cursors, HeardNcfs
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.wire.batch import Flags
@@ -98,6 +98,9 @@ class Demand(Protocol[N, H]):
     nothing: N
     """The empty need."""
 
+    finds_again: bool
+    """Whether each look finds all blocks that are due, and not only those that became so."""
+
     def parse(self, bodies: tuple[bytes, ...]) -> H:
         """Return what NCFs of one moment say together.
 
@@ -145,6 +148,9 @@ class Demand(Protocol[N, H]):
     def rest(self, block: int, until: int) -> None:
         """Leave a block to the carousel until `until` ns, if that is not so by itself."""
 
+    def time_left(self, coming: Sequence[Carousel], loss: float) -> float | None:
+        """Return the ns until carousels bring all that is lacking; None: that can't be said."""
+
 
 @lru_cache(maxsize=16)
 def _exact_in(bodies: tuple[bytes, ...], total: int) -> Exact:
@@ -156,6 +162,7 @@ class ExactDemand:
     """Needs of a plain object: source symbols by name."""
 
     nothing = Exact(NO_SYMBOLS)
+    finds_again = False
 
     def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
         self.geometry = geometry
@@ -242,6 +249,9 @@ class ExactDemand:
     def rest(self, block: int, until: int) -> None:
         """Leave a block to the carousel: it is until that has passed it again."""
 
+    def time_left(self, coming: Sequence[Carousel], loss: float) -> None:
+        """Return None: what is lost once more takes another turn."""
+
 
 @lru_cache(maxsize=16)
 def _counts_in(bodies: tuple[bytes, ...], geometry: Geometry) -> Counts:
@@ -262,6 +272,7 @@ class CountDemand:
     """Needs of an object with repair symbols: how many of a block, whichever they are."""
 
     nothing = Count(NO_SYMBOLS, NO_SYMBOLS)
+    finds_again = True
 
     def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
         self.geometry = geometry
@@ -377,6 +388,15 @@ class CountDemand:
     def rest(self, block: int, until: int) -> None:
         """Leave a block to the carousel until `until` ns."""
         self._rests[block] = until
+
+    def time_left(self, coming: Sequence[Carousel], loss: float) -> float | None:
+        """Return the ns until carousels bring all that is lacking; None: that can't be said."""
+        known = [carousel for carousel in coming if carousel.symbol_time]
+        if not known:
+            return None
+        whole = self._sources + TOO_MANY
+        held = np.where(self._held.wanted > 0, self._held.had, whole)
+        return time_left(known, held, self._sources, min(loss, self._config.most_believed_loss))
 
     def _spare(self, block: int) -> int:
         """Return how many symbols of a block are mostly enough."""

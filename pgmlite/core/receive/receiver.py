@@ -93,6 +93,12 @@ class Receiver:
         """Lengths of the current object that went by, lost ones included."""
         return self.current.cycles if self.current else 0.0
 
+    def time_left(self, now: int) -> float | None:
+        """Return the ns until carousels bring what is missing of the current object; None: not
+        known, as it is for objects without repair symbols.
+        """
+        return self.current.time_left(now) if self.current else None
+
     @property
     def heard(self) -> int | None:
         """When a carousel of the current object was heard last, ns; None: there is none yet."""

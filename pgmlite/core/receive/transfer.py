@@ -177,6 +177,10 @@ class Transfer:
         """What was asked for."""
         return self._naks.counters if self._naks else NakCounters()
 
+    def time_left(self, now: int) -> float | None:
+        """Return the ns until carousels will have brought what is missing; None: not known."""
+        return self._naks.time_left(now, self.losses.share) if self._naks else None
+
     # The machine's contract, and its answers.
 
     def begin(self, batch: PacketBatch | None) -> list[Action]:
@@ -317,7 +321,7 @@ class Transfer:
         self.losses.count(batch)
         key = session_of(batch)
         if spm.position:
-            self.large.take_spm(batch, spm.position)
+            self.large.take_spm(now, batch, spm.position)
         if self._naks is None or self.manifest is None:
             return
         if spm.position and (ring := Ring.at(self.manifest.geometry, spm.position)):

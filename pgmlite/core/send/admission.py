@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
-from pgmlite.core.needs import Exact
 from pgmlite.core.timing import TokenBucket, cost_of
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
-from pgmlite.wire.request import NAK_HEAD_DTYPE, parse_nak
+from pgmlite.wire.request import NAK_HEAD_DTYPE, Nak, parse_nak
 
 NONCE = np.dtype({"names": ["nonce"], "formats": [NAK_HEAD_DTYPE["nonce"]], "offsets": [0]})
 NONCES = 3
@@ -45,12 +44,10 @@ class Asked:
 
     Attributes:
         heard: The highest sqn that its sender saw.
-        timestamp: Our clock as its sender extrapolates it, ns.
     """
 
-    need: Exact
+    nak: Nak
     heard: int
-    timestamp: int
     source: Source
 
 
@@ -64,6 +61,10 @@ class Admission:
         """
         self._config = config
         self._manifest = manifest
+        geometry = manifest.geometry
+        self._shape = geometry.symbols, geometry.rings if geometry.repair_symbols else None
+        """What requests are checked against."""
+
         self._rng = rng
         self._nak_cost = cost_of(config.naks_per_second)
         self._source_nak_cost = cost_of(config.source_naks_per_second)
@@ -114,16 +115,15 @@ class Admission:
                 self.refused["budget"] += 1
                 continue
             try:
-                nak = parse_nak(batch.payload[place].tobytes(), self._manifest.symbols)
+                nak = parse_nak(batch.payload[place].tobytes(), *self._shape)
             except RefusedPacket as refusal:
                 self.refused[refusal.reason] += 1
                 continue
-            need = Exact(nak.symbols)
             # spec: REP-9
-            more = len(need) // self._config.symbols_a_nak
+            more = nak.wanted // self._config.symbols_a_nak
             source.naks.spend(now, more * self._source_nak_cost)
             self._naks.spend(now, more * self._nak_cost)
-            yield Asked(need, int(batch.rows["sqn"][place]), nak.timestamp, source)
+            yield Asked(nak, int(batch.rows["sqn"][place]), source)
 
     def _worth_a_look(self, batch: PacketBatch, tsi: int) -> npt.NDArray[np.intp]:
         """Return the places of the NAKs that are for us and of somebody who hears us."""

@@ -11,6 +11,7 @@ from pgmlite.core.send.counters import Tally, odata_in, rate_of
 from pgmlite.core.send.group import Group
 from pgmlite.core.send.headers import Headers
 from pgmlite.core.send.heartbeat import Heartbeat
+from pgmlite.core.send.ledger import ledger_for
 from pgmlite.core.send.nodes import NodeCarousel
 from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
@@ -60,7 +61,7 @@ class Lane:
         if repair and admission:
             self.repairs = Repairs(
                 repair,
-                manifest.geometry,
+                ledger_for(repair, manifest.geometry, sector=config.sector, sectors=config.sectors),
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
                 # spec: REP-5: two full steps.
@@ -189,15 +190,21 @@ class Lane:
             wire_bytes = self._wire_bytes(len(body), 1)
             # spec: REP-5: what confirms repairs is a part of what they cost.
             repairs.credit.spend(wire_bytes / self._packet_size)
-            between = self._nodes.left + self._burst_size(now)
             rows = self._rows(PacketType.NCF, 1)
-            rows["offset"] = repairs.promise(between=between, is_shared=self._is_moving)
+            rows["offset"] = self._promise(now, repairs)
             burst = Transmit(self.channel, rows, body)
             self._account(now, burst)
             repairs.confirmations.sent(now, self._pacer.takes(now, wire_bytes, repairs.ncf_share))
             self._counters.ncfs_sent += 1
             actions.append(burst)
         return actions
+
+    def _promise(self, now: int, repairs: Repairs) -> int:
+        """Return within how many packets all that waits has left (spec: REP-11)."""
+        packets = repairs.promise(between=self._burst_size(now), is_shared=self._is_moving)
+        spms = -(-packets * self._packet_time(now) // self._heartbeat.interval(now))
+        nodes = self._nodes.most(packets, spms) if self._is_moving else 0
+        return packets + spms + nodes
 
     def _next_bursts(self, now: int) -> list[Transmit]:
         """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""

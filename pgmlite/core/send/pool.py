@@ -1,15 +1,16 @@
-"""Needs that come and go, many at a time."""
+"""Needs that come and go, many at a time: asked and changed at the cost of one of them."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.needs import Exact
+from pgmlite.core.needs import Count, Exact
+from pgmlite.wire.request import Symbols
 
 
-class Pool:
-    """The needs that are there for one reason: asked and changed at the cost of one of them."""
+class ExactPool:
+    """Symbols that are there for one reason."""
 
     def __init__(self, symbols: int, *, most: int = 1) -> None:
         """
@@ -34,3 +35,41 @@ class Pool:
     def lacks(self, need: Exact) -> Exact:
         """Return what of `need` is not in it."""
         return Exact(need.symbols[self._times[need.symbols] == 0])
+
+
+class CountPool:
+    """Numbers of symbols of blocks that are there for one reason."""
+
+    def __init__(self, blocks: int) -> None:
+        """
+        Args:
+            blocks: Blocks in the object.
+        """
+        self._numbers: Symbols = np.zeros(blocks, np.int64)
+        self.size = 0
+        """Symbols in it."""
+
+    @property
+    def all(self) -> Count:
+        """All that is in it."""
+        blocks = np.flatnonzero(self._numbers).astype(np.int64)
+        return Count(blocks, self._numbers[blocks])
+
+    def of(self, blocks: Symbols) -> Symbols:
+        """Return how many symbols of each of (n,) blocks are in it."""
+        numbers: Symbols = self._numbers[blocks]
+        return numbers
+
+    def add(self, need: Count) -> None:
+        """Put `need` in it."""
+        self._numbers[need.blocks] += need.numbers
+        self.size += len(need)
+
+    def remove(self, need: Count) -> None:
+        """Take `need`, which is in it, out."""
+        self._numbers[need.blocks] -= need.numbers
+        self.size -= len(need)
+
+    def lacks(self, need: Count) -> Count:
+        """Return of each block how many symbols more `need` takes than are in it."""
+        return need.less(Count(need.blocks, self.of(need.blocks)))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 
-from pgmlite.core.needs import Exact
-from pgmlite.core.send.pool import Pool
+import numpy as np
+
+from pgmlite.core.needs import Count, Exact
+from pgmlite.core.send.pool import CountPool, ExactPool
+from pgmlite.wire.request import Symbols
 
 MOST_HOLDS = (1 << 16) - 1
 """Hold-offs that one symbol may be in: they overlap."""
 
 
-class RepairQueue:
+class ExactQueue:
     """What receivers asked for, each symbol once, in the order it came, and what is held off."""
 
     def __init__(self, symbols: int, *, max_held: int) -> None:
@@ -20,9 +23,9 @@ class RepairQueue:
             symbols: Source symbols in the object.
             max_held: Symbols remembered for the hold-off.
         """
-        self._queued = Pool(symbols)
+        self._queued = ExactPool(symbols)
         self._pending: deque[Exact] = deque()
-        self._held = Pool(symbols, most=MOST_HOLDS)
+        self._held = ExactPool(symbols, most=MOST_HOLDS)
         self._holds: deque[tuple[int, Exact]] = deque()
         self._max_held = max_held
 
@@ -75,6 +78,85 @@ class RepairQueue:
             self._held.add(need)
             self._holds.append((now + hold_off, need))
             self._release(now)
+
+    def _release(self, now: int) -> None:
+        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
+            self._held.remove(self._holds.popleft()[1])
+
+
+class CountQueue:
+    """How many symbols of which blocks receivers asked for, in the order in which they did, and
+    what other repairers are about to send.
+    """
+
+    def __init__(self, blocks: int, *, max_held: int) -> None:
+        """
+        Args:
+            blocks: Blocks in the object.
+            max_held: Symbols of other repairers that are remembered.
+        """
+        self._queued = CountPool(blocks)
+        self._pending: deque[Count] = deque()
+        self._spared = CountPool(blocks)
+        """What is pending, and was taken out of the queue since."""
+
+        self._held = CountPool(blocks)
+        self._holds: deque[tuple[int, Count]] = deque()
+        self._max_held = max_held
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._queued.size
+
+    @property
+    def queued(self) -> Count:
+        """What waits."""
+        return self._queued.all
+
+    def of(self, blocks: Symbols) -> Symbols:
+        """Return how many symbols of each of (n,) blocks wait."""
+        return self._queued.of(blocks)
+
+    def has_any(self, need: Count) -> bool:
+        """Whether symbols of the blocks of `need` are queued."""
+        return bool(self.of(need.blocks).any())
+
+    def missing(self, now: int, need: Count) -> Count:
+        """Return how many more symbols `need` takes than are queued here and sent by others."""
+        self._release(now)
+        return self._held.lacks(self._queued.lacks(need))
+
+    def add(self, need: Count) -> None:
+        """Queue `need`, beside what is queued of the same blocks."""
+        if need:
+            self._queued.add(need)
+            self._pending.append(need)
+
+    def take(self, limit: int) -> Count:
+        """Return up to `limit` symbols to send now."""
+        taken: list[Count] = []
+        while self._pending and limit > 0:
+            first, rest = self._pending.popleft().cut(limit)
+            if rest:
+                self._pending.appendleft(rest)
+            free = self._spared.lacks(first)
+            self._spared.remove(first.less(free))
+            limit -= len(free)
+            taken.append(free)
+        need = Count.union(taken)
+        self._queued.remove(need)
+        return need
+
+    def hold(self, now: int, need: Count, hold_off: int) -> None:
+        """Note that others send `need`: for `hold_off` ns so many fewer are asked for here."""
+        self._release(now)
+        spared = Count(need.blocks, np.minimum(need.numbers, self.of(need.blocks)))
+        self._queued.remove(spared)
+        self._spared.add(spared)
+        self._held.add(need)
+        self._holds.append((now + hold_off, need))
+        self._release(now)
 
     def _release(self, now: int) -> None:
         while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):

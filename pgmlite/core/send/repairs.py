@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pgmlite.core.config import RepairConfig
-from pgmlite.core.needs import Exact
-from pgmlite.core.send.admission import Admission, Asked
-from pgmlite.core.send.confirmations import Confirmations
+from pgmlite.core.send.admission import Admission, Source
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.credit import Credit
 from pgmlite.core.send.group import Group
-from pgmlite.core.send.log import SentLog
-from pgmlite.core.send.queue import RepairQueue
+from pgmlite.core.send.ledger import Ledger
 from pgmlite.core.send.schedule import Coming
 from pgmlite.core.timing import cost_of
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import SpmRepairs
-from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.geometry import Ids
 
 
 class Repairs:
@@ -24,7 +23,7 @@ class Repairs:
     def __init__(
         self,
         config: RepairConfig,
-        geometry: Geometry,
+        ledger: Ledger,
         *,
         admission: Admission,
         group: Group,
@@ -33,19 +32,19 @@ class Repairs:
     ) -> None:
         """
         Args:
+            ledger: For what is asked for, empty.
             admission: Of the session; its lanes share it.
             most_credit: Packets of credit that are kept.
             counters: Of the lane.
         """
         self._config = config
-        self._geometry = geometry
+        self.ledger = ledger
         self._admission = admission
         self._counters = counters
         self.group = group
         self.credit = Credit(config.share, most=most_credit)
-        self.confirmations = Confirmations(geometry.symbols, burst=config.ncf_burst)
-        self.log = SentLog(geometry, longest=config.max_in_flight)
-        self._queue = RepairQueue(geometry.symbols, max_held=config.max_held)
+        self.confirmations = ledger.confirmations
+        self.log = ledger.log
         self.ncf_share = config.share * config.ncf_share
         """What NCFs may take of the rate."""
 
@@ -54,12 +53,7 @@ class Repairs:
     @property
     def waiting(self) -> int:
         """Symbols in the queue."""
-        return self._queue.waiting
-
-    @property
-    def queued(self) -> Exact:
-        """What waits to be repeated, ascending."""
-        return self._queue.queued
+        return self.ledger.waiting
 
     def take_naks(
         self, now: int, batch: PacketBatch, *, tsi: int, last: int, coming: Coming | None
@@ -73,37 +67,43 @@ class Repairs:
         """
         for asked in self._admission.admitted(now, batch, tsi):
             self._counters.naks_received += 1
-            self.group.measure(now, asked.timestamp)
-            self.confirmations.add(self._enqueue(now, asked, last, coming))
+            self.group.measure(now, asked.nak.timestamp)
+            is_known = self.ledger.take_nak(
+                now,
+                asked.nak,
+                asked.heard,
+                last,
+                coming=coming,
+                than=self.credit.scheduled(self.waiting),
+                most=partial(self._most, now, asked.source),
+            )
+            if is_known:
+                self.group.overlap()
 
-    def _enqueue(self, now: int, asked: Asked, last: int, coming: Coming | None) -> Exact:
-        """Queue what has to be sent; return what to confirm."""
-        need = asked.need
-        if self._queue.has_any(need):
-            self.group.overlap()
-        # spec: REP-4: what is queued, on its way, or repaired a moment ago is not queued again.
-        wanted = self.log.not_in_flight(need, asked.heard, last)
-        wanted = self._queue.missing(now, wanted)
-        # spec: REP-5: nor what comes anyway before the queue would bring it.
-        if coming:
-            wanted = coming.later(wanted, self.credit.scheduled(self.waiting))
-        room = self._config.max_waiting - self.waiting
+    def _most(self, now: int, source: Source, wanted: int) -> int:
+        """Return how many of so many symbols may be queued for a source."""
         # Over its budget: serve what is left of it, confirm no more than that.
-        most = asked.source.symbols.take(now, min(room, len(wanted)), self._symbol_cost)
-        served, left = wanted.cut(most)
-        self._queue.add(served)
-        return need.less(left)
+        room = self._config.max_waiting - self.waiting
+        return source.symbols.take(now, min(room, wanted), self._symbol_cost)
 
-    def take_heard(self, now: int, need: Exact) -> None:
-        """Note what another repairer repairs: it need not be sent again within the hold-off."""
-        self._queue.hold(now, need, self.group.grtt(now))
+    def hear_data(self, now: int, ids: Ids) -> None:
+        """Note what another repairer sends: within the hold-off it need not be sent from here."""
+        self.ledger.hear_data(now, ids, self.group.grtt(now))
+
+    def hear_ncf(self, now: int, body: bytes) -> None:
+        """Note what another repairer is about to send.
+
+        Raises:
+            RefusedPacket: reason ``request``.
+        """
+        self.ledger.hear_ncf(now, body, self.group.grtt(now))
 
     def take_out(self, now: int, limit: int) -> Ids:
-        """Return what to repeat now, up to `limit` symbols, in the order of sending."""
-        need = self._queue.take(now, limit, self.group.grtt(now))
-        self.credit.spend(len(need))
-        self._counters.rdata += len(need)
-        return self._geometry.ids(need.symbols)
+        """Return what to send now, up to `limit` symbols, in their order."""
+        ids = self.ledger.take(now, limit, self.group.grtt(now))
+        self.credit.spend(len(ids))
+        self._counters.rdata += len(ids)
+        return ids
 
     def promise(self, *, between: int, is_shared: bool) -> int:
         """Return within how many packets all that waits now has left (`Credit.promise`)."""

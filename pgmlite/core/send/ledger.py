@@ -1,0 +1,211 @@
+"""What is asked for on one lane, from a NAK to the symbols that leave: by name, or by count.
+
+By name, a symbol is queued once, whoever asks. By count, each block has a cursor (`cursor`): a NAK
+asks for so many of its next steps, and serves whoever asked for less. What the asker had not seen
+when it asked has left already, so that many fewer are to come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pgmlite.core.config import RepairConfig
+from pgmlite.core.cursor import first_of
+from pgmlite.core.needs import Count, Exact
+from pgmlite.core.send.confirmations import CountConfirmations, ExactConfirmations
+from pgmlite.core.send.log import CountLog, ExactLog
+from pgmlite.core.send.queue import CountQueue, ExactQueue
+from pgmlite.core.send.schedule import Coming
+from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.request import Counts, Nak, Symbols, parse_request
+
+
+class ExactLedger:
+    """Of a plain object: source symbols by name."""
+
+    def __init__(self, config: RepairConfig, geometry: Geometry) -> None:
+        self._geometry = geometry
+        self.log = ExactLog(geometry, longest=config.max_in_flight)
+        self.confirmations = ExactConfirmations(geometry.symbols, burst=config.ncf_burst)
+        self._queue = ExactQueue(geometry.symbols, max_held=config.max_held)
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._queue.waiting
+
+    @property
+    def queued(self) -> Exact:
+        """What waits to be repeated, ascending."""
+        return self._queue.queued
+
+    def take_nak(
+        self,
+        now: int,
+        nak: Nak,
+        heard: int,
+        last: int,
+        *,
+        coming: Coming | None,
+        than: float,
+        most: Callable[[int], int],
+    ) -> bool:
+        """Queue and confirm what a NAK asks for; return whether something was queued already.
+
+        Args:
+            heard: The highest sqn that its sender saw; `last` is the latest sent.
+            coming: What is sent unasked; None: nothing.
+            than: What comes before so many other symbols of that need not be queued.
+            most: Returns how many of so many symbols may be queued.
+        """
+        need = Exact(nak.symbols)
+        is_known = self._queue.has_any(need)
+        # spec: REP-4: what is queued, on its way, or repaired a moment ago is not queued again.
+        wanted = self._queue.missing(now, self.log.not_in_flight(need, heard, last))
+        # spec: REP-5: nor what comes anyway before the queue would bring it.
+        if coming:
+            wanted = coming.later(wanted, than)
+        served, left = wanted.cut(most(len(wanted)))
+        self._queue.add(served)
+        self.confirmations.add(need.less(left))
+        return is_known
+
+    def take(self, now: int, limit: int, hold_off: int) -> Ids:
+        """Return up to `limit` symbols to send now, ascending."""
+        return self._geometry.ids(self._queue.take(now, limit, hold_off).symbols)
+
+    def hear_data(self, now: int, ids: Ids, hold_off: int) -> None:
+        """Take note of RDATA of another repairer."""
+        symbols = np.unique(self._geometry.symbols_of(ids))
+        self._queue.hold(now, Exact(symbols), hold_off)
+
+    def hear_ncf(self, now: int, body: bytes, hold_off: int) -> None:
+        """Take note of an NCF of another repairer.
+
+        Raises:
+            RefusedPacket: reason ``request``.
+        """
+        named = Exact(parse_request(body, self._geometry.symbols))
+        self._queue.hold(now, named, hold_off)
+
+
+class CountLedger:
+    """Of an object with repair symbols: so many of a block, whichever they are."""
+
+    def __init__(
+        self, config: RepairConfig, geometry: Geometry, *, sector: int = 0, sectors: int = 1
+    ) -> None:
+        """
+        Args:
+            sector: Of `sectors` repairers, which one this is.
+        """
+        self._geometry = geometry
+        self.log = CountLog(longest=config.max_in_flight, kept=config.max_logged)
+        self.confirmations = CountConfirmations(self._coming, burst=config.ncf_burst)
+        self._queue = CountQueue(geometry.blocks, max_held=config.max_held)
+        blocks = geometry.blocks
+        self._cursors: Symbols = np.full(blocks, first_of(geometry, 0, sector, sectors), np.int64)
+        """(blocks,) the encoding symbol id that is sent next of each block."""
+
+        self._cursors[-1] = first_of(geometry, blocks - 1, sector, sectors)
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._queue.waiting
+
+    @property
+    def queued(self) -> Count:
+        """How many symbols of which blocks wait."""
+        return self._queue.queued
+
+    def take_nak(
+        self,
+        now: int,
+        nak: Nak,
+        heard: int,
+        last: int,
+        *,
+        coming: Coming | None,
+        than: float,
+        most: Callable[[int], int],
+    ) -> bool:
+        """Queue and confirm what a NAK asks for; return whether something was queued already.
+
+        What carousels bring of a block anyway is the asker's to know: it asks only where that takes
+        twice as long as a repair (spec: NAK-7).
+        """
+        if nak.counts is None:
+            return False
+        need = Count(nak.counts.blocks, nak.counts.counts)
+        is_known = self._queue.has_any(need)
+        # spec: REP-4, REP-12
+        coming_still = self.log.not_in_flight(need, heard, last)
+        wanted = self._queue.missing(now, coming_still)
+        served, _ = wanted.cut(most(len(wanted)))
+        self._queue.add(served)
+        under_way = need.numbers - coming_still.of(need.blocks) + self._queue.of(need.blocks)
+        numbers = np.minimum(need.numbers, under_way)
+        self.confirmations.add(Count(need.blocks[numbers > 0], numbers[numbers > 0]))
+        return is_known
+
+    def _coming(self, need: Count) -> Counts:
+        """Return what an NCF says of blocks of which so much was asked for and is under way."""
+        waiting = self._queue.of(need.blocks)
+        # What left since who asked saw anything of us.
+        gone = np.maximum(need.numbers - waiting, 0)
+        rings = self._rings(need.blocks)
+        counts = np.minimum(gone + waiting, rings)
+        return Counts(need.blocks, (self._cursors[need.blocks] + gone) % rings, counts)
+
+    def take(self, now: int, limit: int, hold_off: int) -> Ids:
+        """Return up to `limit` symbols to send now, those of several blocks in turn."""
+        need = self._queue.take(limit)
+        blocks = np.repeat(need.blocks, need.numbers)
+        steps = np.arange(len(blocks)) - np.repeat(np.cumsum(need.numbers), need.numbers)
+        steps += np.repeat(need.numbers, need.numbers)
+        esis = (self._cursors[blocks] - steps) % self._rings(blocks)
+        rings = self._rings(need.blocks)
+        self._cursors[need.blocks] = (self._cursors[need.blocks] - need.numbers) % rings
+        # The object's last source symbol, which may be short, has to be the last of all.
+        final = self._geometry.blocks - 1
+        is_last = (blocks == final) & (esis == self._geometry.source(final) - 1)
+        order = np.lexsort((blocks, steps, is_last))
+        ids = Ids(blocks[order], esis[order])
+        self.log.repaired(ids)
+        return ids
+
+    def _rings(self, blocks: Symbols) -> Symbols:
+        """Return how many encoding symbols each of (n,) blocks has."""
+        rings = self._geometry.rings
+        return np.where(blocks == rings.blocks - 1, rings.last, rings.full)
+
+    def hear_data(self, now: int, ids: Ids, hold_off: int) -> None:
+        """Take note of RDATA of another repairer: its NCFs said so before."""
+
+    def hear_ncf(self, now: int, body: bytes, hold_off: int) -> None:
+        """Take note of an NCF of another repairer: what it sends is not to be sent from here.
+
+        Raises:
+            RefusedPacket: reason ``request``.
+        """
+        counts = parse_request(body, self._geometry.symbols, self._geometry.rings)
+        self._queue.hold(now, Count(counts.blocks, counts.counts), hold_off)
+
+
+Ledger = ExactLedger | CountLedger
+
+
+def ledger_for(
+    config: RepairConfig, geometry: Geometry, *, sector: int = 0, sectors: int = 1
+) -> Ledger:
+    """Return where it is kept what is asked for of an object.
+
+    Args:
+        sector: Of `sectors` repairers, which one this is.
+    """
+    if geometry.repair_symbols and geometry.symbols:
+        return CountLedger(config, geometry, sector=sector, sectors=sectors)
+    return ExactLedger(config, geometry)
