@@ -13,6 +13,8 @@ from pgmlite.core.receive.counts import (
     BlockEvent,
     BlockState,
 )
+from pgmlite.core.receive.decoding import Decoding
+from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.wire.geometry import Geometry, Ids
 from tests.support.builders import make_object
 
@@ -227,6 +229,12 @@ class TestSurplus:
         tested.drop(0)
         assert len(self.more(tested, 0, 8, first=50).places) == 8
 
+    def test_a_block_may_have_what_it_was_found_to_lack(self) -> None:
+        tested = self.filled(0)
+        tested.reopen(0, 8 + 12, is_suspect=False)
+        kept = self.more(tested, 0, 100)
+        assert (kept.spare, kept.enough) == (12, (0,))
+
     def test_is_bounded_in_all_and_who_waits_anyway_makes_room(self) -> None:
         tested = self.filled(0, 1, 2, limit=12 * SIZE + 3 * 256)
         for block in (0, 1):
@@ -338,6 +346,33 @@ class TestRecords:
         tested.hold(HeldBefore(0, lying, 4))
         assert tested.look() == ([0], [1])
         assert tested.counts.lacks.tolist() == [0, EXTRA, EXTRA]
+
+
+class TestDecoding:
+    def decoding(self) -> tuple[CodedBlocks, Decoding]:
+        """Return a block that has enough, and waits for its turn."""
+        sample = make_object(8 * SIZE, repair_symbols=64)
+        blocks, tree = CodedBlocks(sample.manifest.geometry, PLENTY), VerifiedTree(sample.manifest)
+        decoding = Decoding(blocks, tree)
+        decoding.learn(tree.add(0, np.frombuffer(sample.tree.node(0), np.uint8)))
+        named = [(0, 8 + esi) for esi in range(9)]
+        kept = blocks.add(ids(named), payload(named))
+        assert kept.enough == (0,)
+        decoding.add(kept.enough)
+        return blocks, decoding
+
+    def test_is_given_once(self) -> None:
+        _, decoding = self.decoding()
+        (action,) = decoding.take_due(1)
+        assert action.surplus_esis.tolist() == [16]
+        decoding.add([0])
+        assert decoding.take_due(1) == []
+
+    def test_what_has_lost_its_surplus_meanwhile_waits_for_more(self) -> None:
+        blocks, decoding = self.decoding()
+        blocks.forget(0, numbers([16]))
+        assert decoding.take_due(1) == []
+        assert blocks.counts.state(0) is BlockState.OPEN
 
 
 class TestStates:

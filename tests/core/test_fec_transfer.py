@@ -124,9 +124,7 @@ class TestLengths:
 
     def test_before_the_manifest_source_symbols_are_kept_and_repair_symbols_are_not(self) -> None:
         sample = coded(64)
-        listener = Listener(sample)
-        listener.machine.transfers.clear()
-        ring = rounds(sample)
+        listener, ring = Listener(sample, is_announced=False), rounds(sample)
         listener.hear(ring.ids(0, 20))
         listener.hear(ring.ids(64, 10))
         counters = listener.machine.counters
@@ -244,6 +242,39 @@ class TestDriving:
         listener.settle()
         assert len(waiting[0].surplus_esis) == 6
 
+    def test_a_block_that_turns_out_to_be_there_needs_no_answer(self) -> None:
+        sample = coded(32)
+        listener, waiting = self.slow(sample, 0.0)
+        listener.hear(rounds(sample).ids(32, 34))
+        (action,) = waiting
+        listener.perform(listener.machine.verified(action.oid, 0, ok=True))
+        assert listener.is_complete
+        assert listener.machine.decoded(action.oid, 0, ok=True) == []
+        assert listener.machine.counters.decoded == 0
+        assert listener.machine.progress == (32, 32)
+
+    def test_blocks_wait_for_their_digests(self) -> None:
+        sample = coded(2 * 24, block_symbols=24)
+        listener = Listener(sample, is_announced=False)
+        listener.give([sample.spm()])
+        listener.hear(rounds(sample).ids(48, 2 * 26))
+        assert not kinds(listener, Decode)
+        assert listener.machine.deadline is None
+        listener.give(sample.nodes())
+        assert kinds(listener, Decode) >= 2
+
+    def test_a_short_symbol_in_a_foreign_place_is_whole(self) -> None:
+        sample = coded(8, short=40)
+        listener, ring = Listener(sample), rounds(sample)
+        listener.hear(ring.ids(8, 1))  # a repair symbol, which goes to the last place
+        listener.hear(ring.ids(7, 1))
+        (action,) = listener.seen[-1:]
+        assert isinstance(action, Store)
+        assert action.esis is not None
+        assert (action.runs, action.esis.tolist()) == ([[(6 * 64, 0, 1)]], [7])
+        assert action.payload[0, :24].tobytes() == sample.data[7 * 64 :]
+        assert not action.payload[0, 24:].any()
+
     @pytest.mark.parametrize("when", ["never", "twice", "later"])
     def test_answers_that_nobody_waits_for_are_nothing(self, when: str) -> None:
         sample = coded(32)
@@ -316,8 +347,7 @@ class TestKills:
         first = Listener(sample, store=store)
         first.hear(ring.ids(48, 30))
         assert first.machine.progress[0] == 30
-        listener = Listener(sample, store=store)
-        listener.machine.transfers.clear()
+        listener = Listener(sample, store=store, is_announced=False)
         # Data first: source symbols alone have a place, and take those of others if need be.
         listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 22, 23])))
         listener.give([sample.spm(), *sample.nodes()])

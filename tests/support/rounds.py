@@ -98,13 +98,19 @@ class Listener(Drive):
     """
 
     def __init__(
-        self, sample: Sample, *, store: MemoryStore | None = None, lossy: Lossy | None = None
+        self,
+        sample: Sample,
+        *,
+        store: MemoryStore | None = None,
+        lossy: Lossy | None = None,
+        is_announced: bool = True,
     ) -> None:
         super().__init__(store=store or MemoryStore())
         self.sample = sample
         self.lossy = lossy or (lambda count: np.zeros(count, np.bool_))
         self.heard = 0
-        self.give([sample.spm(), *sample.nodes()])
+        if is_announced:
+            self.give([sample.spm(), *sample.nodes()])
 
     @property
     def lengths(self) -> float:
