@@ -153,6 +153,7 @@ class TestPlaces:
             }
 
     def test_source_symbols_go_to_their_places_and_others_from_the_top_down(self) -> None:
+        # spec: FEC-6
         geometry = Geometry(16 * SIZE, SIZE, 8, 8, 2)
         tested = CodedBlocks(geometry, PLENTY)
         # A tile: the blocks take turns.

@@ -220,6 +220,7 @@ class TestDriving:
         assert bytes(listener.store.data[: len(sample.data)]) == sample.data
 
     def test_what_is_lacking_is_waited_for(self) -> None:
+        # spec: FEC-6
         sample = coded(32)
         listener, waiting = self.slow(sample, 0.0)
         ring = rounds(sample)

@@ -44,6 +44,7 @@ class TestForged:
         ],
     )
     def test_a_few_are_found_within_32_symbols(self, what: list[str], joined: int) -> None:
+        # spec: FEC-7
         sample = self.sample()
         listener, ring = Listener(sample), rounds(sample)
         esis = [{"source": joined % self.K + 3, "repair": self.K}[one] for one in what]
@@ -115,7 +116,7 @@ class TestForged:
         listener.follow(rounds(sample), 0, limit=5)
 
     def test_few_repair_symbols_can_not_tell(self) -> None:
-        # As of objects without any: the block is fetched again.
+        # spec: RCV-6, FEC-7: as of objects without any, the block is fetched again.
         sample = coded(64, repair_symbols=16)
         listener, ring = Listener(sample), rounds(sample)
         self.hear_forged(listener, ring.ids(64, 1))

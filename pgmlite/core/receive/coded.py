@@ -1,4 +1,4 @@
-"""What is there of an object with repair symbols, and what lies in which place of its blocks.
+"""What is there of an object with repair symbols, and where it is put (spec: FEC-6).
 
 Any symbol of a block may lie in any place of it, so that what is lost leaves no hole: a source
 symbol goes to its own place if that is free; any other symbol goes to a free one, from the top of

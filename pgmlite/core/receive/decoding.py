@@ -1,4 +1,4 @@
-"""Which blocks wait to be decoded, and what is done about forged symbols (spec: FEC, RCV-6).
+"""Which blocks wait to be decoded, and what is done about forged symbols (spec: FEC-6, FEC-7).
 
 Theory of operation
 ===================
