@@ -21,7 +21,7 @@ from pgmlite.core.timing import grtt_of
 from pgmlite.errors import ObjectError, RefusedPacket, UsageError
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
 from pgmlite.wire.layout import HEADER, PacketType, RequestForm
 from pgmlite.wire.request import NAK_FIXED_SIZE, Counts, Rings, parse_nak, parse_request
 from tests import record_captures
@@ -242,6 +242,73 @@ def test_no_nak_where_there_is_no_repairer_to_ask(tmp_path: Path, capsys) -> Non
             continue
         assert run(["replay", str(path_of(name)), "-o", str(tmp_path / "out"), "--json"]) == 0
         assert '"nak"' not in capsys.readouterr().out
+
+
+# NAKs by count.
+
+
+def manifest_in(name: str) -> Manifest:
+    """Return the manifest of a capture's object."""
+    for _, _, one in packets(path_of(name)):
+        if HEADER.parse(one).type == PacketType.SPM:
+            return parse_manifest(parse_spm(one[HEADER_SIZE:]).manifest)
+    raise AssertionError("no SPM")
+
+
+def test_counts_are_what_brings_what_was_lacking() -> None:
+    """Every NAK of the recording, against the formula: steps of the cursor, as NCFs and RDATA show
+    it, that bring three symbols too many, and more for those that will be lost."""
+    # spec: NAK-6, NAK-17, REQ-5, REP-3
+    name = "loss-counts-receiver-side"
+    geometry = manifest_in(name).geometry
+    held: dict[int, set[int]] = {block: set() for block in range(geometry.blocks)}
+    cursors = {block: geometry.ring(block) - 1 for block in held}
+    asked_of = set()
+    for _, _, one in packets(path_of(name)):
+        header, body = HEADER.parse(one), one[HEADER_SIZE:]
+        block = header.offset // geometry.block_size
+        if header.type in (PacketType.ODATA, PacketType.RDATA):
+            held[block].add(header.esi)
+            if header.type == PacketType.RDATA:
+                cursors[block] = (header.esi - 1) % geometry.ring(block)
+        elif header.type == PacketType.NCF:
+            counts = parse_request(body, geometry.symbols, geometry.rings)
+            cursors |= {block: first for block, first, _ in count_items(counts)}
+        elif header.type == PacketType.NAK:
+            nak = parse_nak(body, geometry.symbols, geometry.rings)
+            assert nak.counts
+            for block, _, count in count_items(nak.counts):
+                lacks = geometry.source(block) + 3 - len(held[block])
+                ring, cursor = geometry.ring(block), cursors[block]
+                steps = [(cursor - step) % ring for step in range(count)]
+                brings = len(set(steps) - held[block])
+                assert abs(brings - math.ceil(lacks / (1 - nak.loss))) <= 1
+                assert lacks <= max(16, geometry.source(block) // 2) + 3
+                asked_of.add(block)
+    assert asked_of == {0, 1}
+
+
+def test_repairs_by_count_go_down_the_rings() -> None:
+    # spec: REP-4, REP-12
+    name = "loss-counts-sender-side"
+    geometry = manifest_in(name).geometry
+    sent: dict[int, list[int]] = {block: [] for block in range(geometry.blocks)}
+    promised: set[tuple[int, int]] = set()
+    for _, _, one in packets(path_of(name)):
+        header = HEADER.parse(one)
+        if header.type == PacketType.RDATA:
+            block = header.offset // geometry.block_size
+            sent[block].append(header.esi)
+            assert (block, header.esi) in promised
+        elif header.type == PacketType.NCF:
+            counts = parse_request(one[HEADER_SIZE:], geometry.symbols, geometry.rings)
+            for block, first, count in count_items(counts):
+                ring = geometry.ring(block)
+                promised |= {(block, (first - step) % ring) for step in range(count)}
+    for block, esis in sent.items():
+        last = geometry.ring(block) - 1
+        assert esis == list(range(last, last - len(esis), -1))
+        assert esis
 
 
 # Carousels.

@@ -92,9 +92,7 @@ class TestCount:
         assert all(one.get(block, 0) >= min(level, n) for block, n in numbers.items())
 
     @given(st.lists(COUNTS, max_size=4))
-    def test_several_together_take_what_each_of_them_does(
-        self, needs: list[dict[int, int]]
-    ) -> None:
+    def test_several_take_what_each_of_them_does(self, needs: list[dict[int, int]]) -> None:
         total: Counter[int] = Counter()
         for need in needs:
             total.update(need)

@@ -98,6 +98,9 @@ class Demand(Protocol[N, H]):
     nothing: N
     """The empty need."""
 
+    finds_again: bool
+    """Whether each look finds all blocks that are due, and not only those that became so."""
+
     def parse(self, bodies: tuple[bytes, ...]) -> H:
         """Return what NCFs of one moment say together.
 
@@ -159,6 +162,7 @@ class ExactDemand:
     """Needs of a plain object: source symbols by name."""
 
     nothing = Exact(NO_SYMBOLS)
+    finds_again = False
 
     def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
         self.geometry = geometry
@@ -268,6 +272,7 @@ class CountDemand:
     """Needs of an object with repair symbols: how many of a block, whichever they are."""
 
     nothing = Count(NO_SYMBOLS, NO_SYMBOLS)
+    finds_again = True
 
     def __init__(self, config: NakConfig, geometry: Geometry, held: Holdings) -> None:
         self.geometry = geometry

@@ -16,14 +16,10 @@ from pgmlite.core.cursor import first_of
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.send.confirmations import CountConfirmations, ExactConfirmations
 from pgmlite.core.send.log import CountLog, ExactLog
-from pgmlite.core.send.pool import CountPool, ExactPool
-from pgmlite.core.send.queue import RepairQueue
+from pgmlite.core.send.queue import CountQueue, ExactQueue
 from pgmlite.core.send.schedule import Coming
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Counts, Nak, Symbols, parse_request
-
-MOST_HOLDS = (1 << 16) - 1
-"""Hold-offs that one symbol may be in: they overlap."""
 
 
 class ExactLedger:
@@ -33,13 +29,7 @@ class ExactLedger:
         self._geometry = geometry
         self.log = ExactLog(geometry, longest=config.max_in_flight)
         self.confirmations = ExactConfirmations(geometry.symbols, burst=config.ncf_burst)
-        self._queue = RepairQueue[Exact](
-            ExactPool(geometry.symbols),
-            ExactPool(geometry.symbols, most=MOST_HOLDS),
-            union=Exact.union,
-            holds_own=True,
-            max_held=config.max_held,
-        )
+        self._queue = ExactQueue(geometry.symbols, max_held=config.max_held)
 
     @property
     def waiting(self) -> int:
@@ -114,14 +104,7 @@ class CountLedger:
         self._geometry = geometry
         self.log = CountLog(longest=config.max_in_flight, kept=config.max_logged)
         self.confirmations = CountConfirmations(self._coming, burst=config.ncf_burst)
-        self._queued = CountPool(geometry.blocks)
-        self._queue = RepairQueue[Count](
-            self._queued,
-            CountPool(geometry.blocks),
-            union=Count.union,
-            holds_own=False,
-            max_held=config.max_held,
-        )
+        self._queue = CountQueue(geometry.blocks, max_held=config.max_held)
         blocks = geometry.blocks
         self._cursors: Symbols = np.full(blocks, first_of(geometry, 0, sector, sectors), np.int64)
         """(blocks,) the encoding symbol id that is sent next of each block."""
@@ -163,14 +146,14 @@ class CountLedger:
         wanted = self._queue.missing(now, coming_still)
         served, _ = wanted.cut(most(len(wanted)))
         self._queue.add(served)
-        under_way = need.numbers - coming_still.of(need.blocks) + self._queued.of(need.blocks)
+        under_way = need.numbers - coming_still.of(need.blocks) + self._queue.of(need.blocks)
         numbers = np.minimum(need.numbers, under_way)
         self.confirmations.add(Count(need.blocks[numbers > 0], numbers[numbers > 0]))
         return is_known
 
     def _coming(self, need: Count) -> Counts:
         """Return what an NCF says of blocks of which so much was asked for and is under way."""
-        waiting = self._queued.of(need.blocks)
+        waiting = self._queue.of(need.blocks)
         # What left since who asked saw anything of us.
         gone = np.maximum(need.numbers - waiting, 0)
         rings = self._rings(need.blocks)
@@ -179,7 +162,7 @@ class CountLedger:
 
     def take(self, now: int, limit: int, hold_off: int) -> Ids:
         """Return up to `limit` symbols to send now, those of several blocks in turn."""
-        need = self._queue.take(now, limit, hold_off)
+        need = self._queue.take(limit)
         blocks = np.repeat(need.blocks, need.numbers)
         steps = np.arange(len(blocks)) - np.repeat(np.cumsum(need.numbers), need.numbers)
         steps += np.repeat(need.numbers, need.numbers)

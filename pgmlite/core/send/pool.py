@@ -1,35 +1,16 @@
-"""Needs that come and go, many at a time."""
+"""Needs that come and go, many at a time: asked and changed at the cost of one of them."""
 
 from __future__ import annotations
-
-from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.needs import Count, Exact, Need
-
-N = TypeVar("N", bound=Need)
-
-
-class Pool(Protocol[N]):
-    """The needs that are there for one reason: asked and changed at the cost of one of them."""
-
-    size: int
-    """Symbols in it."""
-
-    def add(self, need: N) -> None:
-        """Put `need` in it."""
-
-    def remove(self, need: N) -> None:
-        """Take `need` out once."""
-
-    def lacks(self, need: N) -> N:
-        """Return what of `need` is not in it."""
+from pgmlite.core.needs import Count, Exact
+from pgmlite.wire.request import Symbols
 
 
 class ExactPool:
-    """Symbols by name."""
+    """Symbols that are there for one reason."""
 
     def __init__(self, symbols: int, *, most: int = 1) -> None:
         """
@@ -57,19 +38,26 @@ class ExactPool:
 
 
 class CountPool:
-    """Numbers of symbols of blocks."""
+    """Numbers of symbols of blocks that are there for one reason."""
 
     def __init__(self, blocks: int) -> None:
         """
         Args:
             blocks: Blocks in the object.
         """
-        self._numbers: npt.NDArray[np.int64] = np.zeros(blocks, np.int64)
+        self._numbers: Symbols = np.zeros(blocks, np.int64)
         self.size = 0
+        """Symbols in it."""
 
-    def of(self, blocks: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    @property
+    def all(self) -> Count:
+        """All that is in it."""
+        blocks = np.flatnonzero(self._numbers).astype(np.int64)
+        return Count(blocks, self._numbers[blocks])
+
+    def of(self, blocks: Symbols) -> Symbols:
         """Return how many symbols of each of (n,) blocks are in it."""
-        numbers: npt.NDArray[np.int64] = self._numbers[blocks]
+        numbers: Symbols = self._numbers[blocks]
         return numbers
 
     def add(self, need: Count) -> None:
@@ -78,11 +66,10 @@ class CountPool:
         self.size += len(need)
 
     def remove(self, need: Count) -> None:
-        """Take `need` out, as far as it is in it."""
-        gone = np.minimum(self._numbers[need.blocks], need.numbers)
-        self._numbers[need.blocks] -= gone
-        self.size -= int(gone.sum())
+        """Take `need`, which is in it, out."""
+        self._numbers[need.blocks] -= need.numbers
+        self.size -= len(need)
 
     def lacks(self, need: Count) -> Count:
         """Return of each block how many symbols more `need` takes than are in it."""
-        return need.less(Count(need.blocks, self._numbers[need.blocks]))
+        return need.less(Count(need.blocks, self.of(need.blocks)))

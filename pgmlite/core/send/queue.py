@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Generic
 
-from pgmlite.core.send.pool import N, Pool
+import numpy as np
+
+from pgmlite.core.needs import Count, Exact
+from pgmlite.core.send.pool import CountPool, ExactPool
+from pgmlite.wire.request import Symbols
+
+MOST_HOLDS = (1 << 16) - 1
+"""Hold-offs that one symbol may be in: they overlap."""
 
 
-class RepairQueue(Generic[N]):
+class ExactQueue:
     """What receivers asked for, each symbol once, in the order it came, and what is held off."""
 
-    def __init__(
-        self,
-        queued: Pool[N],
-        held: Pool[N],
-        *,
-        union: Callable[[list[N]], N],
-        holds_own: bool,
-        max_held: int,
-    ) -> None:
+    def __init__(self, symbols: int, *, max_held: int) -> None:
         """
         Args:
-            queued: For what is queued; empty, as `held` for what is held off.
-            union: Returns what several needs, which are queued, take together.
-            holds_own: Hold off what left from here; else what others send in place of it.
+            symbols: Source symbols in the object.
             max_held: Symbols remembered for the hold-off.
         """
-        self._queued = queued
-        self._pending: deque[N] = deque()
-        self._held = held
-        self._holds: deque[tuple[int, N]] = deque()
-        self._union = union
-        self._holds_own = holds_own
+        self._queued = ExactPool(symbols)
+        self._pending: deque[Exact] = deque()
+        self._held = ExactPool(symbols, most=MOST_HOLDS)
+        self._holds: deque[tuple[int, Exact]] = deque()
         self._max_held = max_held
 
     @property
@@ -42,52 +35,128 @@ class RepairQueue(Generic[N]):
         return self._queued.size
 
     @property
-    def queued(self) -> N:
+    def queued(self) -> Exact:
         """What waits, ascending."""
-        return self._union([*self._pending])
+        return Exact.union([*self._pending])
 
-    def has_any(self, need: N) -> bool:
+    def has_any(self, need: Exact) -> bool:
         """Whether something of `need` is queued."""
         return len(self._queued.lacks(need)) < len(need)
 
-    def missing(self, now: int, need: N) -> N:
+    def missing(self, now: int, need: Exact) -> Exact:
         """Return what of `need` is neither queued nor was repaired a moment ago."""
         self._release(now)
         return self._held.lacks(self._queued.lacks(need))
 
-    def add(self, need: N) -> None:
+    def add(self, need: Exact) -> None:
         """Queue `need`, of which nothing is queued."""
         if need:
             self._queued.add(need)
             self._pending.append(need)
 
-    def take(self, now: int, limit: int, hold_off: int) -> N:
+    def take(self, now: int, limit: int, hold_off: int) -> Exact:
         """Return up to `limit` symbols to send now, held off for `hold_off` ns from then on."""
-        taken: list[N] = []
+        taken: list[Exact] = []
         while self._pending and limit > 0:
             first, rest = self._pending.popleft().cut(limit)
             if rest:
                 self._pending.appendleft(rest)
             limit -= len(first)
             taken.append(first)
-        need = self._union(taken)
+        need = Exact.union(taken)
         self._queued.remove(need)
         self._release(now)
         # Others may have repaired some while it waited.
         free = self._held.lacks(need)
-        if self._holds_own:
-            self.hold(now, free, hold_off)
-        else:
-            self._held.remove(need.less(free))
+        self.hold(now, free, hold_off)
         return free
 
-    def hold(self, now: int, need: N, hold_off: int) -> None:
+    def hold(self, now: int, need: Exact, hold_off: int) -> None:
         """Note that `need` was repaired: it need not be sent again for `hold_off` ns."""
         self._release(now)
         if need:
             self._held.add(need)
             self._holds.append((now + hold_off, need))
             self._release(now)
+
+    def _release(self, now: int) -> None:
+        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
+            self._held.remove(self._holds.popleft()[1])
+
+
+class CountQueue:
+    """How many symbols of which blocks receivers asked for, in the order in which they did, and
+    what other repairers are about to send.
+    """
+
+    def __init__(self, blocks: int, *, max_held: int) -> None:
+        """
+        Args:
+            blocks: Blocks in the object.
+            max_held: Symbols of other repairers that are remembered.
+        """
+        self._queued = CountPool(blocks)
+        self._pending: deque[Count] = deque()
+        self._spared = CountPool(blocks)
+        """What is pending, and was taken out of the queue since."""
+
+        self._held = CountPool(blocks)
+        self._holds: deque[tuple[int, Count]] = deque()
+        self._max_held = max_held
+
+    @property
+    def waiting(self) -> int:
+        """Symbols in the queue."""
+        return self._queued.size
+
+    @property
+    def queued(self) -> Count:
+        """What waits."""
+        return self._queued.all
+
+    def of(self, blocks: Symbols) -> Symbols:
+        """Return how many symbols of each of (n,) blocks wait."""
+        return self._queued.of(blocks)
+
+    def has_any(self, need: Count) -> bool:
+        """Whether symbols of the blocks of `need` are queued."""
+        return bool(self.of(need.blocks).any())
+
+    def missing(self, now: int, need: Count) -> Count:
+        """Return how many more symbols `need` takes than are queued here and sent by others."""
+        self._release(now)
+        return self._held.lacks(self._queued.lacks(need))
+
+    def add(self, need: Count) -> None:
+        """Queue `need`, beside what is queued of the same blocks."""
+        if need:
+            self._queued.add(need)
+            self._pending.append(need)
+
+    def take(self, limit: int) -> Count:
+        """Return up to `limit` symbols to send now."""
+        taken: list[Count] = []
+        while self._pending and limit > 0:
+            first, rest = self._pending.popleft().cut(limit)
+            if rest:
+                self._pending.appendleft(rest)
+            free = self._spared.lacks(first)
+            self._spared.remove(first.less(free))
+            limit -= len(free)
+            taken.append(free)
+        need = Count.union(taken)
+        self._queued.remove(need)
+        return need
+
+    def hold(self, now: int, need: Count, hold_off: int) -> None:
+        """Note that others send `need`: for `hold_off` ns so many fewer are asked for here."""
+        self._release(now)
+        spared = Count(need.blocks, np.minimum(need.numbers, self.of(need.blocks)))
+        self._queued.remove(spared)
+        self._spared.add(spared)
+        self._held.add(need)
+        self._holds.append((now + hold_off, need))
+        self._release(now)
 
     def _release(self, now: int) -> None:
         while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
