@@ -25,7 +25,7 @@ from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
-from pgmlite.wire.request import parse_nak
+from pgmlite.wire.request import NAK_FIXED_SIZE, likely_rings, parse_nak
 
 GATHER = 5 * MS
 """Packets this close together are given to the machine at once, as a busy `recv` finds them."""
@@ -97,9 +97,13 @@ def nak_due(now: int, nak: SendNak) -> NakDue:
     """Return what there is to tell of a NAK that would be sent."""
     header = HEADER.parse(nak.packet)
     total = pieces(header.size, header.symbol_size)
-    symbols = parse_nak(nak.packet[HEADER_SIZE:], total).symbols
-    ranges = tuple((int(symbols[start]), int(symbols[stop - 1])) for start, stop in runs(symbols))
-    return NakDue(now, nak.endpoint, ranges, nak.packet)
+    body = nak.packet[HEADER_SIZE:]
+    asked = parse_nak(body, total, likely_rings(body[NAK_FIXED_SIZE:]))
+    symbols, counts = asked.symbols, asked.counts
+    found = runs(symbols) if len(symbols) else ()
+    ranges = tuple((int(symbols[start]), int(symbols[stop - 1])) for start, stop in found)
+    each = zip(counts.blocks.tolist(), counts.counts.tolist(), strict=True) if counts else ()
+    return NakDue(now, nak.endpoint, ranges, tuple(each), nak.packet)
 
 
 class ReplayLoop:

@@ -355,6 +355,9 @@ class NakDue(Event):
     symbols: tuple[tuple[int, int], ...]
     """Ranges, the last of each included."""
 
+    counts: tuple[tuple[int, int], ...]
+    """Of objects with repair symbols: blocks, and how many symbols of each."""
+
     packet: bytes
 
 
