@@ -121,7 +121,7 @@ def test_start_and_cycles(tmp_path):
     with raw_receiver(place) as tap:
         sent = run(
             *("send", source, *place.flags, "--json"),
-            *("-r", "2M", "--start", "50%", "--cycles", 1),
+            *("-r", "2M", "--fec", "off", "--start", "1/2", "--cycles", 1),
         )
         headers = [HEADER.unpack_from(packet) for packet in drain(tap)]
     offsets = [fields[9] // SYMBOL for fields in headers if fields[2] == ODATA]
@@ -171,10 +171,15 @@ SEND_REFUSALS = [
     (["-r", "-5M"], 2, "rate -5"),
     (["-r", "nan"], 2, "nan"),
     (["-r", "10"], 2, "rate 10"),
-    (["--start", "101%"], 2, "101%"),
+    (["--start", "50%"], 2, "50%"),
     (["--start", "soon"], 2, "soon"),
-    (["--start", "-1"], 2, "-1"),
-    (["--start", "10000"], 2, "10000"),
+    (["--start", "-1/2"], 2, "-1/2"),
+    (["--start", "2/2"], 2, "2/2"),
+    (["--start", "random", "--order", "blocks"], 2, "random"),
+    (["--order", "spiral"], 2, "spiral"),
+    (["--fec", "701%"], 2, "fec"),
+    (["--fec", "-1%"], 2, "fec"),
+    (["--fec", "some"], 2, "some"),
     (["--mtu", "100"], 2, "MTU 100"),
     (["--mtu", "70000"], 2, "MTU 70000"),
     (["--symbol-size", "60"], 2, "symbol size 60"),
@@ -408,10 +413,11 @@ def test_two_senders_of_one_file_add_up(tmp_path):
     # spec: SND-8
     source, place = make_file(tmp_path / "source", BLOCK), endpoint()
     with receiving(tmp_path / "copy", place) as receiver:
-        with sending(source, place, "--start", 0, rate="4M") as sender:
+        with sending(source, place, "--fec", "off", "--start", "0/1", rate="4M") as sender:
             stored = receiver.event("progress", lambda event: event["stored"] > 100)["stored"]
             first = sender.stop()
-        with sending(source, place, "--start", stored * SYMBOL, rate="20M") as sender:
+        share = f"{stored // 16}/64"
+        with sending(source, place, "--fec", "off", "--start", share, rate="20M") as sender:
             ended = receiver.end()
             second = sender.stop()
     assert ended.code == 0, ended.stderr
