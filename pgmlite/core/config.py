@@ -188,7 +188,7 @@ class RepairConfig:
     """The same in GRTT; the longest one counts (ROBUST of RFC 5740)."""
 
     linger_spms: int = tunable(3, "intervals of SPMs", least=2)
-    """The same in SPMs: the second that names the same head says that the cycle is over."""
+    """The same in SPMs: the second that says the same place says that nothing more comes."""
 
     head_life: int = tunable(1 * SECOND, "ns")
     """A stand-alone repairer takes the carousel for stopped without ODATA for as long."""

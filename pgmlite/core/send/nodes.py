@@ -2,12 +2,15 @@
 
 Parents before children and one subtree after the other, round and round. Who comes in the midst of
 that needs the nodes above the next one as well: they are repeated after an SPM, so that one pass
-from there on is enough.
+from there on is enough, where SPMs come often one pass from the next such repetition on.
 """
 
 from __future__ import annotations
 
 from pgmlite.wire.digests import BlockTree
+
+OTHERS_FIRST = 4
+"""Times as many other nodes go out before those above are repeated again: SPMs may come often."""
 
 
 class NodeCarousel:
@@ -66,8 +69,7 @@ class NodeCarousel:
     def announced(self) -> None:
         """Take note that an SPM went out: one more pass."""
         above = self._tree.shape.above(self._head)
-        # Where SPMs come as often as nodes the pass has to go on all the same.
-        if self._since >= len(above):
+        if self._since >= OTHERS_FIRST * len(above):
             self._above, self._since = above, 0
         self._pass_left = self._tree.shape.nodes
 
