@@ -46,7 +46,7 @@ class TestLengths:
         assert listener.heard <= sample.manifest.symbols + 16
         assert not kinds(listener, Decode)
         counters = listener.machine.counters
-        assert counters.repair_symbols == counters.recovered == counters.duplicates == 0
+        assert counters.repair_symbols_received == counters.recovered == counters.duplicates == 0
         assert listener.machine.progress == (sample.manifest.symbols,) * 2
 
     @pytest.mark.parametrize("symbols", [1, 2, 3, 5, 16, 17, 40, 64])
@@ -143,7 +143,7 @@ class TestCounts:
         counters = listener.machine.counters
         fates = counters.fetched + counters.early + counters.unneeded + counters.duplicates
         assert counters.odata == fates
-        assert 0 < counters.repair_symbols < end
+        assert 0 < counters.repair_symbols_received < end
         assert counters.recovered > 0
         assert counters.decoded <= 6
         assert counters.damaged == counters.forged == 0
