@@ -100,7 +100,7 @@ class Scene:
         ended = receiver.result()
         kept = ("seconds", "cycles", "packets", "odata", "rdata", "lost", "duplicates", "damaged")
         kept += ("naks_sent", "naks_suppressed", "refused")
-        kept += ("repair_symbols", "decoded", "recovered", "forged")
+        kept += ("repair_symbols_received", "decoded", "recovered", "forged")
         self.facts[name] = {key: ended[key] for key in kept}
         return ended
 
