@@ -140,7 +140,7 @@ def offload(scene: Scene) -> None:
 def late_join(scene: Scene) -> None:
     """Capture and receiver begin in the middle of the source symbols. Repair symbols stand for what
     went by, and all is there after one cycle."""
-    file = scene.make("late.bin", 100_000)
+    file = scene.make("late.bin", 80_000)
     scene.send("S", file, "--symbol-size", "1024")
     time.sleep(0.7)
     with scene.tcpdump("late-join", "R1"):
@@ -189,8 +189,8 @@ def loss_repair(scene: Scene) -> None:
         receiver = scene.lab.recv("R1", scene.folder / "out")
         scene.send("S", file, "--symbol-size", "64", *PLAIN, "--repair", rate="800k")
         ended = scene.check(receiver)
-    if ended["naks_sent"] < 2 or ended["rdata"] < 20 or ended["cycles"] > 1.3:
-        raise Unlucky("too few NAKs")
+    if ended["naks_sent"] != 2 or ended["rdata"] < 20 or ended["cycles"] > 1.3:
+        raise Unlucky("too few NAKs, or an NCF was lost")
 
 
 def loss_counts(scene: Scene) -> None:

