@@ -138,8 +138,8 @@ def offload(scene: Scene) -> None:
 
 
 def late_join(scene: Scene) -> None:
-    """The switch lets nothing through to the receiver at first (nftables): it joins in the middle of
-    the source symbols. Repair symbols stand for what went by, and all is there after one cycle."""
+    """The switch lets nothing through to the receiver at first (nftables): it joins in the middle
+    of the source symbols. Repair symbols stand for what went by: all is there after one cycle."""
     file = scene.make("late.bin", 100_000)
     joins = scene.lab.drop("oifname vR1 meta l4proto udp")
     with scene.tcpdump("late-join", "R1"):
