@@ -98,13 +98,19 @@ class Listener(Drive):
     """
 
     def __init__(
-        self, sample: Sample, *, store: MemoryStore | None = None, lossy: Lossy | None = None
+        self,
+        sample: Sample,
+        *,
+        store: MemoryStore | None = None,
+        lossy: Lossy | None = None,
+        is_announced: bool = True,
     ) -> None:
         super().__init__(store=store or MemoryStore())
         self.sample = sample
         self.lossy = lossy or (lambda count: np.zeros(count, np.bool_))
         self.heard = 0
-        self.give([sample.spm(), *sample.nodes()])
+        if is_announced:
+            self.give([sample.spm(), *sample.nodes()])
 
     @property
     def lengths(self) -> float:
@@ -142,6 +148,11 @@ class Listener(Drive):
             place += count
         assert bytes(self.store.data[: len(self.sample.data)]) == self.sample.data
         return place
+
+
+def kinds(drive: Listener, *types: type) -> int:
+    """Return how many actions of some types there were."""
+    return sum(isinstance(action, types) for action in drive.seen)
 
 
 def rounds(sample: Sample, *, first: int = 0, **how: Any) -> Ring:

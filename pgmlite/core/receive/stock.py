@@ -100,7 +100,7 @@ class Stock:
         self._geometry = geometry
         if geometry.repair_symbols and geometry.symbols:
             coded = self._coded = CodedBlocks(geometry, self._config.max_surplus)
-            coded.take(plain.have)
+            coded.places.take(plain.have)
             for before in plain.foreign:
                 coded.hold(before)
             # What lies in their places is known to `coded` alone from now on.
