@@ -188,7 +188,7 @@ class RepairConfig:
     """The same in GRTT; the longest one counts (ROBUST of RFC 5740)."""
 
     linger_spms: int = tunable(3, "intervals of SPMs", least=2)
-    """The same in SPMs: the second that names the same head says that the cycle is over."""
+    """The same in SPMs: the second that says the same place says that nothing more comes."""
 
     head_life: int = tunable(1 * SECOND, "ns")
     """A stand-alone repairer takes the carousel for stopped without ODATA for as long."""
@@ -349,7 +349,8 @@ class ReceiverConfig:
     """Receive this object and no other; None: the first that is announced."""
 
     max_object_size: int = tunable(1 << 40, "bytes")
-    """Larger objects are refused. State is two bytes a symbol: 0.14% of the object."""
+    """Larger objects are refused. State is two bytes a symbol, three and a half where half as many
+    repair symbols are: 0.14 or 0.25% of the object."""
 
     max_symbols: int = tunable(1 << 30, "symbols")
     """Stops a forged symbol size of 64 from growing the state of a large object."""

@@ -18,7 +18,7 @@ from pgmlite.core.events import Event
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.geometry import Geometry, Named
 from pgmlite.wire.request import Symbols
 
 MS = 1_000_000
@@ -39,7 +39,7 @@ class ObjectSymbols:
             be short, is none but the last of them. All others are whole.
     """
 
-    ids: Ids
+    ids: Named
     geometry: Geometry
 
     @property

@@ -5,9 +5,9 @@ packets of which session came. Each member has a `NakMachine` of its own, the ve
 `Receiver` has, so that what is asked, when and of whom is the product's behaviour. A test runs the
 same packets and losses through single receivers and demands the same NAKs and the same times.
 
-What it leaves out: payloads and digests (a stored symbol is a right one), how much room
-there is for symbols beyond those that a block needs, an object that changes, packets of strangers,
-and packets that overtake others of their session.
+What it leaves out: payloads and digests (a stored symbol is a right one), room for more symbols of
+a block than it needs, an object that changes, packets of strangers, and packets that overtake
+others of their session.
 """
 
 from __future__ import annotations

@@ -151,11 +151,10 @@ class Content:
 
     def _write_runs(self, runs: Sequence[tuple[int, memoryview]]) -> None:
         """Write what stands together."""
-        if len(runs) == 1:
-            offset, run = runs[0]
-            if not len(run) % self._symbol_size:
-                self._write([run], offset, len(run))
-                return
+        offset, run = runs[0]
+        if len(runs) == 1 and not self._padding(offset + len(run)):
+            self._write([run], offset, len(run))
+            return
         pieces: list[memoryview] = []
         start = end = runs[0][0]
         for offset, run in runs:

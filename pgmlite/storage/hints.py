@@ -47,6 +47,12 @@ SUSPECT = 1
 FLUSHED = 1 << 15
 """In a value: the symbol is on the disk."""
 
+FLUSHING = 1 << 14
+"""In a value: the symbol was there when the flush began that is under way."""
+
+NAME = np.uint16(FLUSHING - 1)
+"""In a value: what lies there."""
+
 PLACES_AT_ONCE = 1 << 19
 """Places read in one step."""
 
@@ -64,10 +70,10 @@ Spans = Sequence[tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Unflushed:
-    """What was stored since the last flush: pieces of (first place, values), each of one page."""
+    """What was stored since the last flush: the pages of an object that have some of it."""
 
     of: Values
-    pieces: list[tuple[int, Values]]
+    pages: list[int]
 
 
 class Hints:
@@ -151,13 +157,13 @@ class Hints:
         extents: list[tuple[int, int]] = []
         changed: set[int] = set()
         for first, values in _stored(self._fd, places):
-            held = values & ~np.uint16(FLUSHED)
+            held = values & NAME
             sure = held != 0 if is_exact else (held != 0) & (values >= FLUSHED)
             own = held == self._own_values(first, len(values))
-            kept = np.where(sure, values, 0)
+            kept = np.where(sure, values & ~np.uint16(FLUSHING), 0)
             self._values[first : first + len(values)] = kept
             if sure.any():
-                lying.append((first, kept & ~np.uint16(FLUSHED)))
+                lying.append((first, kept & NAME))
             perhaps = _perhaps(own, own & sure, first, sizes.symbols, self._block_symbols)
             extents += [sizes.bytes_of(*span) for span in perhaps]
             changed.update(_pages(first, kept != values))
@@ -199,8 +205,8 @@ class Hints:
             before, self._block_symbols = self._block_symbols, block_symbols
             for page in self._unflushed | self._flushed:  # the others are empty, however many
                 first, span = page * PAGE, self._values[page * PAGE :][:PAGE]
-                was_own = span & ~np.uint16(FLUSHED) == _own(first, len(span), before)
-                own = self._own_values(first, len(span)) | (span & FLUSHED)
+                was_own = span & NAME == _own(first, len(span), before)
+                own = self._own_values(first, len(span)) | (span & ~NAME)
                 span[:] = np.where(was_own, own, 0)
                 self._write(first, first + len(span))
         if self._object:
@@ -256,7 +262,7 @@ class Hints:
             DiskError: What has the record's name is not ours.
             OSError: As the system says.
         """
-        held = self._values[first:stop] & ~np.uint16(FLUSHED)
+        held = self._values[first:stop] & NAME
         if self._object != wanted or (held != self._own_values(first, stop - first)).any():
             self.note(wanted, [(first, stop)])
 
@@ -268,16 +274,15 @@ class Hints:
         os.pwrite(self._fd, self._values[first:stop].data, HEADER.size + 2 * first)
 
     def unflushed(self) -> Unflushed:
-        """Return what was stored since the last flush."""
+        """Return what was stored since the last flush; it is flushing from now on."""
         with self._lock:
-            pages, self._unflushed = sorted(self._unflushed), set()
-            values = self._values
-        # One by one: with rounds it is every page of the object, and somebody is storing more.
-        return Unflushed(values, [self._copy(values, page * PAGE) for page in pages])
-
-    def _copy(self, values: Values, first: int) -> tuple[int, Values]:
-        with self._lock:
-            return first, values[first : first + PAGE].copy()
+            stored, self._unflushed = Unflushed(self._values, sorted(self._unflushed)), set()
+        for page in stored.pages:
+            span = stored.of[page * PAGE :][:PAGE]
+            # One by one: in rounds it is every page of the object, and somebody is storing more.
+            with self._lock:
+                span[(span != 0) & (span < FLUSHED)] |= FLUSHING
+        return stored
 
     def mark_flushed(self, stored: Unflushed) -> None:
         """Record that this is on the disk, as far as it still lies there; make all of it durable.
@@ -285,14 +290,14 @@ class Hints:
         Raises:
             OSError: As the system says.
         """
-        for first, values in stored.pieces:
+        for page in stored.pages:
             with self._lock:
                 if stored.of is not self._values:
                     return  # another object took its place
-                span = self._values[first : first + PAGE]
-                span[(values != 0) & (span == values)] |= FLUSHED
-                self._write(first, first + len(span))
-                self._sort(first, span)
+                span = self._values[page * PAGE :][:PAGE]
+                span[span & FLUSHING != 0] ^= FLUSHING | FLUSHED
+                self._flushed.add(page)
+                self._write(page * PAGE, page * PAGE + len(span))
         sync_data(self._fd)
 
     def _head(self) -> bytes:

@@ -72,7 +72,8 @@ class StripStream:
             strips, stop = self._strips(start, block_end, place), min(end, block_end)
             if strips is None:
                 offset = stop
-            elif not odd and stop - offset == size == len(run):
+                continue
+            if not odd and stop - offset == size == len(run):
                 # A visit of a carousel in rounds: nearly all that comes then.
                 self._one(strips, place, offset, run)
                 return

@@ -11,7 +11,7 @@ import numpy as np
 from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import Octets
-from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.geometry import Geometry, Named
 from pgmlite.wire.layout import STRIP_SYMBOLS
 
 STRIPS = 64
@@ -21,6 +21,9 @@ LEAST_STRIPS = 8
 
 KEPT_BYTES = 4 << 20
 """Bytes that they take, as far as that is enough for the least of them."""
+
+FEW = 8
+"""Symbols up to which it is faster to look at each than to look for those of one strip."""
 
 LONG_RUN = 8
 """Symbols in a row, in the mean, from which on they are read where they belong at once."""
@@ -70,7 +73,7 @@ class SymbolFile:
         warnings, self._encoded.warnings = self._encoded.warnings, []
         return warnings
 
-    def fill(self, buffer: memoryview, ids: Ids) -> None:
+    def fill(self, buffer: memoryview, ids: Named) -> None:
         """Fill `buffer` with (n,) symbols in their order; a short last one is followed by zeros.
 
         Args:
@@ -90,35 +93,39 @@ class SymbolFile:
             some = ids.cut(start, start + self._most)
             np.take(self._rows, self._find(some), axis=0, out=rows[start : start + len(some)])
 
-    def _are_in_order(self, ids: Ids) -> bool:
+    def _are_in_order(self, ids: Named) -> bool:
         """Whether they are source symbols that stand in long runs in the file."""
-        geometry = self._geometry
-        if geometry.repair_symbols and geometry.are_repairs(ids).any():
+        if ids.are_repairs.any():
             return False
-        symbols = geometry.symbols_of(ids)
-        breaks = int(np.count_nonzero(symbols[1:] - symbols[:-1] != 1))
-        return (breaks + 1) * LONG_RUN <= len(ids) or len(ids) == 1
+        step = self._geometry.symbol_size
+        breaks = int(np.count_nonzero(ids.offsets[1:] - ids.offsets[:-1] != step))
+        return (breaks + 1) * LONG_RUN <= len(ids)
 
-    def _find(self, ids: Ids) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    def _find(self, ids: Named) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Return in which row each of (n,) symbols is; at most as many as strips are kept."""
-        sources = self._geometry.sources(ids.blocks)
-        are_repairs = ids.esis >= sources
-        places = ids.esis - np.where(are_repairs, sources, 0)
+        places, are_repairs = ids.esis, ids.are_repairs
+        if are_repairs.any():
+            places = places - np.where(are_repairs, self._geometry.sources(ids.blocks), 0)
         strips, inside = np.divmod(places, STRIP_SYMBOLS)
         keys = ids.blocks * self._block_strips + strips + are_repairs * self._source_strips
+        if len(keys) <= FEW:
+            return np.array(self._slots_of(keys.tolist())) * STRIP_SYMBOLS + inside
         wanted, inverse = np.unique(keys, return_inverse=True)
-        slots, missing = self._slots, []
-        for key in wanted.tolist():
-            if (slot := slots.pop(key, None)) is None:
-                missing.append(key)
-            else:
-                slots[key] = slot
+        return np.array(self._slots_of(wanted.tolist()))[inverse] * STRIP_SYMBOLS + inside
+
+    def _slots_of(self, keys: list[int]) -> list[int]:
+        """Return where strips are, which are read if they are not there."""
+        slots = self._slots
+        missing = [key for key in keys if key not in slots]
+        for key in keys if missing else ():
+            if key in slots:
+                slots[key] = slots.pop(key)  # these must not make room
         for key in missing:
-            slot = len(slots) if len(slots) < self._most else slots.pop(next(iter(slots)))
-            self._read(key, slot)
-            slots[key] = slot
-        found = np.array([slots[key] for key in wanted.tolist()], np.int64)[inverse]
-        return found * STRIP_SYMBOLS + inside
+            if key not in slots:
+                slot = len(slots) if len(slots) < self._most else slots.pop(next(iter(slots)))
+                self._read(key, slot)
+                slots[key] = slot
+        return [slots[key] for key in keys]
 
     def _read(self, key: int, slot: int) -> None:
         geometry = self._geometry

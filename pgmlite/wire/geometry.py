@@ -63,6 +63,24 @@ class Ids:
         return Ids(self.blocks[start:stop], self.esis[start:stop])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Named(Ids):
+    """Encoding symbols, and what their packets' headers say of them (`Geometry.named`).
+
+    Attributes:
+        offsets: (n,) byte offset of source symbols, of repair symbols that of their block.
+        are_repairs: (n,) whether each is a repair symbol.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    are_repairs: npt.NDArray[np.bool_]
+
+    def cut(self, start: int, stop: int) -> Named:
+        """Return those from `start` to `stop`."""
+        span = slice(start, stop)
+        return Named(self.blocks[span], self.esis[span], self.offsets[span], self.are_repairs[span])
+
+
 @dataclass(frozen=True)
 class Sizes:
     """What every packet says of its object's size.
@@ -201,13 +219,20 @@ class Geometry(Sizes):
         found: npt.NDArray[np.bool_] = ids.esis >= self.sources(ids.blocks)
         return found
 
-    def header_offsets(self, ids: Ids) -> npt.NDArray[np.int64]:
-        """Return what headers have: the byte offset of source symbols, else of their block."""
-        places = np.where(self.are_repairs(ids), 0, ids.esis)
-        return (ids.blocks * self.block_symbols + places) * self.symbol_size
+    def named(self, ids: Ids) -> Named:
+        """Return symbols with what their headers say."""
+        are_repairs = self.are_repairs(ids)
+        places = np.where(are_repairs, 0, ids.esis) if self.repair_symbols else ids.esis
+        offsets = (ids.blocks * self.block_symbols + places) * self.symbol_size
+        return Named(ids.blocks, ids.esis, offsets, are_repairs)
 
     def extents(self, ids: Ids) -> Iterator[tuple[int, int]]:
         """Yield (offset, length) of the stretches of bytes of source symbols, in their order."""
+        if len(ids) == 1:
+            first = int(ids.blocks[0]) * self.block_symbols + int(ids.esis[0])
+            offset, end = self.bytes_of(first, first + 1)
+            yield offset, end - offset
+            return
         symbols = self.symbols_of(ids)
         breaks = np.flatnonzero(np.diff(symbols) != 1) + 1
         for start, stop in pairwise([0, *breaks.tolist(), len(symbols)]):
@@ -215,13 +240,17 @@ class Geometry(Sizes):
             offset, end = self.bytes_of(first, first + stop - start)
             yield offset, end - offset
 
-    def up_to_last(self, ids: Ids) -> Ids:
-        """Return `ids` as far as the object's last source symbol, which may be short, is none but
-        the last of them.
-        """
+    def lasts(self, ids: Ids) -> list[int]:
+        """Return which of (n,) symbols are the object's last source symbol, which may be short."""
         last = self.blocks - 1
-        found = np.flatnonzero((ids.blocks == last) & (ids.esis == self.source(last) - 1))
-        return ids.cut(0, int(found[0]) + 1) if len(found) else ids
+        found = (ids.blocks == last) & (ids.esis == self.source(last) - 1)
+        lasts: list[int] = np.flatnonzero(found).tolist() if found.any() else []
+        return lasts
+
+    def up_to_last(self, ids: Ids) -> Ids:
+        """Return `ids` as far as the object's last source symbol is none but the last of them."""
+        lasts = self.lasts(ids)
+        return ids.cut(0, lasts[0] + 1) if lasts else ids
 
     def length(self, ids: Ids) -> int:
         """Return the bytes of (n,) symbols, of which the object's last is none but the last."""
@@ -255,11 +284,6 @@ class Geometry(Sizes):
     def esi_of(self, symbol: int) -> int:
         """Return the encoding symbol id of a source symbol."""
         return symbol % self.block_symbols
-
-    def ended(self, start: int, stop: int) -> range:
-        """Return the blocks whose last symbol is among the source symbols `start` to `stop`."""
-        last = self.blocks if stop == self.symbols else self.block_of(stop)
-        return range(self.block_of(start), last)
 
     def blocks_over(self, start: int, stop: int) -> range:
         """Return the blocks that have one of the bytes `start` to `stop`, beyond the end none."""

@@ -108,6 +108,10 @@ WRONG = [
     (pgmlite.receive, {"loss": 2}, "loss"),
     (pgmlite.send, {"duration": float("nan")}, "duration"),
     (pgmlite.send, {"hops": 0}, "hops"),
+    (pgmlite.send, {"fec": 8}, "fec"),
+    (pgmlite.send, {"order": "backwards"}, "order"),
+    (pgmlite.send, {"start": "150%"}, "start"),
+    (pgmlite.send, {"start": "random", "order": "blocks"}, "start"),
     (pgmlite.repair, {"hops": 256}, "hops"),
 ]
 
@@ -123,8 +127,6 @@ def test_a_wrong_argument_is_refused_by_the_call_itself(tmp_path, call, argument
 LATER = [
     (pgmlite.receive, {"repairers": ["[fd01::1]:9"]}, "repairer"),
     (pgmlite.send, {"repair": True, "listen": "x"}, "listen"),
-    (pgmlite.send, {"start": "150%"}, "start"),
-    (pgmlite.send, {"start": SMALL}, "start"),
 ]
 
 
@@ -321,6 +323,32 @@ def test_a_sender_and_a_receiver_share_an_event_loop_that_goes_on(tmp_path, wher
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
     assert done.network
     assert beats > 20
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_one_that_another_task_is_at_is_closed_all_the_same(tmp_path, where, place, is_cancelled):
+    source = make_file(tmp_path / "source", 8 * BLOCK)
+    transfer = pgmlite.receive(tmp_path / "copy", **where)
+    seen = asyncio.Event()
+
+    async def take() -> None:
+        async for event in transfer:
+            if isinstance(event, ReceiveProgress) and event.stored:
+                seen.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(take())
+        await asyncio.wait_for(seen.wait(), PATIENCE)
+        if is_cancelled:
+            task.cancel()
+            await asyncio.sleep(0)  # now it is ending what it was at
+        await transfer.aclose()
+        assert (tmp_path / "copy.part").exists()
+        with suppress(asyncio.CancelledError, Interrupted):
+            await task
+
+    with sending(source, place, rate="4M"):
+        asyncio.run(main())
 
 
 def test_a_task_that_is_cancelled_leaves_nothing_but_what_came(tmp_path, where, place):

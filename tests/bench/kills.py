@@ -3,9 +3,11 @@
     python -m tests.bench.kills [COUNT [SEED]]
 
 Each of COUNT receivers, 200 by default, takes 8 MiB from one carousel, loses 5% of it, and is
-killed once, at whatever it is doing. The record says what it had stored; what the next run stores
-again is counted. At every instant the output is the old one or the new one. Prints the sums; if
-more than 1% was stored again or an output was wrong, the exit code is 1.
+killed once, at whatever it is doing: storing source and repair symbols, decoding, putting blocks in
+place. The record says what it had stored; what the next run does not take for stored, and stores
+again, is counted, and every name that the record gives to something else. At every instant the
+output is the old one or the new one. Prints the sums; if more than 1% was stored again, or a record
+or an output was wrong, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ from random import Random
 
 import numpy as np
 
-from pgmlite.storage.hints import HEADER
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
+from pgmlite.core.machine import LYING, Lying
+from pgmlite.fec.codec import RandomLinear
+from pgmlite.net.arguments import DEFAULT_FEC
+from pgmlite.storage.hints import HEADER, NAME
+from pgmlite.wire.geometry import Geometry
 from tests.support.loopback import (
     PATIENCE,
     SYMBOL,
@@ -58,25 +65,55 @@ class Killed:
 
     Attributes:
         recorded: Symbols that the first run had stored, by its record.
-        written: The same, by what lies in the partial file.
-        fetched: Symbols that the second run stored.
+        written: The same, by what lies in the partial file: the record is written a moment later.
+        believed: Symbols that the second run took for stored.
+        repairs: Repair symbols among those of the record.
+        decoded: Blocks that the second run decoded.
         wrong: What was wrong, if anything was.
     """
 
     recorded: int
     written: int
-    fetched: int
+    believed: int
+    repairs: int
+    decoded: int
     wrong: str
 
     @property
     def again(self) -> int:
         """Symbols that were stored twice, by the record."""
-        return self.fetched - (SYMBOLS - self.recorded)
+        return max(0, self.recorded - self.believed)
 
     @property
     def again_at_most(self) -> int:
-        """The same, by what lay in the partial file: the record is written a moment later."""
-        return self.fetched - (SYMBOLS - self.written)
+        """The same, by what lay in the partial file."""
+        return max(0, self.written - self.believed)
+
+
+class Rings:
+    """The encoding symbols of an object: which of them lie in a partial file."""
+
+    def __init__(self, path: Path) -> None:
+        self.data = path.read_bytes()
+        self.geometry = Geometry.planned(SIZE, SYMBOL, DEFAULT_BLOCK_SYMBOLS, DEFAULT_FEC)
+        self._blocks = [self._ring(block) for block in range(self.geometry.blocks)]
+
+    def _ring(self, block: int) -> dict[bytes, int]:
+        offset, length = self.geometry.extent(block)
+        k = self.geometry.source(block)
+        padded = self.data[offset : offset + length].ljust(k * SYMBOL, b"\0")
+        source = np.frombuffer(padded, np.uint8).reshape(k, SYMBOL)
+        ring = RandomLinear().encode(source, np.arange(self.geometry.ring(block)))
+        return {one.tobytes(): esi for esi, one in enumerate(ring)}
+
+    def lying(self, part: bytes) -> Lying:
+        """Return what lies in the places of a partial file."""
+        lying = np.zeros(SYMBOLS, LYING)
+        for place in range(SYMBOLS):
+            ring = self._blocks[self.geometry.block_of(place)]
+            symbol = part[place * SYMBOL : (place + 1) * SYMBOL].ljust(SYMBOL, b"\0")
+            lying[place] = ring.get(symbol, -1) + 1
+        return lying
 
 
 class Watch(threading.Thread):
@@ -119,26 +156,22 @@ class Watch(threading.Thread):
         return self.wrong
 
 
-def stored(output: Path, right: bytes) -> tuple[int, int]:
-    """Return how many symbols a run has stored, by its record and by its partial file."""
+def stored(output: Path, rings: Rings) -> tuple[Lying, Lying]:
+    """Return what a run has stored, by its record and by its partial file."""
     part, record = output.with_name("out.part"), output.with_name("out.part.map")
+    own = (np.arange(SYMBOLS) % rings.geometry.block_symbols + 1).astype(LYING)
     if not part.exists():
-        is_done = output.exists() and output.read_bytes() == right
-        return (SYMBOLS, SYMBOLS) if is_done else (0, 0)
+        is_done = output.exists() and output.read_bytes() == rings.data
+        return (own, own) if is_done else (own[:0], own[:0])
     values = record.read_bytes()[HEADER.size :] if record.exists() else b""
-    recorded = int(np.count_nonzero(np.frombuffer(values, "<u2")))
-    size = SYMBOLS * SYMBOL
-    found, wanted = (
-        np.frombuffer(data[:size].ljust(size, b"\0"), np.uint8).reshape(SYMBOLS, SYMBOL)
-        for data in (part.read_bytes(), right)
-    )
-    return recorded, int((found == wanted).all(axis=1).sum())
+    recorded = np.frombuffer(values.ljust(2 * SYMBOLS, b"\0"), LYING) & NAME
+    return recorded, rings.lying(part.read_bytes())
 
 
-def kill_one(folder: Path, number: int, source: Path, place: Endpoint, rng: Random) -> Killed:
+def kill_one(folder: Path, number: int, rings: Rings, place: Endpoint, rng: Random) -> Killed:
     """Let a receiver be killed, and another one finish; return what became of it."""
     folder.mkdir()
-    output, right = folder / "out", source.read_bytes()
+    output, right = folder / "out", rings.data
     old = rng.choice((None, b"old" * 1_000, Random(number).randbytes(SIZE)))
     if old is not None:
         output.write_bytes(old)
@@ -150,15 +183,29 @@ def kill_one(folder: Path, number: int, source: Path, place: Endpoint, rng: Rand
             first.event("manifest")
         _wait(first, rng.uniform(0, LATEST))
         first.stop(signal.SIGKILL)
-    recorded, written = stored(output, right)
+    recorded, written = stored(output, rings)
     with receiving(output, place, *options, number + 1_000_000) as second:
         ended = second.end()
     wrong = watch.end()
     if ended.code or output.read_bytes() != right:
-        return Killed(recorded, written, 0, f"code {ended.code}: {ended.stderr}")
-    if left := {path.name for path in folder.iterdir()} - {"out"}:
+        wrong = wrong or f"code {ended.code}: {ended.stderr}"
+    elif left := {path.name for path in folder.iterdir()} - {"out"}:
         wrong = wrong or f"left: {left}"
-    return Killed(recorded, written, ended.last["fetched"], wrong)
+    lies = int(np.count_nonzero((recorded != written) & (recorded != 0)))
+    if lies:
+        wrong = wrong or f"{lies} places have something else than the record says"
+    believed = ended.event("manifest")["stored"] if not ended.code else 0
+    if len(recorded) and not wrong and ended.last["damaged"]:
+        wrong = f"{ended.last['damaged']} blocks were spoilt"
+    own = np.arange(len(recorded)) % rings.geometry.block_symbols + 1
+    return Killed(
+        int(np.count_nonzero(recorded)),
+        int(np.count_nonzero(written)),
+        believed,
+        int(np.count_nonzero((recorded != own) & (recorded != 0))),
+        ended.last.get("decoded", 0),
+        wrong,
+    )
 
 
 def _wait(process: Running, seconds: float) -> None:
@@ -172,9 +219,10 @@ def kill_many(count: int, seed: int, folder: Path) -> list[Killed]:
     rng, place = Random(seed), endpoint()
     source = make_file(folder / "source", SIZE, seed=seed)
     seeds = [Random(rng.random()) for _ in range(count)]
+    rings = Rings(source)
     with sending(source, place, rate=RATE), ThreadPoolExecutor(AT_ONCE) as pool:
         jobs = [
-            pool.submit(kill_one, folder / str(number), number, source, place, seeds[number])
+            pool.submit(kill_one, folder / str(number), number, rings, place, seeds[number])
             for number in range(count)
         ]
         return [job.result(PATIENCE * count) for job in jobs]
@@ -192,6 +240,10 @@ def main(count: int = 200, seed: int = 1) -> int:
     print(f"{count} receivers killed, {under_way} of them with the object under way:")
     print(f"{had} symbols stored by the record, {again} of them ({again / max(had, 1):.2%}) again")
     print(f"by what lay in the partial files {at_most}; the worst {worst}")
+    print(
+        f"{sum(one.repairs for one in killed)} of them lay in other places than their own; "
+        f"{sum(one.decoded for one in killed)} blocks were decoded by the second runs"
+    )
     for one in killed:
         if one.wrong or one.again > ALLOWED * one.recorded:
             print("WRONG:", one)

@@ -23,6 +23,8 @@ from pgmlite.cli import VERBS, app
 from pgmlite.cli.lines import columns, fit
 from pgmlite.cli.output import Output
 from pgmlite.cli.tables import Column, render
+from pgmlite.cli.words import text_of
+from pgmlite.core.events import Damaged
 from pgmlite.errors import DiskError
 from pgmlite.net.job_receive import failed
 from pgmlite.net.receiving import ReceiveLoop
@@ -156,6 +158,19 @@ def test_a_repairer_that_nobody_needs_has_failed(tmp_path: Path) -> None:
     assert (ended.code, ended.last["event"], ended.last["exit_code"]) == (6, "failed", 6)
 
 
+@pytest.mark.parametrize(
+    ("fate", "words"),
+    [
+        ({"is_dropped": True}, "block 3 does not match its digest: fetching it again"),
+        ({"waits_for": 24}, "waiting for 24 symbols beyond it, to find the wrong ones"),
+        ({"forged": 2}, "digest: 2 wrong symbols found and thrown away"),
+        ({"forged": 2, "is_dropped": True}, "thrown away: fetching it again"),
+    ],
+)
+def test_what_becomes_of_a_damaged_block(fate: dict, words: str) -> None:
+    assert text_of(Damaged(0, 1, 3, **fate), 0).endswith(words)
+
+
 def test_the_reason_is_said_once(tmp_path: Path) -> None:
     source, place = make_file(tmp_path / "source", 5_000), endpoint()
     with Running("send", source, *place.flags) as sender:
@@ -171,7 +186,10 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "option"),
     [
+        (["send", "SOURCE", "--fec", "900%"], "--fec"),
+        (["send", "SOURCE", "--order", "x"], "--order"),
         (["send", "SOURCE", "--start", "150%"], "--start"),
+        (["send", "SOURCE", "--order", "blocks", "--start", "random"], "--start"),
         (["send", "SOURCE", "--repair", "--repair-share", "200%"], "--repair-share"),
         (["send", "SOURCE", "--repair", "--listen", "foo"], "--listen"),
         (["send", "SOURCE", "--repairer", "foo"], "--repairer"),

@@ -25,7 +25,7 @@ class TestAnswer:
         assert kind_of(ncf) is NCF
         assert symbols_sent([ncf], NCF, SAMPLE) == [2_000, 2_001, 3_000]
         row = ncf.rows[0]
-        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 21}
+        expected = SAMPLE.fields | {"tsi": sender.machine.tsi, "sqn": before + 1, "offset": 26}
         assert {name: int(row[name]) for name in expected} == expected
         sent = sender.run(sender.now + 20 * MS)
         assert symbols_sent(sent, RDATA, SAMPLE) == [2_000, 2_001, 3_000]

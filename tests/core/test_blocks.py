@@ -85,24 +85,17 @@ class TestBlocks:
             for block in range(model.blocks):
                 assert tested.is_whole(block) == (block in model.whole)
 
-    def test_what_was_dropped_was_not_lost(self) -> None:
-        # spec: NAK-2
-        geometry = Geometry(64 * 20, 64, 5)
+    def test_what_blocks_lack(self) -> None:
+        geometry = Geometry(64 * 18, 64, 5)
         blocks = Blocks(geometry)
         blocks.group(geometry)
-        inventory = blocks.inventory
-        inventory.lose(0, 12)
-        assert inventory.losing(range(4)) == [0, 1, 2]
-        need = inventory.lost(geometry, 1)
-        assert need.symbols.tolist() == [5, 6, 7, 8, 9]
-        blocks.add(numbers(6, 7))
-        assert inventory.lacking(need).symbols.tolist() == [5, 8, 9]
-        blocks.add(numbers(5, 8, 9))
+        blocks.add(numbers(6, 7, 15, 16, 17))
+        assert blocks.lacks.tolist() == [5, 3, 5, 0]
+        assert blocks.had.tolist() == [0, 2, 0, 3]
+        assert blocks.holds(1, np.arange(5)).tolist() == [False, True, True, False, False]
         blocks.drop(1)
-        assert not inventory.lacking(need)
-        assert inventory.losing(range(4)) == [0, 2]
-        inventory.lose(8, 10)
-        assert inventory.lost(geometry, 1).symbols.tolist() == [8, 9]
+        assert blocks.lacks.tolist() == [5, 5, 5, 0]
+        assert not blocks.holds(1, np.arange(5)).any()
 
     def test_of_nothing_has_no_blocks(self) -> None:
         empty = Blocks(Sizes(0, 64))

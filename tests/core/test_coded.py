@@ -13,6 +13,8 @@ from pgmlite.core.receive.counts import (
     BlockEvent,
     BlockState,
 )
+from pgmlite.core.receive.decoding import Decoding
+from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.wire.geometry import Geometry, Ids
 from tests.support.builders import make_object
 
@@ -104,7 +106,7 @@ class TestPlaces:
             lying = {
                 (block, int(value) - 1)
                 for block in range(geometry.blocks)
-                for value in tested.lying(block)
+                for value in tested.places.of(block)
                 if value
             }
             assert lying == set(disk.places.values())
@@ -116,7 +118,7 @@ class TestPlaces:
             assert not lying & spare
             for block, esi in spare:
                 # All places are taken.
-                assert tested.lying(block).all()
+                assert tested.places.of(block).all()
                 row = tested.surplus(block)[0][tested.surplus(block)[1].tolist().index(esi)]
                 assert row[:3].tolist() == [block, esi % 256, esi // 256]
             fresh = set(named) - held
@@ -131,7 +133,7 @@ class TestPlaces:
                     geometry.source(block), sum(one == block for one, _ in held | fresh)
                 )
                 own = range(1, geometry.source(block) + 1)
-                if tested.lying(block).tolist() == list(own):
+                if tested.places.of(block).tolist() == list(own):
                     assert tested.is_whole(block)
                     assert (block in kept.whole) == (states[block] == BlockState.OPEN)
             assert tested.stored == sum(
@@ -151,6 +153,7 @@ class TestPlaces:
             }
 
     def test_source_symbols_go_to_their_places_and_others_from_the_top_down(self) -> None:
+        # spec: FEC-6
         geometry = Geometry(16 * SIZE, SIZE, 8, 8, 2)
         tested = CodedBlocks(geometry, PLENTY)
         # A tile: the blocks take turns.
@@ -167,7 +170,7 @@ class TestPlaces:
         assert kept.esis.tolist() == [5, 4]
         kept = tested.add(ids([(0, 0), (0, 1)]), payload([(0, 0), (0, 1)]))
         assert (kept.rows, kept.esis) == (slice(0, 2), None)
-        assert tested.lying(0).tolist() == [1, 2, 0, 6, 5, 9, 10, 11]
+        assert tested.places.of(0).tolist() == [1, 2, 0, 6, 5, 9, 10, 11]
 
     def test_a_block_with_all_its_source_symbols_needs_no_others(self) -> None:
         geometry = Geometry(8 * SIZE, SIZE, 8, 8)
@@ -186,14 +189,14 @@ class TestPlaces:
             assert not tested.add(ids(named), payload(named)).enough
         kept = tested.add(ids([(0, 2)]), payload([(0, 2)]))
         assert (kept.spare, kept.enough, kept.whole) == (1, (0,), ())
-        assert tested.missing(0) == 0
+        assert tested.places.missing(0) == 0
 
     def test_state_is_three_and_a_half_bytes_a_symbol(self) -> None:
         geometry = Geometry(1 << 30, 1_024, 1_024, 512, 8)
         tested = CodedBlocks(geometry, PLENTY)
-        held = sum(
-            one.nbytes for one in vars(tested).values() if isinstance(one, np.ndarray)
-        ) + sum(one.nbytes for one in vars(tested.counts).values() if isinstance(one, np.ndarray))
+        parts = (tested.places, tested.counts)
+        arrays = [one for part in parts for one in vars(part).values()]
+        held = sum(one.nbytes for one in arrays if isinstance(one, np.ndarray))
         assert held <= 3.52 * geometry.symbols
 
 
@@ -226,6 +229,12 @@ class TestSurplus:
         # What was not kept may come again.
         tested.drop(0)
         assert len(self.more(tested, 0, 8, first=50).places) == 8
+
+    def test_a_block_may_have_what_it_was_found_to_lack(self) -> None:
+        tested = self.filled(0)
+        tested.reopen(0, 8 + 12, is_suspect=False)
+        kept = self.more(tested, 0, 100)
+        assert (kept.spare, kept.enough) == (12, (0,))
 
     def test_is_bounded_in_all_and_who_waits_anyway_makes_room(self) -> None:
         tested = self.filled(0, 1, 2, limit=12 * SIZE + 3 * 256)
@@ -263,7 +272,7 @@ class TestSurplus:
         tested.forget(0, numbers([8, 17, 150]))
         assert tested.counts.had[0] == 9
         assert sorted(tested.surplus(0)[1].tolist()) == [16, 18]
-        assert np.count_nonzero(tested.lying(0)) == 7
+        assert np.count_nonzero(tested.places.of(0)) == 7
         # It may come again.
         kept = tested.add(ids([(0, 8)]), payload([(0, 8)]))
         assert len(kept.places) == 1
@@ -293,13 +302,13 @@ class TestRecords:
         before = HeldBefore(first, lying, size)
         if data.draw(st.booleans()):  # before the manifest
             plain.hold(before)
-            tested.take(plain.have)
+            tested.places.take(plain.have)
             for foreign in plain.foreign:
                 tested.hold(foreign)
         else:
             tested.hold(before)
         for block in range(geometry.blocks):
-            found = [int(value) - 1 for value in tested.lying(block) if value]
+            found = [int(value) - 1 for value in tested.places.of(block) if value]
             assert len(set(found)) == len(found) == tested.counts.had[block]
             assert all(esi < geometry.ring(block) for esi in found)
             assert tested.holds(block, numbers(found)).all()
@@ -308,7 +317,28 @@ class TestRecords:
             for place in range(start, start + geometry.source(block)):
                 at = place - first
                 if 0 <= at < len(lying) and lying[at] == place % size + 1:
-                    assert tested.lying(block)[place - start] == place - start + 1
+                    assert tested.places.of(block)[place - start] == place - start + 1
+
+    @staticmethod
+    def held(*records: tuple[int, list[int], int]) -> list[int]:
+        """Return what lies in two blocks of four after records, (first place, lying, K)."""
+        tested = CodedBlocks(Geometry(8 * SIZE, SIZE, 4, 8), PLENTY)
+        for first, lying, size in records:
+            tested.hold(HeldBefore(first, np.array(lying, LYING), size))
+        return [*tested.places.of(0).tolist(), *tested.places.of(1).tolist()]
+
+    def test_a_symbol_that_is_there_twice_lies_in_its_own_place(self) -> None:
+        assert self.held((0, [4, 7, 6, 4], 4)) == [0, 7, 6, 4, 0, 0, 0, 0]
+        assert self.held((2, [7, 7, 7, 7], 4)) == [0, 0, 7, 0, 7, 0, 0, 0]
+
+    def test_the_first_record_of_a_symbol_stays(self) -> None:
+        assert self.held((0, [0, 1], 4), (0, [1, 9, 9], 4)) == [0, 1, 9, 0, 0, 0, 0, 0]
+
+    def test_places_of_other_blocks_say_nothing_of_foreign_symbols(self) -> None:
+        assert self.held((0, [1, 3, 2, 4, 7, 2], 2)) == [1, 0, 0, 0, 0, 2, 0, 0]
+
+    def test_symbols_that_there_are_not(self) -> None:
+        assert self.held((0, [13, 12, 500], 4)) == [0, 12, 0, 0, 0, 0, 0, 0]
 
     def test_what_is_there_is_looked_at(self) -> None:
         geometry = Geometry(12 * SIZE, SIZE, 4, 8)
@@ -317,6 +347,33 @@ class TestRecords:
         tested.hold(HeldBefore(0, lying, 4))
         assert tested.look() == ([0], [1])
         assert tested.counts.lacks.tolist() == [0, EXTRA, EXTRA]
+
+
+class TestDecoding:
+    def decoding(self) -> tuple[CodedBlocks, Decoding]:
+        """Return a block that has enough, and waits for its turn."""
+        sample = make_object(8 * SIZE, repair_symbols=64)
+        blocks, tree = CodedBlocks(sample.manifest.geometry, PLENTY), VerifiedTree(sample.manifest)
+        decoding = Decoding(blocks, tree)
+        decoding.learn(tree.add(0, np.frombuffer(sample.tree.node(0), np.uint8)))
+        named = [(0, 8 + esi) for esi in range(9)]
+        kept = blocks.add(ids(named), payload(named))
+        assert kept.enough == (0,)
+        decoding.add(kept.enough)
+        return blocks, decoding
+
+    def test_is_given_once(self) -> None:
+        _, decoding = self.decoding()
+        (action,) = decoding.take_due(1)
+        assert action.surplus_esis.tolist() == [16]
+        decoding.add([0])
+        assert decoding.take_due(1) == []
+
+    def test_what_has_lost_its_surplus_meanwhile_waits_for_more(self) -> None:
+        blocks, decoding = self.decoding()
+        blocks.forget(0, numbers([16]))
+        assert decoding.take_due(1) == []
+        assert blocks.counts.state(0) is BlockState.OPEN
 
 
 class TestStates:

@@ -16,6 +16,7 @@ from pgmlite.core.receive import evidence
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
 from pgmlite.errors import UsageError
+from pgmlite.fec import code
 from pgmlite.net import address, loop, rate, receiving, sending, udp, waiting
 from pgmlite.net.arguments import DEFAULT_PORT, ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
@@ -29,7 +30,12 @@ TUNABLES = [(name, tunable) for name, of in CONFIGS.items() for tunable in limit
 
 VALUES: dict[str, list[float]] = {
     "rate, limits": [MIN_RATE, MAX_RATE],
-    "symbols in a block": [DEFAULT_BLOCK_SYMBOLS, 1, layout.MAX_BLOCK_SYMBOLS],
+    "source symbols in a block": [
+        DEFAULT_BLOCK_SYMBOLS,
+        1,
+        layout.MAX_BLOCK_SYMBOLS,
+        code.MAX_SOURCE,
+    ],
     "symbol size, limits": [layout.MIN_SYMBOL_SIZE, layout.MAX_SYMBOL_SIZE, 4],
     "largest UDP payload": [layout.MAX_PACKET],
     "manifest, and the name in it, at most": [layout.MAX_MANIFEST, 255],
@@ -57,7 +63,7 @@ VALUES: dict[str, list[float]] = {
     "port for NAKs, default": [1, DEFAULT_PORT + 1],
     "SPM, NAK or NCF, at most": [layout.MAX_CONTROL],
     "symbols that one request names, at most": [MAX_REQUESTED],
-    "back-off, longest: K, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
+    "back-off, longest: k, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
     "socket buffer asked for": [
         1,
         udp.RECEIVE_BUFFER_SHARE,
@@ -105,8 +111,8 @@ class TestTunables:
 
     def test_every_number_of_a_configuration_is_one(self) -> None:
         """What an operator says is not: it has its own checks and its own place in the help."""
-        said = {"rate", "packet_overhead", "start", "cycles", "duration", "carousel"}
-        said |= {"port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        said = {"rate", "packet_overhead", "order", "first", "sector", "sectors", "cycles"}
+        said |= {"duration", "port", "backoff_factor", "oid", "naks", "repairers", "nak"}
         for of in CONFIGS.values():
             assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said
 

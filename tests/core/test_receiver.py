@@ -304,8 +304,15 @@ class TestRefusing:
         assert drive.refused == {"too_large": 3}
         assert drive.state is None
 
-    def test_too_many_blocks(self) -> None:
-        manifest = Manifest(64, 1, 64 * ((1 << 20) + 1), bytes(32), "huge")
+    @pytest.mark.parametrize(
+        ("block_symbols", "blocks", "repair_symbols"),
+        [(1, (1 << 20) + 1, 0), (1_024, 1 << 19, 7_000)],
+    )
+    def test_too_many_blocks(self, block_symbols: int, blocks: int, repair_symbols: int) -> None:
+        size = 64 * block_symbols * blocks
+        manifest = Manifest(
+            64, block_symbols, size, bytes(32), "huge", repair_symbols=repair_symbols
+        )
         drive = Drive()
         drive.give([forged_spm(Sample(b"", manifest, b""), manifest.raw)])
         assert drive.refused == {"too_large": 1}

@@ -1,22 +1,29 @@
 """The receiver in every state and under anything that a network can bring: it never raises."""
 
+from functools import cache
 from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgmlite.core.machine import SECOND, Complete
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS, TransferEvent, TransferState
+from pgmlite.core.ring import Ring
+from pgmlite.wire.layout import Order
 from tests.support.builders import Drive, Sample, make_object
 
 ONE = make_object(5 * 512 + 148, name="one.bin")
 OTHER = make_object(4_000, name="other.bin", seed=1)
-SAMPLES = {sample.manifest: sample for sample in (ONE, OTHER)}
+CODED = make_object(4_030, name="coded.bin", seed=2, repair_symbols=26, tile_blocks=2)
+SAMPLES = {sample.manifest: sample for sample in (ONE, OTHER, CODED)}
+RING = Ring(CODED.manifest.geometry, Order.ROUNDS)
 
 FORGED = {
-    "oid": st.sampled_from([ONE.manifest.oid, OTHER.manifest.oid, 1]),
+    "oid": st.sampled_from([ONE.manifest.oid, OTHER.manifest.oid, CODED.manifest.oid, 1]),
+    "esi": st.integers(0, 40),
+    "flags": st.sampled_from([0, 1, 2]),
     "tsi": st.integers(0, 3),
     "sqn": st.sampled_from([0, 1, 5_000, 1 << 31, (1 << 32) - 1]),
     "channel": st.integers(0, 2),
@@ -79,17 +86,35 @@ def flipped(one: bytes, at: int, bits: int) -> bytes:
     return one[:at] + bytes([one[at] ^ bits]) + one[at + 1 :]
 
 
+def carousel(place: int, count: int, **fields: Any) -> list[bytes]:
+    """Return what is sent of the object with repair symbols from a place on."""
+    if fields:
+        ids = RING.ids(place, count)
+        return CODED.encoded(zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True), **fields)
+    whole = whole_turn()
+    return [whole[at % len(whole)] for at in range(place, place + count)]
+
+
+@cache
+def whole_turn() -> list[bytes]:
+    ids = RING.ids(0, RING.turn)
+    return CODED.encoded(zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True))
+
+
 @st.composite
 def arrivals(draw: st.DrawFn) -> list[bytes]:
     """Draw packets of one kind, some of them forged or broken, or junk."""
-    sample: Sample = draw(st.sampled_from([ONE, ONE, OTHER]))
+    sample: Sample = draw(st.sampled_from([ONE, ONE, OTHER, CODED, CODED]))
     fields: dict[str, Any] = draw(
         st.just({}) | st.just({}) | st.fixed_dictionaries({}, optional=FORGED)
     )
     match draw(st.sampled_from(["odata", "odata", "odata", "tree", "spm", "junk"])):
         case "odata":
             start = draw(st.integers(0, sample.manifest.symbols - 1))
-            packets = sample.odata(range(start, sample.manifest.symbols), **fields)
+            if sample is CODED:
+                packets = carousel(start + 20 * draw(st.integers(0, 9)), 40, **fields)
+            else:
+                packets = sample.odata(range(start, sample.manifest.symbols), **fields)
         case "tree":
             packets = sample.nodes(**fields)
         case "spm":
@@ -135,6 +160,24 @@ def test_never_raises_and_completes_once_the_air_is_clean(
     sample = SAMPLES[complete.manifest]
     assert drive.store.data[: len(sample.data)] == sample.data
     assert sample is ONE or "oid" not in config
+
+
+@settings(max_examples=50)
+@given(STEPS, st.integers(0, 400))
+def test_with_repair_symbols_it_completes_as_well(
+    steps: list[tuple[list[bytes], int, str, int]], place: int
+) -> None:
+    drive = Drive(oid=CODED.manifest.oid)
+    for packets, limit, source, _ in steps:
+        drive.give(packets, source=source, limit=limit)
+        stored, symbols = drive.machine.progress
+        assert 0 <= stored <= symbols
+    opening, turn = [CODED.spm(), *CODED.nodes()], carousel(place, RING.turn)
+    for _ in range(6):
+        if not drive.is_complete:
+            drive.give([*opening, *turn])
+    assert drive.state is TransferState.COMPLETE
+    assert drive.store.data[: len(CODED.data)] == CODED.data
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from([2, 7, 64]), st.booleans())

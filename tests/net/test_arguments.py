@@ -1,7 +1,6 @@
-"""What a caller says: starts, endpoints, object identifiers, symbol sizes."""
+"""What a caller says: orders, starts, endpoints, object identifiers, symbol sizes."""
 
 from contextlib import suppress
-from random import Random
 
 import pytest
 from hypothesis import example, given
@@ -11,62 +10,75 @@ from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.net.arguments import (
     MAX_MTU,
+    check_fec,
     choose_symbol_size,
-    draw_start,
     name_repairers,
     parse_endpoint,
     parse_oid,
+    parse_order,
     parse_repairer,
-    parse_start,
 )
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_symbol_size
-from pgmlite.wire.layout import IPV6_UDP_HEADERS
+from pgmlite.wire.layout import IPV6_UDP_HEADERS, Order
 
 
 @pytest.mark.parametrize(
-    ("text", "size", "offset"),
+    ("order", "start", "chosen", "share"),
     [
-        ("0%", 1_000, 0),
-        ("50%", 1_000, 500),
-        ("50%", 0, 0),
-        ("100%", 1_000, 0),
-        ("0", 0, 0),
-        ("0", 1_000, 0),
-        ("999", 1_000, 999),
+        ("rounds", None, Order.ROUNDS, None),
+        ("blocks", None, Order.BLOCKS, None),
+        ("rounds", "random", Order.RANDOM, None),
+        ("rounds", "0/1", Order.ROUNDS, (0, 1)),
+        ("blocks", "1/2", Order.BLOCKS, (1, 2)),
+        ("rounds", "254/255", Order.ROUNDS, (254, 255)),
     ],
 )
-def test_starts(text: str, size: int, offset: int) -> None:
-    assert parse_start(text, size) == offset
+def test_orders_and_starts(
+    order: str, start: str | None, chosen: Order, share: tuple[int, int] | None
+) -> None:
+    # spec: FEC-4
+    assert parse_order(order, start) == (chosen, share)
 
 
 @pytest.mark.parametrize(
-    ("text", "size"),
-    [("1000", 1_000), ("1", 0), ("-1", 1_000), ("", 9), ("1k", 9), ("9" * 5_000, 9)],
+    ("order", "start", "named"),
+    [
+        ("random", None, "order random: must be rounds or blocks"),
+        ("", None, "order : must be"),
+        ("blocks", "random", "start random: goes with rounds"),
+        *(
+            ("rounds", start, f"start {start}: give a share")
+            for start in (
+                "2/2",
+                "0/0",
+                "-1/2",
+                "1",
+                "50%",
+                "0/256",
+                "0/2/3",
+                "",
+                "0/x",
+                "9" * 5_000,
+            )
+        ),
+    ],
 )
-def test_what_is_no_start(text: str, size: int) -> None:
-    with pytest.raises(UsageError, match="start"):
-        parse_start(text, size)
+def test_what_is_none(order: str, start: str | None, named: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_order(order, start)
+    assert str(caught.value).startswith(named)
 
 
-@given(st.floats(0, 100), st.integers(0, (1 << 63) - 1))
-@example(99.99999999999999, (1 << 63) - 1)
-def test_a_start_lies_in_the_object(percent: float, size: int) -> None:
-    assert 0 <= parse_start(f"{percent!r}%", size) < max(1, size)
+@pytest.mark.parametrize("fec", [0, 0.01, 0.5, 7])
+def test_shares_of_repair_symbols(fec: float) -> None:
+    assert check_fec(fec) == fec
 
 
-@given(st.integers(1, 1 << 40), st.integers(16, 16_364).map(lambda n: 4 * n), st.integers(0, 99))
-def test_a_drawn_start_is_a_symbol_of_the_object(size: int, symbol_size: int, seed: int) -> None:
-    start = draw_start(size, symbol_size, Random(seed))
-    assert 0 <= start < size
-    assert start % symbol_size == 0
-
-
-def test_every_symbol_is_drawn_and_an_empty_object_has_none() -> None:
-    rng = Random(1)
-    drawn = {draw_start(64 * 4 + 1, 64, rng) for _ in range(200)}
-    assert drawn == {0, 64, 128, 192, 256}
-    assert draw_start(0, 64, rng) == 0
+@pytest.mark.parametrize("fec", [-0.5, 0.009, 7.01, float("nan"), float("inf")])
+def test_shares_that_no_block_can_have(fec: float) -> None:
+    with pytest.raises(UsageError, match="fec"):
+        check_fec(fec)
 
 
 IPV6 = Channel("ff15::1", 28_775, "eth0", 2)

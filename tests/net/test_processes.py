@@ -17,6 +17,9 @@ from tests.support.loopback import (
     until,
 )
 
+PLAIN = ("--fec", "off", "--order", "blocks")
+"""Options of a sender without repair symbols, block after block."""
+
 
 def open_files(pid: int) -> set[str]:
     names = set()
@@ -82,7 +85,8 @@ def test_time_limit_keeps_what_came_and_the_next_run_goes_on(tmp_path):
 
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, "--start", held * BLOCK, rate="40M") as sender:
+        start = f"{held}/{blocks}"
+        with sending(source, place, *PLAIN, "--start", start, rate="40M") as sender:
             ended = receiver.end()
             assert sender.stop().code == 6
     assert ended.code == 0, ended.stderr
@@ -99,14 +103,14 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path):
     source, copy, place = make_file(tmp_path / "source", 8 * BLOCK), tmp_path / "copy", endpoint()
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, "--start", 0, rate="20M"):
+        with sending(source, place, *PLAIN, "--start", "0/1", rate="20M"):
             stored = receiver.event("progress", lambda event: event["stored"] > 1_024)["stored"]
             assert receiver.stop(signal.SIGKILL).code == -signal.SIGKILL
     assert not copy.exists()
     whole = stored // 1_024
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, "--start", whole * BLOCK, rate="80M"):
+        with sending(source, place, *PLAIN, "--start", f"{whole}/8", rate="80M"):
             ended = receiver.end()
     assert ended.code == 0, ended.stderr
     assert copy.read_bytes() == source.read_bytes()

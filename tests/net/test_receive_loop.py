@@ -29,6 +29,7 @@ from pgmlite.wire.batch import SendBuffer
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.layout import Order
 from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
@@ -207,7 +208,7 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path):
         file.write(data)
     tree = BlockTree(bytes(32 * (blocks - 1)) + block_digest(data, SYMBOL), SYMBOL)
     manifest = Manifest(SYMBOL, 1_024, size, tree.root, "large")
-    config = SenderConfig(rate=None, packet_overhead=28, start=last)
+    config = SenderConfig(rate=None, packet_overhead=28, order=Order.BLOCKS, first=blocks - 1)
     sock, source = FakeSenderSocket(), SourceFile(path)
     sender = Sender(config, manifest, tree, rng=Random(1))
     buffer = SendBuffer(SYMBOL, config.transmit_limit)

@@ -142,6 +142,21 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [n for n in range(1_000) if stream.take(n * STRIP)] == list(range(980, 1_000))
 
 
+def test_rounds_over_more_blocks_than_are_kept_keep_as_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(StripStream, "KEPT", 20 * (256 + 4 * 32))
+    stream = StripStream()
+    stream.begin(200 * 4 * STRIP, SYMBOL, 4 * 16)
+    zeros = memoryview(bytes(STRIP))
+    for strip in range(4):
+        for block in range(100):
+            stream.update((4 * block + strip) * STRIP, zeros)
+    said = {block: stream.take(block * 4 * STRIP) for block in range(100)}
+    assert [block for block in said if said[block]] == list(range(80, 100))
+    assert all(None not in said[block] for block in range(80, 100))
+
+
 def test_strips_that_wait_for_their_rest_are_as_many_as_said() -> None:
     stream = StripStream()
     stream.begin(1_000 * STRIP, SYMBOL, 16)

@@ -65,7 +65,7 @@ def opened(
 def sent(file: SymbolFile, geometry: Geometry, ids: Ids) -> bytes:
     """Return what a burst of these symbols carries."""
     buffer = bytearray(b"\xee" * (len(ids) * SIZE))
-    file.fill(memoryview(buffer), ids)
+    file.fill(memoryview(buffer), geometry.named(ids))
     return bytes(buffer[: geometry.length(ids)])
 
 

@@ -263,9 +263,43 @@ def test_a_flush_says_nothing_of_an_object_that_came_meanwhile(tmp_path: Path) -
     record.mark_flushed(stored)
     ((first, lying),) = record.load(other, 10).lying
     assert (first, lying.tolist()) == (0, [1, 2, 3, 4, 5, 6])
-    (_, values), *_ = record.unflushed().pieces
-    assert not (values & FLUSHED).any()
     record.close()
+    values = (tmp_path / "map").read_bytes()[HEADER.size :]
+    assert np.frombuffer(values, "<u2").tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_kill_while_a_flush_is_under_way_costs_nothing(tmp_path: Path) -> None:
+    of = Prepare(1, 640, 64)
+    record = hints.Hints(Folder(tmp_path), "map")
+    record.own(os.stat(tmp_path))
+    record.note(of, [(0, 6)])
+    record.unflushed()
+    record.note(of, [(2, 3), (8, 9)])  # what lies between is written with them
+    record.close()
+    record = hints.Hints(Folder(tmp_path), "map")
+    record.own(os.stat(tmp_path))
+    ((_, lying),) = record.load(of, 10).lying
+    assert lying.tolist() == [1, 2, 3, 4, 5, 6, 0, 0, 9]
+    record.mark_flushed(record.unflushed())
+    record.close()
+    values = np.frombuffer((tmp_path / "map").read_bytes()[HEADER.size :], "<u2")
+    assert values.tolist() == [n and n + FLUSHED for n in lying.tolist()] + [0]
+
+
+def test_what_is_stored_while_a_flush_is_under_way_is_of_the_next_one(tmp_path: Path) -> None:
+    of = Prepare(1, 640, 64)
+    record = hints.Hints(Folder(tmp_path), "map")
+    record.own(os.stat(tmp_path))
+    record.note(of, [(0, 6)])
+    stored = record.unflushed()
+    record.note(of, [(5, 8)])
+    record.mark_flushed(stored)
+    first = np.frombuffer((tmp_path / "map").read_bytes()[HEADER.size :], "<u2").tolist()
+    assert [value >= FLUSHED for value in first] == [True] * 5 + [False] * 5
+    record.mark_flushed(record.unflushed())
+    record.close()
+    then = np.frombuffer((tmp_path / "map").read_bytes()[HEADER.size :], "<u2").tolist()
+    assert [value >= FLUSHED for value in then] == [True] * 8 + [False] * 2
 
 
 def test_what_was_found_without_a_record_is_recorded(tmp_path: Path) -> None:

@@ -117,12 +117,11 @@ class Sample:
         """Return ODATA packets of encoding symbols, (block, ESI), with sqns from `sqn` on."""
         geometry, packets = self.manifest.geometry, []
         for place, (block, esi) in enumerate(ids):
-            one = Ids(np.array([block], np.int64), np.array([esi], np.int64))
-            is_repair = bool(geometry.are_repairs(one)[0])
+            one = geometry.named(Ids(np.array([block]), np.array([esi])))
             own = {
-                "offset": int(geometry.header_offsets(one)[0]),
+                "offset": int(one.offsets[0]),
                 "esi": esi,
-                "flags": Flag.REPAIR_SYMBOL * is_repair,
+                "flags": Flag.REPAIR_SYMBOL * bool(one.are_repairs[0]),
                 "sqn": (sqn + place) % (1 << 32),
             }
             payload = symbol_bytes(ObjectSymbols(one, geometry), self.data)

@@ -53,13 +53,13 @@ def symbol_batches(sample: Sample, ids: Ids, *, sqn: int = 1, tsi: int = TSI) ->
     geometry = sample.manifest.geometry
     found: list[PacketBatch] = []
     while len(ids):
-        some = geometry.up_to_last(ids)
+        some = geometry.named(geometry.up_to_last(ids))
         rows = np.zeros(len(some), HEADER_DTYPE)
         rows["magic"], rows["version"], rows["type"] = MAGIC, VERSION, PacketType.ODATA
-        rows["flags"] = geometry.are_repairs(some) * np.uint8(Flag.REPAIR_SYMBOL)
+        rows["flags"] = some.are_repairs * np.uint8(Flag.REPAIR_SYMBOL)
         rows["oid"], rows["size"] = sample.manifest.oid, geometry.size
         rows["symbol_size"], rows["tsi"] = geometry.symbol_size, tsi
-        rows["offset"], rows["esi"] = geometry.header_offsets(some), some.esis
+        rows["offset"], rows["esi"] = some.offsets, some.esis
         rows["sqn"] = (sqn + np.arange(len(some))) % (1 << 32)
         burst = Transmit(0, rows, ObjectSymbols(some, geometry))
         found += packets(burst, sample.data, Endpoint("a", 0))
@@ -98,13 +98,19 @@ class Listener(Drive):
     """
 
     def __init__(
-        self, sample: Sample, *, store: MemoryStore | None = None, lossy: Lossy | None = None
+        self,
+        sample: Sample,
+        *,
+        store: MemoryStore | None = None,
+        lossy: Lossy | None = None,
+        is_announced: bool = True,
     ) -> None:
         super().__init__(store=store or MemoryStore())
         self.sample = sample
         self.lossy = lossy or (lambda count: np.zeros(count, np.bool_))
         self.heard = 0
-        self.give([sample.spm(), *sample.nodes()])
+        if is_announced:
+            self.give([sample.spm(), *sample.nodes()])
 
     @property
     def lengths(self) -> float:
@@ -142,6 +148,11 @@ class Listener(Drive):
             place += count
         assert bytes(self.store.data[: len(self.sample.data)]) == self.sample.data
         return place
+
+
+def kinds(drive: Listener, *types: type) -> int:
+    """Return how many actions of some types there were."""
+    return sum(isinstance(action, types) for action in drive.seen)
 
 
 def rounds(sample: Sample, *, first: int = 0, **how: Any) -> Ring:

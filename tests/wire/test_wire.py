@@ -406,6 +406,23 @@ class TestReceiveBuffer:
         assert len(data) == (len(apart) if are_few else 1)
         assert refused == ({"type": text.count("x")} if "x" in text else {})
 
+    def test_repair_symbols_that_come_between_are_few_batches(self) -> None:
+        """A carousel sends source symbols, and repair symbols that were asked for come between."""
+        repair = {"flags": wire.Flag.REPAIR_SYMBOL, "offset": 0}
+        some = [
+            packet(PacketType.RDATA, SYMBOL, **GOOD, sqn=n, esi=60 + n, **repair)
+            if n % 3
+            else packet(PacketType.ODATA, SYMBOL, **GOOD, sqn=n)
+            for n in range(60)
+        ]
+        batches, refused = read(b"".join(some), 112)
+        assert [batch.has_repair_symbols for batch in batches] == [False, True]
+        assert [batch.rows["sqn"].tolist() for batch in batches] == [
+            [n for n in range(60) if not n % 3],
+            [n for n in range(60) if n % 3],
+        ]
+        assert not refused
+
     @pytest.mark.parametrize("symbol_size", [64, 1_000])
     def test_keeps_the_order_of_packets_of_one_length(self, symbol_size: int) -> None:
         sample = make_object(900 * symbol_size, symbol_size=symbol_size)

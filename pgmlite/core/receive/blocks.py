@@ -130,16 +130,20 @@ class Blocks:
         self.have: Flags = np.zeros(self.symbols, np.bool_)
         self.stored = 0
         self.lacks: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self._is_counted = False
+        """Whether what is lacking of each block is what is not there."""
+
         self._geometry: Geometry | None = None
         self.foreign: list[HeldBefore] = []
 
     def hold(self, before: HeldBefore) -> None:
-        """Mark symbols as stored, before `group`."""
+        """Mark symbols as stored, before the first packet."""
         before = before.cut(0, self.symbols - before.first)
         own = before.own
         span = self.have[before.first : before.first + len(own)]
         self.stored += int(np.count_nonzero(own & ~span))
         span |= own
+        self._is_counted = False
         if np.count_nonzero(before.lying) > np.count_nonzero(own):
             self.foreign.append(before)
 
@@ -148,6 +152,7 @@ class Blocks:
         size = geometry.block_symbols
         starts = np.arange(0, self.symbols, size)
         self.foreign.clear()
+        self._is_counted = True
         self._geometry = geometry
         self.lacks = np.minimum(size, self.symbols - starts).astype(np.int32)
         whole = self.symbols // size
@@ -159,7 +164,7 @@ class Blocks:
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that have all their symbols; and that no others have enough."""
         geometry = self._geometry
-        if geometry:
+        if geometry and not self._is_counted:
             self.group(geometry)
         return np.flatnonzero(self.lacks == 0).tolist(), []
 

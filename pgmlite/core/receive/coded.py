@@ -1,4 +1,4 @@
-"""What is there of an object with repair symbols, and what lies in which place of its blocks.
+"""What is there of an object with repair symbols, and where it is put (spec: FEC-6).
 
 Any symbol of a block may lie in any place of it, so that what is lost leaves no hole: a source
 symbol goes to its own place if that is free; any other symbol goes to a free one, from the top of
@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.machine import LYING, Lying, Placed
-from pgmlite.core.receive.blocks import HeldBefore, Kept, gaps_at, runs_of
+from pgmlite.core.machine import Placed
+from pgmlite.core.receive.blocks import HeldBefore, Kept, runs_of
 from pgmlite.core.receive.counts import EXTRA, BlockCounts, BlockEvent, BlockState
+from pgmlite.core.receive.places import Places
 from pgmlite.core.receive.surplus import Surplus
 from pgmlite.wire.batch import Flags, Octets, stretches
 from pgmlite.wire.geometry import Geometry, Ids
@@ -26,9 +27,6 @@ SPARE_SYMBOLS = 8
 
 SUSPECT_SYMBOLS = 64
 """And one that has forged ones among them: they are found by what the others say."""
-
-HELD_AT_ONCE = 1 << 16
-"""Places of a record that are looked at in one go."""
 
 
 class _Found(NamedTuple):
@@ -55,6 +53,7 @@ class CodedBlocks:
 
     Attributes:
         counts: How many symbols each block has, and where it is on its way.
+        places: What lies where.
         suspects: Blocks that have a forged symbol.
     """
 
@@ -67,11 +66,7 @@ class CodedBlocks:
         self.symbols = geometry.symbols
         self.counts = BlockCounts(geometry)
         self.suspects: set[int] = set()
-        self._stride = geometry.rings.full
-        # Pages of zeros cost nothing until a symbol arrives: a forged size costs no memory.
-        self._lying: Lying = np.zeros(geometry.symbols, LYING)
-        self._held: Flags = np.zeros(geometry.blocks * self._stride, np.bool_)
-        self._own: Lying = np.arange(1, geometry.block_symbols + 1, dtype=LYING)
+        self.places = Places(geometry, self.counts)
         self._surplus = Surplus(geometry.symbol_size, max_surplus)
 
     @property
@@ -82,60 +77,19 @@ class CodedBlocks:
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """The (start, stop) byte ranges of the object's source symbols that are not held."""
-        held = self._held.reshape(-1, self._stride)[:, : self.geometry.block_symbols]
-        gone = np.flatnonzero(~held)
-        return gaps_at(self.geometry, gone[gone < self.symbols])
+        return self.places.gaps
 
     def is_whole(self, block: int) -> bool:
         """Whether every source symbol of `block` lies in its place, and waits to be verified."""
         return self.counts.state(block) is BlockState.WHOLE
 
-    # What lies where before the first packet.
-
     def hold(self, before: HeldBefore) -> None:
         """Mark what a record has as held; where something lies already, that stays."""
-        stop = min(len(before.lying), self.symbols - before.first)
-        for start in range(0, stop, HELD_AT_ONCE):
-            self._hold(before.cut(start, min(start + HELD_AT_ONCE, stop)))
+        self.places.hold(before)
 
-    def _hold(self, before: HeldBefore) -> None:
-        geometry, span = self.geometry, slice(before.first, before.first + len(before.lying))
-        own = before.own
-        is_there = (before.lying != 0) & (self._lying[span] == 0)
-        if before.block_symbols != geometry.block_symbols:
-            is_there &= own  # other symbols of other blocks
-        values = before.lying.astype(np.int64) - 1
-        places = np.flatnonzero(is_there) + before.first
-        own, values = own[is_there], values[is_there]
-        blocks = geometry.blocks_of(places)
-        esis = np.where(own, geometry.esis(places), values)
-        rings = geometry.rings
-        exists = esis < np.where(blocks == geometry.blocks - 1, rings.last, rings.full)
-        keys = np.where(exists, blocks * self._stride + esis, 0)
-        # Own symbols first: a record that has one twice is wrong about the other.
-        order = np.argsort(~own, kind="stable")
-        order = order[exists[order]]
-        _, firsts = np.unique(keys[order], return_index=True)
-        some = order[firsts]
-        some = some[~self._held[keys[some]]]
-        self._lying[places[some]] = esis[some] + 1
-        self._held[keys[some]] = True
-        self._count(blocks[some])
-
-    def take(self, have: Flags) -> None:
-        """Mark the source symbols of which `have`, (symbols,), says so: each is in its place."""
-        for start in range(0, len(have), HELD_AT_ONCE):
-            places = np.flatnonzero(have[start : start + HELD_AT_ONCE]) + start
-            esis, blocks = self.geometry.esis(places), self.geometry.blocks_of(places)
-            self._lying[places] = esis + 1
-            self._held[blocks * self._stride + esis] = True
-            self._count(blocks)
-
-    def _count(self, blocks: Symbols) -> None:
-        """Count symbols that are held from now on by their (n,) blocks, ascending."""
-        if len(blocks):
-            numbers = np.bincount(blocks - blocks[0])
-            self.counts.add(np.arange(len(numbers)) + blocks[0], numbers)
+    def holds(self, block: int, esis: Symbols) -> Flags:
+        """Return whether each of (n,) symbols of a block is held."""
+        return self.places.holds(block, esis)
 
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that are whole, and others that have enough symbols."""
@@ -170,7 +124,7 @@ class CodedBlocks:
         self.counts.add(touched, np.add.reduceat(are_placed.astype(np.int32), starts))
         if not are_placed.all():
             found, places = found.select(are_placed), places[are_placed]
-        self._held[found.keys] = True
+        self.places.held[found.keys] = True
         whole, enough = self._look_at(touched)
         esis = None if are_own else found.esis
         rows = slice(0, len(ids)) if found.rows is None else found.rows
@@ -181,16 +135,16 @@ class CodedBlocks:
 
     def _fresh(self, ids: Ids) -> tuple[_Found, int]:
         """Return the symbols of a batch that are not held, and how many others there are."""
-        keys = ids.blocks * self._stride + ids.esis
+        keys = ids.blocks * self.places.stride + ids.esis
         rows: Symbols | None = None
         if not (keys[1:] > keys[:-1]).all():
             # Blocks take turns in a tile.
             rows = np.argsort(keys, kind="stable")
             keys = keys[rows]
-        fresh = ~self._held[keys]
+        fresh = ~self.places.held[keys]
         fresh[1:] &= keys[1:] != keys[:-1]
         blocks = ids.blocks if rows is None else ids.blocks[rows]
-        found = _Found(keys, blocks, keys - blocks * self._stride, rows)
+        found = _Found(keys, blocks, keys - blocks * self.places.stride, rows)
         if fresh.all():
             return found, 0
         found = found.select(fresh)
@@ -202,14 +156,14 @@ class CodedBlocks:
         """
         places = found.blocks * self.geometry.block_symbols + found.esis
         places[found.esis >= self.counts.sources[found.blocks]] = -1
-        is_taken = self._lying[places] != 0
+        is_taken = self.places.lying[places] != 0
         is_taken |= states == BlockState.DECODING
         places[is_taken] = -1
         own = places >= 0
         if own.all():
-            self._lying[places] = found.esis + 1
+            self.places.lying[places] = found.esis + 1
         else:
-            self._lying[places[own]] = found.esis[own] + 1
+            self.places.lying[places[own]] = found.esis[own] + 1
         return places
 
     def _settle(self, found: _Found, places: Symbols, payload: Octets) -> tuple[int, int]:
@@ -226,7 +180,7 @@ class CodedBlocks:
             free = self._free(block, len(some))
             settled, rest = some[: len(free)], some[len(free) :]
             places[settled] = free
-            self._lying[free] = found.esis[settled] + 1
+            self.places.lying[free] = found.esis[settled] + 1
             if len(rest):
                 kept = self._spare(block, rest, found, payload)
                 spare, dropped = spare + kept, dropped + len(rest) - kept
@@ -239,9 +193,7 @@ class CodedBlocks:
         # While it is decoded its places stay as they are.
         if placed >= counts.sources[block] or counts.states[block] == BlockState.DECODING:
             return np.zeros(0, np.int64)
-        span = self.geometry.span(block, block + 1)
-        free: Symbols = np.flatnonzero(self._lying[span] == 0)[-most:] + span.start
-        return free
+        return self.places.free(block, most)
 
     def _spare(self, block: int, some: Symbols, found: _Found, payload: Octets) -> int:
         """Keep `some` of the symbols found, of one block, in memory; return how many."""
@@ -259,7 +211,7 @@ class CodedBlocks:
         if len(some):
             rows = some if found.rows is None else found.rows[some]
             self._surplus.add(block, payload[rows], found.esis[some])
-            self._held[found.keys[some]] = True
+            self.places.held[found.keys[some]] = True
             self.counts.set(block, int(self.counts.had[block]) + count)
         return count
 
@@ -269,10 +221,8 @@ class CodedBlocks:
         return state is BlockState.OPEN and not self.counts.is_enough(block)
 
     def _unhold(self, block: int, esis: Symbols) -> None:
-        """Mark (n,) symbols of a block as not held; where they lay is free already."""
-        keys = block * self._stride + esis
-        gone = int(np.count_nonzero(self._held[keys]))
-        self._held[keys] = False
+        """Mark (n,) symbols of a block as not held."""
+        gone = self.places.forget(block, esis)
         self.counts.set(block, int(self.counts.had[block]) - gone)
 
     # What blocks have.
@@ -285,16 +235,12 @@ class CodedBlocks:
         for block in blocks[counts.had[blocks] >= counts.sources[blocks]].tolist():
             if counts.state(block) is not BlockState.OPEN:
                 continue
-            if block not in self.suspects and self._is_in_place(block):
+            if block not in self.suspects and self.places.are_own(block):
                 counts.move(block, BlockEvent.IN_PLACE)
                 whole.append(block)
             elif self.is_enough(block):
                 enough.append(block)
         return whole, enough
-
-    def _is_in_place(self, block: int) -> bool:
-        lying = self.lying(block)
-        return bool((lying == self._own[: len(lying)]).all())
 
     def is_enough(self, block: int) -> bool:
         """Whether a block is open and has enough symbols to be decoded, or to be searched."""
@@ -303,22 +249,7 @@ class CodedBlocks:
             return False
         if counts.is_enough(block):
             return True
-        return block not in self.suspects and not self.missing(block)
-
-    def missing(self, block: int) -> int:
-        """Return how many source symbols of a block are not held."""
-        source = int(self.counts.sources[block])
-        start = block * self._stride
-        return source - int(np.count_nonzero(self._held[start : start + source]))
-
-    def holds(self, block: int, esis: Symbols) -> Flags:
-        """Return whether each of (n,) symbols of a block is held."""
-        flags: Flags = self._held[block * self._stride + esis]
-        return flags
-
-    def lying(self, block: int) -> Lying:
-        """Return what lies in the places of a block: (K of the block,), a view."""
-        return self._lying[self.geometry.span(block, block + 1)]
+        return block not in self.suspects and not self.places.missing(block)
 
     def surplus(self, block: int) -> tuple[Octets, Symbols]:
         """Return the symbols of a block that are in memory: (n, symbol_size), (n,) their ids."""
@@ -331,26 +262,23 @@ class CodedBlocks:
             places: (n,) ascending.
             may_fill: Gaps may be written over; False: bytes of an earlier run may be in them.
         """
-        return runs_of(self.geometry, places, self._lying, may_fill=may_fill)
+        return runs_of(self.geometry, places, self.places.lying, may_fill=may_fill)
 
     # What becomes of blocks.
 
     def fill(self, block: int) -> None:
         """Mark a block as right: every source symbol lies in its place, nothing else is needed."""
-        source, start = int(self.counts.sources[block]), block * self._stride
-        self.lying(block)[:] = self._own[:source]
-        self._held[start : start + source] = True
+        self.places.fill(block)
         self._surplus.drop(block)
         self.suspects.discard(block)
-        self.counts.set(block, source)
+        self.counts.set(block, int(self.counts.sources[block]))
         if self.counts.state(block) is not BlockState.DONE:
             self.counts.move(block, BlockEvent.RIGHT)
 
     def drop(self, block: int) -> None:
         """Mark every symbol of a block as missing."""
-        counts, start = self.counts, block * self._stride
-        self.lying(block)[:] = 0
-        self._held[start : start + self._stride] = False
+        counts = self.counts
+        self.places.clear(block)
         self._surplus.drop(block)
         counts.set(block, 0)
         self.reopen(block, int(counts.sources[block]) + EXTRA, is_suspect=False)
@@ -371,7 +299,5 @@ class CodedBlocks:
 
     def forget(self, block: int, esis: Symbols) -> None:
         """Throw (n,) symbols of a block away; their places are free again."""
-        lying = self.lying(block)
-        lying[np.isin(lying, esis + 1)] = 0
         self._surplus.forget(block, esis)
         self._unhold(block, esis)

@@ -1,4 +1,4 @@
-"""Which blocks wait to be decoded, and what is done about forged symbols (spec: FEC, RCV-6).
+"""Which blocks wait to be decoded, and what is done about forged symbols (spec: FEC-6, FEC-7).
 
 Theory of operation
 ===================
@@ -110,13 +110,13 @@ class Decoding:
         is_search = block in blocks.suspects
         blocks.counts.move(block, BlockEvent.ENOUGH)
         had = int(blocks.counts.had[block])
-        self._given[block] = _Given(had, blocks.missing(block), is_search)
+        self._given[block] = _Given(had, blocks.places.missing(block), is_search)
         payload, esis = blocks.surplus(block)
         return Decode(
             oid,
             block,
             blocks.geometry,
-            blocks.lying(block).copy(),
+            blocks.places.of(block).copy(),
             payload,
             esis,
             self._tree.block_digest(block),

@@ -25,6 +25,9 @@ MOST_FOLLOWED = 8
 BLOCKED_SPMS = 3
 """SPMs that must have told of more, before packets of the object's size count as blocked."""
 
+SPM_EVERY = 250 * MS
+"""Of those of a fast sender no more count."""
+
 BLOCKED_PACKETS = 100
 """And packets that were sent meanwhile: at 95% loss none of them comes once in 170 times."""
 
@@ -63,6 +66,7 @@ class LargePackets:
         self.unseen = 0
         self._full = full
         self._spms = 0
+        self._counted_at = -SPM_EVERY
         self._followed: dict[SessionKey, tuple[int, int]] = {}
         """(sqn, place) of the latest SPM."""
 
@@ -77,20 +81,22 @@ class LargePackets:
             self.unseen = self._spms = 0
             self._followed.clear()
 
-    def take_spm(self, batch: PacketBatch, position: SpmPosition) -> None:
+    def take_spm(self, now: int, batch: PacketBatch, position: SpmPosition) -> None:
         """Take an SPM of a carousel: how much was sent since the one before?"""
         self.take(batch)
         key = session_of(batch)
-        now = int(batch.rows["sqn"][-1]), position.place
-        before = self._followed.pop(key, now)
+        latest = int(batch.rows["sqn"][-1]), position.place
+        before = self._followed.pop(key, latest)
         while len(self._followed) >= MOST_FOLLOWED:
             self._followed.pop(next(iter(self._followed)))
-        self._followed[key] = now
-        sent = serial.distance(before[0], now[0]) - 1
+        self._followed[key] = latest
+        sent = serial.distance(before[0], latest[0]) - 1
         # A carousel that stands sends SPMs alone.
-        if sent > 0 and before[1] != now[1]:
+        if sent > 0 and before[1] != latest[1]:
             self.unseen += sent
-            self._spms += 1
+            if now - self._counted_at >= SPM_EVERY:
+                self._counted_at = now
+                self._spms += 1
 
 
 class Evidence:

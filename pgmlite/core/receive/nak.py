@@ -211,7 +211,7 @@ class NakMachine(Generic[N, H]):
         self, now: int, endpoint: Endpoint, key: SessionKey, spm: Spm, *, preferred: bool
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
-        self._heard_at = now
+        self._stir(now)
         self._repairers.take(now, endpoint, key, spm, preferred=preferred)
 
     def trust(self, key: SessionKey) -> None:
@@ -235,7 +235,7 @@ class NakMachine(Generic[N, H]):
         self._carousels.bring(now, key, block, esi)
 
     def _stir(self, now: int) -> None:
-        """Note that a carousel moved."""
+        """Note that something of carousels or repairers was heard."""
         self._heard_at = now
         if self._look_at is None:
             self._look_at = max(now, self._looked_at + self._config.look_every)

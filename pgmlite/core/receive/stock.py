@@ -100,7 +100,7 @@ class Stock:
         self._geometry = geometry
         if geometry.repair_symbols and geometry.symbols:
             coded = self._coded = CodedBlocks(geometry, self._config.max_surplus)
-            coded.take(plain.have)
+            coded.places.take(plain.have)
             for before in plain.foreign:
                 coded.hold(before)
             # What lies in their places is known to `coded` alone from now on.
@@ -134,7 +134,7 @@ class Stock:
             batch.payload,
         )
         if batch.has_repair_symbols:
-            counters.repair_symbols += len(batch)
+            counters.repair_symbols_received += len(batch)
             if self._coded is None:
                 # Which place a block has for them is known once the manifest is.
                 counters.early += len(batch)

@@ -321,7 +321,7 @@ class Transfer:
         self.losses.count(batch)
         key = session_of(batch)
         if spm.position:
-            self.large.take_spm(batch, spm.position)
+            self.large.take_spm(now, batch, spm.position)
         if self._naks is None or self.manifest is None:
             return
         if spm.position and (ring := Ring.at(self.manifest.geometry, spm.position)):

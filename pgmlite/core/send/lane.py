@@ -19,8 +19,10 @@ from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
-from pgmlite.wire.geometry import Ids
+from pgmlite.wire.geometry import Named
 from pgmlite.wire.layout import Flag, PacketType
+
+REPAIR_SYMBOL = np.uint8(Flag.REPAIR_SYMBOL)
 
 
 class Lane:
@@ -188,15 +190,21 @@ class Lane:
             wire_bytes = self._wire_bytes(len(body), 1)
             # spec: REP-5: what confirms repairs is a part of what they cost.
             repairs.credit.spend(wire_bytes / self._packet_size)
-            between = self._nodes.left + self._burst_size(now)
             rows = self._rows(PacketType.NCF, 1)
-            rows["offset"] = repairs.promise(between=between, is_shared=self._is_moving)
+            rows["offset"] = self._promise(now, repairs)
             burst = Transmit(self.channel, rows, body)
             self._account(now, burst)
             repairs.confirmations.sent(now, self._pacer.takes(now, wire_bytes, repairs.ncf_share))
             self._counters.ncfs_sent += 1
             actions.append(burst)
         return actions
+
+    def _promise(self, now: int, repairs: Repairs) -> int:
+        """Return within how many packets all that waits has left (spec: REP-11)."""
+        packets = repairs.promise(between=self._burst_size(now), is_shared=self._is_moving)
+        spms = -(-packets * self._packet_time(now) // self._heartbeat.interval(now))
+        nodes = self._nodes.most(packets, spms) if self._is_moving else 0
+        return packets + spms + nodes
 
     def _next_bursts(self, now: int) -> list[Transmit]:
         """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""
@@ -236,7 +244,7 @@ class Lane:
         if not limit:
             return None
         ids = self.repairs.take_out(now, limit)
-        return self._data(PacketType.RDATA, ids) if len(ids) else None
+        return self._data(PacketType.RDATA, self._geometry.named(ids)) if len(ids) else None
 
     def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
         ids = schedule.next(self._nodes.room(self._burst_size(now)))
@@ -246,13 +254,13 @@ class Lane:
             self.repairs.credit.earn(len(ids))
         return self._data(PacketType.ODATA, ids)
 
-    def _data(self, kind: PacketType, ids: Ids) -> Transmit:
+    def _data(self, kind: PacketType, ids: Named) -> Transmit:
         """Return packets of symbols."""
         geometry = self._geometry
         rows = self._rows(kind, len(ids))
-        rows["offset"], rows["esi"] = geometry.header_offsets(ids), ids.esis
+        rows["offset"], rows["esi"] = ids.offsets, ids.esis
         if geometry.repair_symbols:
-            rows["flags"] = geometry.are_repairs(ids) * np.uint8(Flag.REPAIR_SYMBOL)
+            rows["flags"] = ids.are_repairs * REPAIR_SYMBOL
         if self.repairs:
             self.repairs.log.carried(ids)
         return Transmit(self.channel, rows, ObjectSymbols(ids, geometry))

@@ -2,12 +2,15 @@
 
 Parents before children and one subtree after the other, round and round. Who comes in the midst of
 that needs the nodes above the next one as well: they are repeated after an SPM, so that one pass
-from there on is enough.
+from there on is enough, where SPMs come often one pass from the next such repetition on.
 """
 
 from __future__ import annotations
 
 from pgmlite.wire.digests import BlockTree
+
+OTHERS_FIRST = 4
+"""Times as many other nodes go out before those above are repeated again: SPMs may come often."""
 
 
 class NodeCarousel:
@@ -36,6 +39,16 @@ class NodeCarousel:
         """Nodes that may go out before the next SPM."""
         return len(self._above) + self._pass_left
 
+    def most(self, symbols: int, spms: int) -> int:
+        """Return how many nodes come between so many symbols and SPMs from now on, at most."""
+        shape = self._tree.shape
+        if not shape.nodes:
+            return 0
+        leaves = symbols // max(1, min(self._share, self._symbols // len(shape.leaves))) + 1
+        # Of the nodes that are not repeated less than half are no leaves.
+        passes = min(2 * leaves, spms * shape.nodes)
+        return self.left + passes + spms * len(shape.levels)
+
     @property
     def is_due(self) -> bool:
         """Whether nodes come before the next symbol."""
@@ -56,8 +69,7 @@ class NodeCarousel:
     def announced(self) -> None:
         """Take note that an SPM went out: one more pass."""
         above = self._tree.shape.above(self._head)
-        # Where SPMs come as often as nodes the pass has to go on all the same.
-        if self._since >= len(above):
+        if self._since >= OTHERS_FIRST * len(above):
             self._above, self._since = above, 0
         self._pass_left = self._tree.shape.nodes
 

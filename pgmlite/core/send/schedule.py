@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import Protocol
 
-from pgmlite.core.needs import Exact
+from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ring import Ring
 from pgmlite.wire.control import SpmPosition
-from pgmlite.wire.geometry import Ids
+from pgmlite.wire.geometry import Named
+
+LOOK_AHEAD = 512
+"""Symbols of a carousel that are worked out at once, at least: bursts may be of one."""
 
 
 class Coming(Protocol):
@@ -35,7 +39,7 @@ class Schedule(Coming, Protocol):
     def is_over(self) -> bool:
         """Whether nothing comes any more."""
 
-    def next(self, most: int) -> Ids:
+    def next(self, most: int) -> Named:
         """Go on by up to `most` symbols, at least one; return these.
 
         The object's last source symbol, which may be short, is only the last of them.
@@ -57,6 +61,12 @@ class Carousel:
         self._geometry = ring.geometry
         self._goal = None if cycles is None else cycles * ring.geometry.symbols
         self.sent = 0
+        self._ahead = Named(NO_SYMBOLS, NO_SYMBOLS, NO_SYMBOLS, NO_SYMBOLS != 0)
+        """What is sent from place `_from` on: worked out for many bursts at once."""
+
+        self._from = 0
+        self._ends: list[int] = []
+        """Places behind the object's last source symbol, and behind `_ahead`."""
 
     @property
     def cycles(self) -> float:
@@ -73,13 +83,23 @@ class Carousel:
         """Whether all cycles were sent."""
         return self._goal is not None and self.sent >= self._goal
 
-    def next(self, most: int) -> Ids:
+    def next(self, most: int) -> Named:
         """Go on by up to `most` symbols, at least one; return these."""
         if self._goal is not None:
             most = min(most, self._goal - self.sent)
-        ids = self._geometry.up_to_last(self.ring.ids(self.sent, most))
-        self.sent += len(ids)
-        return ids
+        if not self._from <= self.sent < self._from + len(self._ahead):
+            self._look_ahead(max(most, LOOK_AHEAD))
+        start = self.sent
+        end = self._ends[bisect_right(self._ends, start)]
+        self.sent = min(start + most, end)
+        return self._ahead.cut(start - self._from, self.sent - self._from)
+
+    def _look_ahead(self, count: int) -> None:
+        geometry = self._geometry
+        self._from = self.sent
+        self._ahead = geometry.named(self.ring.ids(self.sent, count))
+        ends = [self._from + last + 1 for last in geometry.lasts(self._ahead)]
+        self._ends = [*ends, self._from + count]
 
     def back(self, count: int) -> None:
         """Take the latest `count` symbols back: they did not leave."""
