@@ -150,16 +150,6 @@ def late_join(scene: Scene) -> None:
         raise Unlucky("it joined too early or too late")
 
 
-def late_join_plain(scene: Scene) -> None:
-    """The same without repair symbols: what went by comes again with the next cycle."""
-    file = scene.make("late-plain.bin", 100_000)
-    scene.send("S", file, "--symbol-size", "1024", *PLAIN)
-    time.sleep(0.9)
-    with scene.tcpdump("late-join-plain", "R1"):
-        receiver = scene.lab.recv("R1", scene.folder / "out")
-        scene.check(receiver)
-
-
 def loss_carousel(scene: Scene) -> None:
     """5% of the packets towards the receiver are dropped by the switch (nftables). Neither repair
     symbols nor NAKs: what is missing comes with later cycles."""
@@ -317,7 +307,6 @@ SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "clean-carousel": (clean_carousel, 1),
     "clean-carousel-ipv4": (clean_carousel_ipv4, 1),
     "late-join": (late_join, 1),
-    "late-join-plain": (late_join_plain, 1),
     "loss-carousel": (loss_carousel, 1),
     "loss-fec": (loss_fec, 1),
     "loss-repair": (loss_repair, 1),

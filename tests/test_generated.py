@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pgmlite.core.config import SenderConfig
+from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.cursor import first_of, steps_from
-from pgmlite.core.machine import SECOND
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.derive import STRUCTS, fields
@@ -17,7 +17,7 @@ from pgmlite.wire.request import build_nak
 from tests import generate
 from tests.requirements import CLAUSE, cited, untested
 from tests.support import vectors
-from tests.support.builders import Scripted, encode, packet, play, spm_body
+from tests.support.builders import Scripted, batches, encode, packet, play, spm_body
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "spec" / "protocol.md"
@@ -122,9 +122,40 @@ def test_examples_of_requests_and_repair_are_what_the_code_builds() -> None:
             vectors.request([100, 102, 103, 105, 110]),
             repairs,
             packet(PacketType.NAK, nak, **header, sqn=2),
-            packet(PacketType.NCF, promised, **header, sqn=3, offset=22),
+            packet(PacketType.NCF, promised, **header, sqn=3, offset=28),
         ]
     )
+
+
+class Numbers(Scripted):
+    """Gives a sender tsi and first sqn of the example, then its nonce."""
+
+    def getrandbits(self, bits: int) -> int:
+        drawn = super().getrandbits(bits)
+        self._values[64] = vectors.NONCE
+        return drawn
+
+
+def test_the_example_of_an_ncf_is_what_a_sender_answers() -> None:
+    # spec: REP-3, REP-6, REP-11
+    _, _, rest = SPEC.read_text().partition("### 3.6 NAKs")
+    example = octets_of(rest.partition("\n### 3.7")[0])
+    of = vectors.EXAMPLE
+    rng = Numbers(tsi=vectors.TSI, sqn=0xFFFF_FFFE)
+    config = SenderConfig(rate=10_000_000, packet_overhead=48)
+    repair = RepairConfig(port=28_776)
+    sender = Sender(config, of.manifest, of.tree, repair=repair, rng=rng)
+    sender.start(SECOND)
+    sent: list[bytes] = []
+    for _, burst in play(sender, packets=5):
+        sent += encode(burst, of.data)
+    assert sent[0][-18:] in example
+    nak = vectors.asked(of, vectors.counts_request((0, 0, 5)), sqn=2)
+    (batch,) = batches([nak], source="receiver")
+    sender.receive(SECOND + 10 * MS, batch)
+    _, burst = next(play(sender))
+    (ncf,) = encode(burst, of.data)
+    assert example.endswith(ncf)
 
 
 def test_example_of_two_blocks() -> None:

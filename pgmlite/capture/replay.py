@@ -22,6 +22,7 @@ from pgmlite.net.loop import attend, tell_of_disk
 from pgmlite.net.waiting import Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
@@ -93,13 +94,22 @@ def find_group(capture: Capture, choice: Choice) -> Endpoint:
     raise ObjectError(f"{capture.path}: {cut}no pgmlite packets{why_none(capture, refused)}")
 
 
-def nak_due(now: int, nak: SendNak) -> NakDue:
-    """Return what there is to tell of a NAK that would be sent."""
+def nak_due(now: int, nak: SendNak, manifest: Manifest | None) -> NakDue:
+    """Return what there is to tell of a NAK that would be sent.
+
+    Args:
+        manifest: Of the object; without one nothing is asked for by count.
+    """
     header = HEADER.parse(nak.packet)
     total = pieces(header.size, header.symbol_size)
-    symbols = parse_nak(nak.packet[HEADER_SIZE:], total).symbols
+    rings = manifest.geometry.rings if manifest and manifest.repair_symbols else None
+    asked = parse_nak(nak.packet[HEADER_SIZE:], total, rings)
+    if asked.counts:
+        counts = zip(asked.counts.blocks.tolist(), asked.counts.counts.tolist(), strict=True)
+        return NakDue(now, nak.endpoint, (), tuple(counts), nak.packet)
+    symbols = asked.symbols
     ranges = tuple((int(symbols[start]), int(symbols[stop - 1])) for start, stop in runs(symbols))
-    return NakDue(now, nak.endpoint, ranges, nak.packet)
+    return NakDue(now, nak.endpoint, ranges, (), nak.packet)
 
 
 class ReplayLoop:
@@ -270,7 +280,7 @@ class ReplayLoop:
             follow_up: list[Action] = []
             for action in todo:
                 if isinstance(action, SendNak):
-                    self._tell(nak_due(self.now, action))
+                    self._tell(nak_due(self.now, action, self._machine.manifest))
                 elif isinstance(action, Complete):
                     if bad := self._part.settle(action):
                         follow_up += self._machine.doubt(action.oid, bad)

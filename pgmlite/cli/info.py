@@ -33,11 +33,8 @@ from pgmlite.wire.control import (
 )
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
-from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType, RequestForm
-from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, parse_nak
-
-ANY_RINGS = Rings(1 << 32, 0xFFFF, 0xFFFF)
-"""What an object may have of which no manifest was seen."""
+from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType
+from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, likely_rings, parse_nak
 
 MAX_SESSIONS = 1_000
 """Sessions shown of one capture; a capture may hold junk without end."""
@@ -310,7 +307,7 @@ def _manifest_of(sessions: Iterable[Session], oid: int) -> Manifest | None:
 def _rings(manifest: Manifest | None, nak: bytes) -> Rings | None:
     """Return what blocks an object has, if NAKs ask for it by count."""
     if manifest is None:
-        return ANY_RINGS if nak[NAK_FIXED_SIZE:][:1] == bytes([RequestForm.COUNTS]) else None
+        return likely_rings(nak[NAK_FIXED_SIZE:])
     return manifest.geometry.rings if manifest.repair_symbols else None
 
 

@@ -131,10 +131,11 @@ def _fec(manifest: Manifest) -> str:
 
 
 def _nak(event: NakDue, began: int) -> str:
-    named = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in event.symbols)
+    named = [f"symbols {a}" if a == b else f"symbols {a} to {b}" for a, b in event.symbols]
+    named += [f"{count} of block {block}" for block, count in event.counts]
     address, port = event.endpoint
     seconds = (event.at - began) / SECOND
-    return f"at {seconds:.6f} s would send a NAK to {address} port {port}: symbols {named}"
+    return f"at {seconds:.6f} s would send a NAK to {address} port {port}: {', '.join(named)}"
 
 
 def _losses(figures: ReceiveFigures, kernel_drops: int = 0) -> str:

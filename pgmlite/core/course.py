@@ -56,9 +56,10 @@ class Course:
         turn, (ends, spans, order) = self.ring.turn, self._passes
         first = start % turn
         last = first + min(stop - start, turn)
-        inside = slice(*np.searchsorted(ends, (first, last), side="right"))
-        wrapped = slice(0, np.searchsorted(ends, last - turn, side="right"))
-        found = np.concatenate((np.arange(len(ends))[inside], np.arange(len(ends))[wrapped]))
+        low, high, wrapped = np.searchsorted(ends, (first, last, last - turn), side="right")
+        if low == high and not wrapped:
+            return order[:0]
+        found = np.concatenate((np.arange(low, high), np.arange(wrapped)))
         begins = start + (ends[found] - first - 1) % turn + 1 - spans[found]
         blocks: Symbols = order[found[begins >= since]]
         return blocks

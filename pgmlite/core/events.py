@@ -353,7 +353,10 @@ class NakDue(Event):
 
     endpoint: Endpoint
     symbols: tuple[tuple[int, int], ...]
-    """Ranges, the last of each included."""
+    """Ranges of source symbols, the last of each included."""
+
+    counts: tuple[tuple[int, int], ...]
+    """Blocks, and how many symbols of each, whichever the repairer sends."""
 
     packet: bytes
 

@@ -285,11 +285,6 @@ class Geometry(Sizes):
         """Return the encoding symbol id of a source symbol."""
         return symbol % self.block_symbols
 
-    def ended(self, start: int, stop: int) -> range:
-        """Return the blocks whose last symbol is among the source symbols `start` to `stop`."""
-        last = self.blocks if stop == self.symbols else self.block_of(stop)
-        return range(self.block_of(start), last)
-
     def blocks_over(self, start: int, stop: int) -> range:
         """Return the blocks that have one of the bytes `start` to `stop`, beyond the end none."""
         return range(start // self.block_size, pieces(min(stop, self.size), self.block_size))

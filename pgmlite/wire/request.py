@@ -62,6 +62,15 @@ class Rings(NamedTuple):
     last: int
 
 
+ANY_RINGS = Rings(1 << 32, 0xFFFF, 0xFFFF)
+"""What an object may have at most."""
+
+
+def likely_rings(request: bytes) -> Rings | None:
+    """Return rings that let a request pass whose object is not known."""
+    return ANY_RINGS if request[:1] == bytes([RequestForm.COUNTS]) else None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
     """So many symbols of each of some blocks, whichever the repairer sends (spec: REQ-5).

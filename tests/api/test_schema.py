@@ -65,6 +65,15 @@ def test_what_a_line_says() -> None:
     assert (line(EVENTS[7], 0)["code"], line(EVENTS[7], 0)["seconds"]) == (None, 2.5)
 
 
+NAK = {
+    "event": "nak",
+    "at": 0,
+    "endpoint": ["::1", 9],
+    "symbols": [[1, 1]],
+    "counts": [[2, 3]],
+    "packet": "",
+}
+
 WRONG = [
     {"event": "nothing", "at": 0},
     {"event": "damaged", "at": 0, "oid": "0" * 16},
@@ -76,9 +85,10 @@ WRONG = [
     {"event": "warning", "at": 0, "warning": "x", "cause": "unheard-of"},
     {"event": "warning", "at": 0, "warning": "x", "cause": "nak", "seconds": 1},
     {"event": "failed", "error": "x"},
-    {"event": "nak", "at": 0, "endpoint": ["::1"], "symbols": [], "packet": ""},
-    {"event": "nak", "at": 0, "endpoint": ["::1", 9], "symbols": [[1]], "packet": ""},
-    {"event": "nak", "at": 0, "endpoint": ["::1", 9], "symbols": [], "packet": "0"},
+    NAK | {"endpoint": ["::1"]},
+    NAK | {"symbols": [[1]]},
+    NAK | {"counts": [3]},
+    NAK | {"packet": "0"},
 ]
 
 

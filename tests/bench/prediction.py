@@ -17,7 +17,13 @@ from statistics import fmean, stdev
 
 from tests.support.lab import PGMLITE, Lab, random_file
 
-MODES = {"carousel": (), "nak": ("--repair",)}
+PLAIN = ("--fec", "off", "--order", "blocks")
+MODES = {
+    "carousel": PLAIN,
+    "fec": (),
+    "nak": (*PLAIN, "--repair"),
+    "fec+nak": ("--repair",),
+}
 
 
 def transfer(source: Path, folder: Path, options: tuple[str, ...]) -> float:

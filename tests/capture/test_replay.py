@@ -12,7 +12,7 @@ import pytest
 
 from pgmlite.cli import run
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import Order, PacketType
 from pgmlite.wire.request import build_request
 from tests.support import pcaps
 from tests.support.builders import make_object, packet
@@ -72,7 +72,7 @@ def test_losses_are_named_and_the_next_capture_fills_them(tmp_path: Path, replay
     assert "3 of 79 symbols are missing: bytes 768-1279, 19968-19999" in errors[0]
     assert not (tmp_path / "out").exists()
     # Blocks that are whole were kept; the others come once more.
-    again = [(at, frame(one)) for at, one in pcaps.carousel(ONE, start=60 * 256)]
+    again = [(at, frame(one)) for at, one in pcaps.carousel(ONE, order=Order.BLOCKS, first=4)]
     path.write_bytes(pcap(again[:42]))
     assert replay(path)[0] == 0
     assert (tmp_path / "out").read_bytes() == ONE.data
@@ -227,11 +227,40 @@ def test_naks_that_the_receiver_would_send_are_listed(tmp_path: Path, replay) ->
     assert naks[0]["symbols"] == [[45, 46], [50, 50]]
     assert naks[0]["endpoint"] == ["fd01::1", 28_776]
     # Not before the block's end has gone past, by the three packets that may overtake.
-    assert 0.080 < naks[0]["at"] < 0.1
+    assert 0.080 < naks[0]["at"] < 0.12
     assert bytes.fromhex(naks[0]["packet"])[3] == PacketType.NAK
     again = [event for event in replay(path)[1] if event["event"] == "nak"]
     assert again == naks, "the same seed"
     assert not [event for event in replay(path, "--no-nak")[1] if event["event"] == "nak"]
+
+
+def test_naks_by_count_are_listed(tmp_path: Path, replay) -> None:
+    """Block after block; of the first one more is lost than is asked for by name."""
+    sample = make_object(256 * 400, symbol_size=256, block_symbols=40, repair_symbols=64)
+    names = [(block, esi) for block in range(10) for esi in range(40)]
+    at, frames = EPOCH, []
+    fields = {"nonce": 5, "grtt": 85, "gsize": 0, "backoff_factor": 6}
+    fields |= {"repair_share": 50, "repair_port": 28_776}
+    packets = [spm_packet(sample, {"sqn": 0}, timestamp=1, **fields)]
+    packets += sample.nodes(sqn=1)
+    packets += sample.encoded(names, sqn=10)
+    lost = {len(packets) - 400 + esi for esi in range(5, 15)}
+    for place, one in enumerate(packets):
+        at += MS
+        if place not in lost:
+            frames.append((at, frame(one)))
+    path = tmp_path / "c.pcap"
+    path.write_bytes(pcap(frames))
+    code, events, errors = replay(path)
+    assert code == 5
+    assert len(errors) == 1
+    naks = [event for event in events if event["event"] == "nak"]
+    assert naks
+    assert naks[0]["symbols"] == []
+    ((block, count),) = naks[0]["counts"]
+    assert block == 0
+    assert 13 <= count <= 20  # three beside, and more for what gets lost on the way
+    assert run(["replay", str(path), "-o", str(tmp_path / "out")]) == 5
 
 
 def test_a_confirmation_in_the_capture_suppresses(tmp_path: Path, replay) -> None:

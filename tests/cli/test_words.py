@@ -187,7 +187,10 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "option"),
     [
-        (["send", "SOURCE", "--start", "2/2"], "--start"),
+        (["send", "SOURCE", "--fec", "900%"], "--fec"),
+        (["send", "SOURCE", "--order", "x"], "--order"),
+        (["send", "SOURCE", "--start", "150%"], "--start"),
+        (["send", "SOURCE", "--order", "blocks", "--start", "random"], "--start"),
         (["send", "SOURCE", "--repair", "--repair-share", "200%"], "--repair-share"),
         (["send", "SOURCE", "--repair", "--listen", "foo"], "--listen"),
         (["send", "SOURCE", "--repairer", "foo"], "--repairer"),

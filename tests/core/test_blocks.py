@@ -85,6 +85,18 @@ class TestBlocks:
             for block in range(model.blocks):
                 assert tested.is_whole(block) == (block in model.whole)
 
+    def test_what_blocks_lack(self) -> None:
+        geometry = Geometry(64 * 18, 64, 5)
+        blocks = Blocks(geometry)
+        blocks.group(geometry)
+        blocks.add(numbers(6, 7, 15, 16, 17))
+        assert blocks.lacks.tolist() == [5, 3, 5, 0]
+        assert blocks.had.tolist() == [0, 2, 0, 3]
+        assert blocks.holds(1, np.arange(5)).tolist() == [False, True, True, False, False]
+        blocks.drop(1)
+        assert blocks.lacks.tolist() == [5, 5, 5, 0]
+        assert not blocks.holds(1, np.arange(5)).any()
+
     def test_of_nothing_has_no_blocks(self) -> None:
         empty = Blocks(Sizes(0, 64))
         empty.group(Geometry(0, 64, 8))

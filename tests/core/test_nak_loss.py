@@ -174,6 +174,18 @@ class TestLoss:
                 machine.follow([symbol], lost=range(total) if rng.random() < 0.5 else ())
             machine.spm(head=cycle % total)
 
+    def test_what_was_dropped_is_not_lost_until_the_carousel_passes_again(self) -> None:
+        # spec: NAK-2
+        machine = Asking(100, block=10, carousel_margin=0.0)
+        machine.follow(range(60))
+        machine.have[20:30] = False
+        assert machine.follow(range(60, 100), step=1) == []
+        assert machine.follow([*range(24)], step=1) == []
+        machine.have[24:30] = False
+        machine.follow(range(24, 34), lost=range(24, 34), step=1)
+        assert machine.follow([34], step=1) == []
+        assert machine.asked(8 * GRTT)[:6] == [*range(24, 30)]
+
     def test_what_was_lost_before_the_first_spm_came(self) -> None:
         # spec: NAK-2
         machine = Asking(200)

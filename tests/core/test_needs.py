@@ -133,9 +133,6 @@ class TestGeometry:
         assert not geometry.has(64 * total, 0)
         start = data.draw(st.integers(0, total - 1))
         stop = data.draw(st.integers(start + 1, total))
-        lasts = [geometry.span(block, block + 1).stop - 1 for block in range(geometry.blocks)]
-        ended = [block for block, last in enumerate(lasts) if start <= last < stop]
-        assert list(geometry.ended(start, stop)) == ended
         first, end = geometry.bytes_of(start, stop)
         assert (first, end) == (64 * start, min(64 * stop, size))
         assert list(geometry.blocks_over(first, end)) == sorted(

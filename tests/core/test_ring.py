@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain, pairwise
+from random import Random
 
 import numpy as np
 import pytest
@@ -229,7 +230,29 @@ class TestWhereItMayBegin:
     def test_an_order_of_another_version(self) -> None:
         assert Ring.at(SMALL, SpmPosition(0, 3, 0, 1, 0)) is None
 
+    @pytest.mark.parametrize(
+        ("order", "geometry", "firsts"),
+        [(ROUNDS, SMALL, 3), (BLOCKS, SMALL, 2), (BLOCKS, PLAIN, 5), (ROUNDS, PLAIN, 1)],
+    )
+    def test_who_is_not_told_begins_anywhere(
+        self, order: Order, geometry: Geometry, firsts: int
+    ) -> None:
+        # spec: SND-6
+        rng = Random(1)
+        drawn = [Ring.anywhere(geometry, order, rng) for _ in range(100)]
+        assert {ring.first for ring in drawn} == set(range(firsts))
+        assert {(ring.order, ring.sector, ring.sectors) for ring in drawn} == {(order, 0, 1)}
+
+    def test_random_orders_are_drawn(self) -> None:
+        # spec: SND-6
+        rng = Random(1)
+        drawn = {Ring.anywhere(SMALL, RANDOM, rng).first for _ in range(100)}
+        assert len(drawn) == 100
+        assert max(drawn) >= 1 << 31
+
     def test_an_empty_object(self) -> None:
+        assert Ring.anywhere(Geometry(0, SYMBOL, 1, 64), ROUNDS, Random(1)).first == 0
+        assert Ring.anywhere(Geometry(0, SYMBOL, 1), BLOCKS, Random(1)).first == 0
         ring = Ring(Geometry(0, SYMBOL, 1, 64, 1))
         assert (ring.lead, ring.turn) == (0, 0)
         assert ring.position(0) == SpmPosition(0, ROUNDS)

@@ -26,20 +26,19 @@ def test_sender_killed_and_started_again(tmp_path: Path) -> None:
     source = random_file(tmp_path / "source", 8)
     with Lab(receivers=1) as lab:
         receiver = lab.recv("R1", tmp_path / "out")
-        sender = lab.send("S", source, "--start", "0/1", rate="30M")
+        sender = lab.send("S", source, "--start", "0/2", rate="30M")
         receiver.stored(0.2)
         sender.stop()
         time.sleep(REJOIN_AFTER + 0.5)
         last = receiver.events[-1]
         assert last["event"] == "progress"
-        # From there on, so that one cycle is enough if what came before is still there.
-        visit = last["stored"] * 64 // last["symbols"]
-        lab.send("S", source, "--start", f"{visit}/64", rate="30M")
+        # The other half first, so that one cycle is enough if what came before is still there.
+        lab.send("S", source, "--start", "1/2", rate="30M")
         result = receiver.result()
     print(f"{last['stored']} of {last['symbols']} before, {result['cycles']} cycles in all")
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
     assert not receiver.has("superseded")
-    assert result["cycles"] <= 1.04
+    assert result["cycles"] <= 1.03
 
 
 FORGE = """

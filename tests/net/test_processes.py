@@ -18,7 +18,7 @@ from tests.support.loopback import (
 )
 
 PLAIN = ("--fec", "off", "--order", "blocks")
-"""Block after block from the start on: what comes when is known."""
+"""Options of a sender without repair symbols, block after block."""
 
 
 def open_files(pid: int) -> set[str]:
@@ -85,7 +85,8 @@ def test_time_limit_keeps_what_came_and_the_next_run_goes_on(tmp_path):
 
     with receiving(copy, place) as receiver:
         receiver.event("start")
-        with sending(source, place, *PLAIN, "--start", f"{held}/{blocks}", rate="40M") as sender:
+        start = f"{held}/{blocks}"
+        with sending(source, place, *PLAIN, "--start", start, rate="40M") as sender:
             ended = receiver.end()
             assert sender.stop().code == 6
     assert ended.code == 0, ended.stderr

@@ -218,7 +218,7 @@ class TestComingAndGoing:
         network = Network(7)
         node = add_receiver(network)
         add_sender(network, "a")
-        add_sender(network, "b", start=SAMPLE.manifest.size // 2)
+        add_sender(network, "b", first=SAMPLE.manifest.geometry.groups // 2)
         network.run(2 * CYCLE)
         assert completed(node) <= 0.56 * CYCLE
         assert node.machine.lost == 0
@@ -233,7 +233,7 @@ class TestComingAndGoing:
         network.run(network.now + 10 * SECOND)
         stored, symbols = node.machine.progress
         assert 0.45 < stored / symbols < 0.5
-        second = add_sender(network, "b", start=SAMPLE.manifest.size * 45 // 100)
+        second = add_sender(network, "b", first=SAMPLE.manifest.geometry.groups * 45 // 100)
         assert second.machine.tsi != first.machine.tsi
         since = network.now
         network.run(since + 3 * CYCLE)
@@ -253,10 +253,10 @@ class TestComingAndGoing:
         again = Recording(ReceiverConfig())
         receiver = network.add("again", again, store=nodes[0].store, at=since)
         stored, _ = nodes[0].machine.progress
-        start = stored * SAMPLE.manifest.symbol_size
-        add_sender(network, "another", start=start)
+        first = stored // SAMPLE.manifest.block_symbols
+        add_sender(network, "another", first=first)
         network.run(since + 3 * CYCLE)
-        left = 1 - start / SAMPLE.manifest.size
+        left = 1 - first / SAMPLE.manifest.blocks
         assert completed(receiver) - since <= (left + 0.07) * CYCLE  # the tree comes once more
         assert again.counters.damaged == 0
 

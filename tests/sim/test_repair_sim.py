@@ -173,7 +173,7 @@ class TestComingAndGoing:
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
         # spec: NAK-14
         group, receivers, (repairer,) = self.with_repairers(1)
-        killed = 3 * self.CYCLE // 4
+        killed = 9 * self.CYCLE // 10
         group.network.run(killed)
         assert repairer.machine.counters.rdata > 0
         group.network.stop(repairer)
@@ -240,12 +240,12 @@ class TestComingAndGoing:
         )
         assert all(completion(node) is not None for node in nodes)
 
-    @pytest.mark.parametrize("start", [700, 1_199])
-    def test_a_session_may_end_in_the_middle_of_a_block(self, start: int) -> None:
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_a_session_may_begin_and_end_with_any_block(self, first: int) -> None:
         # spec: SND-6, SND-9, NAK-3
         group = Group(sample(1_200))
-        offset = start * SYMBOL
-        group.add_sender(repair=QUICK, rate=RATE // 10, latency=LATENCY, cycles=1, start=offset)
+        group.add_sender(repair=QUICK, rate=RATE // 10, latency=LATENCY, cycles=1, first=first)
+        start = 1_024 * first
         lost = np.zeros(1_200, np.bool_)
         lost[[start - 1, start - 40, start]] = True
         nodes = group.add_receivers(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pgmlite.errors import DiskError
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import READ_THROUGH, SourceFile
+from pgmlite.wire.geometry import Geometry
 from tests.support.builders import make_object
 from tests.support.loopback import BLOCK, Cli, endpoint, make_file, receive, receiving, run, sending
 
@@ -64,7 +65,9 @@ def test_describe_equals_a_plain_computation(tmp_path, size):
     path.write_bytes(expected.data)
     source = SourceFile(path)
     reports = []
-    manifest, tree = source.describe(64, 8, lambda done, total: reports.append((done, total)))
+    manifest, tree = source.describe(
+        Geometry(size, 64, 8), lambda done, total: reports.append((done, total))
+    )
     source.close()
     assert (manifest, tree.digests) == (expected.manifest, expected.tree.digests)
     assert manifest.tree_digest == tree.root
@@ -85,7 +88,7 @@ def test_hashing_stops_when_the_callback_raises(tmp_path):
 
     started = time.monotonic()
     with pytest.raises(RuntimeError, match="enough"):
-        source.describe(1_404, 1_024, give_up)
+        source.describe(Geometry(1 << 40, 1_404, 1_024), give_up)
     source.close()
     assert calls == 1
     assert time.monotonic() - started < 30
@@ -97,7 +100,7 @@ def test_a_source_that_changes_while_it_is_hashed(tmp_path):
     with path.open("ab") as file:
         file.write(b"more")
     with pytest.raises(DiskError, match="changed"):
-        source.describe(64, 8)
+        source.describe(Geometry(4_096, 64, 8))
     source.close()
 
 

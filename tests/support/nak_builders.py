@@ -27,7 +27,7 @@ from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import Order, PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
 from tests.support.builders import Sample, packet, spm_body
 
@@ -161,9 +161,14 @@ class Group:
         machine: type[Sender] = Sender,
         **config: Any,
     ) -> Node:
-        """Add a sender of the sample; without `repair` it answers no NAK."""
-        values = {"rate": 200_000_000, "packet_overhead": 28} | config
-        settings, manifest = SenderConfig(**values), self.sample.manifest
+        """Add a sender of the sample; without `repair` it answers no NAK.
+
+        A plain object is sent in the order of its symbols.
+        """
+        manifest = self.sample.manifest
+        order = Order.ROUNDS if manifest.repair_symbols else Order.BLOCKS
+        values = {"rate": 200_000_000, "packet_overhead": 28, "order": order} | config
+        settings = SenderConfig(**values)
         rng = self.network.rng(name)
         if issubclass(machine, Repairer):
             built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)

@@ -29,7 +29,8 @@ credit may go below nothing by that, and is earned back before the next repair.
 **What comes anyway is not queued.** With W symbols waiting, the last of them leaves after W
 repairs and the ODATA between, W (1 - s) / s packets of it. What the schedule brings within as many
 packets comes no later than it would by the queue: it is confirmed, since it is on its way, and not
-queued.
+queued. This is for symbols that are asked for by name: who asks for a count has found that the
+schedule takes twice as long as the repairs (spec: NAK-3).
 
 **What an NCF promises.** An NCF says within how many packets, counted from itself, all that waits
 will have left, so that who hears it knows from sqns alone when a repair was lost, and asks again
