@@ -34,7 +34,7 @@ from collections.abc import (
 )
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from pgmlite.core.events import Completed, Event, Stopped, Tell
 from pgmlite.errors import UsageError
@@ -52,6 +52,9 @@ from pgmlite.net.arguments import (
     parse_order,
 )
 from pgmlite.net.waiting import Stop, Waits, Work
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -83,6 +86,8 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
         self._work = Work(start(happened.append), happened, self._stop)
         self._blocking: Generator[Event, None, None] | None = None
         self._async: AsyncGenerator[Event, None] | None = None
+        self._turn: asyncio.Lock | None = None
+        """Held by the task that waits for the next event."""
 
     @property
     def result(self) -> T:
@@ -150,13 +155,20 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
         return self
 
     async def __anext__(self) -> Event:
-        if self._async is None:
-            self._async = self._work.arun()
-        return await anext(self._async)
+        # Imported where it is used: whoever blocks starts sooner without it.
+        import asyncio
+
+        if self._async is None or self._turn is None:
+            self._async, self._turn = self._work.arun(), asyncio.Lock()
+        async with self._turn:
+            return await anext(self._async)
 
     async def aclose(self) -> None:
-        """End it, if it has not ended."""
-        if self._async is not None:
+        """End it, if it has not ended; another task may be at it, or be ending it."""
+        if self._async is None or self._turn is None:
+            return
+        self._stop.ask("closed")
+        async with self._turn:
             await self._async.aclose()
 
     async def __aenter__(self) -> Self:

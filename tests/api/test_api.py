@@ -325,6 +325,32 @@ def test_a_sender_and_a_receiver_share_an_event_loop_that_goes_on(tmp_path, wher
     assert beats > 20
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_one_that_another_task_is_at_is_closed_all_the_same(tmp_path, where, place, is_cancelled):
+    source = make_file(tmp_path / "source", 8 * BLOCK)
+    transfer = pgmlite.receive(tmp_path / "copy", **where)
+    seen = asyncio.Event()
+
+    async def take() -> None:
+        async for event in transfer:
+            if isinstance(event, ReceiveProgress) and event.stored:
+                seen.set()
+
+    async def main() -> None:
+        task = asyncio.create_task(take())
+        await asyncio.wait_for(seen.wait(), PATIENCE)
+        if is_cancelled:
+            task.cancel()
+            await asyncio.sleep(0)  # now it is ending what it was at
+        await transfer.aclose()
+        assert (tmp_path / "copy.part").exists()
+        with suppress(asyncio.CancelledError, Interrupted):
+            await task
+
+    with sending(source, place, rate="4M"):
+        asyncio.run(main())
+
+
 def test_a_task_that_is_cancelled_leaves_nothing_but_what_came(tmp_path, where, place):
     source = make_file(tmp_path / "source", 8 * BLOCK)
     copy = tmp_path / "copy"

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
-from unittest.mock import Mock
 
 import click
 import pytest
@@ -432,7 +431,7 @@ def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
     if is_there:
         part.write_bytes(sample.data)
     socket = FakeReceiverSocket()
-    loop = ReceiveLoop(drive.machine, socket, Mock(), Heard())
+    loop = ReceiveLoop(drive.machine, socket, None, Heard())
     error = DiskError("another file")
     Output(as_json=False).show(failed(error, drive.machine, loop, str(part)), 0)
     socket.release()

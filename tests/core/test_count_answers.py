@@ -115,6 +115,15 @@ class TestAnswer:
         sender.run(sender.now + 50 * MS)
         assert sender.ask_for((3, 2), source="b") == [(3, TOP - 8, 2)]
 
+    @pytest.mark.parametrize(("seen", "more"), [(0, 0), (1, 1), (4, 4), (5, 5)])
+    def test_what_the_asker_saw_is_not_on_its_way(self, seen: int, more: int) -> None:
+        # spec: REP-4
+        sender = Repairing()
+        before = sender.ask_for((3, 5)) and sender.last_sqn
+        sender.run(sender.now + 50 * MS)
+        sender.ask_for((3, 5), sqn=(before + seen) % (1 << 32))
+        assert sender.counts.get(3, 0) == more
+
     def test_what_carousels_send_is_no_step_of_a_cursor(self) -> None:
         sender = Repairing(carousel=True, order=Order.ROUNDS, rate=10_000_000)
         heard = sender.last_sqn
@@ -133,16 +142,18 @@ class TestAnswer:
         assert [esi for _, esi in came] == [(TOP - n) % 160 for n in range(300)]
 
     def test_the_short_last_symbol_is_the_last_of_its_burst(self) -> None:
-        sender = Repairing()
-        sender.ask_for((38, 20), (39, 34))
+        sample = make_object(64 * 150 - 20, block_symbols=100, repair_symbols=64)
+        ring, last = sample.manifest.geometry.ring(1), 49
+        sender = Repairing(sample, rate=100_000_000)
+        sender.ask_for((0, 90), (1, ring))
         bursts = [one for one in sender.run(sender.now + SECOND) if kind_of(one) is RDATA]
         names = [sent([burst]) for burst in bursts]
-        assert sorted(name for some in names for name in some if name[0] == 39) == [
-            (39, esi) for esi in range(34)
-        ]
-        (place,) = [number for number, some in enumerate(names) if (39, 0) in some]
-        assert names[place][-1] == (39, 0)
-        assert bursts[place].length == 64 * (len(names[place]) - 1) + 30
+        came = [esi for some in names for block, esi in some if block == 1]
+        assert sorted(came) == list(range(ring))
+        (place,) = [number for number, some in enumerate(names) if (1, last) in some]
+        assert names[place][-1] == (1, last)
+        assert len(names[place]) > 5
+        assert bursts[place].length == 64 * len(names[place]) - 20
 
     @pytest.mark.parametrize(("sector", "sectors", "first"), [(0, 2, TOP), (1, 2, TOP - 30)])
     def test_several_begin_in_different_parts(self, sector: int, sectors: int, first: int) -> None:

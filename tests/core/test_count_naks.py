@@ -77,6 +77,7 @@ class TestDue:
     def test_all_at_once_when_no_carousel_is_heard_any_more(self) -> None:
         machine = Counting(order=Order.ROUNDS)
         machine.hear(machine.ring.geometry.symbols, lost=losing(3, 5), step=1)
+        assert machine.settle() == []
         machine.now += SECOND
         machine.spm(key=OTHER, endpoint=("R", 9), has_position=False)
         assert machine.asked(LONGEST) == [{3: 4}]
@@ -91,6 +92,16 @@ class TestDue:
         lost = [(block, 5) for block in range(32)]
         machine.hear(machine.ring.lead - machine.place - GROUP, lost=lost)
         assert machine.asked(LONGEST) == []
+
+    def test_not_if_meanwhile_repairs_take_longer_than_the_carousel(self) -> None:
+        # spec: NAK-7
+        machine = Counting()
+        machine.hear(machine.ring.lead + 1, lost=losing(29, 5))
+        assert machine.settle() == []
+        assert machine.state(29) is WantState.BACK_OFF
+        machine.spm(rate=10_000)
+        assert machine.asked(LONGEST) == []
+        assert machine.state(29) is None
 
     @pytest.mark.parametrize(("missing", "is_asked"), [(31, True), (32, False), (50, False)])
     def test_who_lost_most_of_a_block_keeps_quiet(self, missing: int, is_asked: bool) -> None:
@@ -240,6 +251,41 @@ class TestSuppression:
         machine.now += 20 * SECOND
         machine.spm()
         assert machine.asked(LONGEST)
+
+
+class TestCursors:
+    KEY = Endpoint("S", 0), 1, 0
+
+    def heard(self) -> Cursors:
+        """Return what is known after an NCF of 30 symbols of block 1, from the top on."""
+        cursors = Cursors(NakConfig(), Geometry(64 * 64 * 4, 64, 64, 64, 4))
+        cursors.promise(SECOND, self.KEY, Counts(*np.array([[1, TOP, 30]]).T))
+        return cursors
+
+    def test_one_never_heard_of_is_at_the_top(self) -> None:
+        assert self.heard().at(self.KEY, 0) == TOP
+        assert self.heard().at((Endpoint("R", 0), 1, 0), 1) == TOP
+
+    def test_repairs_move_it_and_those_that_were_overtaken_do_not(self) -> None:
+        cursors = self.heard()
+        for esi in (TOP - 9, TOP - 1):
+            cursors.bring(self.KEY, Ids(np.array([1]), np.array([esi])))
+            assert cursors.at(self.KEY, 1) == TOP - 10
+            (promised,) = cursors.promised(0, 1).values()
+            assert promised.tolist() == list(range(TOP - 10, TOP - 30, -1))
+
+    def test_a_promise_has_an_end(self) -> None:
+        cursors = self.heard()
+        assert cursors.promised(SECOND, 1) == {}
+        cursors.end(1)
+        assert cursors.promised(0, 1) == {}
+        assert cursors.at(self.KEY, 1) == TOP - 30
+
+    def test_it_goes_round(self) -> None:
+        cursors = self.heard()
+        cursors.promise(SECOND, self.KEY, Counts(*np.array([[1, 3, 10]]).T))
+        (promised,) = cursors.promised(0, 1).values()
+        assert promised.tolist() == [3, 2, 1, 0, TOP, TOP - 1, TOP - 2, TOP - 3, TOP - 4, TOP - 5]
 
 
 class TestBounds:

@@ -3,7 +3,7 @@
 from random import Random
 
 from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import MS
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.layout import Flag
 from tests.support.answering import ODATA, OTHER, SAMPLE, Answering, alone
@@ -11,6 +11,7 @@ from tests.support.builders import batches
 from tests.support.nak_builders import (
     nak_packet,
     rdata_packets,
+    spm_packet,
     symbols_sent,
 )
 
@@ -39,6 +40,23 @@ class TestWhatItHears:
         sender.ask(11, 2_001, 2_100)
         # The carousel is where it was: it brings 11 next, and 2 001 much later.
         assert sender.queued.symbols.tolist() == [2_001, 2_100]
+
+    def test_of_several_carousels_it_follows_one_as_long_as_that_goes_on(self) -> None:
+        # spec: REP-7
+        sender = alone()
+        other = {"tsi": 8}
+        sender.give(spm_packet(SAMPLE, other, place=2_000), *SAMPLE.odata([2_000], tsi=8))
+        sender.ask(11, 2_001)
+        assert sender.queued.symbols.tolist() == [2_001]
+        sender.run(3 * SECOND)
+        sender.give(spm_packet(SAMPLE, other, place=2_100))
+        sender.ask(12, 2_100)
+        assert sender.queued.symbols.tolist() == [12]
+
+    def test_a_place_that_no_carousel_can_have_is_refused(self) -> None:
+        sender = alone()
+        sender.give(spm_packet(SAMPLE, {"tsi": 7}, sector=3, sectors=2))
+        assert sender.machine.refused["spm"] == 1
 
     def test_another_object_means_nothing(self) -> None:
         sender = alone()

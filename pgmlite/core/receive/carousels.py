@@ -110,7 +110,7 @@ class Carousel:
         self.settle()
         self._measure(config.measure_time)
         start = self.passed
-        stop = max(start, self.sent - (0 if self.stands else config.reorder_packets))
+        stop = max(start, self.sent - config.reorder_packets)
         is_all = self._is_over or start < self.joined + self.course.ring.turn <= stop
         if stop == start and not is_all:
             return None
