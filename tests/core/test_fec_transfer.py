@@ -13,20 +13,23 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import (
+    LYING,
     MS,
     SECOND,
     Complete,
     Decode,
+    Held,
+    Prepare,
     Store,
 )
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
-from pgmlite.sim.network import MemoryStore
 from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import Order
 from tests.support.builders import Sample
 from tests.support.nak_builders import Group
 from tests.support.rounds import (
+    Careless,
     Listener,
     at_random,
     coded,
@@ -312,7 +315,7 @@ class TestKills:
     @given(st.integers(0, 1_000), st.lists(st.integers(1, 120), min_size=1, max_size=4))
     def test_nothing_that_was_stored_comes_again(self, seed: int, lives: list[int]) -> None:
         sample = coded(4 * 24 + 5, block_symbols=24, repair_symbols=64)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         place, lossy = seed, at_random(0.2, seed)
         for life in lives:
             listener = Listener(sample, store=store, lossy=lossy)
@@ -331,7 +334,7 @@ class TestKills:
 
     def test_a_record_that_is_wrong_ends_well(self) -> None:
         sample = coded(3 * 24, block_symbols=24, repair_symbols=96)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         listener = Listener(sample, store=store)
         listener.hear(ring.ids(72, 60))  # repair symbols
         for offset in range(0, 24 * 64, 3 * 64):  # a third of a block is not what it was
@@ -341,17 +344,38 @@ class TestKills:
         again.follow(ring, 132, limit=8)
         assert again.machine.counters.damaged <= 2
 
+    def test_source_symbols_that_lie_elsewhere_are_put_in_their_places(self) -> None:
+        # And nobody waits for what could match there, as bytes.
+        sample = coded(2 * 24, block_symbols=24)
+        first = Listener(sample, store=Careless(), is_announced=False)
+        store, prepare = first.store, first.store.prepare
+        one, other = slice(0, 64), slice(23 * 64, 24 * 64)
+        store.data = bytearray(sample.data)
+        store.data[one], store.data[other] = store.data[other], store.data[one]
+        lying = (np.arange(48) % 24 + 1).astype(LYING)
+        lying[[0, 23]] = lying[[23, 0]]
+
+        def recorded(wanted: Prepare) -> Held:
+            return Held([(0, lying)], 24, prepare(wanted).extents)
+
+        store.prepare = recorded
+        first.give([sample.spm(), *sample.nodes()])
+        assert first.is_complete
+        assert (kinds(first, Decode), first.machine.counters.recovered) == (1, 0)
+        assert store.data[: len(sample.data)] == sample.data
+
     def test_foreign_symbols_of_a_record_wait_for_the_manifest(self) -> None:
         sample = coded(48, block_symbols=24, repair_symbols=64)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         first = Listener(sample, store=store)
         first.hear(ring.ids(48, 30))
         assert first.machine.progress[0] == 30
         listener = Listener(sample, store=store, is_announced=False)
         # Data first: source symbols alone have a place, and take those of others if need be.
-        listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 22, 23])))
+        # And what lies between them is not written over.
+        listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 8, 15])))
         listener.give([sample.spm(), *sample.nodes()])
-        assert listener.machine.progress[0] == 31
+        assert listener.machine.progress[0] == 32
         listener.follow(ring, 80)
         assert listener.machine.counters.damaged == 0
 
