@@ -12,16 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import (
-    LYING,
-    MS,
-    SECOND,
-    Complete,
-    Decode,
-    Held,
-    Prepare,
-    Store,
-)
+from pgmlite.core.events import Damaged
+from pgmlite.core.machine import LYING, MS, SECOND, Complete, Decode, Held, Prepare, Store, Verify
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.geometry import Ids
@@ -297,6 +289,21 @@ class TestDriving:
             assert listener.machine.decoded(oid, 0, ok=True) == []
         assert kinds(listener, Complete) == 1
 
+    def test_what_is_wrong_without_those_that_were_found_is_searched_again(self) -> None:
+        sample = coded(32)
+        listener, waiting = self.slow(sample, 0.0)
+        listener.hear(rounds(sample).ids(32, 36))
+        action = waiting.pop()
+        (event,) = listener.machine.decoded(action.oid, 0, forged=[33], ok=False)
+        assert event == Damaged(0, action.oid, 0, forged=1, waits_for=24)
+        listener.hear(rounds(sample).ids(68, 28))
+        action = waiting.pop()
+        assert action.is_search
+        (event,) = listener.machine.decoded(action.oid, 0, forged=[34, 35], ok=False)
+        assert event == Damaged(0, action.oid, 0, forged=2, waits_for=48)
+        counters = listener.machine.counters
+        assert (counters.damaged, counters.forged) == (2, 3)
+
     def test_what_can_not_be_read_is_collected_again(self) -> None:
         sample = coded(32)
         listener, waiting = self.slow(sample, 0.0)
@@ -330,7 +337,9 @@ class TestKills:
             resumed = Listener(sample, store=store).machine
             assert resumed.progress[0] == kept
             assert resumed.counters.damaged == 0
-        Listener(sample, store=store, lossy=lossy).follow(ring, place)
+        last = Listener(sample, store=store, lossy=lossy)
+        last.follow(ring, place)
+        assert last.machine.counters.damaged == 0
 
     def test_a_record_that_is_wrong_ends_well(self) -> None:
         sample = coded(3 * 24, block_symbols=24, repair_symbols=96)
@@ -362,6 +371,7 @@ class TestKills:
         first.give([sample.spm(), *sample.nodes()])
         assert first.is_complete
         assert (kinds(first, Decode), first.machine.counters.recovered) == (1, 0)
+        assert [action.block for action in first.seen if isinstance(action, Verify)] == [1]
         assert store.data[: len(sample.data)] == sample.data
 
     def test_foreign_symbols_of_a_record_wait_for_the_manifest(self) -> None:
