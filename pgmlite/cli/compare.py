@@ -23,7 +23,7 @@ from pgmlite.cli.lines import columns
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
 from pgmlite.cli.tables import Column, render
-from pgmlite.cli.values import parse_share
+from pgmlite.cli.values import parse_fec, parse_share
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, Interrupted, NetworkError, UsageError
 
@@ -129,7 +129,7 @@ def compare(
         "receivers": _numbers("receivers", receivers, int),
         "modes": modes.split(",") if modes is not None else None,
         "loss": _loss(loss, loss_kind, burst),
-        "fec": _fec(fec),
+        "fec": parse_fec(fec) if fec is not None else None,
         "order": order,
         "repair_share": parse_share("--repair-share", repair_share)
         if repair_share is not None
@@ -172,16 +172,6 @@ def _numbers(name: str, text: str | None, kind: type[int] | type[float]) -> list
         return [kind(one) for one in text.split(",")]
     except ValueError:
         raise UsageError(f"{name} {text}: give numbers such as 1,10,100") from None
-
-
-def _fec(text: str | None) -> float | None:
-    """Return repair symbols for each source symbol: 50% is 0.5, and more than 100% may be."""
-    if text is None:
-        return None
-    try:
-        return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        raise UsageError(f"--fec {text}: give a share such as 50%") from None
 
 
 def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, Any] | None:

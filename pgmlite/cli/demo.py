@@ -26,7 +26,7 @@ from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import DiskError, NetworkError, ObjectError, TimedOut, UsageError
 
 CHUNK = 1 << 20
-LIMIT = 60.0
+LIMIT = 90.0
 """Seconds after which the demonstration gives up."""
 
 WORTH_IT = 1.1

@@ -102,7 +102,7 @@ class ReceiveFigures:
     bytes: int
     odata: int
     rdata: int
-    repair_symbols: int
+    repair_symbols_received: int
     """Of `odata` and `rdata`, those that carry repair symbols."""
 
     naks_sent: int

@@ -56,7 +56,7 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
         bytes=counters.bytes,
         odata=counters.odata,
         rdata=counters.rdata,
-        repair_symbols=counters.repair_symbols,
+        repair_symbols_received=counters.repair_symbols_received,
         naks_sent=naks.naks_sent,
         naks_suppressed=naks.naks_suppressed,
         lost=machine.lost,

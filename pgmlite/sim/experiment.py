@@ -330,8 +330,9 @@ def share_losses(run: LossShared) -> SharedOutcome:
     names = tuple(f"r{number}" for number in range(run.receivers))
     group = ReceiverGroup(
         manifest,
-        # The object is short to save time; the carousel must not be the reason to keep quiet.
-        ReceiverConfig(nak=NakConfig(carousel_margin=0.0)),
+        # The object is short to save time; the carousel must not be the reason to keep quiet. And
+        # what is measured begins when a loss can be told, not when somebody next looks.
+        ReceiverConfig(nak=NakConfig(carousel_margin=0.0, look_every=1)),
         rngs=[network.rng(name) for name in names],
         luck=np.random.default_rng(0),
     )

@@ -5,7 +5,6 @@ A trial says everything that its outcome depends on, so that it may be done by a
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
@@ -15,14 +14,14 @@ from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfi
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.geometry import LEAST_REPAIRS, MOST_REPAIRS, Geometry, pieces
+from pgmlite.wire.geometry import MOST_REPAIRS, Geometry, pieces
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_BLOCK_SYMBOLS,
+    MAX_FEC_BLOCK_SYMBOLS,
     MAX_PACKET,
     MIN_SYMBOL_SIZE,
     SYMBOL_ALIGNMENT,
-    TILE_BLOCKS,
 )
 
 MAX_RECEIVERS = 100_000
@@ -289,14 +288,13 @@ class Trial:
     @cached_property
     def geometry(self) -> Geometry:
         """The sizes of the object."""
-        symbols, setting = self.symbols, self.setting
-        size = symbols * setting.symbol_size
-        block = min(setting.block_symbols, symbols)
-        if self.mode in PLAIN:
-            return Geometry(size, setting.symbol_size, block)
-        repairs = max(LEAST_REPAIRS, math.ceil(setting.fec * block))
-        tile = min(TILE_BLOCKS, pieces(symbols, block))
-        return Geometry(size, setting.symbol_size, block, repairs, tile)
+        setting = self.setting
+        return Geometry.planned(
+            self.symbols * setting.symbol_size,
+            setting.symbol_size,
+            setting.block_symbols,
+            0.0 if self.mode in PLAIN else setting.fec,
+        )
 
     @property
     def packet_time(self) -> int:
@@ -378,6 +376,11 @@ class Plan:
                 )
         if is_counted:
             self._check_counted()
+        if set(self.modes) - PLAIN and self.setting.block_symbols > MAX_FEC_BLOCK_SYMBOLS:
+            raise UsageError(
+                f"block_symbols {self.setting.block_symbols}: with repair symbols at most "
+                f"{MAX_FEC_BLOCK_SYMBOLS}"
+            )
         for rate in self.rates:
             SenderConfig(rate=rate, packet_overhead=IPV6_UDP_HEADERS)
         if not 0 <= self.repetitions <= MAX_REPETITIONS:

@@ -4,9 +4,10 @@
 
 A disk is a loop device over an image, and a cut is a copy of that image as it is between two of the
 receiver's own system calls, while pieces of its files were written to the disk or not, as a kernel
-may do it. Every copy is mounted, which recovers its journal, and the next run goes on there. For
-each file system, 500 cuts by default, it prints what was found; in capitals what must never be, and
-then the exit code is 1.
+may do it. Every copy is mounted, which recovers its journal, and the next run goes on there. Half
+of the objects have repair symbols, which lie in the places of what is lost until a block is
+decoded. For each file system, 500 cuts by default, it prints what was found; in capitals what must
+never be, and then the exit code is 1.
 
 One thing of a real disk is missing: a cache of its own that loses what was not flushed.
 """
@@ -21,7 +22,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Any, Self
@@ -31,15 +32,31 @@ import numpy as np
 
 from pgmlite.core.machine import Prepare
 from pgmlite.storage import hints, writeback
+from pgmlite.storage.hints import Spans
 from pgmlite.storage.record import Publication, PublishedRecord
 from pgmlite.storage.writeback import WriteBack
-from tests.support.builders import GRO_SEGMENTS, make_object
+from tests.support.builders import GRO_SEGMENTS, Sample, make_object
 from tests.support.disks import Disk, clone, seclude, sh, workshop
 from tests.support.parts import Run, System
 
 SYMBOL, PER_BLOCK, BLOCKS = 1_404, 64, 24
+REPAIRS = 64
 NEW = make_object(BLOCKS * PER_BLOCK * SYMBOL + 777, symbol_size=SYMBOL, block_symbols=PER_BLOCK)
+CODED = make_object(
+    BLOCKS * PER_BLOCK * SYMBOL + 777,
+    symbol_size=SYMBOL,
+    block_symbols=PER_BLOCK,
+    repair_symbols=REPAIRS,
+)
+"""The same bytes."""
+
 SYMBOLS = NEW.manifest.symbols
+SPARE = 8 * (BLOCKS + 1)
+"""Symbols that blocks with repair symbols may fetch beyond what they need."""
+
+SUSPECT = 64
+"""And those that were believed and are wrong, before they are fetched anew."""
+
 STRANGE = b"old firmware" * 20_000
 OLDER = NEW.data[:700_000] + bytes(60_000) + NEW.data[760_000:1_500_000]
 
@@ -75,7 +92,8 @@ class Cut:
     """Symbols."""
 
     flushed: np.ndarray
-    """(symbols,): whether each was stored before the last flush that ended."""
+    """(symbols,): whether each place was filled before the last flush that ended, and its block was
+    not put in place since."""
 
     is_published: bool
     is_prompt: bool
@@ -136,16 +154,21 @@ class Power(System):
 
     @contextlib.contextmanager
     def on(self) -> Iterator[Self]:
-        wrote, flush = WriteBack.wrote, WriteBack._flush
+        wrote, flush, forget = WriteBack.wrote, WriteBack._flush, WriteBack.forget
 
         def watched_wrote(
-            self_: WriteBack, wanted: Prepare | None, spans: list[tuple[int, int]]
+            self_: WriteBack, wanted: Prepare | None, spans: Spans, *args: Any, **kwargs: Any
         ) -> None:
             for start, stop in spans:
                 self.written[start // SYMBOL : -(-stop // SYMBOL)] = True
-            wrote(self_, wanted, spans)
+            wrote(self_, wanted, spans, *args, **kwargs)
             if self._is_prompt:
                 self_.join()
+
+        def watched_forget(self_: WriteBack, wanted: Prepare, spans: Spans) -> None:
+            for first, stop in spans:
+                self.flushed[first - first % PER_BLOCK : stop + -stop % PER_BLOCK] = False
+            forget(self_, wanted, spans)
 
         def watched_flush(self_: WriteBack) -> None:
             before = self.written.copy()
@@ -155,22 +178,36 @@ class Power(System):
         with (
             super().on(),
             patch.object(WriteBack, "wrote", watched_wrote),
+            patch.object(WriteBack, "forget", watched_forget),
             patch.object(WriteBack, "_flush", watched_flush),
         ):
             yield self
 
 
-def transfer(output: Path, rng: Random, power: Power, *, runs: int) -> None:
-    """Receive the object, with losses, in so many runs, the last of which publishes it."""
+@cache
+def repairs() -> list[bytes]:
+    """Return the packets of all repair symbols, those of each block together."""
+    geometry = CODED.manifest.geometry
+    return CODED.encoded(
+        (block, esi)
+        for block in range(geometry.blocks)
+        for esi in range(geometry.source(block), geometry.ring(block))
+    )
+
+
+def transfer(sample: Sample, output: Path, rng: Random, power: Power, *, runs: int) -> None:
+    """Receive an object, with losses, in so many runs, the last of which publishes it."""
     loss = rng.choice((0.0, 0.05, 0.3))
     stops = sorted(rng.randrange(SYMBOLS) for _ in range(runs - 1))
     with power.on():
         for stop in [*stops, SYMBOLS]:
-            with Run(output, before_rename=partial(note, output)) as run:
-                run.announce(NEW)
+            with Run(output, before_rename=partial(note, sample, output)) as run:
+                run.announce(sample)
                 while not run.is_done:
+                    if sample is CODED and rng.random() < 0.5:  # who joins late has these first
+                        run.give([one for one in repairs() if rng.random() >= loss])
                     lost = {n for n in range(SYMBOLS) if rng.random() < loss}
-                    run.cycle(NEW, lost=lost | set(range(stop, SYMBOLS)))
+                    run.cycle(sample, lost=lost | set(range(stop, SYMBOLS)))
                     if stop < SYMBOLS:
                         break
                 if run.is_done:
@@ -178,10 +215,10 @@ def transfer(output: Path, rng: Random, power: Power, *, runs: int) -> None:
                     power.maybe_cut("published", 1)
 
 
-def note(output: Path, status: os.stat_result) -> None:
+def note(sample: Sample, output: Path, status: os.stat_result) -> None:
     """Record a publication, as for a command that follows it."""
     record = PublishedRecord(output, print)
-    record.write(Publication.of(NEW.manifest, status))
+    record.write(Publication.of(sample.manifest, status))
     record.close()
 
 
@@ -193,6 +230,7 @@ class Trial:
         self.worst = 0
         self._shop, self._kind = shop, kind
         self._old = rng.choice((None, STRANGE, OLDER))
+        self._sample = rng.choice((NEW, CODED))
         with Disk(clone(shop / "fresh", shop / "image"), shop / "disk", kind) as disk:
             output = disk.folder / "d" / "out"
             output.parent.mkdir()
@@ -202,7 +240,7 @@ class Trial:
                 os.chown(output, OWNER, OWNER)
             sh("sync", "-f", disk.folder)
             power = Power(disk, rng, wanted=cuts, is_prompt=rng.random() < 0.5)
-            transfer(output, rng, power, runs=rng.choice((1, 1, 2, 3)))
+            transfer(self._sample, output, rng, power, runs=rng.choice((1, 1, 2, 3)))
         for cut in power.cuts:
             self._check(cut)
             cut.image.unlink()
@@ -244,7 +282,7 @@ class Trial:
     def _go_on(self, cut: Cut, output: Path) -> None:
         """Let the next run finish what the cut left."""
         with Run(output) as run:
-            run.announce(NEW)
+            run.announce(self._sample)
             right = run.machine.right if not run.is_done else ()
             content = [path.read_bytes() for path in (output, run.part.path) if path.exists()]
             size = NEW.manifest.block_size
@@ -253,16 +291,24 @@ class Trial:
                 if not any(one[block * size :].startswith(wanted) for one in content):
                     self._count("BLOCK BELIEVED AND WRONG", cut)
             for _ in range(3):
-                run.cycle(NEW)
+                run.cycle(self._sample)
+                if self._sample is CODED:
+                    run.give(repairs())
             if not run.is_done or output.read_bytes() != NEW.data:
                 self._count("NOT RESUMED", cut)
             flushed = int(cut.flushed.sum())
             if cut.is_published:
                 flushed = SYMBOLS
-            if run.fetched > SYMBOLS - flushed:
+            fetched = run.fetched
+            if self._sample is CODED:
+                damaged = run.machine.counters.damaged
+                fetched = max(0, fetched - SPARE - SUSPECT * damaged)
+                self.found["blocks decoded"] += run.machine.counters.decoded
+                self.found["blocks believed and damaged"] += damaged
+            if fetched > SYMBOLS - flushed:
                 self._count("FLUSHED AND LOST", cut)
                 print(f"  {flushed} of {SYMBOLS} were flushed, {run.fetched} fetched")
-            lost = (cut.written - (SYMBOLS - run.fetched)) * SYMBOL
+            lost = (cut.written - (SYMBOLS - fetched)) * SYMBOL
             if cut.is_prompt and not cut.is_published:
                 self.worst = max(self.worst, lost)
                 if lost > FLUSH_BYTES + AT_ONCE:

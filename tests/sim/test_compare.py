@@ -27,6 +27,7 @@ from pgmlite.sim.plan import (
     LossShared,
     Mode,
     Plan,
+    Schedule,
     Setting,
     Trial,
 )
@@ -89,7 +90,7 @@ class TestTheory:
     ) -> None:
         mixed = {"bad": 0.2, "bad_share": 0.2} if kind is LossKind.MIXED else {}
         loss = LossPattern(kind, 0.02, **mixed)
-        one = one_run(Mode.CAROUSEL, receivers=receivers, loss=loss, copies=150)
+        one = one_run(Mode.CAROUSEL, receivers=receivers, loss=loss, copies=100)
         assert mean_lengths(one) == pytest.approx(expected(one)[0], rel=0.05)
 
     @pytest.mark.parametrize("mode", [Mode.FEC, Mode.SENDERS])
@@ -111,9 +112,9 @@ class TestTheory:
             assert case.last == pytest.approx(case.lengths * case.theory_time / case.theory)
             assert case.half < case.most < case.last
 
-    @pytest.mark.parametrize(("receivers", "loss"), [(1, 0.01), (10, 0.05), (30, 0.05)])
+    @pytest.mark.parametrize(("receivers", "loss"), [(1, 0.01), (10, 0.05), (20, 0.05)])
     def test_naks_take_hardly_more_than_they_must(self, receivers: int, loss: float) -> None:
-        one = one_run(Mode.NAK, size=2_500 * 512, receivers=receivers, loss=LossPattern(mean=loss))
+        one = one_run(Mode.NAK, size=2_000 * 512, receivers=receivers, loss=LossPattern(mean=loss))
         # At the end a single loss takes rounds in which nothing else is asked for.
         end = 10 * 2 * (one.setting.latencies[0] + 16 * one.packet_time) / one.packet_time
         needed = expected(one)[0]
@@ -122,7 +123,7 @@ class TestTheory:
     def test_repairs_of_few_slow_blocks_are_not_given_up(self) -> None:
         # Of the plan that runs by default: repairs of three blocks alternate, slowly.
         changes = {"receivers": [10], "loss": {"mean": [0.05]}, "modes": ["nak"]}
-        plan = parse_plan("", changes | {"repair_share": 0.9, "repetitions": 3, "shared_losses": 0})
+        plan = parse_plan("", changes | {"repair_share": 0.9, "repetitions": 1, "shared_losses": 0})
         (case,) = Report(plan, perform_all(plan, None, lambda _: None)).cases
         assert case.lengths == pytest.approx(case.theory, rel=0.1)
 
@@ -155,11 +156,13 @@ class TestTheory:
 
 class TestRuns:
     def test_a_repairer_of_its_own_answers(self) -> None:
-        (outcome,) = perform(one_run(Mode.REPAIRER))
-        (plain,) = perform(one_run(Mode.CAROUSEL))
+        # Blocks in order: in rounds the carousel brings what is lacking before anybody asks.
+        setting = Setting(symbol_size=512, block_symbols=64, order=Schedule.BLOCKS)
+        (outcome,) = perform(one_run(Mode.REPAIRER, setting=setting))
+        (alone,) = perform(one_run(Mode.FEC, setting=setting))
         assert outcome.rdata > 0
         assert outcome.naks > 0
-        assert outcome.times[-1] < 0.7 * plain.times[-1]
+        assert outcome.times[-1] < alone.times[-1]
 
     def test_two_senders_take_half_the_time(self) -> None:
         once = perform(one_run(Mode.FEC, copies=10))

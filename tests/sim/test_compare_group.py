@@ -107,7 +107,7 @@ def naks(network: Network) -> list[tuple[int, str, bytes]]:
     mode=st.sampled_from(["carousel", "nak", "repairer"]),
     late=st.booleans(),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_a_group_asks_and_completes_like_single_receivers(
     receivers: int,
     symbols: int,

@@ -101,6 +101,7 @@ def test_changes_outrank_the_file() -> None:
         "block_symbols = 0",
         "senders = 1",
         "fec = 0",
+        "block_symbols = 2048",
         "fec = 8",
         "fec = true",
         'order = "backwards"',

@@ -94,9 +94,9 @@ def properties(kind: Any) -> tuple[dict[str, Schema], list[str]]:
             more, needed = properties(inner)
         else:
             schema = OID if field.name in OIDS else of_type(hint)
-            known[field.name] = schema
-            always.append(field.name)
-            continue
+            more, needed, is_optional = {field.name: schema}, [field.name], False
+        both = known.keys() & more.keys()
+        assert not both, f"{kind.__name__}: one key for two facts: {both}"
         known |= more
         always += [] if is_optional else needed
     return known, always

@@ -14,7 +14,7 @@ class ReceiverCounters:
     bytes: int = 0
     odata: int = 0
     rdata: int = 0
-    repair_symbols: int = 0
+    repair_symbols_received: int = 0
     """Of `odata` and `rdata`, those that carry repair symbols."""
 
     fetched: int = 0

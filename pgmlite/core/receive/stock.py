@@ -134,7 +134,7 @@ class Stock:
             batch.payload,
         )
         if batch.has_repair_symbols:
-            counters.repair_symbols += len(batch)
+            counters.repair_symbols_received += len(batch)
             if self._coded is None:
                 # Which place a block has for them is known once the manifest is.
                 counters.early += len(batch)
