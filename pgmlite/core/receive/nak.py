@@ -78,7 +78,6 @@ from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.carousels import Carousels
 from pgmlite.core.receive.demand import (
     CountDemand,
     Demand,
@@ -86,8 +85,8 @@ from pgmlite.core.receive.demand import (
     H,
     Holdings,
     N,
-    Outlook,
 )
+from pgmlite.core.receive.lookout import Lookout
 from pgmlite.core.receive.repairers import KnownRepairer, Repairers
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.receive.wants import Promise, Want, WantEvent, WantState
@@ -167,17 +166,11 @@ class NakMachine(Generic[N, H]):
         self._config = config
         self._demand: Demand[N, H] = demand
         self._rng = rng
-        self._carousels = Carousels(config)
+        self._lookout = Lookout(config)
         self._repairers = Repairers(config)
         self._due: dict[int, Want[N]] = {}
         self._cycles: dict[int, Want[N]] = {}
         self._timers: Timers[int] = Timers()
-        self._heard_at = 0
-        self._looked_at = self._ticked_at = 0
-        self._look_at: int | None = None
-        """When to look at carousels next, ns; None: nothing came since."""
-
-        self._outlook = Outlook(0, (), 0, 0.0, 0.0)
         self.counters = NakCounters()
 
     def want(self, block: int) -> Want[N] | None:
@@ -214,7 +207,7 @@ class NakMachine(Generic[N, H]):
         self, now: int, endpoint: Endpoint, key: SessionKey, spm: Spm, *, preferred: bool
     ) -> None:
         """Take an SPM of a session that may be asked at `endpoint` (spec: NAK-9)."""
-        self._stir(now)
+        self._lookout.stir(now)
         self._repairers.take(now, endpoint, key, spm, preferred=preferred)
 
     def trust(self, key: SessionKey) -> None:
@@ -229,19 +222,11 @@ class NakMachine(Generic[N, H]):
         Args:
             received: Packets that came of the session so far.
         """
-        self._stir(now)
-        self._carousels.tell(now, key, ring, place, received)
+        self._lookout.tell(now, key, ring, place, received)
 
     def take_data(self, now: int, key: SessionKey, block: int, esi: int) -> None:
         """Take note of the latest ODATA of a session."""
-        self._stir(now)
-        self._carousels.bring(now, key, block, esi)
-
-    def _stir(self, now: int) -> None:
-        """Note that something of carousels or repairers was heard."""
-        self._heard_at = now
-        if self._look_at is None:
-            self._look_at = max(now, self._looked_at + self._config.look_every)
+        self._lookout.bring(now, key, block, esi)
 
     def take_sqn(self, now: int, key: SessionKey, sqn: int) -> None:
         """Note that a session has sent as far as `sqn`; lose the repairs that are overdue."""
@@ -332,7 +317,7 @@ class NakMachine(Generic[N, H]):
         Args:
             loss: Share of packets lost, 0 to less than 1.
         """
-        return self._demand.time_left(self._carousels.coming(now), loss)
+        return self._demand.time_left(self._lookout.carousels.coming(now), loss)
 
     @property
     def deadline(self) -> int | None:
@@ -341,7 +326,7 @@ class NakMachine(Generic[N, H]):
         if self._repairers.has_trusted:
             if self._due and len(self._cycles) < self._config.max_cycles:
                 return 0
-            times.append(self._look_at)
+            times.append(self._lookout.look_at)
         return min((at for at in times if at is not None), default=None)
 
     def tick(self, now: int, *, loss: float) -> list[Ask[N]]:
@@ -350,7 +335,7 @@ class NakMachine(Generic[N, H]):
         Args:
             loss: Share of packets lost, 0 to less than 1.
         """
-        if self._is_late(now):
+        if self._lookout.is_late(now, self._timers.deadline):
             return []
         repairer = self._repairers.choose(now)
         self._look(now, repairer, loss)
@@ -372,26 +357,11 @@ class NakMachine(Generic[N, H]):
         self.counters.naks_sent += len(asks)
         return asks
 
-    def _is_late(self, now: int) -> bool:
-        """Whether we were kept from working for so long that much is to be read first."""
-        # Who does not keep up would take a carousel for silent, and ask for what waits to be read.
-        times = (at for at in (self._timers.deadline, self._look_at) if at is not None)
-        expected = max(min(times, default=now), self._ticked_at)
-        self._ticked_at = now
-        return now - expected > self._config.latest_tick
-
     def _look(self, now: int, repairer: KnownRepairer | None, loss: float) -> None:
         """Make due what carousels went past, and what they will not bring soon."""
-        passings = list(self._carousels.look())
-        self._looked_at, self._look_at = now, None
-        delay, symbol_time = 0, 0.0
-        if repairer:
-            own = self._carousels.get(repairer.key)
-            symbol_size = self._demand.geometry.symbol_size
-            delay = repairer.expected_delay
-            symbol_time = repairer.symbol_time(symbol_size, own.symbol_time if own else 0.0)
-        self._outlook = Outlook(now, self._carousels.coming(now), delay, symbol_time, loss)
-        due = self._demand.look(passings, self._outlook)
+        symbol_size = self._demand.geometry.symbol_size
+        passings = self._lookout.look(now, repairer, symbol_size=symbol_size, loss=loss)
+        due = self._demand.look(passings, self._lookout.outlook)
         if self._demand.finds_again:
             due = [block for block in due if not self.want(block)]
         self._make_due(due)
@@ -441,7 +411,7 @@ class NakMachine(Generic[N, H]):
             want.ncf_retries += 1
             exhausted = want.ncf_retries > self._config.ncf_retries
             # spec: NAK-10: when nothing comes at all, it is not the repairer that is dead.
-            if exhausted and self._heard_at > want.asked_at:
+            if exhausted and self._lookout.heard_at > want.asked_at:
                 self._bury(now, want.asked or repairer)
         if exhausted:
             self._demand.rest(want.block, now + self._rest(now, repairer))
@@ -453,7 +423,7 @@ class NakMachine(Generic[N, H]):
         return []
 
     def _ask(self, now: int, want: Want[N], repairer: KnownRepairer) -> list[Ask[N]]:
-        carousel = self._carousels.get(repairer.key)
+        carousel = self._lookout.carousels.get(repairer.key)
         heard = max(repairer.heard, carousel.heard if carousel else 0)
         symbol_time = carousel.symbol_time if carousel else 0.0
         if policy.hears_nothing(self._config, now - heard, repairer.grtt, symbol_time):
@@ -465,7 +435,7 @@ class NakMachine(Generic[N, H]):
             self.counters.naks_suppressed += 1
             self._move(want, WantEvent.CONFIRMED, now + repairer.patience)
             return []
-        need = self._demand.beyond(need, self._outlook, (*self._cycles, *self._due))
+        need = self._demand.beyond(need, self._lookout.outlook, (*self._cycles, *self._due))
         if not need:
             # spec: NAK-7: one repair that was late must not be the last.
             repairer.repair_delay *= 7 / 8
@@ -481,7 +451,7 @@ class NakMachine(Generic[N, H]):
 
     def _rest(self, now: int, repairer: KnownRepairer) -> int:
         """Return for how many ns to leave to the carousel what nobody brings."""
-        cycle_time = int(self._carousels.cycle_time(now, repairer.key))
+        cycle_time = int(self._lookout.carousels.cycle_time(now, repairer.key))
         return max(cycle_time, self._config.shortest_death)
 
 
