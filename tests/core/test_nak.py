@@ -158,7 +158,7 @@ class TestCycle:
             asks = machine.follow([step % 400], lost=lost)
             if rng.random() < 0.02:
                 machine.confirm(rng.sample(range(400), 40))
-            if rng.random() < 0.002:
+            if rng.random() < 0.02:
                 machine.follow([(step + 390) % 400], key=OTHER)  # another one, a little behind
             if rng.random() < 0.001:
                 machine.have[:] = True

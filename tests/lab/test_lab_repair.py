@@ -18,6 +18,8 @@ pytestmark = pytest.mark.lab
 ETHERNET, IPV6, UDP, HEADER_SIZE, RDATA = 14, 40, 8, 48, 5
 SYMBOL_SIZE = 1_404
 RATE = "200M"
+PLAIN = ("--fec", "off", "--order", "blocks")
+IN_ORDER = ("--order", "blocks")
 REPAIRER = "[fd01::14]:28776"
 """R4, which loses nothing."""
 
@@ -49,33 +51,37 @@ def join(lab: Lab, nodes: Iterable[str], folder: Path, *options: str) -> dict[Pa
     return {folder / node: lab.recv(node, folder / node, *options) for node in nodes}
 
 
-def test_repairs_by_the_sender(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "most"), [(PLAIN, 1.5), (IN_ORDER, 1.3), ((), 1.3)])
+def test_repairs_by_the_sender(tmp_path: Path, options: tuple[str, ...], most: float) -> None:
     # Of IPv6: all that runs on the loopback interface, and half of what is done to links, is IPv4.
     source = random_file(tmp_path / "source", 64)
     with Lab(receivers=3) as lab:
         lab.loss(0.05)
         receivers = join(lab, lab.receivers, tmp_path)
-        sender = lab.send("S", source, "--repair", rate=RATE)
+        sender = lab.send("S", source, "--repair", *options, rate=RATE)
         sent = lengths(source, [sender], receivers)
         results = complete(receivers, source)
     naks = [result["naks_sent"] for result in results]
     print(f"{sent:.3f} object lengths, NAKs {naks}")
-    # The theory of 3 receivers says 1.15; what a busy machine does late comes on top.
-    assert sent <= 1.5
+    # The theory of 3 receivers says 1.15 by name and 1.08 else; what a busy machine does late comes
+    # on top.
+    assert sent <= most
 
 
-def test_repairs_by_somebody_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("options", "most"), [(PLAIN, 1.6), (IN_ORDER, 1.4)])
+def test_repairs_by_somebody_else(tmp_path: Path, options: tuple[str, ...], most: float) -> None:
     source = random_file(tmp_path / "source", 32)
     with Lab(receivers=4) as lab:
         lab.loss(0.05, lab.receivers[:3])
         lab.close_inbound("S")
         repairer = lab.repair("R4", source, rate="100M")
         receivers = join(lab, lab.receivers[:3], tmp_path)
-        sender = lab.send("S", source, "--repairer", REPAIRER, rate=RATE)
+        sender = lab.send("S", source, "--repairer", REPAIRER, *options, rate=RATE)
         sent = lengths(source, [sender, repairer], receivers)
-        complete(receivers, source)
+        results = complete(receivers, source)
     print(f"{sent:.3f} object lengths")
-    assert sent <= 1.6
+    assert sent <= most
+    assert any(result["rdata"] for result in results)
 
 
 def test_without_repairs(tmp_path: Path) -> None:
@@ -83,7 +89,7 @@ def test_without_repairs(tmp_path: Path) -> None:
     with Lab(receivers=3) as lab:
         lab.loss(0.05)
         receivers = join(lab, lab.receivers, tmp_path)
-        sender = lab.send("S", source, rate=RATE)
+        sender = lab.send("S", source, *PLAIN, rate=RATE)
         sent = lengths(source, [sender], receivers)
         results = complete(receivers, source)
     print(f"{sent:.3f} object lengths")
@@ -97,7 +103,7 @@ def test_a_repairer_that_is_killed_is_not_missed(tmp_path: Path) -> None:
         lab.loss(0.05, lab.receivers[:3])
         repairer = lab.repair("R4", source)
         receivers = join(lab, lab.receivers[:3], tmp_path)
-        lab.send("S", source, "--repairer", REPAIRER, rate="50M")
+        lab.send("S", source, "--repairer", REPAIRER, *PLAIN, rate="50M")
         for process in receivers.values():
             process.stored(0.5)
         repairer.stop()
@@ -117,7 +123,7 @@ def test_what_all_lost_few_ask_for(tmp_path: Path) -> None:
         }
         for process in receivers.values():
             process.event("start")
-        sender = lab.send("S", source, "--repair", rate="50M")
+        sender = lab.send("S", source, "--repair", *PLAIN, rate="50M")
         results = complete(receivers, source)
         heard = stopped(sender)["naks_received"]
     naks = sum(result["naks_sent"] for result in results)
