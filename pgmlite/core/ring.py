@@ -30,6 +30,9 @@ from pgmlite.wire.request import Symbols
 NEVER = np.iinfo(np.int64).max
 """A place that does not come."""
 
+MOST_SENT = 1 << 62
+"""Symbols that no carousel has sent: with room for a turn beyond it."""
+
 MOST_SECTORS = 255
 """n of i/n, at most: it has one byte in SPMs."""
 
@@ -118,10 +121,12 @@ class Ring:
         """Return what an SPM says; None: this version does not know the order.
 
         Raises:
-            UsageError: There is no such place to begin.
+            UsageError: No carousel can be there.
         """
         if position.order not in tuple(Order):
             return None
+        if position.place >= MOST_SENT:
+            raise UsageError(f"place {position.place}: no carousel has sent so much")
         order = Order(position.order)
         return _ring(geometry, order, position.first, position.sector, position.sectors)
 

@@ -4,10 +4,10 @@
 
 Each of COUNT receivers, 200 by default, takes 8 MiB from one carousel, loses 5% of it, and is
 killed once, at whatever it is doing: storing source and repair symbols, decoding, putting blocks in
-place. The record says what it had stored; what the next run does not take for stored, and stores
-again, is counted, and every name that the record gives to something else. At every instant the
-output is the old one or the new one. Prints the sums; if more than 1% was stored again, or a record
-or an output was wrong, the exit code is 1.
+place. The record says what it had stored; what the next run stores again is counted, and every name
+that the record gives to something else. At every instant the output is the old one or the new one.
+Prints the sums; if more than 1% was stored again, or a record or an output was wrong, the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
 from pgmlite.core.machine import LYING, Lying
+from pgmlite.core.receive.coded import SPARE_SYMBOLS
 from pgmlite.fec.codec import RandomLinear
 from pgmlite.net.arguments import DEFAULT_FEC
 from pgmlite.storage.hints import HEADER, NAME
@@ -55,6 +56,9 @@ LATEST = 1.0
 AT_ONCE = 3
 """Receivers that run side by side."""
 
+SPARE = SPARE_SYMBOLS * -(-SYMBOLS // DEFAULT_BLOCK_SYMBOLS)
+"""Symbols beyond those that are missing, of which there may be some until a block is decoded."""
+
 ALLOWED = 0.01
 """Share of what was stored that may be stored again."""
 
@@ -66,7 +70,7 @@ class Killed:
     Attributes:
         recorded: Symbols that the first run had stored, by its record.
         written: The same, by what lies in the partial file: the record is written a moment later.
-        believed: Symbols that the second run took for stored.
+        fetched: Symbols that the second run stored.
         repairs: Repair symbols among those of the record.
         decoded: Blocks that the second run decoded.
         wrong: What was wrong, if anything was.
@@ -74,7 +78,7 @@ class Killed:
 
     recorded: int
     written: int
-    believed: int
+    fetched: int
     repairs: int
     decoded: int
     wrong: str
@@ -82,12 +86,15 @@ class Killed:
     @property
     def again(self) -> int:
         """Symbols that were stored twice, by the record."""
-        return max(0, self.recorded - self.believed)
+        return self._again(self.recorded)
 
     @property
     def again_at_most(self) -> int:
         """The same, by what lay in the partial file."""
-        return max(0, self.written - self.believed)
+        return self._again(self.written)
+
+    def _again(self, stored: int) -> int:
+        return max(0, self.fetched - (SYMBOLS - stored) - SPARE)
 
 
 class Rings:
@@ -194,14 +201,13 @@ def kill_one(folder: Path, number: int, rings: Rings, place: Endpoint, rng: Rand
     lies = int(np.count_nonzero((recorded != written) & (recorded != 0)))
     if lies:
         wrong = wrong or f"{lies} places have something else than the record says"
-    believed = ended.event("manifest")["stored"] if not ended.code else 0
     if len(recorded) and not wrong and ended.last["damaged"]:
         wrong = f"{ended.last['damaged']} blocks were spoilt"
     own = np.arange(len(recorded)) % rings.geometry.block_symbols + 1
     return Killed(
         int(np.count_nonzero(recorded)),
         int(np.count_nonzero(written)),
-        believed,
+        ended.last.get("fetched", 0),
         int(np.count_nonzero((recorded != own) & (recorded != 0))),
         ended.last.get("decoded", 0),
         wrong,

@@ -208,3 +208,6 @@ class TestIds:
         assert service.machine.counters.refused == {"spm": 1}
         service.give([ONE.spm(), nowhere, spm_packet(ONE, order=Order.ROUNDS, first=1)])
         assert service.machine.counters.refused == {"spm": 3}
+        for place in (1 << 62, (1 << 64) - 1):
+            service.give([spm_packet(ONE, place=place)])
+        assert service.machine.counters.refused == {"spm": 5}

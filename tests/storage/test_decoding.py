@@ -22,7 +22,7 @@ from pgmlite.storage.folder import Folder
 from tests.support.flushes import Clock, Syncs
 from tests.support.mixed_parts import NAMES, SAMPLE, Filled, Name, held_places
 from tests.support.part_files import complete, descriptor_of, wanted
-from tests.support.parts import System, name_of
+from tests.support.parts import Run, System, name_of
 
 BLOCKS = range(SAMPLE.manifest.blocks)
 
@@ -217,6 +217,26 @@ def test_a_block_that_is_found_right_has_its_own_symbols(tmp_path: Path) -> None
     assert filled.part.matches(0, 20 * 64, SAMPLE.tree.digests[:32])
     filled.part.close()
     assert held_places(Filled(output).held) == {n: n + 1 for n in range(20)}
+
+
+def test_what_comes_before_the_manifest_is_not_written_over_other_symbols(tmp_path: Path) -> None:
+    """Source symbols that the record has elsewhere would be there twice, and others no more."""
+    # spec: RCV-8
+    filled = Filled(tmp_path / "out")
+    filled.give([(0, 30)], Random(0))
+    (place,) = np.flatnonzero(filled.lying).tolist()
+    filled.strays = 1
+    filled.give([(0, place)], Random(0))
+    filled.part.close()
+    lying = {n: int(filled.lying[n]) for n in np.flatnonzero(filled.lying).tolist()}
+    with Run(tmp_path / "out") as run:
+        run.give(SAMPLE.odata([place]))
+        assert run.machine.counters.early == 1
+        run.announce(SAMPLE)
+        assert run.machine.progress == (2, 56)
+        run.give(SAMPLE.odata([place]))
+        assert run.machine.counters.duplicates == 1
+    assert held_places(Filled(tmp_path / "out").held) == lying
 
 
 # What is decoded.

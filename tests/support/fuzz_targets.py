@@ -23,7 +23,8 @@ from pgmlite.capture.datagrams import split
 from pgmlite.capture.file import Capture
 from pgmlite.capture.replay import Choice, ReplayLoop, find_group
 from pgmlite.core.config import ReceiverConfig, RepairConfig
-from pgmlite.core.machine import MS, SECOND, Action, Complete, Held, Prepare, SendNak
+from pgmlite.core.decode import Decoded
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Held, Prepare, SendNak
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
 from pgmlite.wire import batch as wire
@@ -133,7 +134,7 @@ def receiver(data: bytes) -> None:
     store, now, refused = Disk(b""), SECOND, machine.counters.refused
 
     def perform(actions: list[Action]) -> None:
-        from pgmlite.core.machine import Decode, Store, Verify
+        from pgmlite.core.machine import Store, Verify
         from pgmlite.sim.network import answer
 
         todo = list(actions)
@@ -191,9 +192,15 @@ class _Memory:
     def begin(self, manifest: Manifest) -> None:
         pass
 
-    def store(self, pieces: Iterable[Sequence[tuple[int, memoryview]]]) -> None:
+    def store(self, pieces: Iterable[Sequence[tuple[int, memoryview]]], lying: Any) -> None:
         for runs in pieces:
             self.disk.write(runs)
+
+    def decode(self, action: Decode) -> Decoded:
+        return self.disk.decode(action)
+
+    def place(self, decoded: Decoded) -> bool:
+        return decoded.ok
 
     def matches(self, offset: int, length: int, expected: bytes) -> bool:
         return self.disk.matches(offset, length, expected)

@@ -204,7 +204,7 @@ class Blocks:
             places: (n,) ascending.
             may_fill: Gaps may be written over; False: bytes of an earlier run may be in them.
         """
-        return runs_of(self._sizes, places, self.have, may_fill=may_fill and not self.foreign)
+        return runs_of(self._sizes, places, self.have, may_fill=may_fill)
 
     def is_whole(self, block: int) -> bool:
         """Whether every symbol of `block` is stored; only once the blocks are known."""

@@ -39,6 +39,9 @@ class Verification:
         """Blocks that are unlooked."""
 
         self._has_record = False
+        self._has_foreign = False
+        """Some place has another symbol than its own, and the manifest is not there."""
+
         self._believed: set[int] = set()
         """Blocks that are whole by the word of an earlier run's record."""
 
@@ -52,11 +55,11 @@ class Verification:
     @property
     def guards(self) -> bool:
         """Whether somewhere nothing may be written over yet (spec: RCV-8)."""
-        return bool(self._extents or self._waiting)
+        return bool(self._extents or self._waiting or self._has_foreign)
 
     def early(self, symbols: Symbols) -> Flags | None:
         """Return which of (n,) `symbols` must not be stored yet; None: all may."""
-        if self._extents:
+        if self._extents or self._has_foreign:
             return np.ones(len(symbols), np.bool_)  # where blocks begin is not known yet
         if not self._waiting or self._geometry is None:
             return None
@@ -71,11 +74,13 @@ class Verification:
         self._extents = held.extents
         if self._geometry:
             self._look(self._geometry)
+        else:
+            self._has_foreign = isinstance(self._blocks, Blocks) and bool(self._blocks.foreign)
 
     def learn(self, manifest: Manifest, blocks: Blocks | CodedBlocks) -> None:
         """Take the manifest, and what is known of the blocks now: note which may be whole."""
         geometry = self._geometry = manifest.geometry
-        self._blocks = blocks
+        self._blocks, self._has_foreign = blocks, False
         tree = self._tree = VerifiedTree(manifest)
         self._candidates = Candidates(tree)
         self._decoding = Decoding(blocks, tree) if isinstance(blocks, CodedBlocks) else None
