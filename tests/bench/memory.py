@@ -63,9 +63,9 @@ class Holes:
         return length
 
 
-def zeros(size: int) -> Sample:
+def zeros(size: int, fec: float = DEFAULT_FEC) -> Sample:
     """Return what its sender knows of an object of zeros."""
-    geometry = Geometry.planned(size, SYMBOL, BLOCK, DEFAULT_FEC)
+    geometry = Geometry.planned(size, SYMBOL, BLOCK, fec)
     full = block_digest(bytes(geometry.block_size), SYMBOL)
     last = block_digest(bytes(geometry.extent(geometry.blocks - 1)[1]), SYMBOL)
     tree = BlockTree(full * (geometry.blocks - 1) + last, SYMBOL)
@@ -81,10 +81,10 @@ def zeros(size: int) -> Sample:
     return Sample(b"", manifest, tree)
 
 
-def packets(sample: Sample, loss: float) -> Iterator[PacketBatch]:
-    """Yield what comes of a carousel in rounds, as much as is read at once."""
+def packets(sample: Sample, loss: float, order: Order = Order.ROUNDS) -> Iterator[PacketBatch]:
+    """Yield what comes of a carousel, as much as is read at once."""
     geometry, rng = sample.manifest.geometry, np.random.default_rng(1)
-    ring = Ring(geometry, Order.ROUNDS, 0, 0, 1)
+    ring = Ring(geometry, order, 0, 0, 1)
     count = ReceiveBuffer.ROWS
     payload = np.zeros((count, SYMBOL), np.uint8)
     for place in range(0, 10 * geometry.symbols, count):

@@ -381,7 +381,7 @@ class TestKills:
         first.hear(ring.ids(48, 30))
         assert first.machine.progress[0] == 30
         listener = Listener(sample, store=store, is_announced=False)
-        # Where blocks begin is not known yet: what comes might be written over them.
+        # Data first: it would take the places of other symbols, which may be these very ones.
         listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 8, 15])))
         assert listener.machine.counters.early == 3
         listener.give([sample.spm(), *sample.nodes()])
