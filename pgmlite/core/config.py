@@ -301,6 +301,9 @@ class NakConfig:
     shortest_death: int = tunable(2 * SECOND, "ns")
     """A repairer that did not answer is left alone for a cycle, and at least as long."""
 
+    latest_tick: int = tunable(100 * MS, "ns", least=0)
+    """Who gets to work later than this reads what came before it asks for anything."""
+
     measure_time: int = tunable(50 * MS, "ns")
     """The carousel's speed is measured over at least as long."""
 

@@ -255,6 +255,13 @@ class TestSurplus:
         assert (kept.spare, kept.unneeded, kept.enough) == (0, 4, ())
         assert len(tested.surplus(0)[1]) == 4
 
+    def test_a_block_makes_no_room_for_itself(self) -> None:
+        tested = self.filled(0, limit=4 * SIZE + 256)
+        tested.reopen(0, 8 + 24, is_suspect=True)
+        assert self.more(tested, 0, 4).spare == 4
+        assert self.more(tested, 0, 2, first=30).spare == 0
+        assert tested.surplus(0)[1].tolist() == [16, 17, 18, 19]
+
     def test_while_a_block_is_decoded_its_places_stay(self) -> None:
         tested = self.filled(0)
         tested.forget(0, numbers([8]))

@@ -82,6 +82,27 @@ class TestDue:
         machine.spm(key=OTHER, endpoint=("R", 9), has_position=False)
         assert machine.asked(LONGEST) == [{3: 4}]
 
+    def test_who_was_busy_reads_first(self) -> None:
+        # spec: NAK-3
+        machine = Counting(order=Order.ROUNDS)
+        lost = [(block, esi) for block in range(32) for esi in range(12)]
+        machine.spm(rate=REPAIR_A_MS)
+        machine.hear(machine.ring.geometry.symbols, lost=lost)
+        assert machine.settle() == []
+        machine.hear(9)
+        machine.spm(rate=REPAIR_A_MS)
+        # The disk was slow, and what was sent meanwhile waits to be read.
+        machine.now += 2 * SECOND
+        assert machine.machine.tick(machine.now, loss=0.0) == []
+        assert machine.state(3) is None
+        machine.spm(rate=REPAIR_A_MS)
+        machine.hear(9)
+        assert machine.asked(LONGEST) == []
+        # The next time nothing waits: the carousel is gone.
+        machine.now += 2 * SECOND
+        machine.spm(key=OTHER, endpoint=("R", 9), has_position=False)
+        assert machine.asked(LONGEST)
+
     @pytest.mark.parametrize("joined", [0.2, 0.5])
     def test_who_joins_late_asks_for_nothing(self, joined: float) -> None:
         # spec: NAK-3: the blocks that it never heard of take as long as all others.

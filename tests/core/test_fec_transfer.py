@@ -12,21 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import (
-    MS,
-    SECOND,
-    Complete,
-    Decode,
-    Store,
-)
+from pgmlite.core.events import Damaged
+from pgmlite.core.machine import LYING, MS, SECOND, Complete, Decode, Held, Prepare, Store, Verify
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
-from pgmlite.sim.network import MemoryStore
 from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import Order
 from tests.support.builders import Sample
 from tests.support.nak_builders import Group
 from tests.support.rounds import (
+    Careless,
     Listener,
     at_random,
     coded,
@@ -294,6 +289,21 @@ class TestDriving:
             assert listener.machine.decoded(oid, 0, ok=True) == []
         assert kinds(listener, Complete) == 1
 
+    def test_what_is_wrong_without_those_that_were_found_is_searched_again(self) -> None:
+        sample = coded(32)
+        listener, waiting = self.slow(sample, 0.0)
+        listener.hear(rounds(sample).ids(32, 36))
+        action = waiting.pop()
+        (event,) = listener.machine.decoded(action.oid, 0, forged=[33], ok=False)
+        assert event == Damaged(0, action.oid, 0, forged=1, waits_for=24)
+        listener.hear(rounds(sample).ids(68, 28))
+        action = waiting.pop()
+        assert action.is_search
+        (event,) = listener.machine.decoded(action.oid, 0, forged=[34, 35], ok=False)
+        assert event == Damaged(0, action.oid, 0, forged=2, waits_for=48)
+        counters = listener.machine.counters
+        assert (counters.damaged, counters.forged) == (2, 3)
+
     def test_what_can_not_be_read_is_collected_again(self) -> None:
         sample = coded(32)
         listener, waiting = self.slow(sample, 0.0)
@@ -312,7 +322,7 @@ class TestKills:
     @given(st.integers(0, 1_000), st.lists(st.integers(1, 120), min_size=1, max_size=4))
     def test_nothing_that_was_stored_comes_again(self, seed: int, lives: list[int]) -> None:
         sample = coded(4 * 24 + 5, block_symbols=24, repair_symbols=64)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         place, lossy = seed, at_random(0.2, seed)
         for life in lives:
             listener = Listener(sample, store=store, lossy=lossy)
@@ -327,11 +337,13 @@ class TestKills:
             resumed = Listener(sample, store=store).machine
             assert resumed.progress[0] == kept
             assert resumed.counters.damaged == 0
-        Listener(sample, store=store, lossy=lossy).follow(ring, place)
+        last = Listener(sample, store=store, lossy=lossy)
+        last.follow(ring, place)
+        assert last.machine.counters.damaged == 0
 
     def test_a_record_that_is_wrong_ends_well(self) -> None:
         sample = coded(3 * 24, block_symbols=24, repair_symbols=96)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         listener = Listener(sample, store=store)
         listener.hear(ring.ids(72, 60))  # repair symbols
         for offset in range(0, 24 * 64, 3 * 64):  # a third of a block is not what it was
@@ -341,17 +353,39 @@ class TestKills:
         again.follow(ring, 132, limit=8)
         assert again.machine.counters.damaged <= 2
 
+    def test_source_symbols_that_lie_elsewhere_are_put_in_their_places(self) -> None:
+        # And nobody waits for what could match there, as bytes.
+        sample = coded(2 * 24, block_symbols=24)
+        first = Listener(sample, store=Careless(), is_announced=False)
+        store, prepare = first.store, first.store.prepare
+        one, other = slice(0, 64), slice(23 * 64, 24 * 64)
+        store.data = bytearray(sample.data)
+        store.data[one], store.data[other] = store.data[other], store.data[one]
+        lying = (np.arange(48) % 24 + 1).astype(LYING)
+        lying[[0, 23]] = lying[[23, 0]]
+
+        def recorded(wanted: Prepare) -> Held:
+            return Held([(0, lying)], 24, prepare(wanted).extents)
+
+        store.prepare = recorded
+        first.give([sample.spm(), *sample.nodes()])
+        assert first.is_complete
+        assert (kinds(first, Decode), first.machine.counters.recovered) == (1, 0)
+        assert [action.block for action in first.seen if isinstance(action, Verify)] == [1]
+        assert store.data[: len(sample.data)] == sample.data
+
     def test_foreign_symbols_of_a_record_wait_for_the_manifest(self) -> None:
         sample = coded(48, block_symbols=24, repair_symbols=64)
-        store, ring = MemoryStore(), rounds(sample)
+        store, ring = Careless(), rounds(sample)
         first = Listener(sample, store=store)
         first.hear(ring.ids(48, 30))
         assert first.machine.progress[0] == 30
         listener = Listener(sample, store=store, is_announced=False)
         # Data first: source symbols alone have a place, and take those of others if need be.
-        listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 22, 23])))
+        # And what lies between them is not written over.
+        listener.hear(Ids(np.zeros(3, np.int64), np.array([0, 8, 15])))
         listener.give([sample.spm(), *sample.nodes()])
-        assert listener.machine.progress[0] == 31
+        assert listener.machine.progress[0] == 32
         listener.follow(ring, 80)
         assert listener.machine.counters.damaged == 0
 

@@ -148,7 +148,8 @@ class TestCycle:
 
         monkeypatch.setattr(Want, "move", recorded)
         rng = Random(3)
-        machine = Asking(400, shortest_death=50 * MS, max_cycles=8, carousel_margin=1.5)
+        retries = {"ncf_retries": 2, "data_retries": 2}
+        machine = Asking(400, shortest_death=50 * MS, max_cycles=8, carousel_margin=0.3, **retries)
         for step in range(18_000):
             if step % 400 == 0:
                 machine.spm()

@@ -68,6 +68,7 @@ def test_what_is_none(order: str, start: str | None, named: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_order(order, start)
     assert str(caught.value).startswith(named)
+    assert caught.value.cause == named.partition(" ")[0]
 
 
 @pytest.mark.parametrize("fec", [0, 0.01, 0.5, 7])

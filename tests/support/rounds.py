@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -90,6 +91,17 @@ def in_bursts(share: float, length: int, seed: int = 0) -> Lossy:
     return lost
 
 
+class Careless(MemoryStore):
+    """A disk that writes over whatever it may: short gaps between runs that stand together."""
+
+    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
+        """Write the bytes of `runs`, and what is worth nothing between them."""
+        for (offset, run), (after, _) in pairwise(runs):
+            end = offset + len(run)
+            self.data[end:after] = b"\xa5" * (after - end)
+        super().write(runs)
+
+
 class Listener(Drive):
     """A receiver that knows the manifest and the tree, and hears carousels.
 
@@ -105,7 +117,7 @@ class Listener(Drive):
         lossy: Lossy | None = None,
         is_announced: bool = True,
     ) -> None:
-        super().__init__(store=store or MemoryStore())
+        super().__init__(store=store or Careless())
         self.sample = sample
         self.lossy = lossy or (lambda count: np.zeros(count, np.bool_))
         self.heard = 0

@@ -48,6 +48,9 @@ what can happen to it is one table (`wants.WANT_TRANSITIONS`)::
 **Looks.** Nor is it worked out with every packet where carousels are and which blocks that makes
 due. That is a look at all blocks at once, `look_every` at most, and only after something came.
 
+**Busy receivers.** When a tick comes late, because a disk was slow, say, then packets wait to be
+read that would change everything. Nothing is done until they are.
+
 **Timers.** A want in BACK_OFF, WAIT_NCF or WAIT_DATA has exactly one, on one heap; a want in DUE
 has none. When a NAK leaves, wants whose back-off ends soon go along (NAK-15): what many lost
 together is asked for as the random wait demands, and what we lost alone fills the packet.
@@ -170,7 +173,7 @@ class NakMachine(Generic[N, H]):
         self._cycles: dict[int, Want[N]] = {}
         self._timers: Timers[int] = Timers()
         self._heard_at = 0
-        self._looked_at = 0
+        self._looked_at = self._ticked_at = 0
         self._look_at: int | None = None
         """When to look at carousels next, ns; None: nothing came since."""
 
@@ -347,6 +350,8 @@ class NakMachine(Generic[N, H]):
         Args:
             loss: Share of packets lost, 0 to less than 1.
         """
+        if self._is_late(now):
+            return []
         repairer = self._repairers.choose(now)
         self._look(now, repairer, loss)
         if repairer is None:
@@ -367,18 +372,25 @@ class NakMachine(Generic[N, H]):
         self.counters.naks_sent += len(asks)
         return asks
 
+    def _is_late(self, now: int) -> bool:
+        """Whether we were kept from working for so long that much is to be read first."""
+        # Who does not keep up would take a carousel for silent, and ask for what waits to be read.
+        times = (at for at in (self._timers.deadline, self._look_at) if at is not None)
+        expected = max(min(times, default=now), self._ticked_at)
+        self._ticked_at = now
+        return now - expected > self._config.latest_tick
+
     def _look(self, now: int, repairer: KnownRepairer | None, loss: float) -> None:
         """Make due what carousels went past, and what they will not bring soon."""
         passings = list(self._carousels.look())
         self._looked_at, self._look_at = now, None
-        symbol_size = self._demand.geometry.symbol_size
-        self._outlook = Outlook(
-            now,
-            self._carousels.coming(now),
-            repairer.expected_delay if repairer else 0,
-            repairer.symbol_time(symbol_size) if repairer else 0.0,
-            loss,
-        )
+        delay, symbol_time = 0, 0.0
+        if repairer:
+            own = self._carousels.get(repairer.key)
+            symbol_size = self._demand.geometry.symbol_size
+            delay = repairer.expected_delay
+            symbol_time = repairer.symbol_time(symbol_size, own.symbol_time if own else 0.0)
+        self._outlook = Outlook(now, self._carousels.coming(now), delay, symbol_time, loss)
         due = self._demand.look(passings, self._outlook)
         if self._demand.finds_again:
             due = [block for block in due if not self.want(block)]

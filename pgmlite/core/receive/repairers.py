@@ -31,8 +31,11 @@ class KnownRepairer:
     gsize: int = 10
     backoff_factor: int = 6
     dead_until: int = 0
-    rate: float = 0.0
-    """bit/s that its repairs may take; 0: not limited."""
+    rate: int = 0
+    """bit/s that it says it may send; 0: not limited."""
+
+    share: float = 1.0
+    """What repairs may take of what it sends."""
 
     repair_delay: float = 0.0
     """ns from a NAK to its repair, smoothed; 0: none came yet."""
@@ -45,7 +48,8 @@ class KnownRepairer:
             self.grtt = policy.believed_grtt(config, grtt_of(repairs.grtt))
             self.gsize = gsize_of(repairs.gsize & 0xF)
             self.backoff_factor = min(max(repairs.backoff_factor, 1), 15)
-            self.rate = spm.rate * min(max(repairs.repair_share, 1), 100) / 100
+            self.rate = spm.rate
+            self.share = min(max(repairs.repair_share, 1), 100) / 100
 
     def answered(self, after: int) -> None:
         """Take note that a repair came so many ns after its NAK."""
@@ -61,9 +65,15 @@ class KnownRepairer:
         """Time from the decision to ask to the repair, ns."""
         return policy.expected_delay(self.repair_delay, self.backoff_factor, self.grtt)
 
-    def symbol_time(self, symbol_size: int) -> float:
-        """Return the time from repair to repair, ns."""
-        return policy.symbol_time(self.rate, symbol_size)
+    def symbol_time(self, symbol_size: int, carousel_time: float) -> float:
+        """Return the time from repair to repair, ns.
+
+        Args:
+            carousel_time: From symbol to symbol of its own carousel, ns; 0: it has none.
+        """
+        said = policy.symbol_time(self.rate, symbol_size)
+        # A machine that is too slow for its rate has no more time for repairs.
+        return max(said, carousel_time) / self.share
 
 
 class Repairers:

@@ -93,7 +93,7 @@ class Verification:
             over = geometry.blocks_over(start, stop)
             self._unlooked[over.start : over.stop] = True
         self._extents = ()
-        self._unlooked[whole] = False  # they are looked at anyway
+        self._unlooked[whole + enough] = False  # they are looked at anyway
         found = np.flatnonzero(self._unlooked)
         self._waiting = len(found)
         self.add(whole, enough)
@@ -163,7 +163,8 @@ class Verification:
         """Take the answer to `Verify`."""
         if self._geometry is None:
             return Verdict()
-        self._looked(block)
+        self._waiting -= int(self._unlooked[block])
+        self._unlooked[block] = False
         if ok:
             self._blocks.fill(block)
             self._verified[block] = True
@@ -185,16 +186,10 @@ class Verification:
         self._blocks.drop(block)
         return Verdict(fails=True, is_dropped=True)
 
-    def _looked(self, block: int) -> None:
-        """Take note that nobody has to look at the bytes of a block any more."""
-        self._waiting -= int(self._unlooked[block])
-        self._unlooked[block] = False
-
     def decoded(self, block: int, lacks: int, forged: Symbols, *, ok: bool) -> Verdict:
         """Take the answer to `Decode`; what nobody waits for is nothing."""
         verdict = self._decoding.answer(block, lacks, forged, ok=ok) if self._decoding else None
         if verdict and verdict.is_right:
-            self._looked(block)
             self._verified[block] = True
         return verdict or Verdict()
 
