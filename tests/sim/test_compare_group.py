@@ -1,13 +1,14 @@
 """A group of receivers does what as many single receivers do."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from random import Random
 from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
@@ -20,6 +21,7 @@ from pgmlite.sim.group import NEVER, Arrival, Counts, ReceiverGroup, gather
 from pgmlite.sim.network import Audience, GroupNode, Link, Network
 from pgmlite.sim.stock import Stock
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
+from pgmlite.wire.control import Spm, SpmPosition
 from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import Sample, make_object
 from tests.support.nak_builders import completion
@@ -107,7 +109,8 @@ def naks(network: Network) -> list[tuple[int, str, bytes]]:
     mode=st.sampled_from(["carousel", "nak", "repairer"]),
     late=st.booleans(),
 )
-@settings(max_examples=20, deadline=None)
+@example(1, 130, 20, 12, Order.BLOCKS, 0.2, 108, "repairer", True)  # the sender's SPM is lost
+@settings(max_examples=16, deadline=None)
 def test_a_group_asks_and_completes_like_single_receivers(
     receivers: int,
     symbols: int,
@@ -243,6 +246,22 @@ def test_a_symbol_that_comes_twice_counts_once() -> None:
         group.receive(now, [arrival(PacketType.ODATA, symbols)])
     assert group.stock.have.sum(axis=1).tolist() == [29, 29]
     assert group.left == 2
+
+
+def test_repair_symbols_of_an_object_that_is_not_known_are_dropped() -> None:
+    one = sample(30, 8, 64)
+    group = ReceiverGroup(one.manifest, ReceiverConfig(), rngs=[Random(1), Random(2)], luck=LUCK)
+    source, repair = arrival(PacketType.ODATA, [16, 17]), arrival(PacketType.ODATA, [16, 16])
+    repair.batch.rows["esi"] = [8, 9]
+    group.receive(1, [source])
+    group.receive(2, [repair])
+    assert group.stock.had.tolist() == [[0, 0, 2, 0]] * 2
+    body = Spm(0, 0, 0, one.manifest.raw, SpmPosition(0), None).build()
+    payload = np.frombuffer(body, np.uint8).reshape(1, -1)
+    spm = replace(arrival(PacketType.SPM, [0]).batch, payload=payload)
+    group.receive(3, [Arrival(spm, np.array([[True], [False]]))])
+    group.receive(4, [repair])
+    assert group.stock.had.tolist() == [[0, 0, 4, 0], [0, 0, 2, 0]]
 
 
 def test_bursts_of_all_kinds_have_a_bare_form() -> None:
