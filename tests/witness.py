@@ -90,7 +90,9 @@ def parse_spm(body):
             check(kind not in found and len(value) == sizes.get(kind, len(value)), "spm")
             found[kind] = value
     check(0x8001 in found and found.get(3, b"!")[-2:] != b"\0\0", "spm")
-    return found[0x8001], POSITION.unpack(found[2]) if 2 in found else None, 3 in found
+    position = POSITION.unpack(found[2]) if 2 in found else None
+    check(position is None or not position[4], "spm")  # reserved
+    return found[0x8001], position, 3 in found
 
 
 class Manifest:
@@ -153,8 +155,7 @@ class Manifest:
 
     def check_position(self, position):
         """PKT-8 and FEC-4."""
-        _, order, sector, sectors, reserved, first = position
-        check(not reserved, "spm")
+        _, order, sector, sectors, _, first = position
         if order > 2:
             return
         check(sector < sectors, "spm")

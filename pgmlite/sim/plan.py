@@ -359,6 +359,26 @@ class Plan:
             if not getattr(self, name):
                 raise UsageError(f"{name}: name at least one")
         is_counted = self.setting.method is Method.COUNTS
+        self._check_numbers(is_counted=is_counted)
+        if is_counted:
+            self._check_counted()
+        if set(self.modes) - PLAIN and self.setting.block_symbols > MAX_FEC_BLOCK_SYMBOLS:
+            raise UsageError(
+                f"block_symbols {self.setting.block_symbols}: with repair symbols at most "
+                f"{MAX_FEC_BLOCK_SYMBOLS}"
+            )
+        for rate in self.rates:
+            SenderConfig(rate=rate, packet_overhead=IPV6_UDP_HEADERS)
+        if not 0 <= self.repetitions <= MAX_REPETITIONS:
+            raise UsageError(f"repetitions {self.repetitions}: must be 1 to {MAX_REPETITIONS}")
+        if not 0 <= self.shared_losses <= 10_000:
+            raise UsageError(f"shared_losses {self.shared_losses}: must be 0 to 10000")
+
+    def _check_numbers(self, *, is_counted: bool) -> None:
+        """
+        Raises:
+            UsageError: It is too much to simulate.
+        """
         most = MAX_COUNTED if is_counted else MAX_RECEIVERS
         for number in self.receivers:
             if not 1 <= number <= most:
@@ -374,19 +394,6 @@ class Plan:
                     f"size {size}: {symbols} symbols for {max(self.receivers)} receivers are too "
                     "much to simulate; take fewer receivers or larger symbols"
                 )
-        if is_counted:
-            self._check_counted()
-        if set(self.modes) - PLAIN and self.setting.block_symbols > MAX_FEC_BLOCK_SYMBOLS:
-            raise UsageError(
-                f"block_symbols {self.setting.block_symbols}: with repair symbols at most "
-                f"{MAX_FEC_BLOCK_SYMBOLS}"
-            )
-        for rate in self.rates:
-            SenderConfig(rate=rate, packet_overhead=IPV6_UDP_HEADERS)
-        if not 0 <= self.repetitions <= MAX_REPETITIONS:
-            raise UsageError(f"repetitions {self.repetitions}: must be 1 to {MAX_REPETITIONS}")
-        if not 0 <= self.shared_losses <= 10_000:
-            raise UsageError(f"shared_losses {self.shared_losses}: must be 0 to 10000")
 
     def _check_counted(self) -> None:
         """
