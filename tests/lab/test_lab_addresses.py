@@ -12,6 +12,7 @@ import pytest
 from tests.support.lab import (
     ETHERNET_HEADER,
     GROUPS,
+    PLAIN,
     PORT,
     Capture,
     Lab,
@@ -93,7 +94,7 @@ def transfer(lab: Lab, source: Path, tmp_path: Path) -> Iterator[Transfer]:
         *options: str, group: str = GROUPS[6], rate: str = "8M", told: tuple[str, ...] = ()
     ) -> tuple[Process, Process]:
         receiver = lab.recv("R1", tmp_path / f"out{len(started)}", *told, group=group)
-        sender = lab.send("S", source, *options, rate=rate, group=group)
+        sender = lab.send("S", source, *PLAIN, *options, rate=rate, group=group)
         started.extend((sender, receiver))
         sender.event("start")
         receiver.stored(0.1)
