@@ -71,8 +71,8 @@ def stopped(process: Process) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two blocks."""
-    return random_file(tmp_path_factory.mktemp("addresses") / "source", 2)
+    """Three blocks."""
+    return random_file(tmp_path_factory.mktemp("addresses") / "source", 4)
 
 
 @pytest.fixture(scope="module")
