@@ -172,9 +172,9 @@ def test_packets_without_end_leave_the_carousel_its_time(send_loop, sample, rate
     group.release()
 
 
-def test_a_change_in_the_last_moment_is_noticed(send_loop):
+def test_a_change_in_the_last_moment_is_noticed(send_loop, tmp_path, sample):
     sock = FakeSenderSocket()
     loop = send_loop(sock)
-    sock.after = lambda: loop.source.path.write_bytes(bytes(loop.source.size))
+    sock.after = lambda: (tmp_path / "source").write_bytes(bytes(len(sample.data)))
     with pytest.raises(DiskError, match="changed"):
         to_the_end(loop.run())
