@@ -119,6 +119,9 @@ class ReceiveLoop:
         )
         # No nap may fill more than a part of what the system buffers for us.
         self._read_at = self._gathered_at = 0
+        self._byte_time = 0.0
+        """ns from byte to byte that comes, at the latest read."""
+
         self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
 
     def run(self) -> Waits[Complete]:
@@ -152,10 +155,7 @@ class ReceiveLoop:
             wait = POLL if deadline is None else deadline - now
             if end is not None:
                 wait = min(wait, end - now)
-            ready = yield Wait(wait, (self._socket.fileno(), *self._decoder.fds))
-            if self._socket.fileno() in ready:
-                if nap := self._nap(now):
-                    yield Wait(nap)
+            if (yield from self._wait(wait, now)):
                 done = self._read()
             done = done or self._do(self._decoder.take())
             self._now = now = time.monotonic_ns()
@@ -164,6 +164,22 @@ class ReceiveLoop:
             if now - self._heard >= REJOIN_AFTER:
                 self._rejoin(now)
         return done
+
+    def _wait(self, wait: int, now: int) -> Waits[bool]:
+        """Wait `wait` ns at most for packets or a decoded block; return whether to read packets."""
+        decoding = self._decoder.fds
+        stored, symbols = self._machine.progress
+        if decoding and stored == symbols:
+            # What comes now is hardly needed, and reading it keeps the decoder from its work.
+            rest = min(LONGEST_NAP, int(self._batch_bytes * self._byte_time))
+            yield Wait(min(wait, rest), decoding)
+            return time.monotonic_ns() - self._read_at >= rest
+        ready = yield Wait(wait, (self._socket.fileno(), *decoding))
+        if self._socket.fileno() not in ready:
+            return False
+        if nap := self._nap(now):
+            yield Wait(nap)
+        return True
 
     # What there is to tell.
 
@@ -240,6 +256,7 @@ class ReceiveLoop:
         if count:
             self._heard = now
             self._gathered_at = now + (now - self._read_at) * self._batch_worth() // count
+            self._byte_time = (now - self._read_at) / count
             self._read_at = now
         for batch in buffer.batches(self._refused, now):
             kept = self._loss.apply(batch) if self._loss else batch
