@@ -12,6 +12,7 @@ import pytest
 from tests.support.lab import (
     ETHERNET_HEADER,
     GROUPS,
+    PLAIN,
     PORT,
     Capture,
     Lab,
@@ -70,8 +71,8 @@ def stopped(process: Process) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two blocks."""
-    return random_file(tmp_path_factory.mktemp("addresses") / "source", 2)
+    """Three blocks."""
+    return random_file(tmp_path_factory.mktemp("addresses") / "source", 4)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def transfer(lab: Lab, source: Path, tmp_path: Path) -> Iterator[Transfer]:
         *options: str, group: str = GROUPS[6], rate: str = "8M", told: tuple[str, ...] = ()
     ) -> tuple[Process, Process]:
         receiver = lab.recv("R1", tmp_path / f"out{len(started)}", *told, group=group)
-        sender = lab.send("S", source, *options, rate=rate, group=group)
+        sender = lab.send("S", source, *PLAIN, *options, rate=rate, group=group)
         started.extend((sender, receiver))
         sender.event("start")
         receiver.stored(0.1)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.lab import GROUPS, PGMLITE, PORT, Lab, Process, random_file, until
+from tests.support.lab import GROUPS, PGMLITE, PLAIN, PORT, Lab, Process, random_file, until
 
 pytestmark = pytest.mark.lab
 
@@ -242,7 +242,7 @@ def test_repairs_go_on_after_an_interface_was_replaced(tmp_path: Path, node: str
     source = random_file(tmp_path / "source", 16)
     with Lab(receivers=1) as lab:
         lab.loss(0.05)
-        sender = lab.send("S", source, "--repair", rate="30M")
+        sender = lab.send("S", source, *PLAIN, "--repair", rate="30M")
         receiver = lab.recv("R1", tmp_path / "out")
         receiver.stored(0.1)
         interrupt(lab, node, "replaced")

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from tests.support import lab as lab_module
-from tests.support.lab import Lab, random_file, until
+from tests.support.lab import PLAIN, Lab, random_file, until
 
 pytestmark = pytest.mark.lab
 
@@ -73,7 +73,7 @@ def test_a_receiver_without_a_way_back_says_so_and_completes(tmp_path: Path) -> 
         refuse = "add rule inet shut output udp dport 28776 reject"
         lab.nft("R1", "add table inet shut", f"add chain inet shut output {out}", refuse)
         receiver = lab.recv("R1", tmp_path / "out")
-        lab.send("S", source, "--repair")
+        lab.send("S", source, *PLAIN, "--repair")
         result = receiver.result()
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
     assert result["naks_unsent"] > 0

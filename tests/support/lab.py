@@ -35,6 +35,10 @@ NAK_PORT = PORT + 1
 GROUPS = {6: "ff15::7067:1", 4: "239.70.67.1"}
 ETHERNET_HEADER = 14
 
+PLAIN = ("--fec", "off", "--order", "blocks")
+"""Of a sender: what is lost comes again a cycle later, or is asked for. So repairs can be told from
+all else."""
+
 SPM = "@th,88,8 0x00"
 """nftables: the packet type, byte 3 behind the UDP header, is SPM."""
 
