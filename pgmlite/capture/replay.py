@@ -102,7 +102,7 @@ def nak_due(now: int, nak: SendNak, manifest: Manifest | None) -> NakDue:
     """
     header = HEADER.parse(nak.packet)
     total = pieces(header.size, header.symbol_size)
-    rings = manifest.geometry.rings if manifest and manifest.repair_symbols else None
+    rings = manifest.geometry.counted if manifest else None
     asked = parse_nak(nak.packet[HEADER_SIZE:], total, rings)
     if asked.counts:
         counts = zip(asked.counts.blocks.tolist(), asked.counts.counts.tolist(), strict=True)

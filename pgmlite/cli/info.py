@@ -308,7 +308,7 @@ def _rings(manifest: Manifest | None, nak: bytes) -> Rings | None:
     """Return what blocks an object has, if NAKs ask for it by count."""
     if manifest is None:
         return likely_rings(nak[NAK_FIXED_SIZE:])
-    return manifest.geometry.rings if manifest.repair_symbols else None
+    return manifest.geometry.counted
 
 
 def _take_naks(

@@ -93,6 +93,11 @@ symbol id, of the place's block, of what lies there."""
 LYING: np.dtype[np.uint16] = np.dtype("<u2")
 
 
+def own_at(places: Symbols, block_symbols: int) -> Lying:
+    """Return what lies in (n,) places that have their own symbols, of blocks of so many."""
+    return (places % block_symbols + 1).astype(LYING)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What is there before the first packet; digests judge all of it (spec: RCV-8)."""

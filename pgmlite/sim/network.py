@@ -33,6 +33,7 @@ from pgmlite.core.machine import (
     Store,
     Transmit,
     Verify,
+    own_at,
 )
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
@@ -92,8 +93,8 @@ class MemoryStore:
     def prepare(self, wanted: Prepare) -> Held:
         """Grow to the object's size; return what was there."""
         if wanted == self._object:
-            own = np.arange(len(self._lying)) % self._block_symbols + 1
-            lying = np.where(self._lying == OWN, own, self._lying).astype(LYING)
+            own = own_at(np.arange(len(self._lying)), self._block_symbols)
+            lying = np.where(self._lying == OWN, own, self._lying)
             return Held([(0, lying)], self._block_symbols)
         self._object = wanted
         self._sizes = Sizes(wanted.size, wanted.symbol_size)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pgmlite.core.decode import Decoded
-from pgmlite.core.machine import Complete, Held, Lying, Prepare
+from pgmlite.core.machine import Complete, Held, Lying, Prepare, own_at
 from pgmlite.errors import DiskError
 from pgmlite.storage.hints import Spans
 from pgmlite.storage.seeds import Block, Seed, has_block
@@ -24,6 +24,7 @@ from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE
+from pgmlite.wire.request import expand
 
 FAILED_LATE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})
 """What a disk says that failed to take something; to the next call, which may be any."""
@@ -346,8 +347,6 @@ def _are_own(
     starts, stops = np.array(spans).T
     starts, stops = starts // symbol_size, -(-stops // symbol_size)
     counts = stops - starts
-    ends = np.cumsum(counts)
-    places = np.arange(ends[-1]) + np.repeat(starts - (ends - counts), counts)
-    are_own = places % block_symbols + 1 == lying
-    found: list[bool] = np.logical_and.reduceat(are_own, ends - counts).tolist()
+    are_own = own_at(expand(starts, counts), block_symbols) == lying
+    found: list[bool] = np.logical_and.reduceat(are_own, np.cumsum(counts) - counts).tolist()
     return found

@@ -225,8 +225,6 @@ def _order_of(ring: Ring, passes: int) -> Sequence[int]:
 def _begins_at(ring: Ring) -> int:
     """Return after how many symbols of a carousel the thread begins."""
     geometry = ring.geometry
-    if not geometry.repair_symbols or not geometry.blocks:
-        return 0
     esis = geometry.source(0) + np.arange(geometry.repairs(0))
     ids = Ids(np.zeros(len(esis), np.int64), esis)
     return int(AHEAD * int(ring.places(ids, 0).min()))

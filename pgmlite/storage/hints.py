@@ -26,12 +26,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS
-from pgmlite.core.machine import LYING, Held, Lying, Prepare
+from pgmlite.core.machine import LYING, Held, Lying, Prepare, own_at
 from pgmlite.core.ranges import runs
 from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import boot_id, close_quietly, sync_data
 from pgmlite.wire.batch import Flags, stretches
 from pgmlite.wire.geometry import Sizes, pieces
+from pgmlite.wire.request import expand
 
 HEADER = struct.Struct("<8sHHIQQQ16s8x")
 """magic, flags, block symbols, symbol size, oid, size, inode of the partial file, boot.
@@ -235,10 +236,8 @@ class Hints:
                 return
             bounds = np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans))
             firsts, stops = bounds[::2], bounds[1::2]
-            counts = stops - firsts
-            steps = np.repeat(firsts - (np.cumsum(counts) - counts), counts)
-            places = np.arange(len(steps)) + steps
-            own = places % self._block_symbols + 1 if lying is None else lying
+            places = expand(firsts, stops - firsts)
+            own = own_at(places, self._block_symbols) if lying is None else lying
             self._values[places] = own
             gaps = firsts[1:] - stops[:-1]
             for one, other in stretches((gaps < 0) | (gaps > GAP)):
@@ -370,7 +369,7 @@ class Hints:
 
 def _own(first: int, count: int, block_symbols: int) -> Values:
     """Return what places have that have their own symbols."""
-    return (np.arange(first, first + count) % block_symbols + 1).astype("<u2")
+    return own_at(np.arange(first, first + count), block_symbols)
 
 
 def _perhaps(

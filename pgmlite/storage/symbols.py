@@ -11,7 +11,7 @@ import numpy as np
 from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import Octets
-from pgmlite.wire.geometry import Geometry, Named
+from pgmlite.wire.geometry import Geometry, Named, pieces
 from pgmlite.wire.layout import STRIP_SYMBOLS
 
 STRIPS = 64
@@ -49,8 +49,8 @@ class SymbolFile:
         """Which strip is where, the one used last at the end."""
 
         # Source strips of a block come before its repair strips, whatever its K.
-        self._source_strips = -(-geometry.block_symbols // STRIP_SYMBOLS)
-        self._block_strips = self._source_strips + -(-geometry.repair_symbols // STRIP_SYMBOLS)
+        self._source_strips = pieces(geometry.block_symbols, STRIP_SYMBOLS)
+        self._block_strips = self._source_strips + pieces(geometry.repair_symbols, STRIP_SYMBOLS)
 
     @property
     def encoding(self) -> tuple[int, int] | None:
@@ -136,9 +136,9 @@ class SymbolFile:
             count = min(STRIP_SYMBOLS, geometry.repairs(block) - first)
             rows[:count] = self._encoded.read(block, first, count)
             return
-        first = block * geometry.block_symbols + strip * STRIP_SYMBOLS
-        stop = min(first + STRIP_SYMBOLS, block * geometry.block_symbols + geometry.source(block))
-        offset, end = geometry.bytes_of(first, stop)
+        span = geometry.span(block, block + 1)
+        first = span.start + strip * STRIP_SYMBOLS
+        offset, end = geometry.bytes_of(first, min(first + STRIP_SYMBOLS, span.stop))
         octets = rows.reshape(-1)
         octets[end - offset :] = 0
         self._source.read_into(octets[: end - offset].data, offset)

@@ -150,6 +150,16 @@ class Geometry(Sizes):
         last = self.ring(self.blocks - 1) if self.blocks else 0
         return Rings(self.blocks, self.block_symbols + self.repair_symbols, last)
 
+    @property
+    def counted(self) -> Rings | None:
+        """What requests count symbols of; None: they name symbols (spec: REQ-5)."""
+        return self.rings if self.repair_symbols else None
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether there are blocks, and they have repair symbols."""
+        return bool(self.repair_symbols and self.symbols)
+
     @cached_property
     def source_visits(self) -> int:
         """Visits in which carousels send the source symbols of every block."""
@@ -240,22 +250,16 @@ class Geometry(Sizes):
             offset, end = self.bytes_of(first, first + stop - start)
             yield offset, end - offset
 
-    def lasts(self, ids: Ids) -> list[int]:
-        """Return which of (n,) symbols are the object's last source symbol, which may be short."""
+    def are_last(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Return whether each is the object's last source symbol, which may be short."""
         last = self.blocks - 1
-        found = (ids.blocks == last) & (ids.esis == self.source(last) - 1)
-        lasts: list[int] = np.flatnonzero(found).tolist() if found.any() else []
-        return lasts
-
-    def up_to_last(self, ids: Ids) -> Ids:
-        """Return `ids` as far as the object's last source symbol is none but the last of them."""
-        lasts = self.lasts(ids)
-        return ids.cut(0, lasts[0] + 1) if lasts else ids
+        found: npt.NDArray[np.bool_] = (ids.blocks == last) & (ids.esis == self.source(last) - 1)
+        return found
 
     def length(self, ids: Ids) -> int:
         """Return the bytes of (n,) symbols, of which the object's last is none but the last."""
         block, esi = int(ids.blocks[-1]), int(ids.esis[-1])
-        is_last = block == self.blocks - 1 and esi == self.source(block) - 1
+        is_last = block == self.blocks - 1 and esi == self.source(block) - 1  # one, so no arrays
         short = self.symbols * self.symbol_size - self.size if is_last else 0
         return len(ids) * self.symbol_size - short
 
@@ -266,12 +270,11 @@ class Geometry(Sizes):
         """
         blocks = offsets // self.block_size
         firsts = self.sources(blocks)
-        rings = np.where(blocks == self.blocks - 1, self.rings.last, self.rings.full)
         found: npt.NDArray[np.bool_] = (
             (offsets < self.size)
             & (blocks * self.block_size == offsets)
             & (esis >= firsts)
-            & (esis < rings)
+            & (esis < self.rings.of(blocks))
         )
         return found
 

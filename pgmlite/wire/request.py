@@ -61,6 +61,10 @@ class Rings(NamedTuple):
     full: int
     last: int
 
+    def of(self, blocks: Symbols) -> Symbols:
+        """Return how many encoding symbols each of (n,) blocks has."""
+        return np.where(blocks == self.blocks - 1, self.last, self.full)
+
 
 ANY_RINGS = Rings(1 << 32, 0xFFFF, 0xFFFF)
 """What an object may have at most."""
@@ -221,7 +225,7 @@ def _counts(items: npt.NDArray[np.void], base: int, rings: Rings) -> Counts:
     blocks, firsts, counts = (items[name].astype(np.int64) for name in ("block", "first", "count"))
     if base or not len(blocks) or (np.diff(blocks) <= 0).any() or int(blocks[-1]) >= rings.blocks:
         raise RefusedPacket("request", "no blocks, unsorted ones, or outside the object")
-    most = np.where(blocks == rings.blocks - 1, rings.last, rings.full)
+    most = rings.of(blocks)
     if not counts.all() or (counts > most).any() or (firsts >= most).any():
         raise RefusedPacket("request", "a count that its block does not have")
     if int(counts.sum()) > MAX_REQUESTED:
@@ -241,8 +245,14 @@ def _expand(ranges: npt.NDArray[np.void]) -> Symbols:
     total = int(lengths.sum())
     if total > MAX_REQUESTED:
         raise RefusedPacket("request", "too many symbols")
-    symbols: Symbols = np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
-    return symbols + np.arange(total)
+    return expand(starts, lengths)
+
+
+def expand(starts: Symbols, lengths: Symbols) -> Symbols:
+    """Return the numbers in (n,) runs, one after another; `starts` are their first ones."""
+    ends = np.cumsum(lengths)
+    numbers: Symbols = np.repeat(starts - (ends - lengths), lengths)
+    return numbers + np.arange(len(numbers))
 
 
 @dataclass(frozen=True, slots=True)

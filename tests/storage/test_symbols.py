@@ -23,6 +23,7 @@ from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import Order
+from tests.support.rounds import up_to_last
 
 SIZE, SHORT = 64, 20
 CODEC = RandomLinear()
@@ -91,7 +92,7 @@ def test_what_a_carousel_sends_is_what_the_code_says(
     with opened(tmp_path_factory.mktemp("symbols"), geometry) as (data, file, _):
         place = rng.randrange(ring.turn)
         for _ in range(6):
-            ids = geometry.up_to_last(ring.ids(place, rng.randint(1, 150)))
+            ids = up_to_last(geometry, ring.ids(place, rng.randint(1, 150)))
             assert sent(file, geometry, ids) == expected(data, geometry, ids)
             place += len(ids)
 
@@ -114,7 +115,7 @@ def test_plain_objects_in_runs(tmp_path: Path) -> None:
     geometry = geometry_of(300, 64, tile=1)
     with opened(tmp_path, geometry) as (data, file, _):
         for order in Order:
-            ids = geometry.up_to_last(Ring(geometry, order).ids(0, 200))
+            ids = up_to_last(geometry, Ring(geometry, order).ids(0, 200))
             assert sent(file, geometry, ids) == expected(data, geometry, ids)
 
 
@@ -133,14 +134,14 @@ def test_each_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with opened(tmp_path, geometry) as (_, file, made):
         for _ in range(2):
             for place in range(ring.turn - 2_560, ring.turn, 100):
-                sent(file, geometry, geometry.up_to_last(ring.ids(place, 100)))
+                sent(file, geometry, up_to_last(geometry, ring.ids(place, 100)))
         assert calls == [PASS_SYMBOLS] * (2 * geometry.blocks)
         assert not made.is_at_work
 
 
 def test_the_thread_begins_in_time_and_computes_all_in_order(tmp_path: Path) -> None:
     geometry = geometry_of(640, 64, 2 * PASS_SYMBOLS)
-    ring = Ring.of_share(geometry, Order.ROUNDS, 1, 2)
+    ring = Ring.of_sector(geometry, Order.ROUNDS, 1, 2)
     with opened(tmp_path, geometry, ring=ring) as (_, file, made):
         # A half of the source symbols, then repair symbols of the second half.
         sent(file, geometry, ring.ids(0, 200))

@@ -14,7 +14,7 @@ from pgmlite.core.ring import Ring
 from pgmlite.sim.network import MemoryStore, packets
 from pgmlite.wire.batch import HEADER_DTYPE, Flags, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Ids
+from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import MAGIC, VERSION, Flag, Order, PacketType
 from tests.support.builders import TSI, Drive, Sample, make_object
 
@@ -49,12 +49,18 @@ def coded(
     )
 
 
+def up_to_last(geometry: Geometry, ids: Ids) -> Ids:
+    """Return `ids` as far as the object's last source symbol is none but the last of them."""
+    lasts = np.flatnonzero(geometry.are_last(ids))
+    return ids.cut(0, int(lasts[0]) + 1) if len(lasts) else ids
+
+
 def symbol_batches(sample: Sample, ids: Ids, *, sqn: int = 1, tsi: int = TSI) -> list[PacketBatch]:
     """Return ODATA of encoding symbols as a receiver reads it."""
     geometry = sample.manifest.geometry
     found: list[PacketBatch] = []
     while len(ids):
-        some = geometry.named(geometry.up_to_last(ids))
+        some = geometry.named(up_to_last(geometry, ids))
         rows = np.zeros(len(some), HEADER_DTYPE)
         rows["magic"], rows["version"], rows["type"] = MAGIC, VERSION, PacketType.ODATA
         rows["flags"] = some.are_repairs * np.uint8(Flag.REPAIR_SYMBOL)

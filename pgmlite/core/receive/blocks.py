@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.machine import Lying, Placed
+from pgmlite.core.machine import Lying, Placed, own_at
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Flags, stretches
 from pgmlite.wire.geometry import Geometry, Sizes
@@ -71,8 +71,8 @@ class HeldBefore(NamedTuple):
     @property
     def own(self) -> Flags:
         """(n,) whether each place has its own symbol."""
-        numbers = np.arange(self.first, self.first + len(self.lying))
-        flags: Flags = self.lying == numbers % self.block_symbols + 1
+        places = np.arange(self.first, self.first + len(self.lying))
+        flags: Flags = self.lying == own_at(places, self.block_symbols)
         return flags
 
 

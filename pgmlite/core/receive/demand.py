@@ -281,8 +281,7 @@ class CountDemand:
         self._cursors = Cursors(config, geometry)
         blocks = np.arange(geometry.blocks, dtype=np.int64)
         self._sources = geometry.sources(blocks)
-        share = (self._sources * config.most_lost).astype(np.int64)
-        self._most = np.maximum(share, config.always_asked)
+        self._most = policy.most_asked(config, self._sources)
         self._rests: dict[int, int] = {}
         self._loss = 0.0
         self._repairs_take = 0.0

@@ -58,8 +58,7 @@ class Places:
         own, values = own[is_there], values[is_there]
         blocks = geometry.blocks_of(places)
         esis = np.where(own, geometry.esis(places), values)
-        rings = geometry.rings
-        exists = esis < np.where(blocks == geometry.blocks - 1, rings.last, rings.full)
+        exists = esis < geometry.rings.of(blocks)
         keys = np.where(exists, blocks * self.stride + esis, 0)
         # Own symbols first: a record that has one twice is wrong about the other.
         order = np.argsort(~own, kind="stable")

@@ -60,9 +60,14 @@ def believed_grtt(config: NakConfig, grtt: int) -> int:
 # What.
 
 
-def most_asked(config: NakConfig, block_symbols: int) -> int:
-    """Return how many symbols of a block may be asked for (spec: NAK-6)."""
-    return max(config.always_asked, int(block_symbols * config.most_lost))
+def most_asked(config: NakConfig, sources: Number) -> Number:
+    """Return how many symbols of blocks of `sources` source symbols may be asked for.
+
+    spec: NAK-6
+    """
+    share = np.multiply(sources, config.most_lost).astype(np.int64)
+    most: Number = np.maximum(share, config.always_asked)
+    return most
 
 
 def comes_soon(ahead: npt.NDArray[np.int64], symbol_time: float, limit: float) -> Flags:

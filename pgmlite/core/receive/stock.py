@@ -98,7 +98,7 @@ class Stock:
         """Take the manifest: from now on there are blocks, and maybe repair symbols."""
         geometry, plain = manifest.geometry, self._plain
         self._geometry = geometry
-        if geometry.repair_symbols and geometry.symbols:
+        if geometry.is_coded:
             coded = self._coded = CodedBlocks(geometry, self._config.max_surplus)
             coded.places.take(plain.have)
             for before in plain.foreign:

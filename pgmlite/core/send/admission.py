@@ -62,7 +62,7 @@ class Admission:
         self._config = config
         self._manifest = manifest
         geometry = manifest.geometry
-        self._shape = geometry.symbols, geometry.rings if geometry.repair_symbols else None
+        self._shape = geometry.symbols, geometry.counted
         """What requests are checked against."""
 
         self._rng = rng

@@ -19,7 +19,7 @@ from pgmlite.core.send.log import CountLog, ExactLog
 from pgmlite.core.send.queue import CountQueue, ExactQueue
 from pgmlite.core.send.schedule import Coming
 from pgmlite.wire.geometry import Geometry, Ids
-from pgmlite.wire.request import Counts, Nak, Symbols, parse_request
+from pgmlite.wire.request import Counts, Nak, Symbols, expand, parse_request
 
 
 class ExactLedger:
@@ -156,31 +156,25 @@ class CountLedger:
         waiting = self._queue.of(need.blocks)
         # What left since who asked saw anything of us.
         gone = np.maximum(need.numbers - waiting, 0)
-        rings = self._rings(need.blocks)
+        rings = self._geometry.rings.of(need.blocks)
         counts = np.minimum(gone + waiting, rings)
         return Counts(need.blocks, (self._cursors[need.blocks] + gone) % rings, counts)
 
     def take(self, now: int, limit: int, hold_off: int) -> Ids:
         """Return up to `limit` symbols to send now, those of several blocks in turn."""
         need = self._queue.take(limit)
+        rings = self._geometry.rings
         blocks = np.repeat(need.blocks, need.numbers)
-        steps = np.arange(len(blocks)) - np.repeat(np.cumsum(need.numbers), need.numbers)
-        steps += np.repeat(need.numbers, need.numbers)
-        esis = (self._cursors[blocks] - steps) % self._rings(blocks)
-        rings = self._rings(need.blocks)
-        self._cursors[need.blocks] = (self._cursors[need.blocks] - need.numbers) % rings
+        steps = expand(np.zeros_like(need.numbers), need.numbers)
+        esis = (self._cursors[blocks] - steps) % rings.of(blocks)
+        after = self._cursors[need.blocks] - need.numbers
+        self._cursors[need.blocks] = after % rings.of(need.blocks)
         # The object's last source symbol, which may be short, has to be the last of all.
-        final = self._geometry.blocks - 1
-        is_last = (blocks == final) & (esis == self._geometry.source(final) - 1)
-        order = np.lexsort((blocks, steps, is_last))
+        are_last = self._geometry.are_last(Ids(blocks, esis))
+        order = np.lexsort((blocks, steps, are_last))
         ids = Ids(blocks[order], esis[order])
         self.log.repaired(ids)
         return ids
-
-    def _rings(self, blocks: Symbols) -> Symbols:
-        """Return how many encoding symbols each of (n,) blocks has."""
-        rings = self._geometry.rings
-        return np.where(blocks == rings.blocks - 1, rings.last, rings.full)
 
     def hear_data(self, now: int, ids: Ids, hold_off: int) -> None:
         """Take note of RDATA of another repairer: its NCFs said so before."""
@@ -206,6 +200,6 @@ def ledger_for(
     Args:
         sector: Of `sectors` repairers, which one this is.
     """
-    if geometry.repair_symbols and geometry.symbols:
+    if geometry.is_coded:
         return CountLedger(config, geometry, sector=sector, sectors=sectors)
     return ExactLedger(config, geometry)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import Protocol
 
+import numpy as np
+
 from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ring import Ring
 from pgmlite.wire.control import SpmPosition
@@ -23,6 +25,9 @@ class Coming(Protocol):
 
 class Schedule(Coming, Protocol):
     """What one lane sends, symbol by symbol, source and repair symbols alike."""
+
+    ring: Ring
+    """In which order."""
 
     sent: int
     """Symbols since the start."""
@@ -98,8 +103,8 @@ class Carousel:
         geometry = self._geometry
         self._from = self.sent
         self._ahead = geometry.named(self.ring.ids(self.sent, count))
-        ends = [self._from + last + 1 for last in geometry.lasts(self._ahead)]
-        self._ends = [*ends, self._from + count]
+        ends = self._from + 1 + np.flatnonzero(geometry.are_last(self._ahead))
+        self._ends = [*ends.tolist(), self._from + count]
 
     def back(self, count: int) -> None:
         """Take the latest `count` symbols back: they did not leave."""
