@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol, TypeVar
+
 import numpy as np
 import numpy.typing as npt
 
 from pgmlite.core.needs import Count, Exact
 from pgmlite.wire.request import Symbols
+
+N = TypeVar("N", Exact, Count)
+
+
+class Pool(Protocol[N]):
+    """Needs that are there for one reason."""
+
+    size: int
+    """Symbols in it."""
+
+    def add(self, need: N) -> None:
+        """Put `need` in it."""
+
+    def remove(self, need: N) -> None:
+        """Take `need`, which is in it, out once."""
+
+    def lacks(self, need: N) -> N:
+        """Return what of `need` is not in it."""
 
 
 class ExactPool:

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Generic
 
 import numpy as np
 
 from pgmlite.core.needs import Count, Exact
-from pgmlite.core.send.pool import CountPool, ExactPool
+from pgmlite.core.send.pool import CountPool, ExactPool, N, Pool
 from pgmlite.wire.request import Symbols
 
 MOST_HOLDS = (1 << 16) - 1
 """Hold-offs that one symbol may be in: they overlap."""
+
+
+class Holds(Generic[N]):
+    """What need not be sent for a while: it was repaired, or others are about to."""
+
+    def __init__(self, pool: Pool[N], *, most: int) -> None:
+        """
+        Args:
+            pool: For what is held off, empty.
+            most: Symbols that are remembered; the oldest of more make room.
+        """
+        self._pool: Pool[N] = pool
+        self._most = most
+        self._until: deque[tuple[int, N]] = deque()
+
+    def add(self, now: int, need: N, hold_off: int) -> None:
+        """Hold `need` off for `hold_off` ns."""
+        self._pool.add(need)
+        self._until.append((now + hold_off, need))
+        self.release(now)
+
+    def release(self, now: int) -> None:
+        """Forget what has been held off for long enough."""
+        while self._until and (self._until[0][0] <= now or self._pool.size > self._most):
+            self._pool.remove(self._until.popleft()[1])
+
+    def lacks(self, need: N) -> N:
+        """Return what of `need` is not held off."""
+        return self._pool.lacks(need)
 
 
 class ExactQueue:
@@ -25,9 +55,7 @@ class ExactQueue:
         """
         self._queued = ExactPool(symbols)
         self._pending: deque[Exact] = deque()
-        self._held = ExactPool(symbols, most=MOST_HOLDS)
-        self._holds: deque[tuple[int, Exact]] = deque()
-        self._max_held = max_held
+        self._holds = Holds(ExactPool(symbols, most=MOST_HOLDS), most=max_held)
 
     @property
     def waiting(self) -> int:
@@ -45,8 +73,8 @@ class ExactQueue:
 
     def missing(self, now: int, need: Exact) -> Exact:
         """Return what of `need` is neither queued nor was repaired a moment ago."""
-        self._release(now)
-        return self._held.lacks(self._queued.lacks(need))
+        self._holds.release(now)
+        return self._holds.lacks(self._queued.lacks(need))
 
     def add(self, need: Exact) -> None:
         """Queue `need`, of which nothing is queued."""
@@ -65,23 +93,16 @@ class ExactQueue:
             taken.append(first)
         need = Exact.union(taken)
         self._queued.remove(need)
-        self._release(now)
+        self._holds.release(now)
         # Others may have repaired some while it waited.
-        free = self._held.lacks(need)
+        free = self._holds.lacks(need)
         self.hold(now, free, hold_off)
         return free
 
     def hold(self, now: int, need: Exact, hold_off: int) -> None:
         """Note that `need` was repaired: it need not be sent again for `hold_off` ns."""
-        self._release(now)
         if need:
-            self._held.add(need)
-            self._holds.append((now + hold_off, need))
-            self._release(now)
-
-    def _release(self, now: int) -> None:
-        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
-            self._held.remove(self._holds.popleft()[1])
+            self._holds.add(now, need, hold_off)
 
 
 class CountQueue:
@@ -100,9 +121,7 @@ class CountQueue:
         self._spared = CountPool(blocks)
         """What is pending, and was taken out of the queue since."""
 
-        self._held = CountPool(blocks)
-        self._holds: deque[tuple[int, Count]] = deque()
-        self._max_held = max_held
+        self._holds = Holds(CountPool(blocks), most=max_held)
 
     @property
     def waiting(self) -> int:
@@ -124,8 +143,8 @@ class CountQueue:
 
     def missing(self, now: int, need: Count) -> Count:
         """Return how many more symbols `need` takes than are queued here and sent by others."""
-        self._release(now)
-        return self._held.lacks(self._queued.lacks(need))
+        self._holds.release(now)
+        return self._holds.lacks(self._queued.lacks(need))
 
     def add(self, need: Count) -> None:
         """Queue `need`, beside what is queued of the same blocks."""
@@ -150,14 +169,7 @@ class CountQueue:
 
     def hold(self, now: int, need: Count, hold_off: int) -> None:
         """Note that others send `need`: for `hold_off` ns so many fewer are asked for here."""
-        self._release(now)
         spared = Count(need.blocks, np.minimum(need.numbers, self.of(need.blocks)))
         self._queued.remove(spared)
         self._spared.add(spared)
-        self._held.add(need)
-        self._holds.append((now + hold_off, need))
-        self._release(now)
-
-    def _release(self, now: int) -> None:
-        while self._holds and (self._holds[0][0] <= now or self._held.size > self._max_held):
-            self._held.remove(self._holds.popleft()[1])
+        self._holds.add(now, need, hold_off)
