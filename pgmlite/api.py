@@ -274,7 +274,7 @@ def send(
         hops: Routers that may forward, plus 1.
         fec: Repair symbols as a share of the object; 0: none.
         order: ``rounds``: some symbols of each block in turn; ``blocks``: block after block first.
-        start: The share with which to begin, such as ``0/2``; ``random``: in an order of its own;
+        start: The sector with which to begin, such as ``0/2``; ``random``: in an order of its own;
             None: somewhere.
         cycles: Object lengths to send; None: without end.
         duration: Seconds after which it ends; None: never.
@@ -291,7 +291,7 @@ def send(
     """
     from pgmlite.net.job_send import SendJob
 
-    chosen, share = parse_order(order, start)
+    chosen, sector = parse_order(order, start)
     job = SendJob(
         file=Path(file),
         group=group,
@@ -301,7 +301,7 @@ def send(
         hops=check_hops(hops),
         fec=check_fec(fec),
         order=chosen,
-        share=share,
+        sector=sector,
         cycles=cycles,
         duration=check_seconds("duration", duration),
         mtu=mtu,

@@ -49,7 +49,7 @@ Examples:
 @option(
     "--start",
     metavar="I/N|random",
-    help="With which share to begin, such as 0/2 and 1/2 for two senders; random: in an order of "
+    help="With which sector to begin, such as 0/2 and 1/2 for two senders; random: in an order of "
     "its own. Default: somewhere.",
 )
 @option(

@@ -256,7 +256,7 @@ class SendStarted(Event):
 
     sector: int
     sectors: int
-    """The share i/n at which it begins; 0/1 without one."""
+    """The sector i/n with which it begins; 0/1 without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Ring:
         order: Of what.
         first: Where it begins: a group (blocks), a source visit (rounds), or what the order of
             visits is drawn from (random).
-        sector: i of i/n, the share of the ring at which it begins.
+        sector: i of i/n, the part of the ring with which it begins.
         sectors: n of i/n.
 
     Raises:
@@ -131,11 +131,11 @@ class Ring:
         return _ring(geometry, order, position.first, position.sector, position.sectors)
 
     @classmethod
-    def of_share(cls, geometry: Geometry, order: Order, sector: int, sectors: int) -> Ring:
-        """Return the ring of the sender that begins at share `sector` of `sectors`.
+    def of_sector(cls, geometry: Geometry, order: Order, sector: int, sectors: int) -> Ring:
+        """Return the ring of the sender that begins with `sector` of `sectors`.
 
         Raises:
-            UsageError: There is no such share.
+            UsageError: There is no such sector.
         """
         total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
         first = sector * total // sectors if 0 <= sector < sectors else 0

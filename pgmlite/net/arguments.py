@@ -35,7 +35,7 @@ LEAST_FEC = 0.01
 
 ORDERS = {"rounds": Order.ROUNDS, "blocks": Order.BLOCKS}
 
-Share = tuple[int, int]
+Sector = tuple[int, int]
 """i and n of i/n."""
 
 MAX_SECONDS = 1e9
@@ -123,8 +123,8 @@ def name_repairers(texts: Iterable[str], channel: Channel) -> tuple[Endpoint, ..
     return endpoints
 
 
-def parse_order(order: str, start: str | None) -> tuple[Order, Share | None]:
-    """Return the order of a carousel and the share at which it begins; None: somewhere.
+def parse_order(order: str, start: str | None) -> tuple[Order, Sector | None]:
+    """Return the order of a carousel and the sector with which it begins; None: somewhere.
 
     Args:
         order: ``rounds`` or ``blocks``.

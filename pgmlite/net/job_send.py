@@ -14,7 +14,7 @@ from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
-from pgmlite.net.arguments import Share, choose_symbol_size, name_repairers, parse_endpoint
+from pgmlite.net.arguments import Sector, choose_symbol_size, name_repairers, parse_endpoint
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
@@ -76,7 +76,7 @@ def open_symbols(
 ) -> SymbolFile:
     """Return what is sent of an object; `opened` closes it."""
     geometry = manifest.geometry
-    if not (geometry.repair_symbols and geometry.symbols):
+    if not geometry.is_coded:
         return SymbolFile(source, geometry)
     encoded = EncodedSymbols(source, geometry, ring=machine.ring)
     opened.callback(encoded.close)
@@ -111,7 +111,7 @@ class SendJob:
     """Arguments as of `pgmlite.send`; `duration` in ns.
 
     Attributes:
-        share: i and n of i/n, where it begins; None: somewhere.
+        sector: i and n of i/n, with which it begins; None: somewhere.
     """
 
     file: Path
@@ -122,7 +122,7 @@ class SendJob:
     hops: int
     fec: float
     order: Order
-    share: Share | None
+    sector: Sector | None
     cycles: int | None
     duration: int | None
     mtu: int | None
@@ -156,8 +156,8 @@ class SendJob:
                 repairs = RepairConfig(port=naks.port, share=self.repair_share)
             geometry = Geometry.planned(source.size, size, DEFAULT_BLOCK_SYMBOLS, self.fec)
             ring = (
-                Ring.of_share(geometry, self.order, *self.share)
-                if self.share
+                Ring.of_sector(geometry, self.order, *self.sector)
+                if self.sector
                 else Ring.anywhere(geometry, self.order, SystemRandom())
             )
             config = SenderConfig(

@@ -163,7 +163,7 @@ class TrialNetwork:
         run = self._run
         is_in_rounds = run.mode not in PLAIN and run.setting.order is Schedule.ROUNDS
         order = Order.ROUNDS if is_in_rounds else Order.BLOCKS
-        ring = Ring.of_share(run.geometry, order, number, self._count)
+        ring = Ring.of_sector(run.geometry, order, number, self._count)
         config = SenderConfig(
             rate=run.rate,
             packet_overhead=IPV6_UDP_HEADERS,

@@ -213,7 +213,7 @@ def fec_completion(
         senders: Of one rate, each beginning at its share of the ring.
         joined: Place at which the receivers began to listen; their time counts from there.
     """
-    rings = [Ring.of_share(geometry, Order.ROUNDS, number, senders) for number in range(senders)]
+    rings = [Ring.of_sector(geometry, Order.ROUNDS, number, senders) for number in range(senders)]
     carousel = _Carousel(rings, losses, joined)
     first = 0
     parts: list[Shares] = []

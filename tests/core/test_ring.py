@@ -43,7 +43,7 @@ def rings(draw: st.DrawFn) -> Ring:
     geometry, order = draw(geometries()), draw(st.sampled_from(list(Order)))
     sectors = draw(st.sampled_from([1, 1, 2, 3, 7]))
     if sectors > 1:
-        return Ring.of_share(geometry, order, draw(st.integers(0, sectors - 1)), sectors)
+        return Ring.of_sector(geometry, order, draw(st.integers(0, sectors - 1)), sectors)
     firsts = {BLOCKS: geometry.groups, ROUNDS: geometry.source_visits, RANDOM: 1 << 32}
     return Ring(geometry, order, draw(st.integers(0, firsts[order] - 1)))
 
@@ -172,13 +172,13 @@ class TestOrders:
         [
             (Ring(SMALL), 0, [0, 1, 2, 3, 4, 5, 6]),
             (Ring(SMALL, first=2), 0, [2, 0, 1, 3, 4, 5, 6]),
-            (Ring.of_share(SMALL, ROUNDS, 0, 2), 0, [0, 3, 4, 1, 2, 5, 6]),
-            (Ring.of_share(SMALL, ROUNDS, 1, 2), 0, [1, 2, 5, 6, 0, 3, 4]),
+            (Ring.of_sector(SMALL, ROUNDS, 0, 2), 0, [0, 3, 4, 1, 2, 5, 6]),
+            (Ring.of_sector(SMALL, ROUNDS, 1, 2), 0, [1, 2, 5, 6, 0, 3, 4]),
             (Ring(SMALL, ROUNDS, 2, 1, 2), 0, [2, 1, 5, 6, 0, 3, 4]),
             (Ring(SMALL, BLOCKS), 92, [3, 4, 5, 6, 0, 1, 2]),
-            (Ring.of_share(SMALL, BLOCKS, 0, 2), 80, [3, 4, 0, 5, 6, 1, 2]),
-            (Ring.of_share(SMALL, BLOCKS, 1, 2), 12, [5, 6, 1, 2, 3, 4, 0]),
-            (Ring.of_share(SMALL, BLOCKS, 0, 3), 0, [3, 0, 4, 1, 5, 6, 2]),
+            (Ring.of_sector(SMALL, BLOCKS, 0, 2), 80, [3, 4, 0, 5, 6, 1, 2]),
+            (Ring.of_sector(SMALL, BLOCKS, 1, 2), 12, [5, 6, 1, 2, 3, 4, 0]),
+            (Ring.of_sector(SMALL, BLOCKS, 0, 3), 0, [3, 0, 4, 1, 5, 6, 2]),
             (Ring(SMALL, RANDOM), 0, [3, 2, 1, 0, 4, 6, 5]),
             (Ring(SMALL, RANDOM, 0xFFFF_FFFF), 0, [0, 6, 5, 2, 4, 1, 3]),
         ],
@@ -194,7 +194,7 @@ class TestOrders:
         # spec: FEC-4
         large = Geometry(SYMBOL * 96 * 5, SYMBOL, 96, 96, 2)
         for sectors in (2, 3):
-            parts = [Ring.of_share(large, ROUNDS, one, sectors) for one in range(sectors)]
+            parts = [Ring.of_sector(large, ROUNDS, one, sectors) for one in range(sectors)]
             first = [sent(ring, 0, ring.turn // sectors) for ring in parts]
             assert sorted(chain(*first)) == symbols_of(large)
 
@@ -224,7 +224,7 @@ class TestWhereItMayBegin:
 
     def test_a_share_without_visits_begins_in_the_next_one(self) -> None:
         # spec: FEC-4
-        ring = Ring.of_share(SMALL, ROUNDS, 0, 9)
+        ring = Ring.of_sector(SMALL, ROUNDS, 0, 9)
         assert sent(ring, 0, 2) == sent(Ring(SMALL), 0, 2)
 
     def test_an_order_of_another_version(self) -> None:

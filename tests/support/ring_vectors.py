@@ -17,19 +17,19 @@ WIDE = Geometry(64 * 330, 64, 33, 3 * 33, 8)
 LARGE = Geometry(1_404 * (64 * 1_024 + 5), 1_404, 1_024, 512, 8)
 
 RINGS = [
-    *(Ring.of_share(SMALL, order, 0, 1) for order in Order),
+    *(Ring.of_sector(SMALL, order, 0, 1) for order in Order),
     *(Ring(SMALL, Order.ROUNDS, first) for first in (1, 2)),
-    *(Ring.of_share(SMALL, Order.ROUNDS, sector, 2) for sector in (0, 1)),
+    *(Ring.of_sector(SMALL, Order.ROUNDS, sector, 2) for sector in (0, 1)),
     Ring(SMALL, Order.ROUNDS, 2, 1, 2),
-    *(Ring.of_share(SMALL, Order.ROUNDS, sector, 5) for sector in (0, 2)),
+    *(Ring.of_sector(SMALL, Order.ROUNDS, sector, 5) for sector in (0, 2)),
     Ring(SMALL, Order.BLOCKS, 1),
-    *(Ring.of_share(SMALL, Order.BLOCKS, sector, 2) for sector in (0, 1)),
-    Ring.of_share(SMALL, Order.BLOCKS, 1, 3),
+    *(Ring.of_sector(SMALL, Order.BLOCKS, sector, 2) for sector in (0, 1)),
+    Ring.of_sector(SMALL, Order.BLOCKS, 1, 3),
     Ring(SMALL, Order.RANDOM, 0xFFFF_FFFF),
     *(Ring(PLAIN, Order(order), first) for order, first in ((0, 0), (0, 3), (1, 0), (2, 7))),
-    Ring.of_share(PLAIN, Order.BLOCKS, 1, 2),
-    *(Ring.of_share(WIDE, order, 2, 3) for order in (Order.ROUNDS, Order.BLOCKS)),
-    *(Ring.of_share(LARGE, order, 1, 3) for order in Order),
+    Ring.of_sector(PLAIN, Order.BLOCKS, 1, 2),
+    *(Ring.of_sector(WIDE, order, 2, 3) for order in (Order.ROUNDS, Order.BLOCKS)),
+    *(Ring.of_sector(LARGE, order, 1, 3) for order in Order),
 ]
 SHOWN = 12
 """Symbols in the examples."""

@@ -31,10 +31,7 @@ class Sender:
         tsi: Its session, on all channels.
         lanes: One for each channel.
         refused: What was refused of what arrived, by reason; drivers count here too.
-        ring: In which order its carousel sends the object; None: it has no carousel.
     """
-
-    ring: Ring | None = None
 
     def __init__(
         self,
@@ -88,8 +85,14 @@ class Sender:
     def _schedule(self, geometry: Geometry) -> Schedule | None:
         """Return what a lane sends by itself."""
         config = self._config
-        self.ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
-        return Carousel(self.ring, config.cycles)
+        ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
+        return Carousel(ring, config.cycles)
+
+    @property
+    def ring(self) -> Ring | None:
+        """In which order its first lane sends the object by itself; None: it only answers."""
+        schedule = self.lanes[0].schedule
+        return schedule.ring if schedule else None
 
     # What it did, for reports.
 
