@@ -7,7 +7,7 @@ from collections import Counter
 from pgmlite.capture.clock import Step
 from pgmlite.capture.file import Capture, Damage, foreign_links
 from pgmlite.capture.frames import LINK_TYPES
-from pgmlite.core.events import CaptureFigures, ClockStep, DamagedPlace
+from pgmlite.core.figures import CaptureFigures, ClockStep, DamagedPlace
 from pgmlite.core.machine import SECOND
 
 SHOWN = 4

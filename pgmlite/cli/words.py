@@ -11,16 +11,15 @@ from pgmlite.core.events import (
     Hooked,
     NakDue,
     ReceiveFailed,
-    ReceiveFigures,
     ReceiveProgress,
     ReceiveStarted,
-    RepairFigures,
     RepairStarted,
     SendProgress,
     SendStarted,
     Stopped,
     Superseded,
 )
+from pgmlite.core.figures import ReceiveFigures, RepairFigures
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel

@@ -75,6 +75,22 @@ class SendNak:
 
 
 @dataclass(frozen=True, slots=True)
+class Join:
+    """Hear what `source` sends to a group; an empty source: whoever sends (spec: NET-13)."""
+
+    group: Endpoint
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Hear no longer what a `Join` of the same group and source began."""
+
+    group: Endpoint
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Prepare:
     """Expect an object of `size` bytes; answer with ``Receiver.resume(oid, held)``.
 
@@ -211,7 +227,19 @@ class Finished:
     """The sender has sent what it was asked to send."""
 
 
-Action = Transmit | SendNak | Prepare | Store | Verify | Decode | Complete | Finished | Event
+Action = (
+    Transmit
+    | SendNak
+    | Join
+    | Leave
+    | Prepare
+    | Store
+    | Verify
+    | Decode
+    | Complete
+    | Finished
+    | Event
+)
 """What a machine says: something to do, or something that happened, to be passed on."""
 
 

@@ -10,7 +10,8 @@ import os
 import time
 from pathlib import Path
 
-from pgmlite.core.events import Hooked, HookEnding, Tell, Warned
+from pgmlite.core.events import Hooked, Tell, Warned
+from pgmlite.core.figures import HookEnding
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import DiskError, HookError, Interrupted
 from pgmlite.net import hook

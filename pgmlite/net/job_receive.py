@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.events import Completed, OtherObject, ReceiveFailed, ReceiveStarted, Tell
+from pgmlite.core.events import Completed, ReceiveFailed, ReceiveStarted, Tell
+from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError

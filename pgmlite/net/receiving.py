@@ -7,15 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pgmlite.core.decode import Decoded
-from pgmlite.core.events import (
-    Adopted,
-    Fact,
-    NetworkFigures,
-    ReceiveFigures,
-    ReceiveProgress,
-    Tell,
-    Warned,
-)
+from pgmlite.core.events import Adopted, Fact, ReceiveProgress, Tell, Warned
+from pgmlite.core.figures import NetworkFigures, ReceiveFigures
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Prepare, SendNak

@@ -10,15 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pgmlite.core.events import (
-    Encoding,
-    Fact,
-    RepairFigures,
-    SendFigures,
-    SendProgress,
-    Tell,
-    Warned,
-)
+from pgmlite.core.events import Encoding, Fact, SendProgress, Tell, Warned
+from pgmlite.core.figures import RepairFigures, SendFigures
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from construct import ConstructError
@@ -28,6 +30,7 @@ from pgmlite.wire.layout import (
     MAX_MANIFEST,
     MAX_SYMBOL_SIZE,
     MIN_SYMBOL_SIZE,
+    MOST_CHANNELS,
     POSITION,
     REPAIRS,
     SPM_BODY,
@@ -52,6 +55,7 @@ MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
 
 MAPPED_IPV4 = bytes(10) + b"\xff\xff"
 ENDPOINT_SIZE = 18
+RATE_SIZE = 8
 MANIFEST_MAGIC = b"PGLM"
 MAX_NAME = 255
 
@@ -93,6 +97,19 @@ def object_name(file_name: str) -> str:
     return allowed.encode()[:MAX_NAME].decode(errors="ignore") or "object"
 
 
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One channel of an object's ladder: its rate, and where it is heard.
+
+    Attributes:
+        rate: bit/s, IP headers included.
+        group: Multicast group and UDP port.
+    """
+
+    rate: int
+    group: Endpoint
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What an object is; immutable, and named by its digest (spec: MAN-1 to MAN-4).
@@ -119,6 +136,9 @@ class Manifest:
     tile_blocks: int = 1
     """Blocks that carousels send symbol by symbol in turn."""
 
+    ladder: tuple[Rung, ...] = ()
+    """The channels by number, at rising rates; none: there is one, wherever it is heard."""
+
     @cached_property
     def raw(self) -> bytes:
         """The manifest's bytes on the wire."""
@@ -135,6 +155,10 @@ class Manifest:
                     "options": [
                         {"kind": ManifestOption.REPAIRER, "value": _pack_endpoint(endpoint)}
                         for endpoint in self.repairers
+                    ]
+                    + [
+                        {"kind": ManifestOption.CHANNEL, "value": _pack_rung(rung)}
+                        for rung in self.ladder
                     ],
                 }
             )
@@ -197,9 +221,38 @@ def _unpack_endpoint(value: bytes) -> Endpoint:
     """
     port = int.from_bytes(value[16:], "big")
     if len(value) != ENDPOINT_SIZE or not port:
-        raise ObjectError("manifest: an endpoint of a repairer is malformed")
+        raise ObjectError("manifest: an address and port are malformed")
     address = ipaddress.IPv6Address(value[:16])
     return Endpoint(str(address.ipv4_mapped or address), port)
+
+
+def _pack_rung(rung: Rung) -> bytes:
+    return rung.rate.to_bytes(RATE_SIZE, "big") + _pack_endpoint(rung.group)
+
+
+def _unpack_ladder(values: Sequence[bytes]) -> tuple[Rung, ...]:
+    """Return the ladder of an object (spec: MAN-7).
+
+    Raises:
+        ObjectError: It is none that a receiver can climb.
+    """
+    ladder = tuple(
+        Rung(int.from_bytes(value[:RATE_SIZE], "big"), _unpack_endpoint(value[RATE_SIZE:]))
+        for value in values
+    )
+    if len(ladder) > MOST_CHANNELS:
+        raise ObjectError(f"manifest: {len(ladder)} channels, at most {MOST_CHANNELS} are allowed")
+    if any(low.rate >= high.rate for low, high in pairwise(ladder)):
+        raise ObjectError("manifest: the rates of its channels do not rise")
+    groups = {rung.group for rung in ladder}
+    families = {":" in group.address for group in groups}
+    if len(groups) < len(ladder) or len(families) > 1:
+        raise ObjectError("manifest: two channels are one, or of two kinds of IP addresses")
+    if ladder and not ladder[0].rate:
+        raise ObjectError("manifest: a channel has no rate")
+    if not all(ipaddress.ip_address(group.address).is_multicast for group in groups):
+        raise ObjectError("manifest: a channel is not a multicast group")
+    return ladder
 
 
 def _check_manifest(parsed: Any) -> None:
@@ -274,8 +327,11 @@ def parse_manifest(raw: bytes) -> Manifest:
         # spec: MAN-6
         if not is_link_local((endpoint := _unpack_endpoint(option.value))[0])
     )
-    plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name != "repairers"}
-    manifest = Manifest(**plain, repairers=repairers)
+    ladder = _unpack_ladder(
+        [option.value for option in parsed.options if option.kind == ManifestOption.CHANNEL]
+    )
+    plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name in parsed}
+    manifest = Manifest(**plain, repairers=repairers, ladder=ladder)
     # What was parsed is what gets hashed and passed on, options included.
     manifest.__dict__["raw"] = raw
     return manifest

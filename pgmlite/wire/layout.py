@@ -61,6 +61,9 @@ STRIP_SYMBOLS = 16
 VISIT_SYMBOLS = 16
 """Encoding symbols of one block that a carousel sends in one go."""
 
+MOST_CHANNELS = 6
+"""Channels of one object, at most."""
+
 TILE_BLOCKS = 8
 """Blocks that are sent symbol by symbol in turn, at most: a burst of losses is spread over them."""
 
@@ -129,6 +132,7 @@ class ManifestOption(IntEnum):
     """Kinds of options of a manifest."""
 
     REPAIRER = 0x0001
+    CHANNEL = 0x0002
 
 
 CRITICAL = 0x8000
@@ -265,7 +269,8 @@ MANIFEST = Struct(
     * "Digest of the root of the tree of blocks: it names the content.",
     "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
     "options" / GreedyRange(OPTION) * "Options, to the end of the manifest. 0x0001: a repairer, "
-    "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits).",
+    "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first "
+    "one is channel 0: rate in bit/s (64 bits), group and port as of a repairer.",
     Terminated,
 )
 

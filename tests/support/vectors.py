@@ -60,7 +60,7 @@ def sample(
     block_symbols: int,
     name: str,
     repairers: tuple[Endpoint, ...] = (),
-    **fec: int,
+    **fec: Any,
 ) -> Sample:
     """Return an object of `pattern` bytes; `fec` are fields of its manifest."""
     data = pattern(size)

@@ -95,7 +95,7 @@ class TestManifest:
 
     def test_unknown_options_are_part_of_the_object_identifier(self) -> None:
         # spec: MAN-2, MAN-4
-        raw = extended((2, b"two"), (0x7FFF, b""))
+        raw = extended((0x7FFE, b"two"), (0x7FFF, b""))
         parsed = parse_manifest(raw)
         assert parsed.raw == raw
         assert parsed.oid == manifest_oid(raw) != manifest_oid(RAW)
@@ -105,7 +105,7 @@ class TestManifest:
     def test_unknown_critical_option_is_refused(self, kind: int) -> None:
         # spec: VER-4
         with pytest.raises(ObjectError, match="critical"):
-            parse_manifest(extended((2, b""), (kind, b"must")))
+            parse_manifest(extended((0x7FFE, b""), (kind, b"must")))
 
     @pytest.mark.parametrize(
         ("raw", "message"),

@@ -16,6 +16,7 @@ from pgmlite.core.events import Superseded
 from pgmlite.core.machine import Action, Held
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
+from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.nak import NakCounters
 from pgmlite.core.receive.offers import (
     Answer,
@@ -25,6 +26,7 @@ from pgmlite.core.receive.offers import (
     Refuse,
     Take,
 )
+from pgmlite.core.receive.sources import Sources
 from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
@@ -47,12 +49,18 @@ class Receiver:
     """
 
     def __init__(
-        self, config: ReceiverConfig, *, rng: Random, policy: Policy | None = None
+        self,
+        config: ReceiverConfig,
+        *,
+        rng: Random,
+        policy: Policy | None = None,
+        listening: Listening | None = None,
     ) -> None:
         """
         Args:
             rng: Draws the back-offs before NAKs.
             policy: Which objects are taken; None: one, as `config` says.
+            listening: Which groups are heard; None: that is its driver's business.
         """
         self._config = config
         self._rng = rng
@@ -60,6 +68,7 @@ class Receiver:
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
+        self._listening = listening or Listening((), Sources())
         self.transfers: dict[int, Transfer] = {}
         self.current: Transfer | None = None
         self.counters = ReceiverCounters()
@@ -69,8 +78,9 @@ class Receiver:
 
     @property
     def deadline(self) -> int | None:
-        """When one of the transfers has something to do, ns; 0: at once."""
-        deadlines = (transfer.deadline for transfer in self.transfers.values())
+        """When it has something to do, ns; 0: at once."""
+        deadlines = [transfer.deadline for transfer in self.transfers.values()]
+        deadlines.append(self._listening.deadline)
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
@@ -137,8 +147,8 @@ class Receiver:
     # The machine's contract.
 
     def start(self, now: int) -> list[Action]:
-        """Begin to listen: nothing to do until a packet comes."""
-        return []
+        """Begin to listen."""
+        return self._listening.start(now)
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take a batch; what does not belong is counted in ``counters.refused``.
@@ -161,7 +171,8 @@ class Receiver:
 
     def tick(self, now: int) -> list[Action]:
         """Let the transfers do what is due."""
-        return [one for transfer in self.transfers.values() for one in transfer.tick(now)]
+        actions = [one for transfer in self.transfers.values() for one in transfer.tick(now)]
+        return actions + self._listening.tick(now)
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
@@ -198,9 +209,9 @@ class Receiver:
         for transfer in tuple(self.transfers.values()):
             mine = transfer.is_of(batch)
             if mine.all():
-                return actions + transfer.receive(now, batch)
+                return actions + self._give(now, transfer, batch)
             if mine.any():
-                actions += transfer.receive(now, batch.select(mine))
+                actions += self._give(now, transfer, batch.select(mine))
                 rest &= ~mine
         if not rest.any():
             return actions
@@ -210,6 +221,10 @@ class Receiver:
             # spec: RCV-5
             self._refuse("object", int(np.count_nonzero(rest)))
         return actions
+
+    def _give(self, now: int, transfer: Transfer, batch: PacketBatch) -> list[Action]:
+        """Give packets to the transfer that they are of."""
+        return transfer.receive(now, batch) + self._listening.receive(now, batch)
 
     def _receive_unknown(self, now: int, batch: PacketBatch, rest: Flags) -> list[Action]:
         """Take data of objects that are not being received, before their manifests are known.
@@ -262,7 +277,7 @@ class Receiver:
         header = Offer.of(batch.rows[0])
         known = self.transfers.get(header.oid)
         if known and known.manifest:
-            return known.receive_spm(now, batch, spm)
+            return known.receive_spm(now, batch, spm) + self._listening.receive(now, batch)
         # spec: RCV-3
         if manifest_oid(spm.manifest) != header.oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
@@ -286,7 +301,8 @@ class Receiver:
             actions += [Superseded(now, oid, offer.oid) for oid in given_up]
             known = self._begin(now, offer, answer)
             actions += known.begin(None)
-        return actions + known.adopt(now, batch, spm, manifest)
+        actions += known.adopt(now, batch, spm, manifest)
+        return actions + self._listening.adopt(now, manifest)
 
     def _answer(self, now: int, offer: Offer) -> Answer:
         """Return whether an object is taken."""

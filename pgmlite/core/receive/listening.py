@@ -1,0 +1,67 @@
+"""Which groups are heard, and from whom: what a receiver joins and leaves (spec: NET-13).
+
+Membership is (group, source), on the one interface of the receiver. Sources and channels are
+chosen apart: `Sources` says whom to hear, and everybody sends on every channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from pgmlite.core.machine import Action, Join, Leave
+from pgmlite.core.receive.sources import Sources
+from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.endpoint import Endpoint
+
+Membership = tuple[Endpoint, str]
+"""Group and source."""
+
+
+class Listening:
+    """What one receiver hears: a part of its machine.
+
+    Attributes:
+        joined: What it is a member of.
+    """
+
+    def __init__(self, groups: Collection[Endpoint], sources: Sources) -> None:
+        """
+        Args:
+            groups: Those that a user named.
+        """
+        self.joined: frozenset[Membership] = frozenset()
+        self._groups = frozenset(groups)
+        self._sources = sources
+
+    @property
+    def deadline(self) -> int | None:
+        """When to call `tick` next, ns; None: only after something came."""
+        return None
+
+    def start(self, now: int) -> list[Action]:
+        """Begin to listen."""
+        return self._follow()
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets of an object that is being received."""
+        return []
+
+    def adopt(self, now: int, manifest: Manifest) -> list[Action]:
+        """Take what an object's manifest says of who sends, and where."""
+        self._sources.add([endpoint.address for endpoint in manifest.repairers])
+        return self._follow()
+
+    def tick(self, now: int) -> list[Action]:
+        """Do what is due."""
+        return []
+
+    def _follow(self) -> list[Action]:
+        """Join and leave what makes the difference to what is wanted."""
+        wanted = {(group, source) for group in self._groups for source in self._sources.wanted}
+        gone, new = self.joined - wanted, wanted - self.joined
+        self.joined = frozenset(wanted)
+        return [
+            *(Leave(group, source) for group, source in sorted(gone)),
+            *(Join(group, source) for group, source in sorted(new)),
+        ]
