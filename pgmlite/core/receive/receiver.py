@@ -38,6 +38,27 @@ ENCODING_SYMBOLS = 2
 """Encoding symbols of an object, in source symbols that it may have at most: one byte each."""
 
 
+def _parse(config: ReceiverConfig, spm: Spm, offer: Offer) -> Manifest:
+    """Return the manifest of an SPM.
+
+    Raises:
+        RefusedPacket: It is not valid, not that of the header, or its object too large.
+    """
+    try:
+        manifest = parse_manifest(spm.manifest)
+    except ObjectError as error:
+        raise RefusedPacket("manifest", str(error)) from error
+    if (manifest.size, manifest.symbol_size) != (offer.size, offer.symbol_size):
+        raise RefusedPacket("manifest", "it contradicts the header")
+    geometry = manifest.geometry
+    encoding_symbols = geometry.blocks * geometry.rings.full
+    is_too_large = encoding_symbols > ENCODING_SYMBOLS * config.max_symbols
+    if geometry.blocks > config.max_blocks or is_too_large:
+        raise RefusedPacket("too_large")
+    check_position(geometry, spm)
+    return manifest
+
+
 class Receiver:
     """One receiver. See `pgmlite.core.machine` for how to drive it.
 
@@ -293,7 +314,7 @@ class Receiver:
         if not isinstance(answer, Take):
             self.evidence.take_other(now, batch.rows[0], spm, answer)
             raise RefusedPacket(answer.reason)
-        manifest = self._parse(spm, offer)
+        manifest = _parse(self._config, spm, offer)
         actions: list[Action] = []
         # One oid with two shapes: the unannounced packets that were taken first were forged.
         if known is None or not known.is_of(batch).all():
@@ -311,26 +332,6 @@ class Receiver:
         if offer.size > self._config.max_object_size or symbols > self._config.max_symbols:
             return Refuse("too_large")
         return self._policy.offer(now, offer, self.transfers)
-
-    def _parse(self, spm: Spm, offer: Offer) -> Manifest:
-        """Return the manifest of an SPM.
-
-        Raises:
-            RefusedPacket: It is not valid, not that of the header, or its object too large.
-        """
-        try:
-            manifest = parse_manifest(spm.manifest)
-        except ObjectError as error:
-            raise RefusedPacket("manifest", str(error)) from error
-        if (manifest.size, manifest.symbol_size) != (offer.size, offer.symbol_size):
-            raise RefusedPacket("manifest", "it contradicts the header")
-        geometry = manifest.geometry
-        encoding_symbols = geometry.blocks * geometry.rings.full
-        is_too_large = encoding_symbols > ENCODING_SYMBOLS * self._config.max_symbols
-        if geometry.blocks > self._config.max_blocks or is_too_large:
-            raise RefusedPacket("too_large")
-        check_position(geometry, spm)
-        return manifest
 
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:
         """Return the transfer of an object, which begins now, in place of others."""
