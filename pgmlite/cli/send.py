@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pgmlite import api
 from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_fec, parse_rate, parse_share
+from pgmlite.cli.values import parse_channel, parse_fec, parse_rate, parse_share
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_FEC, ORDERS
 
@@ -22,7 +24,24 @@ Examples:
   pgmlite send firmware.bin -i eth0 --start 0/2
   pgmlite send firmware.bin -i eth0 --start 1/2   (a second sender, of the other half)
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
+  pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
 """
+
+
+def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
+    """Return where to send and how fast, as `api.send` takes it.
+
+    Raises:
+        UsageError: It is said twice, or is wrong.
+    """
+    if not channels:
+        return {"group": group, "rate": parse_rate(rate)}
+    context = click.get_current_context()
+    for option_, name in (("-g", "group"), ("-r", "rate")):
+        # What the environment says is a default: it gives way.
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option_}: each --channel has its own; leave it out")
+    return {"channels": tuple(map(parse_channel, channels))}
 
 
 @click.command(epilog=EXAMPLES)
@@ -31,13 +50,20 @@ Examples:
 @options.port
 @options.interface
 @options.rate
+@option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="GROUP,RATE",
+    help="In place of -g and -r: a group and the rate there; repeatable, 6 at most, each with "
+    "another rate. Receivers take what fits them.",
+)
 @options.hops
 @option(
     "--fec",
-    default=f"{DEFAULT_FEC:.0%}",
     metavar="PERCENT|off",
-    show_default=True,
-    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them.",
+    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them. "
+    f"Default: {DEFAULT_FEC:.0%}; with several channels what they take, 167% for 2 to 700% for 6.",
 )
 @option(
     "--order",
@@ -93,8 +119,9 @@ def send(
     port: int,
     interface: str | None,
     rate: str,
+    channels: tuple[str, ...],
     hops: int,
-    fec: str,
+    fec: str | None,
     order: str,
     start: str | None,
     cycles: int | None,
@@ -117,19 +144,18 @@ def send(
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
-    share = (
+    share: dict[str, Any] = (
         {}
         if repair_share is None
         else {"repair_share": parse_share("--repair-share", repair_share)}
     )
     handle = api.send(
         file,
-        group=group,
+        **_where(group, rate, channels),
         port=port,
         interface=interface,
-        rate=parse_rate(rate),
         hops=hops,
-        fec=parse_fec(fec),
+        fec=None if fec is None else parse_fec(fec),
         order=order,
         start=start,
         cycles=cycles,

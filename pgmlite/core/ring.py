@@ -288,6 +288,11 @@ class Ring:
         full, last = (int(np.diff(edges)[sent].sum()) for edges in self._edges)
         return Rings(self.geometry.blocks, full, last)
 
+    def lowest(self, block: int) -> int:
+        """Return the lowest encoding symbol id of a block that it sends."""
+        full, last = self._edges
+        return int((last if block == self.geometry.blocks - 1 else full)[min(self._visits)])
+
     # What is at a place.
 
     def ids(self, place: int, count: int) -> Ids:

@@ -22,8 +22,7 @@ from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.layout import Order
-from tests.support.builders import make_object
+from tests.support.builders import make_object, ring_of
 from tests.support.loopback import HEADER, ODATA, SPM, TREE
 from tests.support.loops import CHANNEL, Heard, Until, to_the_end
 
@@ -91,13 +90,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             source = SourceFile(path)
             opened.callback(source.close)
             repair = how.pop("repair", None)
+            rings = [ring_of(SAMPLE.manifest.geometry, how) for _ in links]
             values = {"rate": 20_000_000, "packet_overhead": 28, "cycles": 1} | how
-            values.setdefault("order", Order.BLOCKS)
             config = SenderConfig(**values)
             machine = Sender(
                 config,
                 SAMPLE.manifest,
                 SAMPLE.tree,
+                rings=rings,
                 repair=repair,
                 rng=Random(1),
                 rates=[Fixed(config.rate) for _ in links],
