@@ -284,8 +284,8 @@ class TestCursors:
         return cursors
 
     def test_one_never_heard_of_is_at_the_top(self) -> None:
-        assert self.heard().at(self.KEY, 0) == TOP
-        assert self.heard().at((Endpoint("R", 0), 1, 0), 1) == TOP
+        assert self.heard().at(self.KEY, 0, None) == TOP
+        assert self.heard().at((Endpoint("R", 0), 1, 0), 1, None) == TOP
 
     def test_repairs_move_it_and_those_that_were_overtaken_do_not(self) -> None:
         cursors = self.heard()
