@@ -105,7 +105,7 @@ def test_it_says_where_each_goes(tmp_path: Path, inside: Inside) -> None:
     ended = inside("send", source, *flags_of((slow, "2M"), (fast, "8M")), "--duration", 0.01)
     assert ended.code == 0, ended.stderr
     first, one, other = ended.stderr[:3]
-    assert first.startswith("sending source, 9.38 KiB, as object ")
+    assert first.startswith("sending source, 9.4 KiB, as object ")
     assert first.endswith(" to 2 channels; repair symbols 167%")
     assert one.startswith(
         f"  channel 0: {slow.group}:{slow.port} on lo at 2 Mbit/s, order territory;"
