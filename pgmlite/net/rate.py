@@ -34,7 +34,7 @@ class RateWatch:
         self._unsent = 0
 
     def look(self, throughput: tuple[int, int], unsent: int, *, is_over: bool = False) -> None:
-        """Compare: wire bytes since the start, and in how many ns (`Sender.throughput`).
+        """Compare: wire bytes since the start, and in how many ns (`Lane.throughput`).
 
         Args:
             unsent: Packets that were refused since the start: they are told of elsewhere.

@@ -208,14 +208,20 @@ class SendLoop:
     _refusals: list[Refusals] = field(init=False)
     """By channel: one may go on while another is refused."""
 
-    _rate: RateWatch = field(init=False)
+    _rates: list[RateWatch] = field(init=False)
+    """By channel: each has a rate of its own to keep, and may end sooner."""
+
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
         self._refusals = [Refusals(partial(self._warn_of, one)) for one in self.sockets]
-        self._rate = RateWatch(self.machine.rate(self._look_at_clock()), self._too_slow)
+        now = self._look_at_clock()
+        self._rates = [
+            RateWatch(lane.rate(now), partial(self._too_slow, socket))
+            for lane, socket in zip(self.machine.lanes, self.sockets, strict=True)
+        ]
         self._places = self._find_places()
 
     def run(self) -> Waits[None]:
@@ -272,9 +278,9 @@ class SendLoop:
         return self._now
 
     def look_at_rate(self, *, is_over: bool = False) -> None:
-        """Say so if the rate is not kept, `is_over` for the last time."""
-        machine = self.machine
-        self._rate.look(machine.throughput, machine.counters.unsent, is_over=is_over)
+        """Say so if a rate is not kept, `is_over` for the last time."""
+        for watch, lane in zip(self._rates, self.machine.lanes, strict=True):
+            watch.look(lane.throughput, lane.tally.counters.unsent, is_over=is_over)
 
     def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
         """Return the counters at `now` ns."""
@@ -405,7 +411,9 @@ class SendLoop:
     def _warn_of(self, socket: SenderSocket, text: str) -> None:
         self.tell(Warned(self._now, f"{socket.channel}: {text}"))
 
-    def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
+    def _too_slow(self, socket: SenderSocket, text: str, facts: Mapping[str, Fact]) -> None:
+        if len(self.sockets) > 1:
+            text = f"{socket.channel}: {text}"
         self.tell(Warned(self._now, text, "rate", facts))
 
     @property
