@@ -36,7 +36,7 @@ def test_a_receiver_hears_its_source_and_no_other(tmp_path: Path) -> None:
             lab.ip("SW", f"link set br0 type bridge {options}")
         lab.ip("S", *(f"addr add {one} dev eth0" for one in SECOND))
         for node in ("S", "R2"):
-            random_file(tmp_path / node, 2, seed=ord(node[0]))
+            random_file(tmp_path / node, 1, seed=ord(node[0]))
         with lab.capture("R1", match=REPORTS, keep=512) as reports:
             receivers = {
                 (family, node): lab.recv(
@@ -51,11 +51,22 @@ def test_a_receiver_hears_its_source_and_no_other(tmp_path: Path) -> None:
             }
             for receiver in receivers.values():
                 receiver.event("start")
-            for family, node in receivers:
-                options = ("--source", (S if node == "S" else R2)[family])
-                group = GROUPS[family]
-                sender = lab.send(node, tmp_path / node, *options, rate="10M", group=group)
-                assert sender.event("start")["source"] == options[1]
+            senders = [
+                (
+                    where[family],
+                    lab.send(
+                        node,
+                        tmp_path / node,
+                        *("--source", where[family]),
+                        rate="10M",
+                        group=group,
+                    ),
+                )
+                for family, group in GROUPS.items()
+                for node, where in (("S", S), ("R2", R2))
+            ]
+            for address, sender in senders:
+                assert sender.event("start")["source"] == address
                 assert sender.event("warning")["cause"] == "hops"
             for (family, node), receiver in receivers.items():
                 result = receiver.result()
