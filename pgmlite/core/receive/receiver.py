@@ -13,7 +13,7 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
-from pgmlite.core.machine import Action, Held
+from pgmlite.core.machine import Action, DnsAnswer, Held
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.listening import Listening
@@ -146,6 +146,11 @@ class Receiver:
         return self.current.naks if self.current else NakCounters()
 
     @property
+    def unresolved(self) -> str:
+        """Why nobody can be heard yet: what DNS says of names; empty: that is not why."""
+        return self._listening.unresolved
+
+    @property
     def is_blocked(self) -> bool:
         """Whether the largest packets of the current object do not get through."""
         return bool(self.current and self.current.large.are_blocked)
@@ -194,6 +199,14 @@ class Receiver:
         """Let the transfers do what is due."""
         actions = [one for transfer in self.transfers.values() for one in transfer.tick(now)]
         return actions + self._listening.tick(now)
+
+    def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
+        """Take the answer to `Resolve`.
+
+        Raises:
+            NetworkError: The service is decidedly not offered, and no answer came before.
+        """
+        return self._listening.resolved(now, answer)
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
