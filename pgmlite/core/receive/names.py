@@ -183,8 +183,6 @@ class Name:
         if self.is_silent and quiet >= config.standby_after and self.level < len(self.tiers):
             self._move(NameEvent.DEAD)
             self._quiet_since = now
-            for one in self.tiers[self.level]:
-                self.extra.pop(one, None)
             self.level += 1
             called = True
         left = [
