@@ -2,113 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from itertools import pairwise, product
 
 import pytest
 
 from pgmlite.core.config import SourcesConfig
-from pgmlite.core.events import Event, Resolved, SourceState, Waiting, Warned
-from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer, Join, Leave, Resolve
-from pgmlite.core.receive.listening import Listening
+from pgmlite.core.events import Resolved, SourceState, Waiting, Warned
+from pgmlite.core.machine import NOT_OFFERED, SECOND, DnsAnswer, Join, Leave, Resolve
 from pgmlite.core.receive.names import NAME_TRANSITIONS, Name, NameEvent, NameState
 from pgmlite.core.receive.sources import ANY_SOURCE, Sources
 from pgmlite.errors import NetworkError, UsageError
 from pgmlite.wire.control import Rung
-from pgmlite.wire.endpoint import Endpoint
-
-NAME = "fw.example.org"
-GROUP = Endpoint("ff3e::9c1f:77a2", 28_775)
-OTHER = Endpoint("ff3e::b011:4e02", 28_775)
-LADDER = (Rung(5_000_000, GROUP),)
-A, B, C, D = (f"2001:db8::{n}" for n in "abcd")
-
-Says = Callable[[float], DnsAnswer | None]
-"""Returns what DNS says at a time in seconds; None: nothing, ever."""
-
-
-def answer(*tiers: Iterable[str], ttl: float = 60, **fields: object) -> DnsAnswer:
-    """Return an answer with a ladder."""
-    known = {"name": NAME, "ladder": LADDER} | fields
-    return DnsAnswer(tiers=tuple(map(tuple, tiers)), ttl=int(ttl * SECOND), **known)  # type: ignore[arg-type]
-
-
-def failure(word: str = "timeout", text: str = "no answer", **fields: object) -> DnsAnswer:
-    return DnsAnswer(**({"name": NAME, "failure": word, "text": text} | fields))  # type: ignore[arg-type]
-
-
-class World:
-    """A receiver's membership, DNS that answers 10 ms later, and sources that send every 100 ms.
-
-    Attributes:
-        log: (seconds, action) of all that was done.
-        sending: Addresses that send now.
-    """
-
-    STEP = SECOND // 10
-
-    def __init__(self, sources: Sources, says: Says, groups: Iterable[Endpoint] = ()) -> None:
-        self.sources = sources
-        self.listening = Listening(tuple(groups), sources)
-        self.says = says
-        self.now = 0
-        self.log: list[tuple[float, Action]] = []
-        self.sending: set[str] = set()
-        self._answers: list[tuple[int, DnsAnswer]] = []
-        self._do(self.listening.start(0))
-
-    def _do(self, actions: list[Action]) -> None:
-        for action in actions:
-            self.log.append((self.now / SECOND, action))
-            if isinstance(action, Resolve):
-                said = self.says(self.now / SECOND)
-                if said:
-                    self._answers.append((self.now + SECOND // 100, said))
-
-    def run(self, seconds: float) -> None:
-        """Let time pass, to the next thing that is due each time."""
-        end = self.now + int(seconds * SECOND)
-        while self.now < end:
-            due = [at for at, _ in self._answers]
-            if self.listening.deadline is not None:
-                due.append(self.listening.deadline)
-            if self.sending:
-                due.append(self.now - self.now % self.STEP + self.STEP)
-            then = min([*due, end])
-            assert then >= self.now
-            self.now = max(then, self.now)
-            for one in [one for one in self._answers if one[0] <= self.now]:
-                self._answers.remove(one)
-                self._do(self.listening.resolved(self.now, one[1]))
-            if self.now % self.STEP == 0:
-                for address in sorted(self.sending):
-                    self._do(self.sources.receive(self.now, address))
-            before = self.listening.deadline
-            self._do(self.listening.tick(self.now))
-            if before is not None and before <= self.now:
-                after = self.listening.deadline
-                assert after is None or after > self.now, "it does not get on"
-
-    @property
-    def joined(self) -> set[str]:
-        return {source for _, source in self.listening.joined}
-
-    def times(self, kind: type, **fields: object) -> list[float]:
-        """Return when actions of a kind were done whose fields have these values."""
-        return [
-            at
-            for at, action in self.log
-            if isinstance(action, kind)
-            and all(getattr(action, name) == value for name, value in fields.items())
-        ]
-
-    def events(self, kind: type[Event]) -> list[Event]:
-        return [action for _, action in self.log if isinstance(action, kind)]
-
-
-def service(says: Says, **more: object) -> World:
-    return World(Sources(service=NAME, **more), says)  # type: ignore[arg-type]
-
+from tests.support.names import (
+    GROUP,
+    LADDER,
+    NAME,
+    OTHER,
+    A,
+    B,
+    C,
+    D,
+    World,
+    answer,
+    failure,
+    service,
+)
 
 # The table.
 
@@ -181,7 +99,7 @@ def test_repairers_are_joined_and_not_told_of() -> None:
     world.run(60)
     assert world.joined == {A, B, C}
     world.sources.receive(world.now, B)
-    told = {event.address for event in world.events(SourceState)}  # type: ignore[attr-defined]
+    told = {event.address for event in world.events(SourceState)}
     assert told == {A, C}
 
 
@@ -208,7 +126,7 @@ def test_hosts_need_no_ladder_and_add_to_what_a_user_named() -> None:
     assert world.joined == {A, D}
     assert world.log[0] == (0, Resolve("h", is_service=False))
     (told,) = world.events(Resolved)
-    assert told.port is None  # type: ignore[attr-defined]
+    assert told.port is None
 
 
 def test_nobody_is_heard_before_there_is_an_answer() -> None:
@@ -228,7 +146,7 @@ def test_no_more_are_joined_than_the_system_allows(ip: str, most: int) -> None:
     world.run(20)  # nobody of the best priority is heard: the others come first
     assert set(order[40:]) >= world.joined or most == 64
     assert len(world.joined) == most
-    assert len(world.events(Resolved)[0].sources) == min(40, most)  # type: ignore[attr-defined]
+    assert len(world.events(Resolved)[0].sources) == min(40, most)
     assert world.joined >= set(order[40 : 40 + min(60, most)])
 
 
@@ -359,7 +277,7 @@ def test_another_answer_is_told() -> None:
     world = service(lambda at: answer([A], [B]) if at < 50 else answer([A], [C]))
     world.sending = {A}
     world.run(400)
-    assert [event.standby for event in world.events(Resolved)] == [(B,), (C,)]  # type: ignore[attr-defined]
+    assert [event.standby for event in world.events(Resolved)] == [(B,), (C,)]
 
 
 def test_failures_without_end_cost_nothing() -> None:
@@ -380,7 +298,7 @@ def test_what_fails_is_said_until_there_is_an_answer() -> None:
     assert world.listening.unresolved == "no name"
     world.run(10)
     assert world.listening.unresolved == "no answer"
-    said = [event.waiting for event in world.events(Waiting)]  # type: ignore[attr-defined]
+    said = [event.waiting for event in world.events(Waiting)]
     assert said == ["no name", "no answer"]
     world.says = lambda _: answer([A])
     world.run(60)
@@ -500,7 +418,7 @@ def test_ad_is_reported_and_nothing_follows_from_it() -> None:
     worlds = [service(lambda _, ad=ad: answer([A], is_authentic=ad)) for ad in (False, True)]
     for world in worlds:
         world.run(100)
-    told = [world.events(Resolved)[0].dnssec for world in worlds]  # type: ignore[attr-defined]
+    told = [world.events(Resolved)[0].dnssec for world in worlds]
     assert told == [False, True]
     plain, signed = ([one for one in w.log if not isinstance(one[1], Resolved)] for w in worlds)
     assert plain == signed

@@ -146,11 +146,6 @@ class Receiver:
         return self.current.naks if self.current else NakCounters()
 
     @property
-    def unresolved(self) -> str:
-        """Why nobody can be heard yet: what DNS says of names; empty: that is not why."""
-        return self._listening.unresolved
-
-    @property
     def is_blocked(self) -> bool:
         """Whether the largest packets of the current object do not get through."""
         return bool(self.current and self.current.large.are_blocked)
@@ -206,7 +201,9 @@ class Receiver:
         Raises:
             NetworkError: The service is decidedly not offered, and no answer came before.
         """
-        return self._listening.resolved(now, answer)
+        actions = self._listening.resolved(now, answer)
+        self.evidence.unresolved = self._listening.unresolved
+        return actions
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
