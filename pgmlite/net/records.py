@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE
-from pgmlite.errors import PgmliteError
+from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.net.groups import check_group, is_source_specific
 from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MOST_CHANNELS
@@ -24,12 +25,6 @@ SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 MAX_STRING = 255
 """Bytes of one string of a TXT record."""
-
-SOURCE_SPECIFIC = (ipaddress.ip_network("ff30::/12"), ipaddress.ip_network("232.0.0.0/8"))
-LEAST_ID, ID_BITS = 0x8000_0000, 32
-"""Group ids below are not for hosts to choose (RFC 4607 section 1)."""
-
-NODE_SCOPES = (0, 1)
 
 
 class BadRecords(PgmliteError):
@@ -99,24 +94,14 @@ def _read_channel(key: str, value: bytes, version: int, port: int) -> Rung:
         raise BadRecords(f"{key} in its TXT record has no address", cause="malformed") from None
     if group.version != version:
         raise BadRecords(f"{key} in its TXT record is not of IPv{version}", cause="group")
-    if why := why_not_specific(group):
-        raise BadRecords(f"{key} in its TXT record: group {group} {why}", cause="group")
+    try:
+        check_group(group, is_loopback=False)
+    except UsageError as error:
+        raise BadRecords(f"{key} in its TXT record: {error}", cause="group") from None
+    if not is_source_specific(group):
+        why = f"group {group} is not source-specific"
+        raise BadRecords(f"{key} in its TXT record: {why}", cause="group")
     return Rung(rate, Endpoint(str(group), port))
-
-
-def why_not_specific(group: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    """Return why a group is not one for a source to choose; empty: it is (RFC 4607, RFC 3306)."""
-    if not any(group.version == net.version and group in net for net in SOURCE_SPECIFIC):
-        return "is not source-specific"
-    if isinstance(group, ipaddress.IPv4Address):
-        return ""
-    if any(group.packed[2:4]):
-        return "is not source-specific"  # it has a network's prefix
-    if group.packed[1] & 15 in NODE_SCOPES:
-        return "never leaves a machine"
-    if int(group) % (1 << ID_BITS) < LEAST_ID:
-        return "has an id below 8000:0000"
-    return ""
 
 
 # Writing.

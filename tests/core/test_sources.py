@@ -293,16 +293,9 @@ def test_what_fails_is_said_until_there_is_an_answer() -> None:
         return failure("nxdomain", "no name") if at < 2 else failure("timeout", "no answer")
 
     world = service(says)
-    assert world.listening.unresolved == ""
-    world.run(1)
-    assert world.listening.unresolved == "no name"
-    world.run(10)
-    assert world.listening.unresolved == "no answer"
+    world.run(11)
     said = [event.waiting for event in world.events(Waiting)]
     assert said == ["no name", "no answer"]
-    world.says = lambda _: answer([A])
-    world.run(60)
-    assert world.listening.unresolved == ""
 
 
 def test_a_failure_does_not_touch_what_is_joined() -> None:

@@ -1,4 +1,4 @@
-"""Names in DNS under a virtual clock: a receiver's membership, and DNS that says what a test says."""
+"""Names in DNS under a virtual clock: a receiver's membership, and DNS that says what it should."""
 
 from __future__ import annotations
 

@@ -107,7 +107,6 @@ class Evidence:
         began: When the first packet of its latest object came, ns; None: none came yet.
         others: Other objects on the air, by oid; the one silent for longest stands first.
         naks_unsent: NAKs that the driver could not send.
-        unresolved: Why DNS has not said whom to hear, in words; empty: that is not why.
     """
 
     def __init__(self, asked: int | None) -> None:
@@ -115,7 +114,6 @@ class Evidence:
         self.began: int | None = None
         self.others: dict[int, Other] = {}
         self.naks_unsent = 0
-        self.unresolved = ""
         self._parse_at = 0
 
     def begin(self, now: int, oid: int) -> None:

@@ -39,11 +39,6 @@ class Listening:
         """When to call `tick` next, ns; None: only after something came."""
         return self._sources.deadline
 
-    @property
-    def unresolved(self) -> str:
-        """Why nobody can be heard yet, in words: what DNS says; empty: that is not why."""
-        return self._sources.failure
-
     def start(self, now: int) -> list[Action]:
         """Begin to listen."""
         return self._sources.start(now) + self._follow()

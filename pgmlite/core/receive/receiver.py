@@ -100,8 +100,7 @@ class Receiver:
     @property
     def deadline(self) -> int | None:
         """When it has something to do, ns; 0: at once."""
-        deadlines = [transfer.deadline for transfer in self.transfers.values()]
-        deadlines.append(self._listening.deadline)
+        deadlines = [one.deadline for one in self.transfers.values()] + [self._listening.deadline]
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
@@ -201,14 +200,8 @@ class Receiver:
         return actions + self._listening.tick(now)
 
     def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
-        """Take the answer to `Resolve`.
-
-        Raises:
-            NetworkError: The service is decidedly not offered, and no answer came before.
-        """
-        actions = self._listening.resolved(now, answer)
-        self.evidence.unresolved = self._listening.unresolved
-        return actions
+        """Take the answer to `Resolve`; errors are as of `Listening.resolved`."""
+        return self._listening.resolved(now, answer)
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""

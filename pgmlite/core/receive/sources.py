@@ -77,15 +77,6 @@ class Sources:
         if self._named or self._names:
             self.wanted = frozenset(self._named)
 
-    @property
-    def failure(self) -> str:
-        """Why no source is known yet, in words; empty: some is, or nothing is known of names."""
-        if self._service:
-            return "" if self.ladder else self._service.failure
-        if self.wanted:
-            return ""
-        return next((name.failure for name in self._names.values() if name.failure), "")
-
     def add(self, addresses: Collection[str]) -> None:
         """Hear these as well: repairers, whose packets come from addresses of their own."""
         if self.wanted != ANY_SOURCE:
