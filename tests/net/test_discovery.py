@@ -356,8 +356,8 @@ def test_junk_is_a_failure(junk: bytes, monkeypatch: pytest.MonkeyPatch) -> None
     # spec: DNS-10
     from pgmlite.net import lookups
 
-    monkeypatch.setattr(lookups, "LIFETIME", 0.3)
-    monkeypatch.setattr(lookups, "PATIENCE", 0.1)
+    monkeypatch.setattr(lookups, "LIFETIME", 0.05)
+    monkeypatch.setattr(lookups, "PATIENCE", 0.05)
     for head in (0, 2, 12):
         with fake_server(lambda query, head=head: query[:head] + junk) as fake:
             found = look_up(lambda fake=fake: asks(fake), "fw.example.org")  # type: ignore[misc]
@@ -385,7 +385,7 @@ def test_answers_that_are_spoilt_are_answers_or_failures(data: st.DataObject) ->
     with patch.context() as monkeypatch, fake_server(respond) as fake:
         from pgmlite.net import lookups
 
-        monkeypatch.setattr(lookups, "LIFETIME", 0.05)
+        monkeypatch.setattr(lookups, "LIFETIME", 0.03)
         monkeypatch.setattr(lookups, "PATIENCE", 0.05)
         found = look_up(lambda: asks(fake), "fw")
     assert not found.failure or found.failure in FAILURES
