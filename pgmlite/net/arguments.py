@@ -95,7 +95,7 @@ def parse_source(text: str, channel: Channel | None) -> str:
     Raises:
         UsageError: It is none, or no machine can have it there.
     """
-    plain, _, zone = text.strip("[]").partition("%")
+    plain, _, zone = text.partition("%")
     try:
         address = ipaddress.ip_address(plain)
     except ValueError:
