@@ -22,7 +22,7 @@ from pgmlite.core.figures import (
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 
 Fact = str | int | float | bool | None
@@ -30,8 +30,11 @@ Fact = str | int | float | bool | None
 CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
     "disk": {"kernel_drops": int},
+    "dns": {"name": str, "failure": str},
     "hook_timed_out": {},
+    "hops": {},
     "interface": {},
+    "membership": {},
     "mtu": {"packet_size": int, "sent": int, "mtu": int},
     "mtu_mended": {"packet_size": int},
     "nak": {},
@@ -74,7 +77,8 @@ class Waiting(Event):
     NAME: ClassVar[str] = "waiting"
 
     cause: str
-    """``addresses``: the system still checks them; ``sender``: no manifest has come yet."""
+    """``addresses``: the system still checks them; ``dns``: the name has no answer yet;
+    ``sender``: no manifest has come yet."""
 
     waiting: str
     """In words."""
@@ -110,6 +114,9 @@ class SendStarted(Event):
     group: str
     port: int
     interface: str
+    source: str
+    """The address that packets come from."""
+
     rate: int
     """bit/s; 0: not limited."""
 
@@ -137,6 +144,8 @@ class RepairStarted(Event):
     interface: str
     rate: int
     nak_port: int
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +157,39 @@ class ReceiveStarted(Event):
     group: str
     port: int
     interface: str
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
+
     buffer: int
     """Bytes of the receive buffer."""
 
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """A receiver asks the network for a source of a group."""
+
+    NAME: ClassVar[str] = "joined"
+
+    group: str
+    port: int
+    source: str
+    """Its address; empty: whoever sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Event):
+    """A receiver asks the network for a source of a group no longer."""
+
+    NAME: ClassVar[str] = "left"
+
+    group: str
+    port: int
+    source: str
+    reason: str
+    """``source``: it is not wanted any more; ``channel``: the group is not; ``end``: the receiver
+    ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +205,43 @@ class ReplayStarted(Event):
 
 
 # On the way.
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """DNS has said who sends, or something else than before."""
+
+    NAME: ClassVar[str] = "resolved"
+
+    name: str
+    sources: tuple[str, ...]
+    """Addresses that are heard."""
+
+    standby: tuple[str, ...]
+    """Those that will be, should the others fall silent."""
+
+    port: int | None
+    """UDP port of a service; None: it is the name of a host."""
+
+    channels: tuple[Rung, ...]
+    """Of a service, at rising rates."""
+
+    ttl: int
+    """Seconds."""
+
+    dnssec: bool
+    """The server says that it has checked signatures; nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState(Event):
+    """A source that is asked for is heard, or silent, or called in for silent ones."""
+
+    NAME: ClassVar[str] = "source"
+
+    address: str
+    state: str
+    """``heard``, ``silent`` or ``standby``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +380,9 @@ class Completed(Event):
 
     reused: int
     """Bytes that came from files here."""
+
+    per_source: Mapping[str, int]
+    """Packets of the object by the address that they came from: of the first 64 addresses."""
 
     figures: ReceiveFigures
     network: NetworkFigures | None = None
