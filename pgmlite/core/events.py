@@ -19,6 +19,7 @@ from pgmlite.core.figures import (
     OtherObject,
     ReceiveFigures,
     RepairFigures,
+    SendChannel,
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
@@ -111,25 +112,12 @@ class SendStarted(Event):
     NAME: ClassVar[str] = "start"
 
     manifest: Manifest
-    group: str
-    port: int
     interface: str
     source: str
     """The address that packets come from."""
 
-    rate: int
-    """bit/s; 0: not limited."""
-
-    order: str
-    """``rounds``, ``blocks`` or ``random``."""
-
-    first: int
-    """Where it begins: the visit (rounds), the group of blocks (blocks), or what the order of
-    visits is drawn from (random)."""
-
-    sector: int
-    sectors: int
-    """The sector i/n with which it begins; 0/1 without one."""
+    channels: tuple[SendChannel, ...]
+    """By number, at rising rates."""
 
 
 @dataclass(frozen=True, slots=True)
