@@ -38,6 +38,8 @@ OPTIONS = {
         "on_complete",
         "order",
         "repairer",
+        "seconds",
+        "source",
         "start",
         "timeout",
     )
