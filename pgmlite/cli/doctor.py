@@ -37,14 +37,7 @@ WIDTH = 10
 @options.group
 @options.port
 @options.interface
-@option(
-    "--source",
-    "sources",
-    multiple=True,
-    metavar="ADDR",
-    envvar="PGMLITE_SOURCE",
-    help="The sender's address, as of recv; repeatable.",
-)
+@options.sources
 @option("--object", "oid", metavar="ID", help="The only object that is wanted.")
 @option(
     "--seconds",

@@ -9,7 +9,6 @@ from pgmlite.core.figures import CheckResult
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.diagnosis import SMALLER_MTUS
-from pgmlite.net.address import Channel
 from pgmlite.net.doctor.hearing import Ear, Hearing, Stream
 from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.results import FAIL, fail, ok
@@ -43,9 +42,9 @@ def arrives(hearing: Hearing) -> bool:
     return has_data(hearing) and not is_gone(hearing) and not hearing.main.machine.is_blocked
 
 
-def on_wire(place: Place, channel: Channel | None, hearing: Hearing) -> list[Ear]:
+def on_wire(place: Place, interface: str, hearing: Hearing) -> list[Ear]:
     """Return what comes to the interface for the group and port."""
-    here = channel and Stream(channel.interface, str(place.group), place.port)
+    here = Stream(interface, str(place.group), place.port)
     return [ear for stream, ear in hearing.streams.items() if stream == here and ear.packets]
 
 
@@ -59,7 +58,7 @@ def sources_of(ears: Iterable[Ear]) -> list[str]:
 
 
 def check_data(
-    place: Place, channel: Channel | None, hearing: Hearing, failed: Collection[str]
+    place: Place, interface: str, hearing: Hearing, failed: Collection[str]
 ) -> list[CheckResult]:
     """Look at what came to the receiver, and if nothing did, for where it is.
 
@@ -86,7 +85,7 @@ def check_data(
         reasons = ", ".join(f"{count} {reason}" for reason, count in refused)
         text = f"packets come to {place.where}, none of which is valid: {reasons}"
         return [fail("data", text, "another program uses this group and port: take others")]
-    return _where_else(place, channel, hearing, failed)
+    return _where_else(place, interface, hearing, failed)
 
 
 def _received(hearing: Hearing) -> list[CheckResult]:
@@ -122,12 +121,16 @@ def _blocked(place: Place, main: Ear) -> CheckResult:
 
 
 def _where_else(
-    place: Place, channel: Channel | None, hearing: Hearing, failed: Collection[str]
+    place: Place, interface: str, hearing: Hearing, failed: Collection[str]
 ) -> list[CheckResult]:
     """Return where something comes in, when nothing comes to the receiver."""
-    if here := on_wire(place, channel, hearing):
+    if here := on_wire(place, interface, hearing):
         names = _some(sources_of(here))
-        text = f"packets of {names} come to {channel and channel.interface}, not to the receiver"
+        text = f"packets of {names} come to {interface}, not to the receiver"
+        if "source" in failed:
+            source = sources_of(here)[0]
+            text = f"packets of {names} come to {interface}"
+            return [fail("source", text, f"name the sender: --source {source}")]
         if place.sources and not _is_named(place, here):
             advice = f"name the sender: --source {sources_of(here)[0]}"
             return [fail("source", f"{text}: --source names others", advice)]
@@ -138,7 +141,7 @@ def _where_else(
         one for stream, ear in found for one in _other_group(place, stream, ear)
     ]
     if not results and not failed:
-        return [_silence(place, channel, hearing)]
+        return [_silence(place, interface, hearing)]
     return results[:MOST_NAMED]
 
 
@@ -178,9 +181,9 @@ def _other_group(place: Place, stream: Stream, ear: Ear) -> list[CheckResult]:
     return [fail("group" if group != place.group else "port", what, advice)]
 
 
-def _silence(place: Place, channel: Channel | None, hearing: Hearing) -> CheckResult:
+def _silence(place: Place, interface: str, hearing: Hearing) -> CheckResult:
     """Return that there is nothing at all."""
-    where = f"{place.where} on {channel.interface}" if channel else place.where
+    where = f"{place.where} on {interface}" if interface else place.where
     text = f"nothing came to {where} in {hearing.seconds:.0f} s"
     if not hearing.no_tap:
         text += ", and nothing of a sender to any interface"
@@ -192,7 +195,7 @@ def _silence(place: Place, channel: Channel | None, hearing: Hearing) -> CheckRe
 
 
 def check_sessions(
-    place: Place, channel: Channel | None, hearing: Hearing, results: Sequence[CheckResult]
+    place: Place, interface: str, hearing: Hearing, results: Sequence[CheckResult]
 ) -> list[CheckResult]:
     """Name what else is heard: other objects on the group, and other groups."""
     found = []
@@ -201,7 +204,7 @@ def check_sessions(
         found.append(ok("sessions", f"announced on the group as well: {names}"))
     if any(one.state == FAIL and one.cause in {"group", "port", "family"} for one in results):
         return found
-    here = channel and Stream(channel.interface, str(place.group), place.port)
+    here = Stream(interface, str(place.group), place.port)
     others = [
         f"{_objects(ear)} sent to {_endpoint(stream)} by {_some(sources_of([ear]))}"
         for stream, ear in sorted(hearing.streams.items())

@@ -30,7 +30,7 @@ from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.routes import dropped_by_filter
 from pgmlite.net.doctor.tap import Datagram, Query, Tap, why_no_tap
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE
-from pgmlite.net.udp import ReceiverSocket
+from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.wire import batch as wire
 from pgmlite.wire.endpoint import Endpoint
@@ -207,7 +207,7 @@ class Hearing:
             opened.callback(self._tap.close)
 
     def _join(self, opened: ExitStack, channel: Channel, ear: Ear) -> ReceiverSocket:
-        socket = ReceiverSocket(channel)
+        socket = ReceiverSocket(channel, map(str, self._place.sources))
         opened.callback(socket.close)
         self._open.append((socket, ear, wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)))
         return socket

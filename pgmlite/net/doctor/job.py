@@ -77,16 +77,18 @@ class DoctorJob:
         say(check_clock(time.time()))
         say(check_interface(place, known))
         say(check_family(place, known))
-        say(check_group(place))
+        checked = check_group(place, is_loopback=bool(one and one.is_loopback))
+        say(checked)
         if name:
             say(check_version(place, name, self.proc))
         # A receiver would stop here, and joining a group without its sources does harm.
-        can_join = not any(result.state == FAIL for result in check_group(place))
+        can_join = not any(result.state == FAIL for result in checked)
+        can_join &= all(source.version == place.group.version for source in place.sources)
         channel = self._channel(one) if can_join and one else None
         others = self._others(known, one) if can_join else []
         hearing = Hearing(place, channel, others, self.proc)
         yield from hearing.listen(self.seconds)
-        say(self._conclude(channel, hearing, results))
+        say(self._conclude(channel, name, hearing, results))
         counts = Counter(result.state for result in results)
         error = None
         if not arrives(hearing):
@@ -112,13 +114,16 @@ class DoctorJob:
         ]
 
     def _conclude(
-        self, channel: Channel | None, hearing: Hearing, before: list[CheckResult]
+        self, channel: Channel | None, name: str, hearing: Hearing, before: list[CheckResult]
     ) -> Iterable[CheckResult]:
-        """Yield what follows from what was heard."""
+        """Yield what follows from what was heard.
+
+        Args:
+            name: The interface; empty: there is none, or no one.
+        """
         place, good = self.place, has_data(hearing)
-        wire = on_wire(place, channel, hearing)
+        wire = on_wire(place, name, hearing)
         if channel:
-            name = channel.interface
             yield from check_firewall(
                 read_rules(self.proc), place, name, arrives=good, is_on_wire=bool(wire)
             )
@@ -140,6 +145,6 @@ class DoctorJob:
         if hearing.no_tap and not good:
             yield CheckResult(WARN, "wire", hearing.no_tap, "run doctor as root")
         failed = {result.cause for result in before if result.state == FAIL}
-        data = check_data(place, channel, hearing, failed)
+        data = check_data(place, name, hearing, failed)
         yield from data
-        yield from check_sessions(place, channel, hearing, data)
+        yield from check_sessions(place, name, hearing, data)

@@ -19,6 +19,7 @@ from pgmlite.net.doctor.results import fail, ok
 from pgmlite.net.doctor.system import counter, sysctl
 
 STRICT, LOOSE = 1, 2
+SAID = {STRICT: "strict", LOOSE: "loose"}
 
 RTM_NEWROUTE, RTM_GETROUTE, NLM_F_REQUEST = 24, 26, 1
 RTA_DST, RTA_OIF = 1, 4
@@ -100,30 +101,37 @@ def check_reverse_path(
     mode = max(every, own)
     if not mode or arrives:
         return [ok("rp_filter", f"the reverse path filter of {interface} lets the sender in")]
-    said = "strict" if mode == STRICT else "loose"
-    results = []
-    for source in sorted(sources):
-        kind, way = route_to(source)
-        if kind == RTN_LOCAL or (way == interface and kind == RTN_UNICAST):
-            continue
-        if mode == LOOSE and kind == RTN_UNICAST:
-            continue
-        back = f"leads by {way}" if kind == RTN_UNICAST and way else "is not known"
-        text = f"the way back to {source} {back}: the {said} reverse path filter drops its packets"
-        if kind != RTN_UNICAST:
-            command = f"ip route add {source} dev {interface}"
-            results.append(fail("rp_filter", text, "add a route to the sender", command))
-            continue
-        # The larger one counts: with 2, strict is over whatever the one for all says.
-        command = f"sysctl -w net/ipv4/conf/{interface}/rp_filter={LOOSE}"
-        advice = f"be content with any way back, or add a route to it by {interface}"
-        results.append(fail("rp_filter", text, advice, command))
-    if results:
-        return results
+    said = SAID.get(mode, "loose")
+    lost = [result for source in sorted(sources) for result in _judge(source, interface, mode)]
+    if lost:
+        return lost
     if dropped and not can_see:
         text = f"the {said} reverse path filter dropped {dropped} packets meanwhile"
-        command = f"sysctl -w net/ipv4/conf/{interface}/rp_filter={LOOSE}"
-        return [fail("rp_filter", text, "be content with any way back", command)]
+        return [fail("rp_filter", text, "be content with any way back", _loosen(interface))]
     if sources:
         return [ok("rp_filter", f"the way back to {', '.join(sorted(sources))} is {interface}")]
     return [ok("rp_filter", f"the reverse path filter is {said}, and dropped nothing meanwhile")]
+
+
+def _judge(source: str, interface: str, mode: int) -> list[CheckResult]:
+    """Return why the filter drops packets of a source; nothing if it lets them in."""
+    kind, way = route_to(source)
+    is_known = kind == RTN_UNICAST
+    if kind == RTN_LOCAL or (is_known and (mode != STRICT or way == interface)):
+        return []
+    back = f"leads by {way}" if is_known and way else "is not known"
+    said = SAID.get(mode, "loose")
+    text = f"the way back to {source} {back}: the {said} reverse path filter drops its packets"
+    if not is_known:
+        command = f"ip route add {source} dev {interface}"
+        return [fail("rp_filter", text, "add a route to the sender", command)]
+    advice = f"be content with any way back, or add a route to it by {interface}"
+    return [fail("rp_filter", text, advice, _loosen(interface))]
+
+
+def _loosen(interface: str) -> str:
+    """Return the command that has any way back do.
+
+    The larger setting counts: with 2, strict is over whatever the one for all says.
+    """
+    return f"sysctl -w net/ipv4/conf/{interface}/rp_filter={LOOSE}"
