@@ -11,7 +11,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.diagnosis import SMALLER_MTUS
 from pgmlite.net.doctor.hearing import Ear, Hearing, Stream
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import FAIL, fail, ok
+from pgmlite.net.doctor.results import FAIL, fail, ok, warn
 from pgmlite.wire.batch import HEADER_SIZE
 
 GONE_AFTER = 2_500 * MS
@@ -130,7 +130,7 @@ def _where_else(
         if "source" in failed:
             source = sources_of(here)[0]
             text = f"packets of {names} come to {interface}"
-            return [fail("source", text, f"name the sender: --source {source}")]
+            return [warn("source", text, f"that may be the sender: --source {source}")]
         if place.sources and not _is_named(place, here):
             advice = f"name the sender: --source {sources_of(here)[0]}"
             return [fail("source", f"{text}: --source names others", advice)]
