@@ -72,7 +72,7 @@ def check_data(
     if main.machine.is_blocked:
         return [_blocked(place, main)]
     if has_data(hearing):
-        return _received(hearing)
+        return _received(place, hearing)
     if place.oid is not None and main.machine.evidence.others:
         text = f"object {place.oid:016x} does not come to {place.where}"
         return [
@@ -88,7 +88,7 @@ def check_data(
     return _where_else(place, interface, hearing, failed)
 
 
-def _received(hearing: Hearing) -> list[CheckResult]:
+def _received(place: Place, hearing: Hearing) -> list[CheckResult]:
     """Return what there is to say of data that came."""
     main = hearing.main
     machine = main.machine
@@ -100,17 +100,24 @@ def _received(hearing: Hearing) -> list[CheckResult]:
         seconds = (hearing.ended - (main.heard or 0)) / SECOND
         text = f"{object_} came from {where}, and nothing for the last {seconds:.1f} s"
         return [fail("silence", text, "the sender has ended, or the way is broken")]
-    rate = main.machine.counters.bytes * 8 * SECOND / max(1, hearing.ended - (main.first or 0))
+    counters = machine.counters
+    size = _packet_size(place, main) * (counters.odata + counters.rdata)
+    rate = size * 8 * SECOND / max(1, hearing.ended - (main.first or 0))
     announced = f" of {human_rate(main.rate)}" if main.rate else ""
     text = f"{object_} comes from {where} at {human_rate(int(rate) or 1)}{announced}"
     return [ok("data", text)]
 
 
+def _packet_size(place: Place, main: Ear) -> int:
+    """Return the bytes of the object's largest packets, IP headers included."""
+    current = main.machine.current
+    payload = min(current.symbol_size, current.size) if current else 0
+    return payload + HEADER_SIZE + place.on("", 0).overhead
+
+
 def _blocked(place: Place, main: Ear) -> CheckResult:
     """Return that small packets get through and large ones don't."""
-    manifest = main.machine.manifest
-    payload = min(manifest.symbol_size, manifest.size) if manifest else 0
-    size = payload + HEADER_SIZE + (48 if place.group.version == 6 else 28)
+    size = _packet_size(place, main)
     smaller = next((mtu for mtu in SMALLER_MTUS if mtu < size), None)
     text = (
         f"packets of {size} bytes do not get through, smaller ones do: of "
@@ -175,7 +182,7 @@ def _other_group(place: Place, stream: Stream, ear: Ear) -> list[CheckResult]:
         return []
     what = f"{_objects(ear)} sent to {_endpoint(stream)}, not to {place.where}"
     options = f"-g {stream.group}" + (f" -p {stream.port}" if stream.port != place.port else "")
-    advice = f"have both ends use one group: {options}"
+    advice = f"if that is what you want, use its group: {options}"
     if group.version != place.group.version:
         return [fail("family", f"{what}: that is IPv{group.version}", advice)]
     return [fail("group" if group != place.group else "port", what, advice)]

@@ -230,11 +230,14 @@ class Hearing:
             self._read_socket(now, socket, ear, buffer)
         if self._tap:
             for interface, what in self._tap.read(TAP_READS):
-                if isinstance(what, Query):
-                    if len(self.queries) < MOST_QUERIES:
-                        self.queries.add(what)
-                else:
-                    self._take_datagram(now, interface, what)
+                self.take(now, interface, what)
+
+    def take(self, now: int, interface: str, what: Query | Datagram) -> None:
+        """Take what came in by an interface."""
+        if isinstance(what, Datagram):
+            self._take_datagram(now, interface, what)
+        elif len(self.queries) < MOST_QUERIES:
+            self.queries.add(what)
 
     def _read_socket(
         self, now: int, socket: ReceiverSocket, ear: Ear, buffer: wire.ReceiveBuffer

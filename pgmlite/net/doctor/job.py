@@ -79,8 +79,6 @@ class DoctorJob:
         say(check_family(place, known))
         checked = check_group(place, is_loopback=bool(one and one.is_loopback))
         say(checked)
-        if name:
-            say(check_version(place, name, self.proc))
         # A receiver would stop here, and joining a group without its sources does harm.
         can_join = not any(result.state == FAIL for result in checked)
         can_join &= all(source.version == place.group.version for source in place.sources)
@@ -124,6 +122,7 @@ class DoctorJob:
         place, good = self.place, has_data(hearing)
         wire = on_wire(place, name, hearing)
         if channel:
+            yield from check_version(place, name, self.proc, arrives=good)
             yield from check_firewall(
                 read_rules(self.proc), place, name, arrives=good, is_on_wire=bool(wire)
             )

@@ -36,36 +36,56 @@ def protocol_of(place: Place) -> str:
     return "mld" if place.group.version == 6 else "igmp"
 
 
-def check_version(place: Place, interface: str, proc: Path) -> list[CheckResult]:
-    """Look whether this machine speaks the version that can name sources."""
+def forced_version(place: Place, interface: str, proc: Path) -> tuple[int, str]:
+    """Return the version that a setting forces, and that setting; 0: none does.
+
+    For MLD that for all interfaces goes before the interface's; for IGMP the older one counts.
+    """
+    protocol = protocol_of(place)
+    *folder, setting = FORCED[protocol]
+    found = [
+        # Not in dots: a name of an interface may have some.
+        (version, f"{'/'.join(folder)}/{name}/{setting}")
+        for name in ("all", interface)
+        if (version := sysctl(proc, *folder, name, setting) or 0) > 0
+    ]
+    if not found:
+        return 0, ""
+    return found[0] if protocol == "mld" else min(found)
+
+
+def check_version(place: Place, interface: str, proc: Path, *, arrives: bool) -> list[CheckResult]:
+    """Look whether this machine speaks the version that can name sources.
+
+    Args:
+        arrives: Data comes to the receiver.
+    """
     protocol = protocol_of(place)
     needed, said = NEEDED[protocol], protocol.upper()
-    *folder, setting = FORCED[protocol]
-    # Where "all" is set, it counts, and else the interface's.
-    for name in ("all", interface):
-        forced = sysctl(proc, *folder, name, setting)
-        if not forced:
-            continue
-        if forced >= needed:
-            return [ok(protocol, f"{said}v{forced} is forced on {interface}, as it should be")]
-        # Not in dots: a name of an interface may have some.
-        command = f"sysctl -w {'/'.join(folder)}/{name}/{setting}=0"
+    forced, setting = forced_version(place, interface, proc)
+    if forced >= needed:
+        return [ok(protocol, f"{said}v{forced} is forced on {interface}, as it should be")]
+    if forced:
         text = f"{said}v{forced} is forced on {interface}, which can't name sources"
-        return [_too_old(place, protocol, text, "let the kernel choose", command)]
+        command = f"sysctl -w {setting}=0"
+        return [_too_old(place, protocol, text, "let the kernel choose", command, arrives=arrives)]
     if protocol == "mld":
         return [ok(protocol, f"no old MLD is forced on {interface}")]
     version = igmp_versions(proc).get(interface, needed)
     if version < needed:
         text = f"{interface} speaks IGMPv{version} since a querier there does"
-        return [_too_old(place, protocol, text, "have the router or switch speak IGMPv3")]
+        return [_too_old(place, protocol, text, "have it speak IGMPv3", arrives=arrives)]
     return [ok(protocol, f"IGMPv{version} is spoken on {interface}")]
 
 
-def _too_old(place: Place, protocol: str, text: str, advice: str, command: str = "") -> CheckResult:
+def _too_old(
+    place: Place, protocol: str, text: str, advice: str, command: str = "", *, arrives: bool
+) -> CheckResult:
     """Return what an old version means: no sources, or nothing where none is named."""
-    if place.sources:
-        return fail(protocol, f"{text}: routers send nothing", advice, command)
-    return warn(protocol, f"{text}; without --source data may arrive", advice, command)
+    if not place.sources:
+        return warn(protocol, f"{text}; without --source data may arrive", advice, command)
+    state = warn if arrives else fail
+    return state(protocol, f"{text}: routers send nothing", advice, command)
 
 
 def check_querier(
@@ -94,5 +114,5 @@ def check_querier(
     oldest = min(one.version for one in heard)
     if oldest < needed:
         text = f"the querier {names} can't take sources"
-        return [_too_old(place, "querier", text, f"have it speak {said}v{needed}")]
+        return [_too_old(place, "querier", text, f"have it speak {said}v{needed}", arrives=arrives)]
     return [ok("querier", f"the querier is {names}")]
