@@ -169,11 +169,12 @@ class Sources:
         sources = [one for name in self._list for one in name.sources]
         # Whatever an answer says, nobody who is heard makes room for others.
         sources.sort(key=lambda one: not self._is_heard(one))
+        # spec: NET-18: of those that a user named the system itself says which it has no room for.
         chosen = dict.fromkeys([*self._named, *sources, *self._repairers])
         is_ipv6 = any(":" in one for one in chosen)
         config = self._config
         most = config.max_sources_ipv6 if is_ipv6 else config.max_sources_ipv4
-        self.wanted = frozenset(islice(chosen, most))
+        self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 
     def _follow(self, now: int) -> None:
         """Choose whom to hear, and take note of each from now on."""
