@@ -79,8 +79,9 @@ class Sources:
 
     def add(self, addresses: Collection[str]) -> None:
         """Hear these as well: repairers, whose packets come from addresses of their own."""
-        if self.wanted != ANY_SOURCE:
-            self._repairers |= dict.fromkeys(addresses)
+        new = dict.fromkeys(addresses).keys() - self._repairers
+        if self.wanted != ANY_SOURCE and new:
+            self._repairers |= dict.fromkeys(sorted(new))
             self._choose()
 
     # The contract of machines. What it returns says nothing of joining: that follows from `wanted`.
