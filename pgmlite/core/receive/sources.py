@@ -181,13 +181,16 @@ class Sources:
         self._choose()
         if self._service and not self.ladder:
             return  # there is no group yet
-        heard = self.wanted - (self._repairers.keys() - self._named.keys())
         joined = {}
-        for one in heard:
-            source = self._joined.get(one) or _Source(now, "", [])
-            source.names = [name for name in self._list if one in name.sources]
-            joined[one] = source
+        for one in self.wanted:
+            names = [name for name in self._list if one in name.sources]
+            # Repairers that are nothing else are silent as long as nobody asks them.
+            if names or one in self._named:
+                joined[one] = self._joined.get(one) or _Source(now, "", [])
+                joined[one].names = names
         self._joined = joined
+        for name in self._list:
+            name.forget(joined)
 
     def _said_anew(self, now: int, name: Name, answer: DnsAnswer) -> list[Action]:
         """Return what an answer says, if it is not what was told before."""
