@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import Order
 
 MIN_RATE = 10_000
 """bit/s; below it an SPM a second would leave no room for the object."""
@@ -83,20 +82,8 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    order: Order = Order.ROUNDS
-    """In which order the carousel sends what the object has (`pgmlite.core.ring`)."""
-
-    first: int = 0
-    """Where it begins, as of `Ring`."""
-
-    sector: int = 0
-    """i of i/n: the share of the ring at which it begins."""
-
-    sectors: int = 1
-    """n of i/n."""
-
     cycles: int | None = None
-    """Stop after this many object lengths; None: go on."""
+    """Stop after this many object lengths, on each channel; None: go on."""
 
     duration: int | None = None
     """Stop after this many ns; None: go on."""
@@ -338,6 +325,47 @@ class NakConfig:
         _check(self)
         if self.grtt_min > self.grtt_max:
             raise UsageError("GRTT that is believed: the shortest first")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesConfig:
+    """Whom a receiver hears, and when it asks DNS; times in ns.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    silent_after: int = tunable(5 * SECOND, "ns")
+    """Silence after which a source counts as silent, and a name all of whose are is looked up."""
+
+    standby_after: int = tunable(10 * SECOND, "ns")
+    """Silence of all sources of the better priorities after which those of the next are joined."""
+
+    leave_after: int = tunable(60 * SECOND, "ns")
+    """Silence after which a source is left that a name has no more."""
+
+    refresh_min: int = tunable(30 * SECOND, "ns")
+    """A shorter TTL is not believed: names are looked up no more often."""
+
+    refresh_max: int = tunable(3_600 * SECOND, "ns")
+    """Nor a longer one."""
+
+    retry_min: int = tunable(SECOND, "ns")
+    """Time from a failure of DNS to the next try; it doubles with each."""
+
+    retry_max: int = tunable(60 * SECOND, "ns")
+    """It doubles no further."""
+
+    max_sources_ipv6: int = tunable(64, "sources")
+    """Joined at a time: what Linux allows a socket (`net.ipv6.mld_max_msf`)."""
+
+    max_sources_ipv4: int = tunable(10, "sources")
+    """The same for IPv4 (`net.ipv4.igmp_max_msf`)."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.standby_after < self.silent_after:
+            raise UsageError("a source is silent before others stand in for it")
 
 
 @dataclass(frozen=True, slots=True)
