@@ -186,9 +186,11 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
 def receive(
     output: StrPath,
     *,
-    group: str = DEFAULT_GROUP,
-    port: int = DEFAULT_PORT,
+    name: str | None = None,
+    group: str | None = None,
+    port: int | None = None,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     oid: str | int | None = None,
     timeout: float | None = None,
     naks: bool = True,
@@ -206,8 +208,14 @@ def receive(
     has been verified.
 
     Args:
-        group: ``ADDR`` or ``ADDR%INTERFACE``.
+        name: Of a service in DNS, such as ``fw.example.org``: it has the groups, the port and the
+            senders. Needs dnspython (``pip install 'pgmlite[dns]'``), as names in `sources` do.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders that are heard, or names of hosts in DNS; none: whoever
+            sends. A source-specific group (ff3x::/32, 232.0.0.0/8) needs one. Beside a name they
+            are heard as well.
         oid: The only object that is taken, as a number or 16 hexadecimal digits; None: the first.
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
@@ -226,11 +234,15 @@ def receive(
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
 
+    if name is not None and (group is not None or port is not None):
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
     job = ReceiveJob(
         output=Path(output),
-        group=group,
-        port=port,
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
         interface=interface,
+        sources=tuple(sources),
         oid=parse_oid(oid) if isinstance(oid, str) else oid,
         timeout=check_seconds("timeout", timeout),
         naks=naks,
@@ -251,6 +263,7 @@ def send(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    source: str | None = None,
     rate: int | None = DEFAULT_RATE,
     channels: Iterable[tuple[str, int]] = (),
     hops: int = 1,
@@ -271,6 +284,7 @@ def send(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
+        source: The address of the interface to send from; None: the system chooses.
         rate: bit/s on the wire, IP headers included; None: as fast as this machine can.
         channels: Group and rate of each of several, in place of `group` and `rate`, all at `port`:
             receivers take what fits them. At most 6, each with another group and rate.
@@ -306,6 +320,7 @@ def send(
         channels=check_channels(channels, chosen) or ((group, rate),),
         port=port,
         interface=interface,
+        source=source,
         hops=check_hops(hops),
         fec=check_fec(fec),
         order=chosen,
@@ -328,6 +343,7 @@ def repair(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     listen: str | None = None,
@@ -337,6 +353,7 @@ def repair(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``, as of the sender.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders, as of `receive`.
         rate: bit/s of the repairs, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         listen: ``[ADDR]:PORT`` where NAKs are taken; None: the interface, at the port after `port`.
@@ -351,6 +368,7 @@ def repair(
         group=group,
         port=port,
         interface=interface,
+        sources=tuple(sources),
         rate=rate,
         hops=check_hops(hops),
         listen=listen,

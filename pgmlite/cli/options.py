@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_GROUP, DEFAULT_PORT
@@ -25,6 +26,12 @@ def named(context: click.Context, parameter: click.Parameter, value: Path) -> Pa
             f"{parameter.get_error_hint(context)} -: give a file; ./- is one of that name"
         )
     return value
+
+
+def is_given(parameter: str) -> bool:
+    """Whether a parameter of the command stands on its command line."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.COMMANDLINE
 
 
 option = partial(click.option, show_envvar=True)
@@ -54,6 +61,17 @@ interface = option(
     envvar="PGMLITE_INTERFACE",
     help="Network interface by name; may be left out where only one can be meant.",
 )
+_sources = partial(
+    option,
+    "--source",
+    "sources",
+    multiple=True,
+    envvar="PGMLITE_SOURCE",
+    help="Hear this sender and no others; repeatable. Needed for source-specific groups "
+    "(ff3x::/32, 232.0.0.0/8).",
+)
+sources = _sources(metavar="ADDR")
+sources_and_hosts = _sources(metavar="ADDR|NAME")
 rate = option(
     "-r",
     "--rate",

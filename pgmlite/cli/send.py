@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import click
@@ -23,6 +24,7 @@ Examples:
   pgmlite send image.iso -g 239.1.2.3 -i eth0 -r 200M --hops 8
   pgmlite send firmware.bin -i eth0 --start 0/2
   pgmlite send firmware.bin -i eth0 --start 1/2   (a second sender, of the other half)
+  pgmlite send --print-dns fw.example.org -i eth0   (lines for a zone; see recv NAME)
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
   pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
 """
@@ -45,10 +47,15 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
 
 
 @click.command(epilog=EXAMPLES)
-@options.file
+@click.argument("file", metavar="FILE", type=options.PATH, callback=options.named, required=False)
 @options.group
 @options.port
 @options.interface
+@option(
+    "--source",
+    metavar="ADDR",
+    help="The address of the interface to send from; default: the system chooses.",
+)
 @options.rate
 @option(
     "--channel",
@@ -112,12 +119,19 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     metavar="ADDR:PORT",
     help="Name a stand-alone repairer in the manifest; repeatable.",
 )
+@option(
+    "--print-dns",
+    metavar="NAME",
+    help="Print what DNS needs so that `recv NAME` finds this machine, with a group that is drawn "
+    "unless -g names one; send nothing.",
+)
 @options.as_json
 def send(
-    file: Path,
+    file: Path | None,
     group: str,
     port: int,
     interface: str | None,
+    source: str | None,
     rate: str,
     channels: tuple[str, ...],
     hops: int,
@@ -132,6 +146,7 @@ def send(
     listen: str | None,
     repair_share: str | None,
     repairer: tuple[str, ...],
+    print_dns: str | None,
     as_json: bool,
 ) -> None:
     """Send FILE for ever, to whoever listens.
@@ -141,6 +156,14 @@ def send(
     """
     signals = Signals()
     signals.install()
+    if print_dns is not None:
+        if as_json:
+            raise UsageError("--json: --print-dns prints lines of a zone")
+        _print_zone(print_dns, _dns_channels(group, rate, channels), port, interface, source)
+        return
+    if file is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param_hint="'FILE'", param_type="argument")
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
@@ -154,6 +177,7 @@ def send(
         **_where(group, rate, channels),
         port=port,
         interface=interface,
+        source=source,
         hops=hops,
         fec=None if fec is None else parse_fec(fec),
         order=order,
@@ -169,3 +193,40 @@ def send(
     )
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)
+
+
+def _dns_channels(group: str, rate: str, channels: tuple[str, ...]) -> list[tuple[str | None, int]]:
+    """Return the groups that DNS shall name, None where one is to be drawn, and their bit/s.
+
+    Raises:
+        UsageError: There is no rate that DNS could name.
+    """
+    if channels:
+        return list(_where(group, rate, channels)["channels"])
+    bits = parse_rate(rate)
+    if bits is None:
+        raise UsageError("--rate max: DNS names a rate; give one")
+    is_named = click.get_current_context().get_parameter_source("group")
+    return [(None if is_named is ParameterSource.DEFAULT else group, bits)]
+
+
+def _print_zone(
+    name: str,
+    channels: list[tuple[str | None, int]],
+    port: int,
+    interface: str | None,
+    source: str | None,
+) -> None:
+    """Print the lines of a zone.
+
+    Raises:
+        UsageError: DNS can't have what is asked for.
+        NetworkError: There is no such interface, or it has no address that can be used.
+    """
+    # Imported when needed: a sender starts sooner without it.
+    from pgmlite.net.zone import zone_lines
+
+    lines = zone_lines(
+        name, channels, port=port, interface=interface, source=source, rng=SystemRandom()
+    )
+    print("\n".join(lines))
