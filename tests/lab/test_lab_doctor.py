@@ -55,9 +55,15 @@ def report(process: Process) -> Report:
     return Report(process.popen.returncode, process.events, process.stderr)
 
 
-def doctor(lab: Lab, node: str, *options: str, seconds: str = SECONDS) -> Process:
+def doctor(
+    lab: Lab, node: str, *options: str, seconds: str = SECONDS, user: tuple[str, ...] = ()
+) -> Process:
     """Start `doctor` on a node."""
-    return lab.spawn(node, *PGMLITE, "doctor", "--json", "--seconds", seconds, *options)
+    return lab.spawn(node, *user, *PGMLITE, "doctor", "--json", "--seconds", seconds, *options)
+
+
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+"""Runs a command without any rights."""
 
 
 def sysctl(lab: Lab, node: str, name: str, value: int) -> None:
@@ -105,6 +111,7 @@ def _examine(six: Lab, four: Lab, ssm: Lab, left: Lab, source: Path) -> dict[str
     first = {
         "healthy": doctor(six, "R1", *g6),
         "interface": doctor(six, "R2", "-g", GROUPS[6], "-i", "eth1"),
+        "unseen": doctor(six, "R2", "-g", GROUPS[6], "-i", "eth1", user=NOBODY),
         "group": doctor(six, "R3", "-g", "ff15::7067:99", "-i", "eth0"),
         "family": doctor(six, "R3", *g4),
         "nft": doctor(six, "R4", *g6),
@@ -163,6 +170,7 @@ def test_the_advice_mends_it(reports: dict[str, Report], name: str) -> None:
     ("name", "cause", "text", "advice"),
     [
         ("interface", "interface", "comes in by eth0, from fd01::1", "-i eth0"),
+        ("unseen", "interface", "comes in by eth0, from fd01::1", "-i eth0"),
         ("group", "group", rf"source\.bin.* is sent to \[{GROUPS[6]}\]", f"-g {GROUPS[6]}"),
         ("family", "family", "that is IPv6", f"-g {GROUPS[6]}"),
         ("family4", "family", "that is IPv4", f"-g {GROUPS[4]}"),
