@@ -162,6 +162,16 @@ def send_figures(
     )
 
 
+def _names(sockets: Sequence[SenderSocket]) -> str:
+    """Return where all channels go, for people."""
+    return ", ".join(str(socket.channel) for socket in sockets)
+
+
+def _places(sockets: Sequence[SenderSocket]) -> list[Endpoint]:
+    """Return the address and port of the session on each channel."""
+    return [Endpoint(socket.address, socket.port) for socket in sockets]
+
+
 @dataclass(slots=True)
 class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
@@ -217,7 +227,7 @@ class SendLoop:
             RateWatch(lane.rate(now), partial(self._too_slow, socket))
             for lane, socket in zip(self.machine.lanes, self.sockets, strict=True)
         ]
-        self._places = self._find_places()
+        self._places = _places(self.sockets)
 
     def run(self) -> Waits[None]:
         """
@@ -233,7 +243,9 @@ class SendLoop:
             self._drop_outbox()
         self.symbols.check()
         if self.machine.has_sent_nothing:
-            raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
+            raise NetworkError(
+                f"nothing could be sent to {_names(self.sockets)}: {self._last_error}"
+            )
 
     def _run(self) -> Waits[None]:
         now = self._began = self._look_at_clock()
@@ -401,7 +413,7 @@ class SendLoop:
             self._rest += REFUSED_NAP
 
     def _warn(self, text: str) -> None:
-        self.tell(Warned(self._now, f"{self._channels}: {text}"))
+        self.tell(Warned(self._now, f"{_names(self.sockets)}: {text}"))
 
     def _warn_of(self, socket: SenderSocket, text: str) -> None:
         self.tell(Warned(self._now, f"{socket.channel}: {text}"))
@@ -410,13 +422,6 @@ class SendLoop:
         if len(self.sockets) > 1:
             text = f"{socket.channel}: {text}"
         self.tell(Warned(self._now, text, "rate", facts))
-
-    @property
-    def _channels(self) -> str:
-        return ", ".join(str(socket.channel) for socket in self.sockets)
-
-    def _find_places(self) -> list[Endpoint]:
-        return [Endpoint(socket.address, socket.port) for socket in self.sockets]
 
     # A link that is down, an address that is no more.
 
@@ -438,7 +443,7 @@ class SendLoop:
                 socket.reopen()
         except NetworkError:  # still gone
             return
-        places = self._find_places()
+        places = _places(self.sockets)
         is_new = places != self._places
         if is_new:
             self._places = places
