@@ -16,7 +16,7 @@ from pgmlite.core.figures import RepairFigures, SendFigures
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
-from pgmlite.net.address import interface_mtu
+from pgmlite.net.address import Channel, interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.rate import RateWatch
@@ -211,22 +211,19 @@ class SendLoop:
     """The address and port of the session on each channel."""
 
     _refusals: list[Refusals] = field(init=False)
-    """By channel: one may go on while another is refused."""
+    """By channel, as the rates that are watched: one may be refused or over before another."""
 
     _rates: list[RateWatch] = field(init=False)
-    """By channel: each has a rate of its own to keep, and may end sooner."""
-
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
-        self._refusals = [Refusals(partial(self._warn_of, one)) for one in self.sockets]
-        now = self._look_at_clock()
-        self._rates = [
-            RateWatch(lane.rate(now), partial(self._too_slow, socket))
-            for lane, socket in zip(self.machine.lanes, self.sockets, strict=True)
-        ]
+        now, lanes, sockets = self._look_at_clock(), self.machine.lanes, self.sockets
+        self._refusals = [Refusals(partial(self._warn, channel=one.channel)) for one in sockets]
+        names = [f"{one.channel}: " * (len(sockets) > 1) for one in sockets]
+        rates = zip(lanes, names, strict=True)
+        self._rates = [RateWatch(lane.rate(now), self._too_slow, name) for lane, name in rates]
         self._places = _places(self.sockets)
 
     def run(self) -> Waits[None]:
@@ -412,15 +409,10 @@ class SendLoop:
         if not self.machine.is_paced(now):
             self._rest += REFUSED_NAP
 
-    def _warn(self, text: str) -> None:
-        self.tell(Warned(self._now, f"{_names(self.sockets)}: {text}"))
+    def _warn(self, text: str, channel: Channel | None = None) -> None:
+        self.tell(Warned(self._now, f"{channel or _names(self.sockets)}: {text}"))
 
-    def _warn_of(self, socket: SenderSocket, text: str) -> None:
-        self.tell(Warned(self._now, f"{socket.channel}: {text}"))
-
-    def _too_slow(self, socket: SenderSocket, text: str, facts: Mapping[str, Fact]) -> None:
-        if len(self.sockets) > 1:
-            text = f"{socket.channel}: {text}"
+    def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
         self.tell(Warned(self._now, text, "rate", facts))
 
     # A link that is down, an address that is no more.

@@ -107,7 +107,8 @@ def test_it_says_where_each_goes(tmp_path: Path, inside: Inside) -> None:
     assert ended.code == 0, ended.stderr
     first, one, other = ended.stderr[:3]
     assert first.startswith("sending source, 9.4 KiB, as object ")
-    assert first.endswith(" to 2 channels from 192.0.2.2; repair symbols 167%")
+    assert " to 2 channels from " in first
+    assert first.endswith("; repair symbols 167%")
     assert one.startswith(
         f"  channel 0: {slow.group}:{slow.port} on lo at 2 Mbit/s, order territory;"
     )
