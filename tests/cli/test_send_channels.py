@@ -94,7 +94,7 @@ def test_a_receiver_of_any_completes(tmp_path: Path) -> None:
             ended = run("recv", "-o", copy, *place.flags, "--json", "--timeout", 60)
             assert ended.code == 0, ended.stderr
             assert copy.read_bytes() == source.read_bytes()
-            # How soon is this machine's matter, which decodes meanwhile: in a simulation 1.0.
+            # How soon is a matter of this machine, which decodes meanwhile.
             assert ended.last["cycles"] <= 2
     (oid,) = {ended.last["oid"]}
     assert len(oid) == 16

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Action
+from pgmlite.core.receive.carousels import Carousels
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.rate import Fixed
@@ -18,6 +19,7 @@ from pgmlite.core.send.rings import rings_of
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import Link, Node
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import Order
 from tests.support.builders import Sample, make_object
@@ -234,3 +236,18 @@ class TestOnANetwork:
         group.run_until_complete(nodes, limit=60 * SECOND)
         for node, end in zip(nodes, told, strict=True):
             assert abs(end - (completion(node) or 0)) <= 0.12 * length * (FAST / SLOW)
+
+
+def test_a_symbol_of_another_territory_moves_no_carousel() -> None:
+    # spec: NAK-1: whoever forges ODATA would else put it at a place that never comes.
+    ring = rings(on_channels(2), 2)[0]
+    assert ring.sector == 1
+    carousels, key = Carousels(NakConfig()), (Endpoint("S", 0), 1, 0)
+    carousels.tell(0, key, ring, 10, 10)
+    carousels.bring(MS, key, 0, 0)
+    (carousel,) = carousels.coming(MS)
+    assert carousel.sent == 10
+    block, esi = (int(part[0]) for part in (ring.ids(30, 1).blocks, ring.ids(30, 1).esis))
+    carousels.bring(2 * MS, key, block, esi)
+    (carousel,) = carousels.coming(2 * MS)
+    assert carousel.sent == 31
