@@ -29,6 +29,7 @@ Fact = str | int | float | bool | None
 
 CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
+    "channels": {},
     "disk": {"kernel_drops": int},
     "hook_timed_out": {},
     "interface": {},
@@ -181,6 +182,37 @@ class Adopted(Event):
 
     stored: int = 0
     """Symbols that are there already: whoever knows the disk fills this in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trying(Event):
+    """A receiver joins a channel to see whether it fits."""
+
+    NAME: ClassVar[str] = "trying"
+
+    channel: int
+    rate: int
+    """bit/s that it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateChanged(Event):
+    """A receiver has chosen a channel."""
+
+    NAME: ClassVar[str] = "rate"
+
+    channel: int
+    """The highest that is heard from now on."""
+
+    rate: int
+    """bit/s that it has."""
+
+    capacity: int | None
+    """bit/s that came while more was sent than fits; None: more never was."""
+
+    reason: str
+    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit, or
+    ``disturbed``: others tried at the same time, so that nothing is known."""
 
 
 @dataclass(frozen=True, slots=True)

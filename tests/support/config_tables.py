@@ -9,13 +9,21 @@ from functools import cache
 from typing import Any
 
 from pgmlite.core import config
-from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig, limits_of
+from pgmlite.core.config import (
+    NakConfig,
+    RatesConfig,
+    ReceiverConfig,
+    RepairConfig,
+    SenderConfig,
+    limits_of,
+)
 from pgmlite.core.machine import MS, SECOND
 
 CONFIGS: dict[str, Any] = {
     "sender": SenderConfig,
     "receiver": ReceiverConfig,
     "nak": NakConfig,
+    "rates": RatesConfig,
     "repair": RepairConfig,
 }
 """Configurations by the name of their table."""

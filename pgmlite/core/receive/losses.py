@@ -5,6 +5,7 @@ What is to be asked for is something else: symbols that a carousel went past (`c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +44,7 @@ class LossCounts:
         self._limit = limit
         self._trackers: dict[SessionKey, SequenceTracker] = {}
         self._evicted = _Sum()
-        """What was counted of sessions that made room for others."""
+        """What was counted of sessions that were forgotten."""
 
     def __len__(self) -> int:
         return len(self._trackers)
@@ -75,6 +76,14 @@ class LossCounts:
             tracker = SequenceTracker(int(sqns[0]))
         self._trackers[key] = tracker
         return tracker
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget the sessions of channels that are not heard: what they send is not lost (RTE-9).
+
+        What was counted of them stays.
+        """
+        for key in [key for key in self._trackers if not hears(key[2])]:
+            self._evict(key)
 
     def _evict(self, key: SessionKey) -> None:
         self._evicted.add(self._trackers.pop(key))

@@ -65,7 +65,7 @@ that is not trusted (NAK-9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -213,6 +213,12 @@ class NakMachine(Generic[N, H]):
     def trust(self, key: SessionKey) -> None:
         """Allow to ask the session at its own address: it sends data of the object."""
         self._repairers.trust(key)
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget the sessions of channels that are not heard (spec: RTE-9)."""
+        self._lookout.carousels.forget(hears)
+        self._repairers.forget(hears)
+        self._demand.forget(hears)
 
     def take_position(
         self, now: int, key: SessionKey, ring: Ring, place: int, *, received: int

@@ -67,6 +67,7 @@ class Receiver:
         current: The one that began last; None: none did.
         counters: Over all objects.
         evidence: Why nothing arrives, it may tell.
+        listening: Which groups are heard.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Receiver:
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
-        self._listening = listening or Listening((), Sources())
+        self.listening = listening or Listening((), Sources())
         self.transfers: dict[int, Transfer] = {}
         self.current: Transfer | None = None
         self.counters = ReceiverCounters()
@@ -101,7 +102,7 @@ class Receiver:
     def deadline(self) -> int | None:
         """When it has something to do, ns; 0: at once."""
         deadlines = [transfer.deadline for transfer in self.transfers.values()]
-        deadlines.append(self._listening.deadline)
+        deadlines.append(self.listening.deadline)
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
@@ -169,7 +170,7 @@ class Receiver:
 
     def start(self, now: int) -> list[Action]:
         """Begin to listen."""
-        return self._listening.start(now)
+        return self.listening.start(now)
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take a batch; what does not belong is counted in ``counters.refused``.
@@ -191,9 +192,16 @@ class Receiver:
         return self._deal_out(now, batch)
 
     def tick(self, now: int) -> list[Action]:
-        """Let the transfers do what is due."""
+        """Let the transfers do what is due, and hear what is wanted by now."""
         actions = [one for transfer in self.transfers.values() for one in transfer.tick(now)]
-        return actions + self._listening.tick(now)
+        return actions + self._listen(self.listening.tick(now, self.progress))
+
+    def _listen(self, actions: list[Action]) -> list[Action]:
+        """Forget what belongs to channels that were just left; return `actions`."""
+        if self.listening.has_changed():
+            for transfer in self.transfers.values():
+                transfer.forget(self.listening.hears)
+        return actions
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
@@ -245,7 +253,8 @@ class Receiver:
 
     def _give(self, now: int, transfer: Transfer, batch: PacketBatch) -> list[Action]:
         """Give packets to the transfer that they are of."""
-        return transfer.receive(now, batch) + self._listening.receive(now, batch)
+        told = transfer.receive(now, batch, is_heard=self.listening.hears(batch.channel))
+        return told + self.listening.receive(now, batch)
 
     def _receive_unknown(self, now: int, batch: PacketBatch, rest: Flags) -> list[Action]:
         """Take data of objects that are not being received, before their manifests are known.
@@ -296,9 +305,9 @@ class Receiver:
         """
         spm = parse_spm(batch.payload.tobytes())
         header = Offer.of(batch.rows[0])
-        known = self.transfers.get(header.oid)
-        if known and known.manifest:
-            return known.receive_spm(now, batch, spm) + self._listening.receive(now, batch)
+        if (known := self.transfers.get(header.oid)) and known.manifest:
+            told = known.receive_spm(now, batch, spm, is_heard=self.listening.hears(batch.channel))
+            return told + self.listening.receive(now, batch)
         # spec: RCV-3
         if manifest_oid(spm.manifest) != header.oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
@@ -323,7 +332,7 @@ class Receiver:
             known = self._begin(now, offer, answer)
             actions += known.begin(None)
         actions += known.adopt(now, batch, spm, manifest)
-        return actions + self._listening.adopt(now, manifest)
+        return actions + self._listen(self.listening.adopt(now, manifest))
 
     def _answer(self, now: int, offer: Offer) -> Answer:
         """Return whether an object is taken."""
