@@ -113,6 +113,7 @@ class TestTunables:
         """What an operator says is not: it has its own checks and its own place in the help."""
         said = {"rate", "packet_overhead", "order", "first", "sector", "sectors", "cycles"}
         said |= {"duration", "port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        said |= {"channels", "limit"}
         for of in CONFIGS.values():
             assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said
 
