@@ -39,11 +39,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from pgmlite.core.events import Completed, Event, Stopped, Tell
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
-    DEFAULT_FEC,
     DEFAULT_GROUP,
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_channels,
     check_fec,
     check_hops,
     check_seconds,
@@ -186,9 +186,11 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
 def receive(
     output: StrPath,
     *,
-    group: str = DEFAULT_GROUP,
-    port: int = DEFAULT_PORT,
+    name: str | None = None,
+    group: str | None = None,
+    port: int | None = None,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     oid: str | int | None = None,
     timeout: float | None = None,
     naks: bool = True,
@@ -206,8 +208,14 @@ def receive(
     has been verified.
 
     Args:
-        group: ``ADDR`` or ``ADDR%INTERFACE``.
+        name: Of a service in DNS, such as ``fw.example.org``: it has the groups, the port and the
+            senders. Needs dnspython (``pip install 'pgmlite[dns]'``), as names in `sources` do.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders that are heard, or names of hosts in DNS; none: whoever
+            sends. A source-specific group (ff3x::/32, 232.0.0.0/8) needs one. Beside a name they
+            are heard as well.
         oid: The only object that is taken, as a number or 16 hexadecimal digits; None: the first.
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
@@ -226,11 +234,15 @@ def receive(
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
 
+    if name is not None and (group is not None or port is not None):
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
     job = ReceiveJob(
         output=Path(output),
-        group=group,
-        port=port,
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
         interface=interface,
+        sources=tuple(sources),
         oid=parse_oid(oid) if isinstance(oid, str) else oid,
         timeout=check_seconds("timeout", timeout),
         naks=naks,
@@ -251,9 +263,11 @@ def send(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    source: str | None = None,
     rate: int | None = DEFAULT_RATE,
+    channels: Iterable[tuple[str, int]] = (),
     hops: int = 1,
-    fec: float = DEFAULT_FEC,
+    fec: float | None = None,
     order: str = "rounds",
     start: str | None = None,
     cycles: int | None = None,
@@ -270,13 +284,17 @@ def send(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
+        source: The address of the interface to send from; None: the system chooses.
         rate: bit/s on the wire, IP headers included; None: as fast as this machine can.
+        channels: Group and rate of each of several, in place of `group` and `rate`, all at `port`:
+            receivers take what fits them. At most 6, each with another group and rate.
         hops: Routers that may forward, plus 1.
-        fec: Repair symbols as a share of the object; 0: none.
+        fec: Repair symbols as a share of the object; 0: none; None: 0.5, and of several channels
+            as much as makes each enough by itself, (4 · channels - 3) / 3.
         order: ``rounds``: some symbols of each block in turn; ``blocks``: block after block first.
         start: The sector with which to begin, such as ``0/2``; ``random``: in an order of its own;
             None: somewhere.
-        cycles: Object lengths to send; None: without end.
+        cycles: Object lengths to send, on each channel; None: without end.
         duration: Seconds after which it ends; None: never.
         mtu: Bytes of the largest IP packet; None: what fits the link, or routers on the way.
         symbol_size: Bytes of the file in a packet; overrides `mtu`.
@@ -292,12 +310,17 @@ def send(
     from pgmlite.net.job_send import SendJob
 
     chosen, sector = parse_order(order, start)
+    channels = tuple(channels)
+    if channels and (group, rate) != (DEFAULT_GROUP, DEFAULT_RATE):
+        raise UsageError(
+            "channel: each has a group and a rate; give no others beside them", cause="channel"
+        )
     job = SendJob(
         file=Path(file),
-        group=group,
+        channels=check_channels(channels, chosen) or ((group, rate),),
         port=port,
         interface=interface,
-        rate=rate,
+        source=source,
         hops=check_hops(hops),
         fec=check_fec(fec),
         order=chosen,
@@ -320,6 +343,7 @@ def repair(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     listen: str | None = None,
@@ -329,6 +353,7 @@ def repair(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``, as of the sender.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders, as of `receive`.
         rate: bit/s of the repairs, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         listen: ``[ADDR]:PORT`` where NAKs are taken; None: the interface, at the port after `port`.
@@ -343,6 +368,7 @@ def repair(
         group=group,
         port=port,
         interface=interface,
+        sources=tuple(sources),
         rate=rate,
         hops=check_hops(hops),
         listen=listen,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgmlite.cli.json_lines import oid_text
 from pgmlite.core.events import (
     Adopted,
@@ -14,17 +16,22 @@ from pgmlite.core.events import (
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
+    Resolved,
     SendProgress,
     SendStarted,
+    SourceState,
     Stopped,
     Superseded,
 )
-from pgmlite.core.figures import ReceiveFigures, RepairFigures
+from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
+
+MOST_ADDRESSES = 8
+"""Those that a line has, at most."""
 
 
 def text_of(event: Event, began: int) -> str:
@@ -39,7 +46,11 @@ def text_of(event: Event, began: int) -> str:
                 f"{event.nak_port}"
             )
         case ReceiveStarted():
-            return f"waiting for {_channel(event)} (receive buffer {human_bytes(event.buffer)})"
+            whence = f" from {', '.join(event.sources)}" if event.sources else ""
+            return (
+                f"waiting for {_channel(event)}{whence} "
+                f"(receive buffer {human_bytes(event.buffer)})"
+            )
         case Adopted(manifest=manifest):
             return (
                 f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
@@ -65,7 +76,33 @@ def text_of(event: Event, began: int) -> str:
             return _receive_failed(event)
         case Stopped():
             return _stopped(event)
+    return _of_sources(event)
+
+
+def _of_sources(event: Event) -> str:
+    """Return what there is to say of senders that are looked for."""
+    match event:
+        case Resolved():
+            return _resolved(event)
+        case SourceState(address=address, state=state):
+            return f"{address} is {'called in' if state == 'standby' else state}"
     return ""
+
+
+def _resolved(event: Resolved) -> str:
+    """Return what DNS said of a name."""
+    said = f"{event.name}: {_some(event.sources) or 'no source'}"
+    if event.standby:
+        said += f"; standing by: {_some(event.standby)}"
+    return said
+
+
+def _some(addresses: Sequence[str]) -> str:
+    """Return addresses, or the first of many."""
+    if len(addresses) <= MOST_ADDRESSES:
+        return ", ".join(addresses)
+    first = ", ".join(addresses[: MOST_ADDRESSES - 1])
+    return f"{first} and {len(addresses) - MOST_ADDRESSES + 1} more"
 
 
 def _damaged(event: Damaged) -> str:
@@ -106,21 +143,38 @@ def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0)
     return f"receiving, {human_time(event.time_left)} left"
 
 
-def _channel(event: SendStarted | ReceiveStarted) -> Channel:
+def _channel(event: ReceiveStarted) -> Channel:
     return Channel(event.group, event.port, event.interface, 0)
 
 
 def _send_started(event: SendStarted) -> str:
-    manifest, channel = event.manifest, _channel(event)
-    cycle = ""
-    if event.rate and manifest.size:
-        packet = manifest.symbol_size + HEADER_SIZE + channel.overhead
-        cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
-    return (
+    manifest = event.manifest
+    head = (
         f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}; "
-        f"{_fec(manifest)}{cycle}"
+        f"{oid_text(manifest.oid)} to"
     )
+    if len(event.channels) == 1:
+        (one,) = event.channels
+        where = f"{_where(one, event)} from {event.source} at {human_rate(one.rate)}"
+        return f"{head} {where}; {_fec(manifest)}{_cycle(manifest, one)}"
+    lines = [f"{head} {len(event.channels)} channels from {event.source}; {_fec(manifest)}"]
+    for number, one in enumerate(event.channels):
+        where = f"{_where(one, event)} at {human_rate(one.rate)}"
+        lines.append(f"  channel {number}: {where}, order {one.order}{_cycle(manifest, one)}")
+    return "\n".join(lines)
+
+
+def _where(one: SendChannel, event: SendStarted) -> Channel:
+    """Return where a channel goes."""
+    return Channel(one.group, one.port, event.interface, 0)
+
+
+def _cycle(manifest: Manifest, one: SendChannel) -> str:
+    """Return how long a cycle takes on a channel; empty: that can't be said."""
+    if not (one.rate and manifest.size):
+        return ""
+    packet = manifest.symbol_size + HEADER_SIZE + Channel(one.group, 0, "", 0).overhead
+    return f"; a cycle takes {human_time(manifest.symbols * packet * 8 / one.rate)}"
 
 
 def _fec(manifest: Manifest) -> str:

@@ -6,13 +6,12 @@ has its limits beside it, and a row in section 9 of the specification, which is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
 
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.tunables import check, tunable
 from pgmlite.errors import UsageError
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import Order
 
 MIN_RATE = 10_000
 """bit/s; below it an SPM a second would leave no room for the object."""
@@ -21,42 +20,6 @@ MAX_RATE = 400_000_000_000
 
 DEFAULT_BLOCK_SYMBOLS = 1_024
 """About 1 MiB a block: what is fetched again after damage, and one digest in the tree."""
-
-Value = TypeVar("Value", int, float)
-
-
-class Limits(NamedTuple):
-    """What a tunable may be: `least` to `most`, both allowed; None: no upper limit."""
-
-    unit: str
-    least: float
-    most: float | None
-
-
-def tunable(
-    default: Value, unit: str = "", *, least: float = 1, most: float | None = None
-) -> Value:
-    """Return a field of a configuration that is a number with limits.
-
-    Args:
-        unit: What is counted, as section 9 of the specification names it; ns for times.
-    """
-    return field(default=default, metadata={"limits": Limits(unit, least, most)})
-
-
-def limits_of(config: Any) -> dict[str, Limits]:
-    """Return the limits of the tunables of a configuration, or of its class, by name."""
-    return {one.name: one.metadata["limits"] for one in fields(config) if one.metadata}
-
-
-def _check(config: Any) -> None:
-    """Raise `UsageError` if a tunable is out of its limits."""
-    for name, (_, least, most) in limits_of(config).items():
-        value = getattr(config, name)
-        if value is None or (least <= value and (most is None or value <= most)):
-            continue
-        allowed = f"at least {least}" if most is None else f"{least} to {most}"
-        raise UsageError(f"{name} {value}: must be {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,20 +46,8 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    order: Order = Order.ROUNDS
-    """In which order the carousel sends what the object has (`pgmlite.core.ring`)."""
-
-    first: int = 0
-    """Where it begins, as of `Ring`."""
-
-    sector: int = 0
-    """i of i/n: the share of the ring at which it begins."""
-
-    sectors: int = 1
-    """n of i/n."""
-
     cycles: int | None = None
-    """Stop after this many object lengths; None: go on."""
+    """Stop after this many object lengths, on each channel; None: go on."""
 
     duration: int | None = None
     """Stop after this many ns; None: go on."""
@@ -125,7 +76,7 @@ class SenderConfig:
             raise UsageError(f"{self.cycles} cycles: must be at least 1")
         if self.duration is not None and self.duration <= 0:
             raise UsageError("duration: must be more than 0 s")
-        _check(self)
+        check(self)
         if self.spm_min > self.spm_max:
             raise UsageError("SPM intervals: the shortest first")
 
@@ -242,7 +193,7 @@ class RepairConfig:
             raise UsageError(f"repair port {self.port}: must be 1 to 65535")
         if self.backoff_factor is not None and not 1 <= self.backoff_factor <= 15:
             raise UsageError(f"back-off factor {self.backoff_factor}: must be 1 to 15")
-        _check(self)
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,9 +286,50 @@ class NakConfig:
     """Carousels followed, at most; the one silent for longest makes room."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         if self.grtt_min > self.grtt_max:
             raise UsageError("GRTT that is believed: the shortest first")
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesConfig:
+    """Whom a receiver hears, and when it asks DNS; times in ns.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    silent_after: int = tunable(5 * SECOND, "ns")
+    """Silence after which a source counts as silent, and a name all of whose are is looked up."""
+
+    standby_after: int = tunable(10 * SECOND, "ns")
+    """Silence of all sources of the better priorities after which those of the next are joined."""
+
+    leave_after: int = tunable(60 * SECOND, "ns")
+    """Silence after which a source is left that a name has no more."""
+
+    refresh_min: int = tunable(30 * SECOND, "ns")
+    """A shorter TTL is not believed: names are looked up no more often."""
+
+    refresh_max: int = tunable(3_600 * SECOND, "ns")
+    """Nor a longer one."""
+
+    retry_min: int = tunable(SECOND, "ns")
+    """Time from a failure of DNS to the next try; it doubles with each."""
+
+    retry_max: int = tunable(60 * SECOND, "ns")
+    """It doubles no further."""
+
+    max_sources_ipv6: int = tunable(64, "sources")
+    """Joined at a time: what Linux allows a socket (`net.ipv6.mld_max_msf`)."""
+
+    max_sources_ipv4: int = tunable(10, "sources")
+    """The same for IPv4 (`net.ipv4.igmp_max_msf`)."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.standby_after < self.silent_after:
+            raise UsageError("a source is silent before others stand in for it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,7 +428,7 @@ class RatesConfig:
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < MIN_RATE:
             raise UsageError(f"rate limit {self.limit} bit/s: must be at least {MIN_RATE}")
-        _check(self)
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -481,4 +473,4 @@ class ReceiverConfig:
     """Symbols in memory for which their blocks have no place left: they help to decode these."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)

@@ -19,10 +19,11 @@ from pgmlite.core.figures import (
     OtherObject,
     ReceiveFigures,
     RepairFigures,
+    SendChannel,
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 
 Fact = str | int | float | bool | None
@@ -31,8 +32,11 @@ CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
     "channels": {},
     "disk": {"kernel_drops": int},
+    "dns": {"name": str, "failure": str},
     "hook_timed_out": {},
+    "hops": {},
     "interface": {},
+    "membership": {},
     "mtu": {"packet_size": int, "sent": int, "mtu": int},
     "mtu_mended": {"packet_size": int},
     "nak": {},
@@ -75,7 +79,8 @@ class Waiting(Event):
     NAME: ClassVar[str] = "waiting"
 
     cause: str
-    """``addresses``: the system still checks them; ``sender``: no manifest has come yet."""
+    """``addresses``: the system still checks them; ``dns``: the name has no answer yet;
+    ``sender``: no manifest has come yet."""
 
     waiting: str
     """In words."""
@@ -108,22 +113,12 @@ class SendStarted(Event):
     NAME: ClassVar[str] = "start"
 
     manifest: Manifest
-    group: str
-    port: int
     interface: str
-    rate: int
-    """bit/s; 0: not limited."""
+    source: str
+    """The address that packets come from."""
 
-    order: str
-    """``rounds``, ``blocks`` or ``random``."""
-
-    first: int
-    """Where it begins: the visit (rounds), the group of blocks (blocks), or what the order of
-    visits is drawn from (random)."""
-
-    sector: int
-    sectors: int
-    """The sector i/n with which it begins; 0/1 without one."""
+    channels: tuple[SendChannel, ...]
+    """By number, at rising rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +133,8 @@ class RepairStarted(Event):
     interface: str
     rate: int
     nak_port: int
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +146,39 @@ class ReceiveStarted(Event):
     group: str
     port: int
     interface: str
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
+
     buffer: int
     """Bytes of the receive buffer."""
 
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """A receiver asks the network for a source of a group."""
+
+    NAME: ClassVar[str] = "joined"
+
+    group: str
+    port: int
+    source: str
+    """Its address; empty: whoever sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Event):
+    """A receiver asks the network for a source of a group no longer."""
+
+    NAME: ClassVar[str] = "left"
+
+    group: str
+    port: int
+    source: str
+    reason: str
+    """``source``: it is not wanted any more; ``channel``: the group is not; ``end``: the receiver
+    ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +194,43 @@ class ReplayStarted(Event):
 
 
 # On the way.
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """DNS has said who sends, or something else than before."""
+
+    NAME: ClassVar[str] = "resolved"
+
+    name: str
+    sources: tuple[str, ...]
+    """Addresses that are heard."""
+
+    standby: tuple[str, ...]
+    """Those that will be, should the others fall silent."""
+
+    port: int | None
+    """UDP port of a service; None: it is the name of a host."""
+
+    channels: tuple[Rung, ...]
+    """Of a service, at rising rates."""
+
+    ttl: int
+    """Seconds."""
+
+    dnssec: bool
+    """The server says that it has checked signatures; nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState(Event):
+    """A source that is asked for is heard, or silent, or called in for silent ones."""
+
+    NAME: ClassVar[str] = "source"
+
+    address: str
+    state: str
+    """``heard``, ``silent`` or ``standby``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +400,9 @@ class Completed(Event):
 
     reused: int
     """Bytes that came from files here."""
+
+    per_source: Mapping[str, int]
+    """Packets of the object by the address that they came from: of the first 64 addresses."""
 
     figures: ReceiveFigures
     network: NetworkFigures | None = None

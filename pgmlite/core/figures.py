@@ -7,6 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class SendChannel:
+    """One channel of a sender."""
+
+    group: str
+    port: int
+    rate: int
+    """bit/s; 0: not limited."""
+
+    order: str
+    """``rounds``, ``blocks``, ``random`` or ``territory``."""
+
+    first: int
+    """Where it begins: the visit (rounds, territory), the group of blocks (blocks), or what the
+    order of visits is drawn from (random)."""
+
+    sector: int
+    sectors: int
+    """The sector i/n with which it begins, or the territory that it sends; 0/1 without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendFigures:
     """What a sender or repairer has done so far."""
 

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -19,11 +20,8 @@ import psutil
 from pgmlite.core.events import Tell, Waiting
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
+from pgmlite.net.groups import check_group
 from pgmlite.net.waiting import Wait, Waits
-
-LINK_SCOPE, SITE_SCOPE = 2, 5
-WIDEST_NODE_SCOPE = 1
-"""IPv6 groups of scope 0 (reserved) and 1 (interface-local) never leave the machine."""
 
 CHECK_PATIENCE = 5 * SECOND
 """ns that a start waits for addresses which the system still checks: that takes it up to 2 s."""
@@ -89,7 +87,7 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         interface: None: the one of ``%INTERFACE``, or the only one that can be meant.
 
     Raises:
-        UsageError: Not a multicast group, one that can't get to others, or two interfaces.
+        UsageError: Not a multicast group, one that nobody should use, or two interfaces.
         NetworkError: No such interface, or it can't carry the group.
     """
     text, _, zone = group.partition("%")
@@ -105,36 +103,11 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         raise UsageError(f"group {group}: names another interface than {interface}")
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     named = interface or zone
-    if isinstance(address, ipaddress.IPv6Address):
-        _check_scope(address, named)
-    name = named or _only_interface(group, family)
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        known = ", ".join(sorted(psutil.net_if_stats()))
-        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
+    check_group(address, is_loopback=bool(named) and "loopback" in _flags(named))
+    name = named or _only_interface(f"group {group}", lambda one: has_family(one, family))
+    index = _index(name)
     _check_family(name, group, family)
     return Channel(str(address), port, name, index)
-
-
-def _check_scope(group: ipaddress.IPv6Address, name: str | None) -> None:
-    """Refuse a group whose packets stay on this machine (spec: NET-10).
-
-    Raises:
-        UsageError: Nobody else would ever hear it.
-    """
-    flags, scope = divmod(group.packed[1], 16)
-    if scope > WIDEST_NODE_SCOPE or (name and "loopback" in _flags(name)):
-        return
-    # A group with the transient flag: the others are assigned by IANA.
-    on_link, in_site = (
-        ipaddress.IPv6Address(bytes((0xFF, (flags | 1) << 4 | wider)) + group.packed[2:])
-        for wider in (LINK_SCOPE, SITE_SCOPE)
-    )
-    raise UsageError(
-        f"group {group}: its scope is {scope}, and its packets never leave this machine; "
-        f"use {on_link} for this link or {in_site} for the site"
-    )
 
 
 def _flags(name: str) -> list[str]:
@@ -157,8 +130,64 @@ def _check_family(name: str, group: str, family: socket.AddressFamily) -> None:
     raise NetworkError(f"interface {name}: {state}has no {kind} address for group {group}")
 
 
-def _only_interface(group: str, family: socket.AddressFamily) -> str:
-    """Return the only interface that can carry multicast of `family`.
+def usable_versions(interface: str | None) -> tuple[str, tuple[int, ...]]:
+    """Return an interface, and the versions of IP by which it hears others, the better one first.
+
+    An IPv6 address that is link-local does not count: nothing that comes across routers is meant
+    for who has no other (spec: DNS-4).
+
+    Args:
+        interface: None: the only one that can be meant.
+
+    Raises:
+        NetworkError: There is no such interface, or it has no address that can be used.
+    """
+    name = interface or _only_interface("multicast", lambda one: bool(_versions(one)))
+    versions = _versions(name)
+    if not versions:
+        _index(name)
+        raise NetworkError(f"interface {name}: has no IPv4 address, and no IPv6 address of use")
+    return name, versions
+
+
+def own_usable(name: str) -> list[str]:
+    """Return the addresses of an interface by which it hears others, as of `usable_versions`."""
+    addresses = [
+        ipaddress.ip_address(plain(one.address))
+        for one in psutil.net_if_addrs().get(name, [])
+        if one.family in {socket.AF_INET, socket.AF_INET6}
+    ]
+    return [
+        str(one)
+        for one in addresses
+        if one.version == 4 or not (one.is_link_local or one.is_loopback)
+    ]
+
+
+def _versions(name: str) -> tuple[int, ...]:
+    kinds = {6 if ":" in one else 4 for one in own_usable(name)}
+    return tuple(sorted(kinds, reverse=True))
+
+
+def _index(name: str) -> int:
+    """Return the index of an interface.
+
+    Raises:
+        NetworkError: There is no such interface.
+    """
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        known = ", ".join(sorted(psutil.net_if_stats()))
+        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
+
+
+def _only_interface(what: str, can_carry: Callable[[str], bool]) -> str:
+    """Return the only interface that can carry multicast.
+
+    Args:
+        what: That it shall carry, for the error.
+        can_carry: Whether an interface has the addresses for it.
 
     Raises:
         NetworkError: There is none, or there are several: the wrong one would be silence.
@@ -169,16 +198,14 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
         if stats.isup
         and {"multicast"} <= set(stats.flags.split(","))
         and "loopback" not in stats.flags.split(",")
-        and has_family(name, family)
+        and can_carry(name)
     ]
     if len(names) == 1:
         return names[0]
     if not names:
-        raise NetworkError(
-            f"no interface is up that can carry group {group}: name one", cause="interface"
-        )
+        raise NetworkError(f"no interface is up that can carry {what}: name one", cause="interface")
     raise NetworkError(
-        f"several interfaces could carry group {group}: name one of {', '.join(sorted(names))}",
+        f"several interfaces could carry {what}: name one of {', '.join(sorted(names))}",
         cause="interface",
     )
 

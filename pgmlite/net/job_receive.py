@@ -10,18 +10,17 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.events import Completed, ReceiveFailed, ReceiveStarted, Tell
+from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError
-from pgmlite.net.address import resolve
-from pgmlite.net.arguments import parse_repairer
 from pgmlite.net.completion import CompletionHook
 from pgmlite.net.hook import Command
+from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket
 from pgmlite.net.waiting import Waits
+from pgmlite.net.whom import whom_of_group, whom_of_name
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import remove_record
 
@@ -31,9 +30,11 @@ class ReceiveJob:
     """Arguments as of `pgmlite.receive`; times in ns."""
 
     output: Path
+    name: str | None
     group: str
     port: int
     interface: str | None
+    sources: tuple[str, ...]
     oid: int | None
     timeout: int | None
     naks: bool
@@ -75,32 +76,25 @@ class ReceiveJob:
                 hook = CompletionHook(self.command, self.output, tell, timeout=self.hook_timeout)
                 opened.callback(hook.close)
                 yield from hook.resume()  # before the network, which may not be there yet
-            channel = resolve(self.group, self.port, self.interface)
-            config = ReceiverConfig(
-                oid=self.oid,
-                naks=self.naks,
-                repairers=frozenset(parse_repairer(text, channel) for text in self.repairers),
+            whom = (
+                whom_of_group(self.group, self.port, self.interface, self.sources, self.repairers)
+                if self.name is None
+                else whom_of_name(self.name, self.interface, self.sources, self.repairers)
             )
-            machine = Receiver(config, rng=SystemRandom())
-            socket = ReceiverSocket(channel)
-            opened.callback(socket.close)
-            tell(
-                ReceiveStarted(
-                    time.monotonic_ns(),
-                    channel.group,
-                    channel.port,
-                    channel.interface,
-                    socket.granted,
-                    str(self.output),
-                )
+            machine = Receiver(
+                ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers),
+                rng=SystemRandom(),
+                listening=whom.listening,
             )
             loop = ReceiveLoop(
                 machine,
-                socket,
+                Memberships(whom.interface),
                 part,
                 tell,
+                output=str(self.output),
                 timeout=self.timeout,
                 loss=Loss(self.loss, Random(self.seed)) if self.loss else None,
+                discovery=whom.discovery,
             )
             try:
                 manifest = (yield from loop.run()).manifest
@@ -109,7 +103,9 @@ class ReceiveJob:
                 raise
             now = time.monotonic_ns()
             path, is_new = str(self.output), loop.is_new
-            completed = Completed(now, manifest, path, is_new, part.reused, *loop.figures(now))
+            completed = Completed(
+                now, manifest, path, is_new, part.reused, machine.per_source, *loop.figures(now)
+            )
             tell(completed)
             if hook:
                 yield from hook.finish(manifest)

@@ -10,11 +10,12 @@ import re
 
 import pytest
 
-from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE, limits_of
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive import evidence
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
+from pgmlite.core.tunables import limits_of
 from pgmlite.errors import UsageError
 from pgmlite.fec import code
 from pgmlite.net import address, loop, rate, receiving, sending, udp, waiting
@@ -111,8 +112,8 @@ class TestTunables:
 
     def test_every_number_of_a_configuration_is_one(self) -> None:
         """What an operator says is not: it has its own checks and its own place in the help."""
-        said = {"rate", "packet_overhead", "order", "first", "sector", "sectors", "cycles"}
-        said |= {"duration", "port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        said = {"rate", "packet_overhead", "cycles", "duration"}
+        said |= {"port", "backoff_factor", "oid", "naks", "repairers", "nak"}
         said |= {"channels", "limit"}
         for of in CONFIGS.values():
             assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said

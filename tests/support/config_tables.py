@@ -15,13 +15,15 @@ from pgmlite.core.config import (
     ReceiverConfig,
     RepairConfig,
     SenderConfig,
-    limits_of,
+    SourcesConfig,
 )
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.tunables import Limits, limits_of
 
 CONFIGS: dict[str, Any] = {
     "sender": SenderConfig,
     "receiver": ReceiverConfig,
+    "sources": SourcesConfig,
     "nak": NakConfig,
     "rates": RatesConfig,
     "repair": RepairConfig,
@@ -64,7 +66,7 @@ def quantity(value: float, unit: str) -> str:
     return f"{_number(value)} {unit}".rstrip()
 
 
-def _limits(limits: config.Limits) -> str:
+def _limits(limits: Limits) -> str:
     unit = "of " if limits.unit.startswith("of ") else ""
     least = quantity(limits.least, unit).rstrip(" of")
     if limits.most is not None:

@@ -12,7 +12,7 @@ from random import Random
 
 from pgmlite.core.config import RatesConfig
 from pgmlite.core.events import Warned
-from pgmlite.core.machine import SECOND, Action, Join, Leave
+from pgmlite.core.machine import SECOND, Action, DnsAnswer, Join, Leave
 from pgmlite.core.receive.rates import Rates
 from pgmlite.core.receive.sources import Sources
 from pgmlite.wire.batch import PacketBatch
@@ -44,7 +44,7 @@ class Listening:
     ) -> None:
         """
         Args:
-            groups: Those that a user named.
+            groups: Those that a user named; none: `sources` has a service, which says them.
             config: How channels are chosen; None: as by default.
             rng: Draws how long to wait before tries.
         """
@@ -52,11 +52,16 @@ class Listening:
         self.channels: frozenset[int] | None = ANY_CHANNEL
         self.rates: Rates | None = None
         self._named = frozenset(groups)
+        """What is heard where there is no channel to choose."""
+
         self._sources = sources
         self._config = config or RatesConfig()
         self._rng = rng or Random(0)
         self._ladder: tuple[Rung, ...] | None = None
-        """None: no manifest came yet."""
+        """Of an object; None: no manifest came yet."""
+
+        self._service: tuple[Rung, ...] = ()
+        """The channels that a service has."""
 
         self._told: frozenset[int] | None = ANY_CHANNEL
         """The channels as of the latest `has_changed`."""
@@ -69,7 +74,8 @@ class Listening:
     @property
     def deadline(self) -> int | None:
         """When to call `tick` next, ns; None: only after something came."""
-        return self.rates.deadline if self.rates else None
+        times = self._sources.deadline, self.rates.deadline if self.rates else None
+        return min((one for one in times if one is not None), default=None)
 
     def hears(self, channel: int) -> bool:
         """Whether what comes on a channel says something about it: it was not left (RTE-9)."""
@@ -89,13 +95,22 @@ class Listening:
 
     def start(self, now: int) -> list[Action]:
         """Begin to listen."""
-        return self._follow()
+        return self._sources.start(now) + self._hear_service(now)
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take packets of an object that is being received."""
         if self.rates:
             self.rates.receive(batch)
-        return []
+        return self._sources.receive(now, batch.source.address)
+
+    def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
+        """Take what DNS says of who sends, and where.
+
+        Raises:
+            NetworkError: The service is decidedly not offered, and no answer came before.
+        """
+        actions = self._sources.resolved(now, answer)
+        return actions + self._hear_service(now)
 
     def adopt(self, now: int, manifest: Manifest) -> list[Action]:
         """Take what an object's manifest says of who sends, and where."""
@@ -108,6 +123,7 @@ class Listening:
         if ladder == self._ladder:
             return self._follow()
         self._count_time(now)
+        self._named = frozenset(self._groups)
         self._ladder, self.rates, self.channels = ladder, None, ANY_CHANNEL
         self._seconds = [0.0] * len(ladder)
         told = [*self._choose(now, ladder)] if ladder else self._refuse_choice(now)
@@ -124,11 +140,15 @@ class Listening:
         Args:
             progress: Symbols of the object that are stored, and all.
         """
-        if not self.rates:
+        if self.deadline is None or now < self.deadline:
             return []
-        stored, symbols = progress
-        told = self.rates.tick(now, stored / max(1, symbols))
-        return [*told, *self._hear(now, self.rates.wanted)] if told else []
+        actions = self._sources.tick(now)
+        if self.rates:
+            stored, symbols = progress
+            told = self.rates.tick(now, stored / max(1, symbols))
+            if told:
+                actions += [*told, *self._hear(now, self.rates.wanted)]
+        return actions + self._hear_service(now)
 
     # Channels.
 
@@ -164,6 +184,26 @@ class Listening:
             told_of = f"the rate limit allows channels {', '.join(map(str, allowed))} only"
         self._hear_first(now, frozenset(allowed))
         return [_warning(now, told_of)] if told_of else []
+
+    def _hear_service(self, now: int) -> list[Action]:
+        """Hear what is wanted of the channels that a service has, as long as no object says more.
+
+        Where nothing comes from a service any more, it may have moved to other groups.
+        """
+        service = self._sources.ladder
+        if service == self._service:
+            return self._follow()
+        self._service = service
+        rates = tuple(rung.rate for rung in service)
+        wanted = [number for number in self._config.channels or () if number < len(rates)]
+        if not wanted:
+            limit = self._config.limit
+            fit = [number for number, rate in enumerate(rates) if limit and rate <= limit]
+            wanted = fit[-1:] or [0]
+        self._count_time(now)
+        ladder, self._ladder, self.rates, self.channels = self._ladder, None, None, ANY_CHANNEL
+        self._named = frozenset(service[one].group for one in self._within_limit(rates, wanted))
+        return self._follow() if ladder is None else self.climb(now, ladder)
 
     def _within_limit(self, rates: tuple[int, ...], wanted: list[int]) -> list[int]:
         """Return the lowest of the channels that the limit allows together, one at least."""
@@ -209,11 +249,16 @@ class Listening:
 
     def _follow(self) -> list[Action]:
         """Join and leave what makes the difference to what is wanted."""
-        wanted = {(group, source) for group in self._groups for source in self._sources.wanted}
+        ladder = self._sources.ladder
+        groups = frozenset({ladder[0].group}) if ladder else self._groups
+        wanted = {(group, source) for group in groups for source in self._sources.wanted}
         gone, new = self.joined - wanted, wanted - self.joined
         self.joined = frozenset(wanted)
         return [
-            *(Leave(group, source) for group, source in sorted(gone)),
+            *(
+                Leave(group, source, "channel" if source in self._sources.wanted else "source")
+                for group, source in sorted(gone)
+            ),
             *(Join(group, source) for group, source in sorted(new)),
         ]
 

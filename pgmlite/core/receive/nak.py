@@ -216,18 +216,13 @@ class NakMachine(Generic[N, H]):
 
     def forget(self, hears: Callable[[int], bool]) -> None:
         """Forget the sessions of channels that are not heard (spec: RTE-9)."""
-        self._lookout.carousels.forget(hears)
-        self._repairers.forget(hears)
-        self._demand.forget(hears)
+        for part in (self._lookout.carousels, self._repairers, self._demand):
+            part.forget(hears)
 
     def take_position(
         self, now: int, key: SessionKey, ring: Ring, place: int, *, received: int
     ) -> None:
-        """Take what an SPM says of a carousel: its ring, and the place of what comes next.
-
-        Args:
-            received: Packets that came of the session so far.
-        """
+        """Take what an SPM says of a carousel, as `Carousels.tell` does."""
         self._lookout.tell(now, key, ring, place, received)
 
     def take_data(self, now: int, key: SessionKey, block: int, esi: int) -> None:
@@ -436,7 +431,9 @@ class NakMachine(Generic[N, H]):
             # spec: NAK-8: the way there is likely dead as well.
             self._timers.set(want.block, now + self._back_off(repairer, 0) + repairer.grtt)
             return []
-        need = self._demand.request(now, want.unconfirmed, repairer.key)
+        need = self._demand.request(
+            now, want.unconfirmed, repairer.key, carousel.course.ring if carousel else None
+        )
         if not need:
             self.counters.naks_suppressed += 1
             self._move(want, WantEvent.CONFIRMED, now + repairer.patience)

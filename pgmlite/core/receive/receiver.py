@@ -13,9 +13,9 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
-from pgmlite.core.machine import Action, Held
+from pgmlite.core.machine import Action, DnsAnswer, Held
 from pgmlite.core.receive.counters import ReceiverCounters
-from pgmlite.core.receive.evidence import Evidence
+from pgmlite.core.receive.evidence import Evidence, LargePackets
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.nak import NakCounters
 from pgmlite.core.receive.offers import (
@@ -101,9 +101,13 @@ class Receiver:
     @property
     def deadline(self) -> int | None:
         """When it has something to do, ns; 0: at once."""
-        deadlines = [transfer.deadline for transfer in self.transfers.values()]
-        deadlines.append(self.listening.deadline)
+        deadlines = [one.deadline for one in self.transfers.values()] + [self.listening.deadline]
         return min((one for one in deadlines if one is not None), default=None)
+
+    @property
+    def per_source(self) -> dict[str, int]:
+        """Packets of the current object by the address that they came from."""
+        return dict(self.current.losses.per_source) if self.current else {}
 
     @property
     def manifest(self) -> Manifest | None:
@@ -126,9 +130,7 @@ class Receiver:
         return self.current.cycles if self.current else 0.0
 
     def time_left(self, now: int) -> float | None:
-        """Return the ns until carousels bring what is missing of the current object; None: not
-        known, as it is for objects without repair symbols.
-        """
+        """Return the ns until carousels bring what is missing of the current object, if known."""
         return self.current.time_left(now) if self.current else None
 
     @property
@@ -147,14 +149,9 @@ class Receiver:
         return self.current.naks if self.current else NakCounters()
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether the largest packets of the current object do not get through."""
-        return bool(self.current and self.current.large.are_blocked)
-
-    @property
-    def unseen(self) -> int:
-        """Packets sent since one of the current object's full size came, at least."""
-        return self.current.large.unseen if self.current else 0
+    def large(self) -> LargePackets:
+        """Whether the largest packets of the current object get through."""
+        return self.current.large if self.current else LargePackets(0)
 
     @property
     def lost(self) -> int:
@@ -202,6 +199,10 @@ class Receiver:
             for transfer in self.transfers.values():
                 transfer.forget(self.listening.hears)
         return actions
+
+    def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
+        """Take the answer to `Resolve`; errors are as of `Listening.resolved`."""
+        return self._listen(self.listening.resolved(now, answer))
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
@@ -350,9 +351,7 @@ class Receiver:
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)
         transfer = self.transfers[offer.oid] = self.current = Transfer(
-            offer.oid,
-            offer.size,
-            offer.symbol_size,
+            *(offer.oid, offer.size, offer.symbol_size),
             now=now,
             config=self._config,
             counters=self.counters,

@@ -211,8 +211,7 @@ class Transfer:
         if not len(batch):
             return []
         actions: list[Action] = []
-        if is_heard:
-            self.losses.count(batch)
+        self.losses.count(batch, is_heard=is_heard)
         self.large.take(batch)
         if batch.kind in DATA_TYPES:
             actions += self._receive_data(now, batch, is_heard=is_heard)
