@@ -39,6 +39,7 @@ OPTIONS = {
         "on_complete",
         "order",
         "repairer",
+        "seconds",
         "source",
         "start",
         "timeout",

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from pgmlite.core.figures import (
     CaptureFigures,
+    CheckResult,
     HookEnding,
     NetworkFigures,
     OtherObject,
@@ -193,6 +194,20 @@ class ReplayStarted(Event):
     output: str
 
 
+@dataclass(frozen=True, slots=True)
+class ExamineStarted(Event):
+    """``doctor`` begins: what it will look at, and for how long it will listen."""
+
+    NAME: ClassVar[str] = "start"
+
+    group: str
+    port: int
+    interface: str
+    """Empty: none was named, and more than one can be meant, or none."""
+
+    seconds: float
+
+
 # On the way.
 
 
@@ -231,6 +246,15 @@ class SourceState(Event):
     address: str
     state: str
     """``heard``, ``silent`` or ``standby``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Event):
+    """``doctor`` has looked at something."""
+
+    NAME: ClassVar[str] = "check"
+
+    result: CheckResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -460,3 +484,18 @@ class Stopped(Event):
 
     figures: SendFigures
     repairs: RepairFigures | None
+
+
+@dataclass(frozen=True, slots=True)
+class Examined(Event):
+    """The end of ``doctor``: whether data arrives."""
+
+    NAME: ClassVar[str] = "examined"
+
+    error: PgmliteError | None
+    """None: it does."""
+
+    ok: int
+    warnings: int
+    failures: int
+    """Results of checks by their state."""

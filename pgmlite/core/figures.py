@@ -165,3 +165,23 @@ class HookEnding:
 
     error: str | None
     """What went wrong; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check of `doctor` found."""
+
+    state: str
+    """``ok``, ``warn`` or ``fail``: this keeps data from arriving, if anything does."""
+
+    cause: str
+    """The word for what was looked at."""
+
+    text: str
+    """What was found, in words."""
+
+    advice: str = ""
+    """What to do, in words; empty: nothing."""
+
+    command: str = ""
+    """The command that does it on this machine, as root; empty: there is none."""
