@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pgmlite.core.causes import CAUSES, Fact
 from pgmlite.core.figures import (
     CaptureFigures,
     CheckResult,
@@ -26,31 +27,6 @@ from pgmlite.core.figures import (
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
-
-Fact = str | int | float | bool | None
-
-CAUSES: dict[str, dict[str, type]] = {
-    "buffer": {"kernel_drops": int},
-    "channels": {},
-    "disk": {"kernel_drops": int},
-    "dns": {"name": str, "failure": str},
-    "hook_timed_out": {},
-    "hops": {},
-    "interface": {},
-    "membership": {},
-    "mtu": {"packet_size": int, "sent": int, "mtu": int},
-    "mtu_mended": {"packet_size": int},
-    "nak": {},
-    "numbers": {"lost_unbelieved": int},
-    "object": {"oid": str, "name": str, "size": int},
-    "objects": {},
-    "on_complete": {},
-    "rate": {"rate": int, "achieved_rate": int},
-    "resumed": {"seconds": float},
-    "silence": {"seconds": float},
-}
-"""What a `Warned` may be about, and the facts that then come with it."""
-
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -427,6 +403,9 @@ class Completed(Event):
 
     per_source: Mapping[str, int]
     """Packets of the object by the address that they came from: of the first 64 addresses."""
+
+    channel_seconds: tuple[float, ...]
+    """How long each channel of the object was heard, lowest first; none if it has no ladder."""
 
     figures: ReceiveFigures
     network: NetworkFigures | None = None
