@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pgmlite.core.causes import CAUSES, Fact
+from pgmlite.core.causes import Fact
 from pgmlite.core.figures import (
     CaptureFigures,
     CheckResult,
@@ -27,6 +27,7 @@ from pgmlite.core.figures import (
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -363,7 +364,7 @@ class Warned(Event):
     """In words."""
 
     cause: str = ""
-    """A word of `CAUSES`; empty: it is about none of these."""
+    """A word of `pgmlite.core.causes`; empty: it is about none of these."""
 
     facts: Mapping[str, Fact] | None = None
 
