@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
+from pgmlite.wire.layout import IPV6_UDP_HEADERS
 
 Times = npt.NDArray[np.int64]
 Sizes = npt.NDArray[np.int64]
@@ -87,6 +89,14 @@ class Bottleneck:
             done = self._drop(times, takes, kept)
         self._empty_at = float(done[kept][-1]) if kept.any() else self._empty_at
         return kept, done.astype(np.int64)
+
+    def pass_on(self, now: int, batch: PacketBatch) -> tuple[PacketBatch, int]:
+        """Return what of a batch that comes now gets over the link, and how much later, ns."""
+        packet = HEADER_SIZE + IPV6_UDP_HEADERS + batch.payload.shape[1]
+        times = np.full(len(batch), now, np.int64)
+        kept, done = self.send(times, np.full(len(batch), packet, np.int64))
+        last = int(done[kept][-1]) if kept.any() else now
+        return batch.select(kept), last - now
 
     def _drop(self, times: Times, takes: Takes, kept: Flags) -> Takes:
         """Drop what finds the queue full; return when the others are through."""
