@@ -227,6 +227,23 @@ def two_senders(scene: Scene) -> None:
         raise Unlucky("the second sender was late")
 
 
+def two_channels(scene: Scene) -> None:
+    """A sender with two channels (--channel ff15::7067:1,600k and ff15::7067:2,1200k): channel 0 on
+    the slow group has the visits of repair symbols at the ends of the rings, channel 1 the source
+    symbols and some repair symbols. A receiver of channel 0 decodes all of them; seen by the
+    sender, so both channels are there."""
+    file = scene.make("channels.bin", 50_000)
+    fast = GROUPS[6].rpartition(":")[0] + ":2"
+    with scene.tcpdump("two-channels-sender-side", "S"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        where = ["-p", str(PORT), "-i", "eth0", "--channel", f"{GROUPS[6]},{SMALLEST_RATE}"]
+        options = ["--channel", f"{fast},1200k", "--symbol-size", "512", "--start", "0/1"]
+        scene.lab.spawn("S", *PGMLITE, "send", "--json", str(file), *where, *options)
+        ended = scene.check(receiver)
+    if ended["lost"] or not ended["decoded"]:
+        raise Unlucky("lost packets")
+
+
 def disorder(scene: Scene) -> None:
     """A relay between switch and receiver (tests/support/relay.py, frames through AF_PACKET
     sockets) lets 10% of the packets come up to 6 places late, and 5% twice."""
@@ -314,6 +331,7 @@ SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "loss-repair": (loss_repair, 1),
     "loss-counts": (loss_counts, 1),
     "two-senders": (two_senders, 2),
+    "two-channels": (two_channels, 1),
     "reordering-and-duplicates": (disorder, 1),
     "stand-alone-repairer": (repairer, 3),
     "hostile-junk": (hostile, 2),

@@ -15,10 +15,10 @@ from pgmlite.cli.options import option
 from pgmlite.cli.signals import Signals
 from pgmlite.core.events import Checked, Event, Examined, ExamineStarted
 from pgmlite.core.figures import CheckResult
-from pgmlite.errors import PgmliteError
+from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.arguments import check_seconds, parse_oid
 from pgmlite.net.doctor.job import DoctorJob
-from pgmlite.net.doctor.place import place_of
+from pgmlite.net.doctor.place import asked_for_group, asked_for_name
 
 SECONDS = 10.0
 
@@ -27,6 +27,7 @@ Examples:
   pgmlite doctor -i eth0
   pgmlite doctor -g 239.1.2.3 -i eth0 --seconds 130
   pgmlite doctor -g ff3e::8000:1 --source fd01::1 --json
+  pgmlite doctor fw.example.org   (DNS has the group, the port and the senders)
 """
 
 WIDTH = 10
@@ -34,10 +35,11 @@ WIDTH = 10
 
 
 @click.command(epilog=EXAMPLES, short_help="Say why nothing arrives, and what to do.")
+@click.argument("name", metavar="[NAME]", required=False)
 @options.group
 @options.port
 @options.interface
-@options.sources
+@options.sources_and_hosts
 @option("--object", "oid", metavar="ID", help="The only object that is wanted.")
 @option(
     "--seconds",
@@ -48,6 +50,7 @@ WIDTH = 10
 )
 @options.as_json
 def doctor(
+    name: str | None,
     group: str,
     port: int,
     interface: str | None,
@@ -56,7 +59,7 @@ def doctor(
     seconds: float,
     as_json: bool,
 ) -> None:
-    """Say why nothing arrives, and what to do.
+    """Say why nothing arrives from the senders that DNS has for NAME, or those of a group.
 
     Give it what you give recv. It looks at this machine, listens, and prints what it finds: `ok`,
     `warn`, or `FAIL` for what keeps data away, each with what to do. It changes nothing and
@@ -65,10 +68,16 @@ def doctor(
     """
     signals = Signals()
     signals.install()
-    place = place_of(group, port, interface, sources, None if oid is None else parse_oid(oid))
+    number = None if oid is None else parse_oid(oid)
+    if name is None:
+        asked = asked_for_group(group, port, interface, sources, number)
+    elif options.is_given("group") or options.is_given("port"):
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+    else:
+        asked = asked_for_name(name, interface, sources, number)
     limit = check_seconds("seconds", seconds)
     assert limit is not None  # noqa: S101 - only None becomes None
-    handle = Handle(DoctorJob(place=place, seconds=limit).run)
+    handle = Handle(DoctorJob(asked=asked, seconds=limit).run)
     signals.stop(handle)
     told: PgmliteError | None = None
     try:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_GROUP, DEFAULT_PORT
@@ -25,6 +26,12 @@ def named(context: click.Context, parameter: click.Parameter, value: Path) -> Pa
             f"{parameter.get_error_hint(context)} -: give a file; ./- is one of that name"
         )
     return value
+
+
+def is_given(parameter: str) -> bool:
+    """Whether a parameter of the command stands on its command line."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.COMMANDLINE
 
 
 option = partial(click.option, show_envvar=True)

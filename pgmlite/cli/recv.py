@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from pgmlite.api import receive
 from pgmlite.cli import options
@@ -127,7 +126,7 @@ def recv(
     where: dict[str, Any] = {"group": group, "port": port}
     if name is not None:
         # What the environment says is for receivers that are given no name.
-        where = {key: value for key, value in where.items() if _is_given(key)}
+        where = {key: value for key, value in where.items() if options.is_given(key)}
     handle = receive(
         output_path,
         name=name,
@@ -149,9 +148,3 @@ def recv(
     )
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)
-
-
-def _is_given(parameter: str) -> bool:
-    """Whether a parameter of the command stands on its command line."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is ParameterSource.COMMANDLINE

@@ -173,14 +173,19 @@ class ReplayStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class ExamineStarted(Event):
-    """``doctor`` begins: what it will look at, and for how long it will listen."""
+    """``doctor`` begins: what it was given, and for how long it will listen."""
 
     NAME: ClassVar[str] = "start"
 
+    name: str
+    """In DNS; empty: none was given."""
+
     group: str
+    """Empty: DNS has it, and the port."""
+
     port: int
     interface: str
-    """Empty: none was named, and more than one can be meant, or none."""
+    """Empty: none was given."""
 
     seconds: float
 

@@ -36,6 +36,13 @@ def is_source_specific(group: str | Address) -> bool:
     return first == 0xFF and flags_and_scope >> 4 == SOURCE_SPECIFIC_FLAGS and not any(prefix)
 
 
+def is_for_routers(group: str) -> bool:
+    """Whether a group is source-specific, and not for one link."""
+    address = ipaddress.ip_address(group)
+    is_on_link = address.version == 6 and address.packed[1] & 15 <= LINK_SCOPE
+    return is_source_specific(address) and not is_on_link
+
+
 def check_group(group: Address, *, is_loopback: bool) -> None:
     """Refuse a group that nobody should send to or hear.
 

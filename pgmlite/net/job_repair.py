@@ -135,13 +135,12 @@ def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Ma
 
 
 def hear_repairers(group: ReceiverSocket, manifest: Manifest, tell: Tell) -> None:
-    """Hear what other repairers send as well (spec: NET-13); go on without those that can't be."""
+    """Hear what other repairers send as well (spec: NET-13), but for those that can't be joined."""
     for address, _ in manifest.repairers:
         try:
             group.join(address)
         except NetworkError as error:
             tell(Warned(time.monotonic_ns(), f"{error}; going on without", "membership"))
-            return
 
 
 def _manifests(group: ReceiverSocket, buffer: wire.ReceiveBuffer) -> list[Manifest]:

@@ -26,7 +26,7 @@ from pgmlite.net.arguments import (
     parse_endpoint,
     parse_source,
 )
-from pgmlite.net.groups import is_source_specific
+from pgmlite.net.groups import is_for_routers
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
@@ -232,7 +232,7 @@ class SendJob:
                 sockets[0].address,
                 tuple(map(_started, channels, rates, rings)),
             )
-            if self.hops == 1 and is_source_specific(channel.group):
+            if self.hops == 1 and is_for_routers(channel.group):
                 tell(Warned(time.monotonic_ns(), SHORT_WAY.format(channel.group), "hops"))
             return (yield from to_its_end(loop, started, tell))
 

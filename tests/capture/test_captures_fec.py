@@ -13,7 +13,7 @@ from pgmlite.cli import run
 from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
-from pgmlite.wire.layout import HEADER, PacketType
+from pgmlite.wire.layout import HEADER, Order, PacketType
 from pgmlite.wire.request import parse_nak, parse_request
 from tests.capture.test_captures import INDEX, VALID, packets, path_of
 from tests.support.ring_vectors import named
@@ -102,15 +102,15 @@ def test_repairs_by_count_go_down_the_rings() -> None:
 
 
 def sessions(name: str) -> Iterator[list[tuple[int, bytes]]]:
-    """Yield the packets of each session in their order, with places in it, each once."""
-    found: dict[int, dict[int, bytes]] = {}
-    firsts: dict[int, int] = {}
+    """Yield the packets of each channel of a session in order, with places in it, each once."""
+    found: dict[tuple[int, int], dict[int, bytes]] = {}
+    firsts: dict[tuple[int, int], int] = {}
     for _, _, one in packets(path_of(name)):
         header = HEADER.parse(one)
         if header.type != PacketType.NAK:
-            first = firsts.setdefault(header.tsi, header.sqn)
-            place = (header.sqn - first + (1 << 31)) % (1 << 32)
-            found.setdefault(header.tsi, {})[place] = one
+            key = header.tsi, header.channel
+            place = (header.sqn - firsts.setdefault(key, header.sqn) + (1 << 31)) % (1 << 32)
+            found.setdefault(key, {})[place] = one
     yield from (sorted(session.items()) for session in found.values())
 
 
@@ -160,3 +160,24 @@ def test_senders_with_sectors_send_nothing_twice() -> None:
             assert position
             sectors.add((position.sector, position.sectors))
     assert sectors == {(0, 2), (1, 2)}
+
+
+def test_channels_send_territories_and_their_object_names_them() -> None:
+    # spec: MAN-7, SND-13, FEC-4
+    name = "two-channels-sender-side"
+    ladder = manifest_in(name).ladder
+    assert [rung.rate for rung in ladder] == [600_000, 1_200_000]
+    where, esis = set(), {0: set(), 1: set()}
+    for _, _, one in packets(path_of(name)):
+        header = HEADER.parse(one)
+        if header.type == PacketType.SPM:
+            spm = parse_spm(one[HEADER_SIZE:])
+            assert spm.position
+            assert spm.rate == ladder[header.channel].rate
+            where.add((header.channel, spm.position.order, spm.position.sector))
+        elif header.type == PacketType.ODATA:
+            esis[header.channel].add(header.esi)
+    assert where == {(0, Order.TERRITORY, 1), (1, Order.TERRITORY, 0)}
+    assert not esis[0] & esis[1]
+    assert INDEX[name]["complete"]["decoded"] == 1
+    assert INDEX[name]["complete"]["cycles"] < 1.2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ import pytest
 from pgmlite.errors import Interrupted
 from pgmlite.net import job_repair
 from pgmlite.net.nak_socket import NakSocket
+from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
+from pgmlite.wire.endpoint import Endpoint
+from tests.support.builders import make_object
 from tests.support.loopback import (
     COMMAND,
     Cli,
@@ -79,6 +83,19 @@ def test_a_repairer_that_hears_nothing_joins_anew(
         )
     group.release()
     source.close()
+
+
+def test_a_repairer_hears_those_of_the_manifest_that_it_can() -> None:
+    # spec: NET-13
+    place, heard = endpoint(), Heard()
+    repairers = (Endpoint("fd01::9", 7), Endpoint("127.0.0.2", 7), Endpoint("127.0.0.1", 7))
+    manifest = replace(make_object(1_000).manifest, repairers=repairers)
+    group = ReceiverSocket(place.channel, ["127.0.0.1"])
+    job_repair.hear_repairers(group, manifest, heard)
+    assert group.sources == {"127.0.0.1", "127.0.0.2"}
+    (said,) = heard.told("membership")
+    assert "from fd01::9: another kind of address; going on without" in said
+    group.close()
 
 
 def test_options_that_can_not_work_are_refused(

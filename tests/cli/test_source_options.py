@@ -97,6 +97,17 @@ def test_a_receiver_takes_its_sources_from_the_environment_too(
     assert ended.last["per_source"][OURS] <= ended.last["packets"]
 
 
+def test_more_sources_than_the_system_takes_are_not_left_out_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # spec: NET-18
+    named = [word for n in range(1, 12) for word in ("--source", f"10.0.0.{n}")]
+    flags = (*endpoint().flags, "--timeout", "5")
+    ended = Inside(monkeypatch, capfd)("recv", "-o", tmp_path / "out", *flags, *named)
+    assert ended.code == 3
+    assert "takes no more than 10 sources of a group; as root: sysctl -w" in ended.error
+
+
 def test_where_nobody_is_heard_it_says_whom_it_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

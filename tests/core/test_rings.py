@@ -81,11 +81,9 @@ class TestWhichRings:
         "geometry",
         [
             Geometry(9_216 * T, T, 1_024, 512, 8),
-            Geometry(9_216 * T, T, 1_024),
             Geometry(0, T, 1, 64),
-            Geometry(0, T, 1),
         ],
-        ids=["50%", "off", "empty", "empty and off"],
+        ids=["50%", "empty"],
     )
     def test_with_too_few_repair_symbols_each_has_an_order_of_its_own(
         self, geometry: Geometry
@@ -94,6 +92,24 @@ class TestWhichRings:
         rings = rings_of(geometry, 3, ROUNDS, (0, 2), Random(1))
         assert [ring.order for ring in rings] == [RANDOM] * 3
         assert len({ring.first for ring in rings}) == 3
+
+    def test_plain_ones_are_sent_in_rounds_as_far_apart_as_can_be(self) -> None:
+        # spec: SND-13
+        plain = Geometry(9_216 * T, T, 1_024)
+        assert plain.source_visits == 64
+        rings = rings_of(plain, 4, ROUNDS, (1, 2), Random(1))
+        assert [(ring.order, ring.first) for ring in rings] == [
+            (ROUNDS, 32),
+            (ROUNDS, 48),
+            (ROUNDS, 0),
+            (ROUNDS, 16),
+        ]
+        drawn = {rings_of(plain, 2, ROUNDS, None, Random(n))[0].first for n in range(999)}
+        assert drawn == set(range(64))
+        for ring in rings_of(Geometry(0, T, 1), 3, ROUNDS, None, Random(1)):
+            assert (ring.order, ring.turn) == (ROUNDS, 0)
+        alike = rings_of(plain, 2, RANDOM, None, Random(1))
+        assert [ring.order for ring in alike] == [RANDOM] * 2
 
     def test_a_random_order_for_each_that_is_told_so(self) -> None:
         # spec: SND-6

@@ -103,6 +103,15 @@ def test_repairers_are_joined_and_not_told_of() -> None:
     assert told == {A, C}
 
 
+def test_a_source_may_repair_as_well() -> None:
+    world = service(lambda _: answer([A], [B]))
+    world.sources.add([A])
+    world.sending = {A}
+    world.run(60)
+    assert world.joined == {A}
+    assert world.times(SourceState, address=A, state="heard") == [0.1]
+
+
 # Answers.
 
 

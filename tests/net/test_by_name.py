@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -244,3 +245,15 @@ def test_a_program_gives_a_name_or_a_group(tmp_path: Path) -> None:
     for more in ({"group": "232.1.2.3"}, {"port": 1}):
         with pytest.raises(UsageError, match="give no others"):
             pgmlite.receive(tmp_path / "copy", name=NAME, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("resolved")
+def test_asyncio_goes_on_meanwhile(tmp_path: Path) -> None:
+    source = make_file(tmp_path / "source", 50_000)
+
+    async def work() -> None:
+        await pgmlite.receive(tmp_path / "copy", name=NAME, interface=LO, timeout=PATIENCE)
+
+    with carousel(source):
+        asyncio.run(work())
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()

@@ -8,18 +8,19 @@ import pytest
 from pgmlite.errors import UsageError
 from pgmlite.net import address
 from pgmlite.net.address import resolve
-from pgmlite.net.groups import check_sources, is_source_specific
+from pgmlite.net.groups import check_sources, is_for_routers, is_source_specific
 from tests.support.loopback import LO, Cli, make_file
 
 SOURCE_SPECIFIC = [
     "ff3e::8000:1",
     "ff32::ffff:ffff",
     "ff35::8000:0",
+    "ff3e:0:1::8000:1",
     "232.0.0.1",
     "232.255.255.255",
 ]
 ANY_SOURCE = [
-    *("ff15::7067:6d", "ff1e::8000:1", "ff3e:40::8000:1", "ff3e:0:1::8000:1", "ff7e::8000:1"),
+    *("ff15::7067:6d", "ff1e::8000:1", "ff3e:40::8000:1", "ff7e::8000:1"),
     *("231.255.255.255", "233.0.0.0", "239.1.2.3"),
 ]
 
@@ -27,9 +28,14 @@ ANY_SOURCE = [
 @pytest.mark.parametrize("group", SOURCE_SPECIFIC + ANY_SOURCE)
 def test_source_specific_groups(group: str) -> None:
     # spec: NET-14
-    expected = group in SOURCE_SPECIFIC or group == "ff3e:0:1::8000:1"
+    expected = group in SOURCE_SPECIFIC
     assert is_source_specific(group) == expected
     assert is_source_specific(ipaddress.ip_address(group)) == expected
+
+
+def test_groups_that_routers_forward() -> None:
+    kept = [one for one in SOURCE_SPECIFIC + ANY_SOURCE if is_for_routers(one)]
+    assert kept == [one for one in SOURCE_SPECIFIC if not one.startswith("ff32")]
 
 
 @pytest.mark.parametrize("group", SOURCE_SPECIFIC)

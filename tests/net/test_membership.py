@@ -217,8 +217,9 @@ def test_drops_of_groups_that_were_left_still_count(place) -> None:
 
 def test_groups_join_anew_whatever_happens_to_one_of_them(monkeypatch, place) -> None:
     # spec: NET-17
-    first, second = group_of(place), group_of(endpoint())
-    with memberships((first, ""), (second, "")) as made:
+    where = endpoint()
+    first, second = group_of(place), group_of(where)
+    with memberships((first, ""), (second, OTHER)) as made:
         one, other = sorted(made.in_turn(), key=lambda socket: socket.channel != place.channel)
         was_at = made.fds
         stale = Channel(*second, LO, other.channel.index + 1_000)  # as if lo had come back
@@ -232,6 +233,9 @@ def test_groups_join_anew_whatever_happens_to_one_of_them(monkeypatch, place) ->
             made.rejoin()
         assert set(made.fds) == {one.fileno(), other.fileno()} != set(was_at)
         assert other.channel != stale
+        says(where, b"ours")
+        says(where, b"theirs", OTHER)
+        assert hears(other, PATIENCE) == [b"theirs"]
         made.leave(first, "")
         made.rejoin()
         assert made.channel == other.channel

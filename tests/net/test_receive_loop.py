@@ -13,7 +13,7 @@ import pytest
 from pgmlite.core.config import ReceiverConfig, SenderConfig
 from pgmlite.core.events import Adopted, Joined, Left, ReceiveStarted
 from pgmlite.core.impair import Loss
-from pgmlite.core.machine import SendNak
+from pgmlite.core.machine import Join, Leave, SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
@@ -182,6 +182,37 @@ def test_time_limit(site, sample, state, tmp_path):
     here.part.close()
     assert (tmp_path / "out.part").exists() == (state != "nothing")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_can_not_be_joined_first_ends_it(site):
+    # spec: NET-18
+    here = site()
+    here.memberships.refusals = [NetworkError("no")]
+    with pytest.raises(NetworkError, match="no"):
+        here.run()
+    assert here.heard.events == []
+    assert here.socket.closed
+
+
+def test_what_can_not_be_joined_later_is_told_of(site, sample):
+    # spec: NET-13, NET-18
+    here = site(sources=("192.0.2.1", "192.0.2.2"))
+    receive = here.machine.receive
+
+    def receive_and_join(now, batch) -> list:
+        here.memberships.refusals = [NetworkError("too many")]
+        return [*receive(now, batch), Join(GROUP, "192.0.2.9"), Leave(GROUP, "192.0.2.2")]
+
+    here.machine.receive = receive_and_join
+    here.socket.put(sample.odata([3])[0])
+    with pytest.raises(Interrupted, match="seen"):
+        here.run(Until(lambda: here.heard.told("membership")))
+    (begun,) = here.heard.of(ReceiveStarted)
+    assert begun.sources == ("192.0.2.1", "192.0.2.2")
+    assert [one.source for one in here.heard.of(Joined)] == ["192.0.2.1", "192.0.2.2"]
+    lefts = [(one.source, one.reason) for one in here.heard.of(Left)]
+    assert lefts == [("192.0.2.2", "source"), ("192.0.2.1", "end")]
+    assert here.heard.told("membership") == ["too many; going on without"]
 
 
 def test_receiving_is_stopped_by_a_signal(site):

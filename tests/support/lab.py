@@ -282,6 +282,14 @@ class Lab(contextlib.ExitStack):
         """Return the command that runs `command` on a node."""
         return ["ip", "netns", "exec", self._prefix + node, *command]
 
+    def resolve_at(self, node: str, address: str) -> None:
+        """Let what runs on a node from now on ask this DNS server."""
+        # What lies there takes the place of /etc/resolv.conf, for `ip netns exec` alone.
+        folder = Path("/etc/netns") / (self._prefix + node)
+        folder.mkdir(parents=True)
+        self.callback(shutil.rmtree, folder)
+        (folder / "resolv.conf").write_text(f"nameserver {address}\n")
+
     def run(self, node: str, *command: str, text: str | None = None) -> str:
         """Run a command on a node to its end; return what it printed."""
         return run(*self.inside(node, *command), text=text)

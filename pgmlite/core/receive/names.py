@@ -17,7 +17,7 @@ but when the name is looked up next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Container, Iterable
 from enum import Enum, auto
 
 from pgmlite.core.config import SourcesConfig
@@ -143,7 +143,7 @@ class Name:
         self._failures += 1
         self._ask_at = now + min(wait, config.retry_max)
 
-    def answered(self, now: int, answer: DnsAnswer, joined: Collection[str]) -> None:
+    def answered(self, now: int, answer: DnsAnswer, joined: Container[str]) -> None:
         """Take an answer.
 
         Args:
@@ -168,6 +168,10 @@ class Name:
         if self.state is NameState.RESOLVING:
             self._move(NameEvent.ANSWERED)
             self._quiet_since = now
+
+    def forget(self, joined: Container[str]) -> None:
+        """Take note that who is of no priority that is joined, and is not joined, is left."""
+        self.extra = {one: is_gone for one, is_gone in self.extra.items() if one in joined}
 
     def tick(self, now: int, silence: Silence) -> bool:
         """Do what is due but looking up; return whether others are to be joined or left."""

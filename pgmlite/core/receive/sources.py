@@ -79,8 +79,9 @@ class Sources:
 
     def add(self, addresses: Collection[str]) -> None:
         """Hear these as well: repairers, whose packets come from addresses of their own."""
-        if self.wanted != ANY_SOURCE:
-            self._repairers |= dict.fromkeys(addresses)
+        new = dict.fromkeys(addresses).keys() - self._repairers
+        if self.wanted != ANY_SOURCE and new:
+            self._repairers |= dict.fromkeys(sorted(new))
             self._choose()
 
     # The contract of machines. What it returns says nothing of joining: that follows from `wanted`.
@@ -169,24 +170,28 @@ class Sources:
         sources = [one for name in self._list for one in name.sources]
         # Whatever an answer says, nobody who is heard makes room for others.
         sources.sort(key=lambda one: not self._is_heard(one))
+        # spec: NET-18: of those that a user named the system itself says which it has no room for.
         chosen = dict.fromkeys([*self._named, *sources, *self._repairers])
         is_ipv6 = any(":" in one for one in chosen)
         config = self._config
         most = config.max_sources_ipv6 if is_ipv6 else config.max_sources_ipv4
-        self.wanted = frozenset(islice(chosen, most))
+        self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 
     def _follow(self, now: int) -> None:
         """Choose whom to hear, and take note of each from now on."""
         self._choose()
         if self._service and not self.ladder:
             return  # there is no group yet
-        heard = self.wanted - (self._repairers.keys() - self._named.keys())
         joined = {}
-        for one in heard:
-            source = self._joined.get(one) or _Source(now, "", [])
-            source.names = [name for name in self._list if one in name.sources]
-            joined[one] = source
+        for one in self.wanted:
+            names = [name for name in self._list if one in name.sources]
+            # Repairers that are nothing else are silent as long as nobody asks them.
+            if names or one in self._named:
+                joined[one] = self._joined.get(one) or _Source(now, "", [])
+                joined[one].names = names
         self._joined = joined
+        for name in self._list:
+            name.forget(joined)
 
     def _said_anew(self, now: int, name: Name, answer: DnsAnswer) -> list[Action]:
         """Return what an answer says, if it is not what was told before."""

@@ -2,8 +2,11 @@
 
 What is heard on one channel has to be worth as much on every other. So each of several channels has
 a territory of its own, if there are repair symbols enough for it to be whole by itself; the fastest
-has the source symbols, which need no decoding. Otherwise each sends everything in an order of its
-own: then some of what a receiver hears after a change it has already.
+has the source symbols, which need no decoding. Otherwise each sends everything, and some of what a
+receiver hears after a change it has already: with too few repair symbols in orders of their own,
+without any in rounds that are as far apart as can be. For plain objects that is the better, by
+simulation: with rates of 1:4, joined anywhere, both together take 1.22 of the ideal time where
+random orders take 1.25, and after a change in the middle 1.73 where they take 1.97.
 """
 
 from __future__ import annotations
@@ -47,6 +50,17 @@ def rings_of(
         return [
             Ring.in_territory(geometry, channels - 1 - channel, channels, *begin)
             for channel, begin in enumerate(begins)
+        ]
+    if order is Order.ROUNDS and not geometry.repair_symbols:
+        number, total = sector or (rng.randrange(ANYWHERE), ANYWHERE)
+        visits = max(1, geometry.source_visits)
+        return [
+            Ring(
+                geometry,
+                Order.ROUNDS,
+                (number * visits // total + channel * visits // channels) % visits,
+            )
+            for channel in range(channels)
         ]
     return [Ring.anywhere(geometry, Order.RANDOM, rng) for _ in range(channels)]
 

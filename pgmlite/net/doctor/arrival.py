@@ -31,9 +31,15 @@ def has_data(hearing: Hearing) -> bool:
     return bool(counters.odata or counters.rdata)
 
 
+def _last_heard(hearing: Hearing) -> int | None:
+    """Return when a sender of the object was heard last, ns; None: never."""
+    heard = hearing.main.machine.heard
+    return hearing.main.heard if heard is None else heard
+
+
 def is_gone(hearing: Hearing) -> bool:
     """Whether nothing came of late, although something had."""
-    heard = hearing.main.heard
+    heard = _last_heard(hearing)
     return heard is not None and hearing.ended - heard >= GONE_AFTER
 
 
@@ -97,7 +103,7 @@ def _received(place: Place, hearing: Hearing) -> list[CheckResult]:
         object_ = f"{manifest.name}, {human_bytes(manifest.size)}, object {manifest.oid:016x},"
     where = _some(sources_of([main]))
     if is_gone(hearing):
-        seconds = (hearing.ended - (main.heard or 0)) / SECOND
+        seconds = (hearing.ended - (_last_heard(hearing) or 0)) / SECOND
         text = f"{object_} came from {where}, and nothing for the last {seconds:.1f} s"
         return [fail("silence", text, "the sender has ended, or the way is broken")]
     counters = machine.counters

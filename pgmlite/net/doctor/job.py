@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pgmlite.core.events import Checked, Examined, ExamineStarted, Tell
 from pgmlite.core.figures import CheckResult
 from pgmlite.core.machine import SECOND
-from pgmlite.errors import TimedOut
-from pgmlite.net.address import Channel
+from pgmlite.errors import NetworkError, TimedOut
+from pgmlite.net.address import Channel, usable_versions
 from pgmlite.net.doctor.arrival import (
     arrives,
     check_data,
@@ -26,14 +27,14 @@ from pgmlite.net.doctor.groups import check_group
 from pgmlite.net.doctor.hearing import Hearing
 from pgmlite.net.doctor.host import check_buffer, check_clock
 from pgmlite.net.doctor.interfaces import (
-    Interface,
     candidates,
     check_family,
     check_interface,
     chosen,
     interfaces,
 )
-from pgmlite.net.doctor.place import Place
+from pgmlite.net.doctor.names import check_names, look_up, place_by
+from pgmlite.net.doctor.place import Asked, Place
 from pgmlite.net.doctor.results import FAIL, OK, WARN
 from pgmlite.net.doctor.routes import check_reverse_path
 from pgmlite.net.doctor.system import PROC
@@ -50,7 +51,7 @@ class DoctorJob:
         proc: Where the system says what it is like.
     """
 
-    place: Place
+    asked: Asked
     seconds: int
     proc: Path = field(default=PROC)
 
@@ -60,13 +61,7 @@ class DoctorJob:
             TimedOut: No data arrives.
             Interrupted: It was asked to stop.
         """
-        place = self.place
-        known = interfaces()
-        one = chosen(place, known)
-        seconds = self.seconds / SECOND
-        name = one.name if one else ""
-        started = time.monotonic_ns()
-        tell(ExamineStarted(started, str(place.group), place.port, name, seconds))
+        asked = self.asked
         results: list[CheckResult] = []
 
         def say(found: Iterable[CheckResult]) -> None:
@@ -74,23 +69,17 @@ class DoctorJob:
                 results.append(result)
                 tell(Checked(time.monotonic_ns(), result))
 
+        started = time.monotonic_ns()
+        group = "" if asked.group is None else str(asked.group)
+        name, seconds = asked.service, self.seconds / SECOND
+        tell(ExamineStarted(started, name, group, asked.port, asked.interface, seconds))
         say(check_clock(time.time()))
-        say(check_interface(place, known))
-        say(check_family(place, known))
-        checked = check_group(place, is_loopback=bool(one and one.is_loopback))
-        say(checked)
-        # A receiver would stop here, and joining a group without its sources does harm.
-        can_join = not any(result.state == FAIL for result in checked)
-        can_join &= all(source.version == place.group.version for source in place.sources)
-        channel = self._channel(one) if can_join and one else None
-        others = self._others(known, one) if can_join else []
-        hearing = Hearing(place, channel, others, self.proc)
-        yield from hearing.listen(self.seconds)
-        say(self._conclude(channel, name, hearing, results))
+        place = yield from self._find(say)
+        comes = place is not None and (yield from self._examine(place, say, results))
         counts = Counter(result.state for result in results)
         error = None
-        if not arrives(hearing):
-            causes = dict.fromkeys(r.cause for r in results if r.state == FAIL)
+        if not comes:
+            causes = dict.fromkeys(one.cause for one in results if one.state == FAIL)
             error = TimedOut(f"no data arrives: {', '.join(causes)}")
         examined = Examined(time.monotonic_ns(), error, counts[OK], counts[WARN], counts[FAIL])
         tell(examined)
@@ -98,28 +87,69 @@ class DoctorJob:
             raise error
         return examined
 
-    def _channel(self, one: Interface) -> Channel | None:
-        """Return where a receiver would listen; None: it could not."""
-        has_family = self.place.family in one.families
-        return self.place.on(one.name, one.index) if has_family else None
+    def _find(self, say: Callable[[Iterable[CheckResult]], None]) -> Waits[Place | None]:
+        """Return the place to look at; None: DNS does not say which."""
+        asked = self.asked
+        if not asked.service and not asked.hosts:
+            return place_by(asked, {})
+        versions: tuple[int, ...] = (6, 4)
+        if asked.group is not None:
+            versions = (asked.group.version,)
+        else:
+            with suppress(NetworkError):  # the interface is looked at afterwards
+                _, versions = usable_versions(asked.interface or None)
+        answers = yield from look_up(asked, versions)
+        say(check_names(answers))
+        return place_by(asked, answers)
 
-    def _others(self, known: dict[str, Interface], one: Interface | None) -> list[Channel]:
-        """Return the group on the interfaces that it may come in by instead."""
-        return [
-            self.place.on(other.name, other.index)
-            for other in candidates(self.place, known)
-            if other != one
-        ]
+    def _examine(
+        self,
+        place: Place,
+        say: Callable[[Iterable[CheckResult]], None],
+        results: list[CheckResult],
+    ) -> Waits[bool]:
+        """Look and listen; return whether data arrives.
+
+        Args:
+            results: What `say` has said.
+        """
+        known = interfaces()
+        one = chosen(place, known)
+        say(check_interface(place, known))
+        say(check_family(place, known))
+        checked = check_group(place, is_loopback=bool(one and one.is_loopback))
+        say(checked)
+        # A receiver would stop here, and joining a group without its sources does harm.
+        can_join = not any(result.state == FAIL for result in checked)
+        can_join &= all(source.version == place.group.version for source in place.sources)
+        channel, others = None, []
+        if can_join:
+            has_family = one and place.family in one.families
+            channel = place.on(one.name, one.index) if one and has_family else None
+            others = [
+                place.on(other.name, other.index)
+                for other in candidates(place, known)
+                if other != one
+            ]
+        hearing = Hearing(place, channel, others, self.proc)
+        yield from hearing.listen(self.seconds)
+        say(self._conclude(place, channel, one.name if one else "", hearing, results))
+        return arrives(hearing)
 
     def _conclude(
-        self, channel: Channel | None, name: str, hearing: Hearing, before: list[CheckResult]
+        self,
+        place: Place,
+        channel: Channel | None,
+        name: str,
+        hearing: Hearing,
+        before: list[CheckResult],
     ) -> Iterable[CheckResult]:
         """Yield what follows from what was heard.
 
         Args:
             name: The interface; empty: there is none, or no one.
         """
-        place, good = self.place, has_data(hearing)
+        good = has_data(hearing)
         wire = on_wire(place, name, hearing)
         if channel:
             yield from check_version(place, name, self.proc, arrives=good)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
+from pgmlite.net.discovery import check_name
+from pgmlite.net.whom import split_names
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a receiver would be told, checked only as far as it has to be to look at all.
+    """What is looked at: checked only as far as it has to be for that.
 
     Attributes:
         interface: The one that was named; empty: none was.
-        sources: Senders that were named.
+        sources: Senders, as they were named or as DNS has them.
         oid: The only object that is wanted; None: any.
     """
 
@@ -49,13 +52,40 @@ class Place:
         return Channel(str(self.group), self.port, interface, index)
 
 
-def place_of(
-    group: str, port: int, interface: str | None, sources: tuple[str, ...], oid: int | None
-) -> Place:
-    """Return the place that arguments of a receiver name.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a user named.
+
+    Attributes:
+        group: None: DNS has it.
+        interface: Empty: none was named.
+        sources: Addresses of senders.
+        hosts: Names of senders.
+        service: The name that DNS has the group and the senders of; empty: none was given.
+        oid: The only object that is wanted; None: any.
+    """
+
+    group: Address | None
+    port: int = 0
+    interface: str = ""
+    sources: tuple[Address, ...] = ()
+    hosts: tuple[str, ...] = ()
+    service: str = ""
+    oid: int | None = None
+
+
+def asked_for_group(
+    group: str,
+    port: int,
+    interface: str | None = None,
+    sources: Sequence[str] = (),
+    oid: int | None = None,
+) -> Asked:
+    """Return what arguments of a receiver of one group name.
 
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``.
+        sources: Addresses or names.
 
     Raises:
         UsageError: One of them is not what it should be, on any machine.
@@ -69,11 +99,32 @@ def place_of(
         raise UsageError(f"port {port}: must be 1 to 65535")
     if zone and interface and zone != interface:
         raise UsageError(f"group {group}: names another interface than {interface}")
-    return Place(address, port, interface or zone, tuple(map(_source, sources)), oid)
+    return Asked(address, port, interface or zone, *_senders(sources), oid=oid)
+
+
+def asked_for_name(
+    name: str, interface: str | None = None, sources: Sequence[str] = (), oid: int | None = None
+) -> Asked:
+    """Return what arguments of a receiver of a service in DNS name.
+
+    Raises:
+        UsageError: One of them is not what it should be, on any machine, or dnspython is missing.
+    """
+    service = check_name("name", name)
+    return Asked(None, 0, interface or "", *_senders(sources), service=service, oid=oid)
+
+
+def _senders(texts: Sequence[str]) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+    """Return the addresses and the names among sources."""
+    addresses, names = split_names(texts)
+    hosts = tuple(check_name("source", name) for name in names)
+    return tuple(map(_source, addresses)), hosts
 
 
 def _source(text: str) -> Address:
     try:
         return ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
-        raise UsageError(f"source {text}: not an IPv4 or IPv6 address", cause="source") from None
+        raise UsageError(
+            f"source {text}: give the address of a sender, such as fd01::1", cause="source"
+        ) from None

@@ -16,7 +16,8 @@ from pgmlite.net.doctor import routes
 from pgmlite.net.doctor.groups import check_group
 from pgmlite.net.doctor.host import check_buffer, check_clock
 from pgmlite.net.doctor.interfaces import Interface, check_family, check_interface, interfaces
-from pgmlite.net.doctor.place import Place, place_of
+from pgmlite.net.doctor.names import place_by
+from pgmlite.net.doctor.place import Place, asked_for_group
 from pgmlite.net.doctor.routes import check_reverse_path, parse_route
 from pgmlite.net.doctor.system import counter, igmp_versions, read_number
 from pgmlite.net.doctor.tap import Query
@@ -27,7 +28,10 @@ FLAGS = frozenset({"up", "running", "multicast", "broadcast"})
 
 
 def place(group: str = "ff15::1", interface: str | None = None, *sources: str) -> Place:
-    return place_of(group, 28_775, interface, sources, None)
+    asked = asked_for_group(group, 28_775, interface, sources)
+    found = place_by(asked, {})
+    assert found
+    return found
 
 
 def machine(*named: Interface) -> dict[str, Interface]:

@@ -24,7 +24,7 @@ from pgmlite.net.doctor.firewall import (
     report_packet,
 )
 from pgmlite.net.doctor.nft import MOST_STEPS, Ruleset
-from pgmlite.net.doctor.place import Place, place_of
+from pgmlite.net.doctor.place import Place
 
 SIX = Place(ipaddress.ip_address("ff15::7067:6d"), 28_775)
 FOUR = Place(ipaddress.ip_address("239.1.2.3"), 28_775)
@@ -212,7 +212,7 @@ def test_chains_that_a_packet_does_not_meet() -> None:
 
 def test_a_known_source_is_judged() -> None:
     rules = listing([payload("ip", "saddr", "10.0.0.1"), DROP])
-    known = place_of("239.1.2.3", 28_775, None, ("10.0.0.1",), None)
+    known = Place(FOUR.group, FOUR.port, "", (ipaddress.ip_address("10.0.0.1"),))
     assert (fate(rules, FOUR), fate(rules, known)) == ("maybe", "drop")
 
 
