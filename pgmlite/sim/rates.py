@@ -6,13 +6,15 @@ of `recv` as far as rates are concerned (`Listening`), driven by what gets over 
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config import MAX_RATE, RatesConfig
 from pgmlite.core.events import RateChanged
 from pgmlite.core.machine import MS, SECOND, Action, Join, Leave
 from pgmlite.core.receive.listening import Listening
@@ -36,7 +38,10 @@ UNEVEN = 0.5
 """By how much packets leave late, in packets of their channel: senders have other work."""
 
 SENDER = Endpoint("fd00::1", 28775)
-PAYLOAD: Octets = np.zeros(PACKET - IPV6_UDP_HEADERS - HEADER_SIZE, np.uint8)
+PAYLOADS: Octets = np.broadcast_to(
+    np.zeros(1, np.uint8), (MAX_RATE * SLICE // SECOND, PACKET - IPV6_UDP_HEADERS - HEADER_SIZE)
+)
+"""Of more packets than come in a slice; it takes no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,11 @@ class RatesTrial:
     repetition: int
 
     @property
+    def effort(self) -> float:
+        """How long it takes, in seconds of one receiver."""
+        return (1 + len(self.starts)) * self.duration / SECOND
+
+    @property
     def right(self) -> int:
         """The highest channel that the link carries."""
         on_link = (PACKET + Bottleneck(1).header) / PACKET
@@ -77,6 +87,7 @@ class RatesOutcome:
         climbed: s from its start until it was on the right channel to stay; None: it was not at
             the end.
         failed: Tries that failed.
+        disturbed: Tries that said nothing.
         left: Times that it left a channel.
         goodput: bit/s that came on channels that it was a member of, IP headers included.
         channels: (s, channel) of every change.
@@ -84,6 +95,7 @@ class RatesOutcome:
 
     climbed: float | None
     failed: int
+    disturbed: int
     left: int
     goodput: float
     channels: tuple[tuple[float, int], ...]
@@ -99,10 +111,13 @@ class _Stream:
     sqn: int
     rng: np.random.Generator
 
-    def until(self, end: int) -> tuple[Times, int]:
-        """Return when packets leave before `end`, and the number of the first."""
+    def between(self, start: int, end: int) -> tuple[Times, int]:
+        """Return when packets leave in some time, and the number of the first."""
         takes = PACKET * 8 * SECOND / self.rung.rate
-        count = max(0, int(np.ceil((end - self.next) / takes)))
+        unseen = max(0, math.ceil((start - self.next) / takes))
+        self.next += takes * unseen
+        self.sqn += unseen
+        count = max(0, math.ceil((end - self.next) / takes))
         times = self.next + takes * np.arange(count)
         first = self.sqn
         self.next += takes * count
@@ -122,8 +137,7 @@ class _Climber:
 
     octets: int = 0
     channels: list[tuple[int, int]] = field(default_factory=list)
-    failed: int = 0
-    left: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
 
     def perform(self, now: int, actions: list[Action], link: Bottleneck) -> None:
         """Do what the machine says."""
@@ -136,8 +150,7 @@ class _Climber:
                     link.leave(now, group, id(self))
                     del self.heard[group]
                 case RateChanged():
-                    self.failed += action.reason == "failed"
-                    self.left += action.reason == "down"
+                    self.reasons[action.reason] += 1
                     self.channels.append((now, action.channel))
 
     def outcome(self, trial: RatesTrial) -> RatesOutcome:
@@ -151,8 +164,9 @@ class _Climber:
         time = (trial.duration - self.start) / SECOND
         return RatesOutcome(
             climbed=None if stays is None else (stays - self.start) / SECOND,
-            failed=self.failed,
-            left=self.left,
+            failed=self.reasons["failed"],
+            disturbed=self.reasons["disturbed"],
+            left=self.reasons["down"],
             goodput=self.octets * 8 / time,
             channels=tuple(((at - self.start) / SECOND, one) for at, one in self.channels),
         )
@@ -211,8 +225,9 @@ def _over_link(
     link: Bottleneck, streams: list[_Stream], now: int
 ) -> Iterator[tuple[_Stream, Times]]:
     """Yield what of each stream gets over the link in one slice: its numbers."""
-    sent = [(stream, *stream.until(now + SLICE)) for stream in streams]
-    sent = [one for one in sent if len(one[1]) and link.flows(now, one[0].rung.group)]
+    flowing = [stream for stream in streams if link.flows(now, stream.rung.group)]
+    sent = [(stream, *stream.between(now, now + SLICE)) for stream in flowing]
+    sent = [one for one in sent if len(one[1])]
     if not sent:
         return
     times = np.concatenate([one[1] for one in sent])
@@ -231,5 +246,5 @@ def _over_link(
 def _batch(channel: int, sqns: Times) -> PacketBatch:
     rows = np.zeros(len(sqns), HEADER_DTYPE)
     rows["channel"], rows["sqn"], rows["tsi"] = channel, sqns, 1
-    payload = np.broadcast_to(PAYLOAD, (len(sqns), len(PAYLOAD)))
+    payload = PAYLOADS[: len(sqns)]
     return PacketBatch(PacketType.ODATA, rows, np.zeros(len(sqns), np.int64), payload, SENDER)

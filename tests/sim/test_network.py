@@ -173,7 +173,9 @@ class TestImpairments:
                 actions = []
                 for read in joined(map(bytes, packets)):
                     data = np.frombuffer(read.data, np.uint8)
-                    for found in wire.read(data, read.stride, Endpoint("a", 0), self.counters.refused):
+                    for found in wire.read(
+                        data, read.stride, Endpoint("a", 0), self.counters.refused
+                    ):
                         actions += super().receive(now, found)
                 return actions
 
