@@ -46,8 +46,10 @@ from pgmlite.net.arguments import (
     check_channels,
     check_fec,
     check_hops,
+    check_rate_limit,
     check_seconds,
     check_share,
+    parse_hearing,
     parse_oid,
     parse_order,
 )
@@ -195,6 +197,8 @@ def receive(
     timeout: float | None = None,
     naks: bool = True,
     repairers: Iterable[str] = (),
+    channels: str | int = "auto",
+    rate_limit: int | None = None,
     on_complete: str | None = None,
     hook_timeout: float | None = None,
     bases: Iterable[StrPath] = (),
@@ -220,6 +224,9 @@ def receive(
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
         repairers: ``ADDR:PORT`` of stand-alone repairers that may be asked.
+        channels: Of an object that is sent at several rates: ``auto`` hears the one that fits, a
+            number that one, ``0-2`` all of these at once.
+        rate_limit: bit/s that all channels which are heard may have together; None: no limit.
         on_complete: A command that is run, with the output's path as its last argument, once that
             is in place; at least once, so again if a receiver before this one could not.
         hook_timeout: Seconds after which it is ended; None: never.
@@ -247,6 +254,8 @@ def receive(
         timeout=check_seconds("timeout", timeout),
         naks=naks,
         repairers=tuple(repairers),
+        channels=parse_hearing(channels),
+        rate_limit=check_rate_limit(rate_limit),
         hook_timeout=check_seconds("hook_timeout", hook_timeout),
         command=None if on_complete is None else find_command(on_complete),
         bases=tuple(map(Path, bases)),

@@ -17,6 +17,7 @@ from typing import Any
 from pgmlite.core.machine import FAILURES
 from pgmlite.core.receive.counts import BLOCK_TRANSITIONS
 from pgmlite.core.receive.names import NAME_TRANSITIONS
+from pgmlite.core.receive.rates import RATE_TRANSITIONS
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
 from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
@@ -34,6 +35,7 @@ MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
     "block": BLOCK_TRANSITIONS,
     "want": WANT_TRANSITIONS,
     "name": NAME_TRANSITIONS,
+    "rates": RATE_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""
 

@@ -90,6 +90,7 @@ class ReplayJob:
                 is_new=True,
                 reused=0,
                 per_source=machine.per_source,
+                channel_seconds=(),
                 figures=figures,
                 capture=capture_figures(capture),
             )

@@ -32,6 +32,7 @@ OPTIONS = {
     for name in (
         "base",
         "channel",
+        "channels",
         "duration",
         "fec",
         "hook_timeout",

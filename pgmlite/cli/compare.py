@@ -9,7 +9,7 @@ import signal
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.resources import files
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from pgmlite.sim.cases import Case
     from pgmlite.sim.plan import Plan, Setting
+    from pgmlite.sim.rates_plan import RatesPlan, RatesReport
     from pgmlite.sim.report import Report
 
 EXAMPLES = """\b
@@ -40,6 +41,7 @@ Examples:
   pgmlite compare --size 64MiB --rate 50M --receivers 30 --loss 2% --plot 30.png
   pgmlite compare kinds
   pgmlite compare plan.toml --csv out.csv
+  pgmlite compare rates
 """
 
 DASK_PATIENCE = 10
@@ -117,7 +119,6 @@ def compare(
     1000 receivers at 1% and 5% loss.
     """
     # Imported here: other verbs start faster without the simulation.
-    from pgmlite.sim.experiment import perform_all
     from pgmlite.sim.report import Report
 
     if show_plans:
@@ -143,16 +144,13 @@ def compare(
     if repetitions is not None and repetitions < 1:
         raise UsageError(f"repetitions {repetitions}: must be at least 1")
     if plot:
-        # Before hours are spent on what can't be drawn.
-        from pgmlite.sim.plot import check
-
-        check(plot, len(chosen.sizes) * len(chosen.rates) * len(chosen.losses))
+        _check_plot(plot, chosen)
     started = time.monotonic()
     with _workers(chosen, jobs, dask) as executor, _Progress(quiet=as_json) as progress:
-        report = Report(chosen, perform_all(chosen, executor, progress.show))
+        report = _report(chosen, executor, progress.show)
     if csv:
         _write(csv, report.csv())
-    if plot:
+    if plot and isinstance(report, Report):
         from pgmlite.sim.plot import save
 
         save(report, plot)
@@ -160,6 +158,21 @@ def compare(
         print(report.json())
     else:
         _print(report, time.monotonic() - started)
+
+
+def _report(
+    plan: Plan | RatesPlan, executor: Executor | None, progress: Callable[[float], None]
+) -> Report | RatesReport:
+    """Return what all runs of a plan came to."""
+    from pgmlite.sim.experiment import perform_all
+    from pgmlite.sim.rates import climb
+    from pgmlite.sim.rates_plan import RatesPlan, RatesReport
+    from pgmlite.sim.report import Report
+    from pgmlite.sim.work import do_all
+
+    if isinstance(plan, RatesPlan):
+        return RatesReport(plan, do_all(plan.trials(), climb, executor, progress))
+    return Report(plan, perform_all(plan, executor, progress))
 
 
 # The plan.
@@ -185,16 +198,21 @@ def _loss(loss: str | None, kind: str | None, burst: float | None) -> dict[str, 
     return table or None
 
 
-def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
+def _parse(text: str, changes: dict[str, Any]) -> Plan | RatesPlan:
     from pgmlite.sim.planfile import parse_plan
+    from pgmlite.sim.rates_plan import is_rates_plan, parse_rates_plan
 
+    return (parse_rates_plan if is_rates_plan(text) else parse_plan)(text, changes)
+
+
+def _plan(name: str | None, changes: dict[str, Any]) -> Plan | RatesPlan:
     if name is None:
-        return parse_plan("", changes)
+        return _parse("", changes)
     path = Path(name)
     if shipped := _shipped().get(name):
-        return parse_plan(shipped, changes)
+        return _parse(shipped, changes)
     try:
-        return parse_plan(path.read_text(), changes)
+        return _parse(path.read_text(), changes)
     except OSError as error:
         text = f"plan {name}: {error.strerror}"
         if path.suffix != ".toml":
@@ -205,10 +223,8 @@ def _plan(name: str | None, changes: dict[str, Any]) -> Plan:
 
 
 def _list_plans() -> None:
-    from pgmlite.sim.planfile import parse_plan
-
     for name, text in _shipped().items():
-        print(f"{name:<14} {parse_plan(text).title}")
+        print(f"{name:<14} {_parse(text, {}).title}")
 
 
 def _shipped() -> dict[str, str]:
@@ -236,7 +252,9 @@ def _prepare_worker() -> None:
 
 
 @contextmanager
-def _workers(plan: Plan, jobs: int | None, dask: str | None) -> Iterator[Executor | None]:
+def _workers(
+    plan: Plan | RatesPlan, jobs: int | None, dask: str | None
+) -> Iterator[Executor | None]:
     """Yield who does the trials; None: this process.
 
     Raises:
@@ -322,7 +340,29 @@ class _Progress(Barred):
 # What people see.
 
 
-def _print(report: Report, seconds: float) -> None:
+def _check_plot(path: Path, plan: Plan | RatesPlan) -> None:
+    """Say so before hours are spent on what can't be drawn."""
+    from pgmlite.sim.plot import check
+    from pgmlite.sim.rates_plan import RatesPlan
+
+    if isinstance(plan, RatesPlan):
+        raise UsageError(f"--plot {path}: there is no plot of rates")
+    check(path, len(plan.sizes) * len(plan.rates) * len(plan.losses))
+
+
+def _print(report: Report | RatesReport, seconds: float) -> None:
+    from pgmlite.cli.rates_table import conditions, table
+    from pgmlite.sim.report import Report
+
+    if isinstance(report, Report):
+        _print_trials(report, seconds)
+        return
+    width = columns(sys.stdout, PIPED_COLUMNS)
+    _say(f"{conditions(report)}; {human_time(seconds)}", width)
+    print("", *table(report, width), sep="\n")
+
+
+def _print_trials(report: Report, seconds: float) -> None:
     plan, setting = report.plan, report.plan.setting
     width = columns(sys.stdout, PIPED_COLUMNS)
     _say(

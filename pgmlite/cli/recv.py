@@ -12,7 +12,7 @@ from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_share
+from pgmlite.cli.values import parse_rate_limit, parse_share
 from pgmlite.errors import UsageError
 
 EXAMPLES = """\b
@@ -45,6 +45,18 @@ Examples:
     metavar="ADDR:PORT",
     envvar="PGMLITE_REPAIRER",
     help="A stand-alone repairer that may be asked; repeatable.",
+)
+@option(
+    "--channels",
+    default="auto",
+    metavar="auto|N|A-B",
+    help="Of several rates at which it is sent: hear the one that fits (auto), one (0 is the "
+    "lowest), or several at once.",
+)
+@option(
+    "--rate-limit",
+    metavar="RATE",
+    help="Hear no more bits a second than this, such as 20M.",
 )
 @option(
     "--on-complete",
@@ -91,6 +103,8 @@ def recv(
     timeout: float | None,
     no_nak: bool,
     repairer: tuple[str, ...],
+    channels: str,
+    rate_limit: str | None,
     on_complete: str | None,
     hook_timeout: float | None,
     drop: str,
@@ -123,6 +137,8 @@ def recv(
         timeout=timeout,
         naks=not no_nak,
         repairers=repairer,
+        channels=channels,
+        rate_limit=parse_rate_limit(rate_limit),
         on_complete=on_complete,
         hook_timeout=hook_timeout,
         bases=bases,

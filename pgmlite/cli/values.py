@@ -50,6 +50,18 @@ def parse_channel(text: str) -> tuple[str, int]:
         raise UsageError(f"--channel {text}: {error}") from None
 
 
+def parse_rate_limit(text: str | None) -> int | None:
+    """Return a rate as of `parse_rate`; None: there is no limit.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    try:
+        return None if text is None else parse_rate(text)
+    except UsageError as error:
+        raise UsageError(f"--rate-limit {text}: {error}") from None
+
+
 def parse_fec(text: str) -> float:
     """Return ``off`` as 0, ``50%`` as 0.5.
 

@@ -12,6 +12,7 @@ from pgmlite.core.events import (
     Event,
     Hooked,
     NakDue,
+    RateChanged,
     ReceiveFailed,
     ReceiveProgress,
     ReceiveStarted,
@@ -22,6 +23,7 @@ from pgmlite.core.events import (
     SourceState,
     Stopped,
     Superseded,
+    Trying,
 )
 from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
@@ -76,17 +78,37 @@ def text_of(event: Event, began: int) -> str:
             return _receive_failed(event)
         case Stopped():
             return _stopped(event)
-    return _of_sources(event)
+    return _of_listening(event)
 
 
-def _of_sources(event: Event) -> str:
-    """Return what there is to say of senders that are looked for."""
+def _of_listening(event: Event) -> str:
+    """Return what there is to say of senders that are looked for, and of rates."""
     match event:
+        case Trying(channel=channel, rate=rate):
+            return f"trying channel {channel}, {human_rate(rate)}"
+        case RateChanged():
+            return _rate_changed(event)
         case Resolved():
             return _resolved(event)
         case SourceState(address=address, state=state):
             return f"{address} is {'called in' if state == 'standby' else state}"
     return ""
+
+
+def _rate_changed(event: RateChanged) -> str:
+    """Return which channel is heard now, and why."""
+    where = f"channel {event.channel}, {human_rate(event.rate)}"
+    measured = f": the path carries {human_rate(event.capacity)}" if event.capacity else ""
+    match event.reason:
+        case "start":
+            return f"hearing {where}"
+        case "up":
+            return f"up to {where}{measured}"
+        case "down":
+            return f"down to {where}{measured}"
+        case "disturbed":
+            return f"staying on {where}: somebody else tried at the same time"
+    return f"staying on {where}{measured}"
 
 
 def _resolved(event: Resolved) -> str:

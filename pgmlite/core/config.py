@@ -6,10 +6,10 @@ has its limits beside it, and a row in section 9 of the specification, which is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
 
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.tunables import check, tunable
 from pgmlite.errors import UsageError
 from pgmlite.wire.endpoint import Endpoint
 
@@ -20,42 +20,6 @@ MAX_RATE = 400_000_000_000
 
 DEFAULT_BLOCK_SYMBOLS = 1_024
 """About 1 MiB a block: what is fetched again after damage, and one digest in the tree."""
-
-Value = TypeVar("Value", int, float)
-
-
-class Limits(NamedTuple):
-    """What a tunable may be: `least` to `most`, both allowed; None: no upper limit."""
-
-    unit: str
-    least: float
-    most: float | None
-
-
-def tunable(
-    default: Value, unit: str = "", *, least: float = 1, most: float | None = None
-) -> Value:
-    """Return a field of a configuration that is a number with limits.
-
-    Args:
-        unit: What is counted, as section 9 of the specification names it; ns for times.
-    """
-    return field(default=default, metadata={"limits": Limits(unit, least, most)})
-
-
-def limits_of(config: Any) -> dict[str, Limits]:
-    """Return the limits of the tunables of a configuration, or of its class, by name."""
-    return {one.name: one.metadata["limits"] for one in fields(config) if one.metadata}
-
-
-def _check(config: Any) -> None:
-    """Raise `UsageError` if a tunable is out of its limits."""
-    for name, (_, least, most) in limits_of(config).items():
-        value = getattr(config, name)
-        if value is None or (least <= value and (most is None or value <= most)):
-            continue
-        allowed = f"at least {least}" if most is None else f"{least} to {most}"
-        raise UsageError(f"{name} {value}: must be {allowed}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +76,7 @@ class SenderConfig:
             raise UsageError(f"{self.cycles} cycles: must be at least 1")
         if self.duration is not None and self.duration <= 0:
             raise UsageError("duration: must be more than 0 s")
-        _check(self)
+        check(self)
         if self.spm_min > self.spm_max:
             raise UsageError("SPM intervals: the shortest first")
 
@@ -229,7 +193,7 @@ class RepairConfig:
             raise UsageError(f"repair port {self.port}: must be 1 to 65535")
         if self.backoff_factor is not None and not 1 <= self.backoff_factor <= 15:
             raise UsageError(f"back-off factor {self.backoff_factor}: must be 1 to 15")
-        _check(self)
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +286,7 @@ class NakConfig:
     """Carousels followed, at most; the one silent for longest makes room."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         if self.grtt_min > self.grtt_max:
             raise UsageError("GRTT that is believed: the shortest first")
 
@@ -363,9 +327,108 @@ class SourcesConfig:
     """The same for IPv4 (`net.ipv4.igmp_max_msf`)."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)
         if self.standby_after < self.silent_after:
             raise UsageError("a source is silent before others stand in for it")
+
+
+@dataclass(frozen=True, slots=True)
+class RatesConfig:
+    """How a receiver chooses among the channels of an object; times in ns.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    channels: range | None = None
+    """Hear these, all at once; None: choose one."""
+
+    limit: int | None = None
+    """bit/s that all that is joined may announce together; None: no limit."""
+
+    look_every: int = tunable(1 * SECOND, "ns")
+    """How often it is judged what came since the last time."""
+
+    longest_look: int = tunable(10 * SECOND, "ns")
+    """The same where packets are rare."""
+
+    min_packets: int = tunable(100, "packets")
+    """It is not judged sooner than after as many."""
+
+    try_after: int = tunable(4 * SECOND, "ns")
+    """The next channel is tried after so long without more loss than usual, give or take half."""
+
+    patience: float = tunable(0.4, "of it", least=0, most=10)
+    """And as much longer for each channel that is below the present one."""
+
+    gives_way: float = tunable(2.0, "times", least=1)
+    """And as much longer after losses that no change of our own explains: somebody else is on the
+    way to the right channel. Not on the lowest one."""
+
+    try_time: int = tunable(2 * SECOND, "ns")
+    """How long it is joined beside the present one; the last look of it is judged."""
+
+    try_look: int = tunable(200 * MS, "ns")
+    """How often it is looked, during a try, whether losses begin with it."""
+
+    onset: int = tunable(2, "looks")
+    """Losses that begin later than so many of these after its first packet are not its own: queues
+    are full by then."""
+
+    try_loss: float = tunable(0.02, "of the packets", least=0, most=0.5)
+    """What may be lost beyond what is usual, and beyond what chance does, without more reason."""
+
+    headroom: float = tunable(0.9, "of the capacity", least=0.1, most=1)
+    """A channel fits into it if it needs no more."""
+
+    block: int = tunable(80 * SECOND, "ns")
+    """A channel that did not fit is not tried again for so long, up to half as long again; twice as
+    long after each more time."""
+
+    longest_block: int = tunable(600 * SECOND, "ns")
+    """And never longer."""
+
+    short_block: int = tunable(20 * SECOND, "ns")
+    """The same for one that was not tried itself, and may fit once another one was left."""
+
+    short_block_up_to: float = tunable(2.2, "times the capacity", least=1)
+    """A channel that needs more waits the long time."""
+
+    deaf: int = tunable(15 * SECOND, "ns")
+    """After a change losses mean nothing for so long at most: routers send on after a leave."""
+
+    heals_after: int = tunable(1500 * MS, "ns")
+    """Nor sooner than so long after it is it taken for over."""
+
+    bad_loss: float = tunable(0.1, "of the packets", least=0.01, most=0.9)
+    """More beyond what is usual is too much."""
+
+    bad_for: int = tunable(15 * SECOND, "ns")
+    """A channel is left after as long of that: it has to outlast a try of somebody else."""
+
+    own_drops: float = tunable(0.01, "of the packets", least=0, most=0.9)
+    """More that the own system drops is too much."""
+
+    own_drops_for: int = tunable(3 * SECOND, "ns")
+    """A channel is left after as long of that."""
+
+    last_part: float = tunable(0.2, "of the object", least=0, most=1)
+    """No try when no more is missing."""
+
+    most_gap: int = tunable(16, "packets")
+    """What is missing between two packets counts as so many at most: more is an outage, or made
+    up."""
+
+    max_sessions: int = tunable(64, "sessions")
+    """Sessions of one look whose losses are counted."""
+
+    max_counted: int = tunable(1 << 20, "packets")
+    """Packets of one look whose numbers are kept."""
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < MIN_RATE:
+            raise UsageError(f"rate limit {self.limit} bit/s: must be at least {MIN_RATE}")
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,4 +473,4 @@ class ReceiverConfig:
     """Symbols in memory for which their blocks have no place left: they help to decode these."""
 
     def __post_init__(self) -> None:
-        _check(self)
+        check(self)

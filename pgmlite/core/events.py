@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pgmlite.core.causes import Fact
 from pgmlite.core.figures import (
     CaptureFigures,
     CheckResult,
@@ -26,29 +27,6 @@ from pgmlite.core.figures import (
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
-
-Fact = str | int | float | bool | None
-
-CAUSES: dict[str, dict[str, type]] = {
-    "buffer": {"kernel_drops": int},
-    "disk": {"kernel_drops": int},
-    "dns": {"name": str, "failure": str},
-    "hook_timed_out": {},
-    "hops": {},
-    "interface": {},
-    "membership": {},
-    "mtu": {"packet_size": int, "sent": int, "mtu": int},
-    "mtu_mended": {"packet_size": int},
-    "nak": {},
-    "numbers": {"lost_unbelieved": int},
-    "object": {"oid": str, "name": str, "size": int},
-    "objects": {},
-    "on_complete": {},
-    "rate": {"rate": int, "achieved_rate": int},
-    "resumed": {"seconds": float},
-    "silence": {"seconds": float},
-}
-"""What a `Warned` may be about, and the facts that then come with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,6 +254,37 @@ class Adopted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Trying(Event):
+    """A receiver joins a channel to see whether it fits."""
+
+    NAME: ClassVar[str] = "trying"
+
+    channel: int
+    rate: int
+    """bit/s that it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class RateChanged(Event):
+    """A receiver has chosen a channel."""
+
+    NAME: ClassVar[str] = "rate"
+
+    channel: int
+    """The highest that is heard from now on."""
+
+    rate: int
+    """bit/s that it has."""
+
+    capacity: int | None
+    """bit/s that came while more was sent than fits; None: more never was."""
+
+    reason: str
+    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit, or
+    ``disturbed``: others tried at the same time, so that nothing is known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Superseded(Event):
     """The senders of object `oid` are gone and another object is on offer: starting anew."""
 
@@ -360,7 +369,7 @@ class Warned(Event):
     """In words."""
 
     cause: str = ""
-    """A word of `CAUSES`; empty: it is about none of these."""
+    """A word of `pgmlite.core.causes`; empty: it is about none of these."""
 
     facts: Mapping[str, Fact] | None = None
 
@@ -400,6 +409,9 @@ class Completed(Event):
 
     per_source: Mapping[str, int]
     """Packets of the object by the address that they came from: of the first 64 addresses."""
+
+    channel_seconds: tuple[float, ...]
+    """How long each channel of the object was heard, lowest first; none if it has no ladder."""
 
     figures: ReceiveFigures
     network: NetworkFigures | None = None

@@ -230,6 +230,37 @@ def check_fec(fec: float | None) -> float | None:
     return fec
 
 
+def parse_hearing(channels: str | int) -> range | None:
+    """Return ``auto`` as None, ``2`` or ``0-2`` as the numbers of channels to hear.
+
+    Raises:
+        UsageError: It is none of these, or no object has such a channel.
+    """
+    text = str(channels)
+    if text == "auto":
+        return None
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last < MOST_CHANNELS:
+        raise UsageError(
+            f"channels {text}: give auto, a number, or two such as 0-2; they are 0 to "
+            f"{MOST_CHANNELS - 1}",
+            cause="channels",
+        )
+    return range(first, last + 1)
+
+
+def check_rate_limit(limit: int | None) -> int | None:
+    """Return bit/s; None: no limit.
+
+    Raises:
+        UsageError: No channel can have so little.
+    """
+    if limit is not None and limit < MIN_RATE:
+        raise UsageError(f"rate_limit {limit}: must be at least {MIN_RATE}", cause="rate_limit")
+    return limit
+
+
 def parse_oid(text: str) -> int:
     """Return 16 hexadecimal digits as an object identifier.
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 
-from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.config import RatesConfig, ReceiverConfig
 from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
@@ -39,6 +39,8 @@ class ReceiveJob:
     timeout: int | None
     naks: bool
     repairers: tuple[str, ...]
+    channels: range | None
+    rate_limit: int | None
     command: Command | None
     hook_timeout: int | None
     bases: tuple[Path, ...]
@@ -76,10 +78,12 @@ class ReceiveJob:
                 hook = CompletionHook(self.command, self.output, tell, timeout=self.hook_timeout)
                 opened.callback(hook.close)
                 yield from hook.resume()  # before the network, which may not be there yet
+            rates = RatesConfig(self.channels, self.rate_limit)
+            rest = (self.interface, self.sources, self.repairers, rates)
             whom = (
-                whom_of_group(self.group, self.port, self.interface, self.sources, self.repairers)
+                whom_of_group(self.group, self.port, *rest)
                 if self.name is None
-                else whom_of_name(self.name, self.interface, self.sources, self.repairers)
+                else whom_of_name(self.name, *rest)
             )
             machine = Receiver(
                 ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers),
@@ -104,7 +108,14 @@ class ReceiveJob:
             now = time.monotonic_ns()
             path, is_new = str(self.output), loop.is_new
             completed = Completed(
-                now, manifest, path, is_new, part.reused, machine.per_source, *loop.figures(now)
+                now,
+                manifest,
+                path,
+                is_new,
+                part.reused,
+                machine.per_source,
+                machine.listening.channel_seconds(now),
+                *loop.figures(now),
             )
             tell(completed)
             if hook:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from pgmlite.core.events import Fact
+from pgmlite.core.causes import Fact
 from pgmlite.core.human import human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.send.counters import rate_of

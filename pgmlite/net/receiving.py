@@ -6,15 +6,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from pgmlite.core.causes import Fact
 from pgmlite.core.decode import Decoded
-from pgmlite.core.events import (
-    Adopted,
-    Fact,
-    ReceiveProgress,
-    ReceiveStarted,
-    Tell,
-    Warned,
-)
+from pgmlite.core.events import Adopted, ReceiveProgress, ReceiveStarted, Tell, Warned
 from pgmlite.core.figures import NetworkFigures, ReceiveFigures
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.impair import Loss
@@ -186,6 +180,7 @@ class ReceiveLoop:
             done = done or self._do([*self._decoder.take(), *self._discovery.take()])
             self._now = now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
+                self._machine.listening.dropped(self._memberships.kernel_drops)
                 done = self._do(self._machine.tick(now))
             if now - self._heard >= REJOIN_AFTER:
                 self._heard = now

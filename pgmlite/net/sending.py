@@ -11,7 +11,8 @@ from functools import partial
 
 import numpy as np
 
-from pgmlite.core.events import Encoding, Fact, SendProgress, Tell, Warned
+from pgmlite.core.causes import Fact
+from pgmlite.core.events import Encoding, SendProgress, Tell, Warned
 from pgmlite.core.figures import RepairFigures, SendFigures
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender

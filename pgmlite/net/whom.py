@@ -6,7 +6,9 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 
+from pgmlite.core.config import RatesConfig
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import UsageError
@@ -47,12 +49,14 @@ def whom_of_group(
     interface: str | None,
     sources: Sequence[str],
     repairers: Sequence[str],
+    rates: RatesConfig,
 ) -> Whom:
     """Return whom a receiver of one group hears.
 
     Args:
         sources: Addresses and names of hosts.
         repairers: ``ADDR:PORT`` of each.
+        rates: How channels are chosen.
 
     Raises:
         UsageError: An argument does not fit this machine or the group.
@@ -67,7 +71,7 @@ def whom_of_group(
     whom = Sources(named, hosts=hosts)
     whom.add([address for address, _ in known])
     return Whom(
-        Listening([Endpoint(channel.group, channel.port)], whom),
+        Listening([Endpoint(channel.group, channel.port)], whom, rates, SystemRandom()),
         channel.interface,
         known,
         Discovery([6 if ":" in channel.group else 4]) if hosts else None,
@@ -75,13 +79,18 @@ def whom_of_group(
 
 
 def whom_of_name(
-    name: str, interface: str | None, sources: Sequence[str], repairers: Sequence[str]
+    name: str,
+    interface: str | None,
+    sources: Sequence[str],
+    repairers: Sequence[str],
+    rates: RatesConfig,
 ) -> Whom:
     """Return whom a receiver hears that is given the name of a service (spec: DNS-1).
 
     Args:
         sources: Addresses and names of hosts, to be heard as well.
         repairers: ``ADDR:PORT`` of each.
+        rates: How channels are chosen.
 
     Raises:
         UsageError: An argument does not fit this machine.
@@ -103,7 +112,7 @@ def whom_of_name(
         )
     whom = Sources(named, service=service, hosts=hosts)
     whom.add([address for address, _ in known])
-    return Whom(Listening((), whom), chosen, known, Discovery(fitting))
+    return Whom(Listening((), whom, rates, SystemRandom()), chosen, known, Discovery(fitting))
 
 
 def _version(address: str) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from random import Random
 
@@ -34,6 +34,7 @@ from pgmlite.sim.plan import (
     Schedule,
     Trial,
 )
+from pgmlite.sim.work import do_all
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
@@ -375,25 +376,4 @@ def perform_all(
         executor: Does the runs; None: this process does, one by one.
         progress: Is told what share of the work is done, 0 to 1.
     """
-    runs = plan.trials()
-    total, done = sum(run.effort for run in runs), 0.0
-    # The long ones first: at the end nobody waits for one that began late.
-    order = sorted(range(len(runs)), key=lambda place: -runs[place].effort)
-    results: list[Result] = [None] * len(runs)
-    for place, result in _results(runs, order, executor):
-        results[place] = result
-        done += runs[place].effort
-        progress(done / total)
-    return list(zip(runs, results, strict=True))
-
-
-def _results(
-    runs: Sequence[Trial | LossShared], order: Sequence[int], executor: Executor | None
-) -> Iterator[tuple[int, Result]]:
-    """Yield the place and the result of each run as it is done."""
-    if executor is None:
-        yield from ((place, perform(runs[place])) for place in order)
-        return
-    futures = {executor.submit(perform, runs[place]): place for place in order}
-    for future in as_completed(futures):
-        yield futures[future], future.result()
+    return do_all(plan.trials(), perform, executor, progress)

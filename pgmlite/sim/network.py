@@ -25,6 +25,8 @@ from pgmlite.core.machine import (
     Action,
     Decode,
     Held,
+    Join,
+    Leave,
     Lying,
     Machine,
     ObjectSymbols,
@@ -37,6 +39,7 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import UsageError
+from pgmlite.sim.bottleneck import Bottleneck
 from pgmlite.sim.group import Arrival, ReceiverGroup, gather
 from pgmlite.sim.loss import LossModel
 from pgmlite.wire.batch import Octets, PacketBatch, read, read_rows
@@ -56,6 +59,7 @@ class Link:
         reorder: Probability that a packet is delayed by up to `jitter` more.
         jitter: ns.
         duplicate: Probability that a packet comes twice.
+        bottleneck: What it shares with others; None: it carries whatever is sent.
     """
 
     latency: int = 1 * MS
@@ -63,6 +67,7 @@ class Link:
     reorder: float = 0.0
     jitter: int = 2 * MS
     duplicate: float = 0.0
+    bottleneck: Bottleneck | None = None
 
     def __post_init__(self) -> None:
         for name in ("loss", "reorder", "duplicate"):
@@ -173,6 +178,9 @@ class Node:
     ticking: int | None = None
     """When the next tick is scheduled, ns."""
 
+    groups: set[Endpoint] = field(default_factory=set)
+    """What it is a member of, where the network has groups."""
+
 
 @dataclass(slots=True, eq=False)
 class GroupNode:
@@ -204,10 +212,18 @@ class Audience:
 
 
 class Network:
-    """Runs machines on one multicast group: whatever one sends, all the others may hear."""
+    """Runs machines on a network: whatever one sends, all the others may hear.
 
-    def __init__(self, seed: int) -> None:
+    With several groups, one for each channel, who has joined a channel's group hears it.
+    """
+
+    def __init__(self, seed: int, groups: Sequence[Endpoint] = ()) -> None:
+        """
+        Args:
+            groups: Those of the channels, by number; none: everybody hears everything.
+        """
         self._seed = seed
+        self._groups = tuple(groups)
         self._heap: list[tuple[int, int, Node | GroupNode, PacketBatch | None]] = []
         self._serial = count()
         self.now = 0
@@ -333,6 +349,8 @@ class Network:
                     self._transmit(node, action)
                 case SendNak():
                     self._unicast(node.name, action)
+                case Join() | Leave():
+                    self._follow(node, action)
                 case Store():
                     node.store.store(action)
                 case Prepare() | Verify() | Decode() if isinstance(node.machine, Receiver):
@@ -351,10 +369,34 @@ class Network:
         if len(self.nodes) == 1:
             return
         batches = list(packets(burst, sender.data, source)) if not self.audiences else [bare]
-        for node in self.nodes:
-            if node is not sender:
-                for batch in batches:
-                    self._deliver(node, batch)
+        group = self._groups[burst.channel] if self._groups else None
+        for batch in batches:
+            passed = self._pass(group, batch)
+            for node in self.nodes:
+                if node is not sender and (group is None or group in node.groups):
+                    self._deliver(node, *passed.get(node.link.bottleneck, (batch, 0)))
+
+    def _follow(self, node: Node, action: Join | Leave) -> None:
+        """Let a node hear a group, or not any more."""
+        bottleneck = node.link.bottleneck
+        if isinstance(action, Join):
+            node.groups.add(action.group)
+            if bottleneck:
+                bottleneck.join(action.group, node.name)
+        else:
+            node.groups.discard(action.group)
+            if bottleneck:
+                bottleneck.leave(self.now, action.group, node.name)
+
+    def _pass(
+        self, group: Endpoint | None, batch: PacketBatch
+    ) -> dict[Bottleneck | None, tuple[PacketBatch, int]]:
+        """Return what of a batch gets over each bottleneck, and how much later, ns."""
+        passed: dict[Bottleneck | None, tuple[PacketBatch, int]] = {}
+        for link in {node.link.bottleneck for node in self.nodes} - {None}:
+            if link is not None and (group is None or link.flows(self.now, group)):
+                passed[link] = link.pass_on(self.now, batch)
+        return passed
 
     def _address(self, audience: Audience, batch: PacketBatch) -> None:
         """Send a batch on its way to groups, to be read when they next read."""
@@ -384,13 +426,13 @@ class Network:
                 for batch in read(octets, len(octets), Endpoint(name, 0), Counter()):
                     self._push(self.now + delay, target, batch)
 
-    def _deliver(self, node: Node, batch: PacketBatch) -> None:
+    def _deliver(self, node: Node, batch: PacketBatch, later: int) -> None:
         link = node.link
         batch = node.loss.apply(batch)
         if not len(batch):
             return
         if not link.reorder and not link.duplicate:
-            self._push(self.now + link.latency, node, batch)
+            self._push(self.now + link.latency + later, node, batch)
             return
         copies = 1 + (node.draws.random(len(batch)) < link.duplicate)
         for place, times in enumerate(copies.tolist()):
@@ -398,7 +440,7 @@ class Network:
                 late = node.draws.random() < link.reorder
                 delay = int(node.draws.integers(0, link.jitter + 1)) if late else 0
                 one = batch.select(slice(place, place + 1))
-                self._push(self.now + link.latency + delay, node, one)
+                self._push(self.now + link.latency + later + delay, node, one)
 
 
 def answer(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pgmlite.cli.json_lines import line
-from pgmlite.core.events import CAUSES, Adopted, Damaged, Event, Hooked, Stopped, Superseded, Warned
+from pgmlite.core.causes import CAUSES
+from pgmlite.core.events import Adopted, Damaged, Event, Hooked, Stopped, Superseded, Warned
 from pgmlite.core.figures import HookEnding, SendFigures
 from pgmlite.errors import DiskError
 from tests.support import event_schema

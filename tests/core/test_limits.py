@@ -10,14 +10,24 @@ import re
 
 import pytest
 
-from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE, limits_of
+from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, MAX_RATE, MIN_RATE
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive import evidence
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.core.timing import LEAST_BACKOFF, MOST_BACKOFF
+from pgmlite.core.tunables import limits_of
 from pgmlite.errors import UsageError
 from pgmlite.fec import code
-from pgmlite.net import address, loop, rate, receiving, sending, udp, waiting
+from pgmlite.net import (
+    address,
+    loop,
+    rate,
+    receiver_socket,
+    receiving,
+    sender_socket,
+    sending,
+    waiting,
+)
 from pgmlite.net.arguments import DEFAULT_PORT, ETHERNET_MTU, IPV6_MINIMUM_MTU, MIN_MTU
 from pgmlite.storage.writeback import FLUSH_BYTES, FLUSH_EVERY
 from pgmlite.wire import layout
@@ -66,9 +76,9 @@ VALUES: dict[str, list[float]] = {
     "back-off, longest: k, limits": [LEAST_BACKOFF, MOST_BACKOFF, 16],
     "socket buffer asked for": [
         1,
-        udp.RECEIVE_BUFFER_SHARE,
-        udp.MAX_RECEIVE_BUFFER >> 20,
-        udp.SEND_BUFFER >> 20,
+        receiver_socket.RECEIVE_BUFFER_SHARE,
+        receiver_socket.MAX_RECEIVE_BUFFER >> 20,
+        sender_socket.SEND_BUFFER >> 20,
     ],
     "NAKs may make a burst late by": [sending.LISTEN_TIME / MS],
     "pause between reads of NAKs while behind the rate": [sending.LISTEN_LATE / MS],
@@ -113,6 +123,7 @@ class TestTunables:
         """What an operator says is not: it has its own checks and its own place in the help."""
         said = {"rate", "packet_overhead", "cycles", "duration"}
         said |= {"port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        said |= {"channels", "limit"}
         for of in CONFIGS.values():
             assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said
 

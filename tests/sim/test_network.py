@@ -14,6 +14,7 @@ from pgmlite.errors import UsageError
 from pgmlite.sim.network import Link, Network, Node
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import Disk, Sample, joined, make_object, make_sender
 
 SAMPLE = make_object(300_000, symbol_size=500, block_symbols=32)
@@ -172,7 +173,9 @@ class TestImpairments:
                 actions = []
                 for read in joined(map(bytes, packets)):
                     data = np.frombuffer(read.data, np.uint8)
-                    for found in wire.read(data, read.stride, "a", self.counters.refused):
+                    for found in wire.read(
+                        data, read.stride, Endpoint("a", 0), self.counters.refused
+                    ):
                         actions += super().receive(now, found)
                 return actions
 

@@ -11,19 +11,21 @@ from typing import Any
 from pgmlite.core import config
 from pgmlite.core.config import (
     NakConfig,
+    RatesConfig,
     ReceiverConfig,
     RepairConfig,
     SenderConfig,
     SourcesConfig,
-    limits_of,
 )
 from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.tunables import Limits, limits_of
 
 CONFIGS: dict[str, Any] = {
     "sender": SenderConfig,
     "receiver": ReceiverConfig,
     "sources": SourcesConfig,
     "nak": NakConfig,
+    "rates": RatesConfig,
     "repair": RepairConfig,
 }
 """Configurations by the name of their table."""
@@ -64,7 +66,7 @@ def quantity(value: float, unit: str) -> str:
     return f"{_number(value)} {unit}".rstrip()
 
 
-def _limits(limits: config.Limits) -> str:
+def _limits(limits: Limits) -> str:
     unit = "of " if limits.unit.startswith("of ") else ""
     least = quantity(limits.least, unit).rstrip(" of")
     if limits.most is not None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from pgmlite.cli.json_lines import OIDS
 from pgmlite.core import events
-from pgmlite.core.events import CAUSES, Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.causes import CAUSES
+from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint

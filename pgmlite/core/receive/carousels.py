@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -160,6 +160,11 @@ class Carousels:
         if carousel := self._carousels.pop(key, None):
             carousel.bring(now, block, esi)
             self._carousels[key] = carousel
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget those of channels that are not heard: nothing of them goes past us (RTE-9)."""
+        for key in [key for key in self._carousels if not hears(key[2])]:
+            del self._carousels[key]
 
     def look(self) -> Iterator[Passing]:
         """Find out where all are; yield what went past since the last time."""

@@ -25,7 +25,7 @@ asks for nothing either: as long as blocks lack most of their symbols the sum is
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Protocol, TypeVar
@@ -127,6 +127,9 @@ class Demand(Protocol[N, H]):
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives."""
 
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget what sessions promised on channels that are not heard (spec: RTE-9)."""
+
     def beside(self, now: int, need: N) -> N:
         """Return what of `need` no NCF says is on its way."""
 
@@ -221,6 +224,10 @@ class ExactDemand:
 
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives: it says nothing beyond what is stored."""
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget what NCFs named: it may come on a channel that is not heard (spec: RTE-9)."""
+        self._ncfs = HeardNcfs(self._config)
 
     def beside(self, now: int, need: Exact) -> Exact:
         """Return what of `need` no NCF names."""
@@ -347,6 +354,10 @@ class CountDemand:
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives: it shows where cursors are."""
         self._cursors.bring(key, ids)
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget what sessions promised on channels that are not heard (spec: RTE-9)."""
+        self._cursors.forget(hears)
 
     def beside(self, now: int, need: Count) -> Count:
         """Return how many symbols of the block are needed that nobody is bound to send.

@@ -135,7 +135,7 @@ class Diagnosis:
             yield "every symbol is here, but not all are verified"
         if self.quiet(now) >= SILENT_AFTER:
             yield f"nothing came from a sender for the last {self.quiet(now) / SECOND:.0f} s"
-        elif self._machine.is_blocked:
+        elif self._machine.large.are_blocked:
             yield f"packets of {self._packet_size} bytes do not get through"
 
     # What may change.
@@ -173,10 +173,10 @@ class Diagnosis:
         return payload + HEADER_SIZE + self._overhead
 
     def _size(self) -> Iterator[Finding]:
-        manifest, unseen = self._machine.manifest, self._machine.unseen
+        manifest, unseen = self._machine.manifest, self._machine.large.unseen
         oid = manifest.oid if manifest else None
         size = self._packet_size
-        if self._machine.is_blocked and oid != self._blocked_oid:
+        if self._machine.large.are_blocked and oid != self._blocked_oid:
             self._blocked_oid = oid
             smaller = next((mtu for mtu in SMALLER_MTUS if mtu < size), None)
             advice = f"an MTU of {smaller}" if smaller else "a smaller one"
@@ -187,7 +187,7 @@ class Diagnosis:
                 "the way",
                 {"packet_size": size, "sent": unseen, "mtu": smaller},
             )
-        elif not self._machine.is_blocked and self._blocked_oid is not None:
+        elif not self._machine.large.are_blocked and self._blocked_oid is not None:
             if oid == self._blocked_oid:
                 yield Finding(
                     "mtu_mended", f"packets of {size} bytes get through now", {"packet_size": size}
@@ -243,7 +243,7 @@ class Diagnosis:
     def _numbers(self) -> Iterator[Finding]:
         # spec: RCV-9
         before, self._unbelieved = self._unbelieved, self._machine.lost_unbelieved
-        if self._unbelieved <= before or self._machine.is_blocked:
+        if self._unbelieved <= before or self._machine.large.are_blocked:
             return
         self._worse += 1
         if self._worse == UNBELIEVED_LOOKS:

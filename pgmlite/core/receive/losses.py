@@ -5,6 +5,8 @@ What is to be asked for is something else: symbols that a carousel went past (`c
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +15,9 @@ from pgmlite.core.receive import policy
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.serial import SequenceTracker, Sqns
 from pgmlite.wire.batch import PacketBatch
+
+MOST_SOURCES = 64
+"""Addresses by which the packets of an object are counted: the first that came."""
 
 
 @dataclass(slots=True)
@@ -33,17 +38,22 @@ class _Sum:
 
 
 class LossCounts:
-    """Counts received and lost packets of each session of one object (spec: RCV-9)."""
+    """Counts received and lost packets of each session of one object (spec: RCV-9).
+
+    Attributes:
+        per_source: Packets by the address that they came from.
+    """
 
     def __init__(self, limit: int) -> None:
         """
         Args:
             limit: Sessions at most; the one silent for longest makes room.
         """
+        self.per_source: Counter[str] = Counter()
         self._limit = limit
         self._trackers: dict[SessionKey, SequenceTracker] = {}
         self._evicted = _Sum()
-        """What was counted of sessions that made room for others."""
+        """What was counted of sessions that were forgotten."""
 
     def __len__(self) -> int:
         return len(self._trackers)
@@ -52,9 +62,18 @@ class LossCounts:
         """Return the count of one session."""
         return self._trackers.get(key)
 
-    def count(self, batch: PacketBatch) -> None:
-        """Take the sequence numbers of a batch."""
-        rows = batch.rows
+    def count(self, batch: PacketBatch, *, is_heard: bool = True) -> None:
+        """Take the sequence numbers of a batch.
+
+        Args:
+            is_heard: Whether its channel is: if not, nothing of it can be lost (spec: RTE-9).
+        """
+        address, rows = batch.source.address, batch.rows
+        # Addresses can be made up.
+        if address in self.per_source or len(self.per_source) < MOST_SOURCES:
+            self.per_source[address] += len(batch)
+        if not is_heard:
+            return
         channel = int(rows["channel"][0])
         sqns = rows["sqn"].astype(np.uint32)
         tsis = rows["tsi"]
@@ -75,6 +94,14 @@ class LossCounts:
             tracker = SequenceTracker(int(sqns[0]))
         self._trackers[key] = tracker
         return tracker
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget the sessions of channels that are not heard: what they send is not lost (RTE-9).
+
+        What was counted of them stays.
+        """
+        for key in [key for key in self._trackers if not hears(key[2])]:
+            self._evict(key)
 
     def _evict(self, key: SessionKey) -> None:
         self._evicted.add(self._trackers.pop(key))

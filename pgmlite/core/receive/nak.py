@@ -65,7 +65,7 @@ that is not trusted (NAK-9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
@@ -214,14 +214,15 @@ class NakMachine(Generic[N, H]):
         """Allow to ask the session at its own address: it sends data of the object."""
         self._repairers.trust(key)
 
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget the sessions of channels that are not heard (spec: RTE-9)."""
+        for part in (self._lookout.carousels, self._repairers, self._demand):
+            part.forget(hears)
+
     def take_position(
         self, now: int, key: SessionKey, ring: Ring, place: int, *, received: int
     ) -> None:
-        """Take what an SPM says of a carousel: its ring, and the place of what comes next.
-
-        Args:
-            received: Packets that came of the session so far.
-        """
+        """Take what an SPM says of a carousel, as `Carousels.tell` does."""
         self._lookout.tell(now, key, ring, place, received)
 
     def take_data(self, now: int, key: SessionKey, block: int, esi: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgmlite.core.config import NakConfig
@@ -89,6 +90,11 @@ class Cursors:
                 self._sessions.pop(next(iter(self._sessions)))
         self._sessions[key] = cursors
         return cursors
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget what sessions promised on channels that are not heard (RTE-9)."""
+        for key in [key for key in self._sessions if not hears(key[2])]:
+            del self._sessions[key]
 
     def promise(self, until: int, key: SessionKey, counts: Counts) -> None:
         """Take an NCF: it says all that is to come of each block that it names."""

@@ -15,7 +15,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
 from pgmlite.core.machine import Action, DnsAnswer, Held
 from pgmlite.core.receive.counters import ReceiverCounters
-from pgmlite.core.receive.evidence import Evidence
+from pgmlite.core.receive.evidence import Evidence, LargePackets
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.nak import NakCounters
 from pgmlite.core.receive.offers import (
@@ -67,6 +67,7 @@ class Receiver:
         current: The one that began last; None: none did.
         counters: Over all objects.
         evidence: Why nothing arrives, it may tell.
+        listening: Which groups are heard.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Receiver:
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
-        self._listening = listening or Listening((), Sources())
+        self.listening = listening or Listening((), Sources())
         self.transfers: dict[int, Transfer] = {}
         self.current: Transfer | None = None
         self.counters = ReceiverCounters()
@@ -100,13 +101,13 @@ class Receiver:
     @property
     def deadline(self) -> int | None:
         """When it has something to do, ns; 0: at once."""
-        deadlines = [one.deadline for one in self.transfers.values()] + [self._listening.deadline]
+        deadlines = [one.deadline for one in self.transfers.values()] + [self.listening.deadline]
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
     def per_source(self) -> dict[str, int]:
         """Packets of the current object by the address that they came from."""
-        return dict(self.current.per_source) if self.current else {}
+        return dict(self.current.losses.per_source) if self.current else {}
 
     @property
     def manifest(self) -> Manifest | None:
@@ -129,9 +130,7 @@ class Receiver:
         return self.current.cycles if self.current else 0.0
 
     def time_left(self, now: int) -> float | None:
-        """Return the ns until carousels bring what is missing of the current object; None: not
-        known, as it is for objects without repair symbols.
-        """
+        """Return the ns until carousels bring what is missing of the current object, if known."""
         return self.current.time_left(now) if self.current else None
 
     @property
@@ -150,14 +149,9 @@ class Receiver:
         return self.current.naks if self.current else NakCounters()
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether the largest packets of the current object do not get through."""
-        return bool(self.current and self.current.large.are_blocked)
-
-    @property
-    def unseen(self) -> int:
-        """Packets sent since one of the current object's full size came, at least."""
-        return self.current.large.unseen if self.current else 0
+    def large(self) -> LargePackets:
+        """Whether the largest packets of the current object get through."""
+        return self.current.large if self.current else LargePackets(0)
 
     @property
     def lost(self) -> int:
@@ -173,7 +167,7 @@ class Receiver:
 
     def start(self, now: int) -> list[Action]:
         """Begin to listen."""
-        return self._listening.start(now)
+        return self.listening.start(now)
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take a batch; what does not belong is counted in ``counters.refused``.
@@ -195,13 +189,20 @@ class Receiver:
         return self._deal_out(now, batch)
 
     def tick(self, now: int) -> list[Action]:
-        """Let the transfers do what is due."""
+        """Let the transfers do what is due, and hear what is wanted by now."""
         actions = [one for transfer in self.transfers.values() for one in transfer.tick(now)]
-        return actions + self._listening.tick(now)
+        return actions + self._listen(self.listening.tick(now, self.progress))
+
+    def _listen(self, actions: list[Action]) -> list[Action]:
+        """Forget what belongs to channels that were just left; return `actions`."""
+        if self.listening.has_changed():
+            for transfer in self.transfers.values():
+                transfer.forget(self.listening.hears)
+        return actions
 
     def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
         """Take the answer to `Resolve`; errors are as of `Listening.resolved`."""
-        return self._listening.resolved(now, answer)
+        return self._listen(self.listening.resolved(now, answer))
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
@@ -253,7 +254,8 @@ class Receiver:
 
     def _give(self, now: int, transfer: Transfer, batch: PacketBatch) -> list[Action]:
         """Give packets to the transfer that they are of."""
-        return transfer.receive(now, batch) + self._listening.receive(now, batch)
+        told = transfer.receive(now, batch, is_heard=self.listening.hears(batch.channel))
+        return told + self.listening.receive(now, batch)
 
     def _receive_unknown(self, now: int, batch: PacketBatch, rest: Flags) -> list[Action]:
         """Take data of objects that are not being received, before their manifests are known.
@@ -304,9 +306,9 @@ class Receiver:
         """
         spm = parse_spm(batch.payload.tobytes())
         header = Offer.of(batch.rows[0])
-        known = self.transfers.get(header.oid)
-        if known and known.manifest:
-            return known.receive_spm(now, batch, spm) + self._listening.receive(now, batch)
+        if (known := self.transfers.get(header.oid)) and known.manifest:
+            told = known.receive_spm(now, batch, spm, is_heard=self.listening.hears(batch.channel))
+            return told + self.listening.receive(now, batch)
         # spec: RCV-3
         if manifest_oid(spm.manifest) != header.oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
@@ -331,7 +333,7 @@ class Receiver:
             known = self._begin(now, offer, answer)
             actions += known.begin(None)
         actions += known.adopt(now, batch, spm, manifest)
-        return actions + self._listening.adopt(now, manifest)
+        return actions + self._listen(self.listening.adopt(now, manifest))
 
     def _answer(self, now: int, offer: Offer) -> Answer:
         """Return whether an object is taken."""
@@ -349,9 +351,7 @@ class Receiver:
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)
         transfer = self.transfers[offer.oid] = self.current = Transfer(
-            offer.oid,
-            offer.size,
-            offer.symbol_size,
+            *(offer.oid, offer.size, offer.symbol_size),
             now=now,
             config=self._config,
             counters=self.counters,

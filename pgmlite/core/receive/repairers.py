@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgmlite.core.config import NakConfig
@@ -101,6 +102,11 @@ class Repairers:
             repairer = self._repairers[endpoint] = KnownRepairer(endpoint, key, preferred)
         repairer.trusted |= preferred
         repairer.learn(now, spm, self._config)
+
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget those whose repairs come on channels that are not heard (RTE-9)."""
+        for endpoint in [one for one, known in self._repairers.items() if not hears(known.key[2])]:
+            del self._repairers[endpoint]
 
     def trust(self, key: SessionKey) -> None:
         """Allow to ask the session at its own address: it sends data of the object."""

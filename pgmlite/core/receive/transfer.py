@@ -9,8 +9,7 @@ them (spec/protocol.md section 6)::
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from random import Random
 
@@ -33,9 +32,6 @@ from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, Spm
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-
-MOST_SOURCES = 64
-"""Addresses by which the packets of an object are counted: the first that came."""
 
 
 class TransferState(Enum):
@@ -84,7 +80,6 @@ class Transfer:
         heard: When a carousel of the object was heard last, ns.
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
-        per_source: Its packets by the address that they came from.
     """
 
     def __init__(
@@ -109,7 +104,6 @@ class Transfer:
         self.heard = now
         self.losses = LossCounts(config.max_senders)
         self.large = LargePackets(min(size, symbol_size))
-        self.per_source: Counter[str] = Counter()
         self._config = config
         self._counters = counters
         self._now = now
@@ -200,29 +194,40 @@ class Transfer:
         self._stock.hold(held)
         return self.receive(self._now, first) if first else []
 
-    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
-        """Take packets of this object that are no SPMs; not once it is complete."""
+    def forget(self, hears: Callable[[int], bool]) -> None:
+        """Forget the sessions of channels that are not heard: what they send is not lost."""
+        # spec: RTE-9
+        self.losses.forget(hears)
+        if self._naks:
+            self._naks.forget(hears)
+
+    def receive(self, now: int, batch: PacketBatch, *, is_heard: bool = True) -> list[Action]:
+        """Take packets that are no SPMs, not once it is complete; all of them if `is_heard` is
+        their channel, otherwise only symbols and nodes.
+        """
         self._now = now
         if batch.kind in DATA_TYPES:
             batch = self._stock.right(batch)
         if not len(batch):
             return []
         actions: list[Action] = []
-        self._count(batch)
+        self.losses.count(batch, is_heard=is_heard)
         self.large.take(batch)
         if batch.kind in DATA_TYPES:
-            actions += self._receive_data(now, batch)
+            actions += self._receive_data(now, batch, is_heard=is_heard)
         elif batch.kind is PacketType.TREE:
             self.heard = now
             self._stock.take_nodes(batch)
-        elif batch.kind is PacketType.NCF:
+        elif batch.kind is PacketType.NCF and is_heard:
             self._receive_ncfs(now, batch)
-        if self._naks:
+        if self._naks and is_heard:
             self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
         return actions + self._verify_some()
 
-    def receive_spm(self, now: int, batch: PacketBatch, spm: Spm) -> list[Action]:
-        """Take an SPM that repeats the manifest in hand.
+    def receive_spm(
+        self, now: int, batch: PacketBatch, spm: Spm, *, is_heard: bool = True
+    ) -> list[Action]:
+        """Take an SPM that repeats the manifest in hand, and may be of a channel that is not heard.
 
         Raises:
             RefusedPacket: It has another one.
@@ -237,7 +242,8 @@ class Transfer:
         # spec: RCV-4: who can only repeat an object does not keep it alive.
         if spm.position:
             self.heard = now
-        self._take_spm(now, batch, spm)
+        if is_heard:
+            self._take_spm(now, batch, spm)
         return []
 
     def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
@@ -283,14 +289,7 @@ class Transfer:
     def _enter(self, event: TransferEvent) -> None:
         self.state = TRANSFER_TRANSITIONS[self.state, event]
 
-    def _count(self, batch: PacketBatch) -> None:
-        self.losses.count(batch)
-        address = batch.source.address
-        # Addresses can be made up.
-        if address in self.per_source or len(self.per_source) < MOST_SOURCES:
-            self.per_source[address] += len(batch)
-
-    def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
+    def _receive_data(self, now: int, batch: PacketBatch, *, is_heard: bool) -> list[Action]:
         actions = self._stock.keep(batch)
         key = session_of(batch)
         is_repair = batch.repairs
@@ -303,8 +302,9 @@ class Transfer:
             self.heard = now
             self._odata_bytes += passing * batch.payload.shape[1]
             self._head = self._sizes.number(int(batch.offsets[last]))
-            self._take_data(now, key, batch, last)
-        if repairs and self.manifest and self._naks:
+            if is_heard:
+                self._take_data(now, key, batch, last)
+        if repairs and is_heard and self.manifest and self._naks:
             repaired = batch.select(is_repair)
             blocks = repaired.offsets // self.manifest.geometry.block_size
             self._naks.take_repair(now, key, Ids(blocks, repaired.rows["esi"].astype(np.int64)))
@@ -331,7 +331,7 @@ class Transfer:
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
-        self._count(batch)
+        self.losses.count(batch)
         key = session_of(batch)
         if spm.position:
             self.large.take_spm(now, batch, spm.position)

@@ -45,7 +45,7 @@ def is_gone(hearing: Hearing) -> bool:
 
 def arrives(hearing: Hearing) -> bool:
     """Whether a receiver would get its object."""
-    return has_data(hearing) and not is_gone(hearing) and not hearing.main.machine.is_blocked
+    return has_data(hearing) and not is_gone(hearing) and not hearing.main.machine.large.are_blocked
 
 
 def on_wire(place: Place, interface: str, hearing: Hearing) -> list[Ear]:
@@ -75,7 +75,7 @@ def check_data(
     if hearing.refusal:
         text = str(hearing.refusal)
         return [fail("socket", text, "end the program that has the port, or use another one")]
-    if main.machine.is_blocked:
+    if main.machine.large.are_blocked:
         return [_blocked(place, main)]
     if has_data(hearing):
         return _received(place, hearing)
@@ -127,7 +127,7 @@ def _blocked(place: Place, main: Ear) -> CheckResult:
     smaller = next((mtu for mtu in SMALLER_MTUS if mtu < size), None)
     text = (
         f"packets of {size} bytes do not get through, smaller ones do: of "
-        f"{main.machine.unseen} sent none came"
+        f"{main.machine.large.unseen} sent none came"
     )
     advice = f"start the sender with --mtu {smaller}" if smaller else "use smaller packets"
     return fail("mtu", text, f"{advice}, or mend the MTU on the way")

@@ -1,0 +1,27 @@
+"""What warnings are about."""
+
+from __future__ import annotations
+
+Fact = str | int | float | bool | None
+
+CAUSES: dict[str, dict[str, type]] = {
+    "buffer": {"kernel_drops": int},
+    "channels": {},
+    "disk": {"kernel_drops": int},
+    "dns": {"name": str, "failure": str},
+    "hook_timed_out": {},
+    "hops": {},
+    "interface": {},
+    "membership": {},
+    "mtu": {"packet_size": int, "sent": int, "mtu": int},
+    "mtu_mended": {"packet_size": int},
+    "nak": {},
+    "numbers": {"lost_unbelieved": int},
+    "object": {"oid": str, "name": str, "size": int},
+    "objects": {},
+    "on_complete": {},
+    "rate": {"rate": int, "achieved_rate": int},
+    "resumed": {"seconds": float},
+    "silence": {"seconds": float},
+}
+"""What a `Warned` may be about, and the facts that then come with it."""
