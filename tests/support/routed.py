@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,8 +74,8 @@ class RoutedLab(Namespaces):
     def __init__(self, receivers: int = 2, query: int | None = None, prefix: str = "pr") -> None:
         """
         Args:
-            query: Seconds between the routers' MLD and IGMP queries, which are to be answered within
-                a second; FRR's own times, 125 and 10 seconds, if None.
+            query: Seconds between the routers' MLD and IGMP queries, with a second for answers;
+                FRR's own times, 125 and 10 seconds, if None.
             prefix: How the names of its namespaces begin.
         """
         names = [f"R{number}" for number in range(1, receivers + 1)]
@@ -261,11 +260,22 @@ class RoutedLab(Namespaces):
         """Set the port of a node on its switch `up` or `down`."""
         self.link("SW", state, self._port(node))
 
-    def flap(self, node: str, seconds: float) -> None:
-        """Take a host's interface down and up again."""
-        self.link(node, "down")
-        time.sleep(seconds)
+    def restore(self, node: str) -> None:
+        """Set a host's interface up again, with all that the kernel forgot when it went down."""
         self.link(node, "up")
-        # The kernel forgets what an administrator gave it for IPv6.
         self.ip(node, f"addr replace {address(node)}/64 dev eth0 nodad")
         self.routes(node)
+
+    def resolve(self, node: str, server: str) -> None:
+        """Let what is started on a node from now on ask this DNS server."""
+        file = self._folder / f"resolv.{node}"
+        file.write_text(f"nameserver {server}\n")
+        self._resolvers[node] = file
+
+    def inside(self, node: str, *command: str) -> list[str]:
+        """Return the command that runs `command` on a node."""
+        if file := self._resolvers.get(node):
+            # `ip netns exec` gives each command mounts of its own.
+            script = f'mount --bind {file} /etc/resolv.conf; exec "$@"'
+            command = ("sh", "-ec", script, "sh", *command)
+        return super().inside(node, *command)
