@@ -189,6 +189,7 @@ def receive(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     oid: str | int | None = None,
     timeout: float | None = None,
     naks: bool = True,
@@ -208,6 +209,8 @@ def receive(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders that are heard; none: whoever sends. A source-specific
+            group (ff3x::/32, 232.0.0.0/8) needs one.
         oid: The only object that is taken, as a number or 16 hexadecimal digits; None: the first.
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
@@ -231,6 +234,7 @@ def receive(
         group=group,
         port=port,
         interface=interface,
+        sources=tuple(sources),
         oid=parse_oid(oid) if isinstance(oid, str) else oid,
         timeout=check_seconds("timeout", timeout),
         naks=naks,
@@ -251,6 +255,7 @@ def send(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    source: str | None = None,
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     fec: float = DEFAULT_FEC,
@@ -270,6 +275,7 @@ def send(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
+        source: The address of the interface to send from; None: the system chooses.
         rate: bit/s on the wire, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         fec: Repair symbols as a share of the object; 0: none.
@@ -297,6 +303,7 @@ def send(
         group=group,
         port=port,
         interface=interface,
+        source=source,
         rate=rate,
         hops=check_hops(hops),
         fec=check_fec(fec),
@@ -320,6 +327,7 @@ def repair(
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
+    sources: Iterable[str] = (),
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     listen: str | None = None,
@@ -329,6 +337,7 @@ def repair(
     Args:
         group: ``ADDR`` or ``ADDR%INTERFACE``, as of the sender.
         interface: None: the only one that can be meant.
+        sources: Addresses of the senders, as of `receive`.
         rate: bit/s of the repairs, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         listen: ``[ADDR]:PORT`` where NAKs are taken; None: the interface, at the port after `port`.
@@ -343,6 +352,7 @@ def repair(
         group=group,
         port=port,
         interface=interface,
+        sources=tuple(sources),
         rate=rate,
         hops=check_hops(hops),
         listen=listen,

@@ -89,6 +89,7 @@ class ReplayJob:
                 path,
                 is_new=True,
                 reused=0,
+                per_source=machine.per_source,
                 figures=figures,
                 capture=capture_figures(capture),
             )

@@ -38,14 +38,20 @@ OPTIONS = {
         "on_complete",
         "order",
         "repairer",
+        "source",
         "start",
         "timeout",
     )
 }
 """Arguments that errors begin with, and the options that set them."""
 
-HINTS = {"interface": "-i", "hook_timed_out": "--hook-timeout"}
-"""Causes, and the option that helps."""
+HINTS = {
+    "hook_timed_out": "(--hook-timeout)",
+    "hops": "(--hops)",
+    "interface": "(-i)",
+    "sources": "with --source",
+}
+"""Causes, and how a line that is about them ends: with the option that helps."""
 
 
 class Told(Exception):
@@ -66,7 +72,7 @@ def with_options(text: str, cause: str) -> str:
     name = next((name for name in OPTIONS if text.startswith((f"{name} ", f"{name}:"))), "")
     if cause and name:
         text = OPTIONS[name] + text.removeprefix(name)
-    return f"{text} ({HINTS[cause]})" if cause in HINTS else text
+    return f"{text} {HINTS[cause]}" if cause in HINTS else text
 
 
 def line_of(error: PgmliteError) -> str:

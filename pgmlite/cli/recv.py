@@ -27,6 +27,7 @@ Examples:
 @options.group
 @options.port
 @options.interface
+@options.sources
 @option("--object", "oid", metavar="ID", help="Take this object only, by the ID send prints.")
 @option(
     "--timeout",
@@ -81,6 +82,7 @@ def recv(
     group: str,
     port: int,
     interface: str | None,
+    sources: tuple[str, ...],
     oid: str | None,
     timeout: float | None,
     no_nak: bool,
@@ -108,6 +110,7 @@ def recv(
         group=group,
         port=port,
         interface=interface,
+        sources=sources,
         oid=oid,
         timeout=timeout,
         naks=not no_nak,

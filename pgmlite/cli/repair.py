@@ -25,6 +25,7 @@ then, at the receivers:
 @options.group
 @options.port
 @options.interface
+@options.sources
 @options.rate
 @options.hops
 @options.listen
@@ -34,6 +35,7 @@ def repair(
     group: str,
     port: int,
     interface: str | None,
+    sources: tuple[str, ...],
     rate: str,
     hops: int,
     listen: str | None,
@@ -52,6 +54,7 @@ def repair(
         group=group,
         port=port,
         interface=interface,
+        sources=sources,
         rate=parse_rate(rate),
         hops=hops,
         listen=listen,

@@ -30,6 +30,11 @@ Examples:
 @options.group
 @options.port
 @options.interface
+@option(
+    "--source",
+    metavar="ADDR",
+    help="The address of the interface to send from; default: the system chooses.",
+)
 @options.rate
 @options.hops
 @option(
@@ -92,6 +97,7 @@ def send(
     group: str,
     port: int,
     interface: str | None,
+    source: str | None,
     rate: str,
     hops: int,
     fec: str,
@@ -127,6 +133,7 @@ def send(
         group=group,
         port=port,
         interface=interface,
+        source=source,
         rate=parse_rate(rate),
         hops=hops,
         fec=parse_fec(fec),

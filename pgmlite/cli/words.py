@@ -39,7 +39,11 @@ def text_of(event: Event, began: int) -> str:
                 f"{event.nak_port}"
             )
         case ReceiveStarted():
-            return f"waiting for {_channel(event)} (receive buffer {human_bytes(event.buffer)})"
+            whence = f" from {', '.join(event.sources)}" if event.sources else ""
+            return (
+                f"waiting for {_channel(event)}{whence} "
+                f"(receive buffer {human_bytes(event.buffer)})"
+            )
         case Adopted(manifest=manifest):
             return (
                 f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
@@ -118,7 +122,8 @@ def _send_started(event: SendStarted) -> str:
         cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
     return (
         f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to {channel} at {human_rate(event.rate)}; "
+        f"{oid_text(manifest.oid)} to {channel} from {event.source} "
+        f"at {human_rate(event.rate)}; "
         f"{_fec(manifest)}{cycle}"
     )
 

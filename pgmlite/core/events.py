@@ -31,7 +31,9 @@ CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
     "disk": {"kernel_drops": int},
     "hook_timed_out": {},
+    "hops": {},
     "interface": {},
+    "membership": {},
     "mtu": {"packet_size": int, "sent": int, "mtu": int},
     "mtu_mended": {"packet_size": int},
     "nak": {},
@@ -110,6 +112,9 @@ class SendStarted(Event):
     group: str
     port: int
     interface: str
+    source: str
+    """The address that packets come from."""
+
     rate: int
     """bit/s; 0: not limited."""
 
@@ -137,6 +142,8 @@ class RepairStarted(Event):
     interface: str
     rate: int
     nak_port: int
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +155,39 @@ class ReceiveStarted(Event):
     group: str
     port: int
     interface: str
+    sources: tuple[str, ...]
+    """Addresses whose packets are asked for; none: whoever sends."""
+
     buffer: int
     """Bytes of the receive buffer."""
 
     output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Event):
+    """A receiver asks the network for a source of a group."""
+
+    NAME: ClassVar[str] = "joined"
+
+    group: str
+    port: int
+    source: str
+    """Its address; empty: whoever sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left(Event):
+    """A receiver asks the network for a source of a group no longer."""
+
+    NAME: ClassVar[str] = "left"
+
+    group: str
+    port: int
+    source: str
+    reason: str
+    """``source``: it is not wanted any more; ``channel``: the group is not; ``end``: the receiver
+    ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +341,9 @@ class Completed(Event):
 
     reused: int
     """Bytes that came from files here."""
+
+    per_source: Mapping[str, int]
+    """Packets of the object by the address that they came from: of the first 64 addresses."""
 
     figures: ReceiveFigures
     network: NetworkFigures | None = None

@@ -84,10 +84,15 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Hear no longer what a `Join` of the same group and source began."""
+    """Hear no longer what a `Join` of the same group and source began.
+
+    Attributes:
+        reason: ``source``: it is not wanted any more; ``channel``: its group is not.
+    """
 
     group: Endpoint
     source: str = ""
+    reason: str = "source"
 
 
 @dataclass(frozen=True, slots=True)

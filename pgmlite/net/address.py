@@ -19,11 +19,8 @@ import psutil
 from pgmlite.core.events import Tell, Waiting
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
+from pgmlite.net.groups import check_group
 from pgmlite.net.waiting import Wait, Waits
-
-LINK_SCOPE, SITE_SCOPE = 2, 5
-WIDEST_NODE_SCOPE = 1
-"""IPv6 groups of scope 0 (reserved) and 1 (interface-local) never leave the machine."""
 
 CHECK_PATIENCE = 5 * SECOND
 """ns that a start waits for addresses which the system still checks: that takes it up to 2 s."""
@@ -89,7 +86,7 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         interface: None: the one of ``%INTERFACE``, or the only one that can be meant.
 
     Raises:
-        UsageError: Not a multicast group, one that can't get to others, or two interfaces.
+        UsageError: Not a multicast group, one that nobody should use, or two interfaces.
         NetworkError: No such interface, or it can't carry the group.
     """
     text, _, zone = group.partition("%")
@@ -105,8 +102,7 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         raise UsageError(f"group {group}: names another interface than {interface}")
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     named = interface or zone
-    if isinstance(address, ipaddress.IPv6Address):
-        _check_scope(address, named)
+    check_group(address, is_loopback=bool(named) and "loopback" in _flags(named))
     name = named or _only_interface(group, family)
     try:
         index = socket.if_nametoindex(name)
@@ -115,26 +111,6 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
     _check_family(name, group, family)
     return Channel(str(address), port, name, index)
-
-
-def _check_scope(group: ipaddress.IPv6Address, name: str | None) -> None:
-    """Refuse a group whose packets stay on this machine (spec: NET-10).
-
-    Raises:
-        UsageError: Nobody else would ever hear it.
-    """
-    flags, scope = divmod(group.packed[1], 16)
-    if scope > WIDEST_NODE_SCOPE or (name and "loopback" in _flags(name)):
-        return
-    # A group with the transient flag: the others are assigned by IANA.
-    on_link, in_site = (
-        ipaddress.IPv6Address(bytes((0xFF, (flags | 1) << 4 | wider)) + group.packed[2:])
-        for wider in (LINK_SCOPE, SITE_SCOPE)
-    )
-    raise UsageError(
-        f"group {group}: its scope is {scope}, and its packets never leave this machine; "
-        f"use {on_link} for this link or {in_site} for the site"
-    )
 
 
 def _flags(name: str) -> list[str]:

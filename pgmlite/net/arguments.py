@@ -89,6 +89,35 @@ def _why_not(
     return ""
 
 
+def parse_source(text: str, channel: Channel) -> str:
+    """Return the address of a sender, as packets show it.
+
+    Raises:
+        UsageError: It is none, or no machine can have it there.
+    """
+    plain, _, zone = text.strip("[]").partition("%")
+    try:
+        address = ipaddress.ip_address(plain)
+    except ValueError:
+        raise UsageError(
+            f"source {text}: give the address of a sender, such as fd01::1", cause="source"
+        ) from None
+    if address.version == 6 and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    if why := _why_not(address, zone, channel):
+        raise UsageError(f"source {text}: {why}", cause="source")
+    return str(address)
+
+
+def name_sources(texts: Iterable[str], channel: Channel) -> tuple[str, ...]:
+    """Return the addresses of the senders that a user names, each once (spec: NET-13).
+
+    Raises:
+        UsageError: One of them is no address of a sender.
+    """
+    return tuple(dict.fromkeys(parse_source(text, channel) for text in texts))
+
+
 def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
     """Return ``ADDR:PORT`` or ``[ADDR]:PORT`` of a repairer; `channel` as of `parse_endpoint`.
 

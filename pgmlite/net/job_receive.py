@@ -10,20 +10,24 @@ from pathlib import Path
 from random import Random, SystemRandom
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.events import Completed, ReceiveFailed, ReceiveStarted, Tell
+from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
+from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import PgmliteError
 from pgmlite.net.address import resolve
-from pgmlite.net.arguments import parse_repairer
+from pgmlite.net.arguments import name_sources, parse_repairer
 from pgmlite.net.completion import CompletionHook
+from pgmlite.net.groups import check_sources
 from pgmlite.net.hook import Command
+from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import remove_record
+from pgmlite.wire.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,7 @@ class ReceiveJob:
     group: str
     port: int
     interface: str | None
+    sources: tuple[str, ...]
     oid: int | None
     timeout: int | None
     naks: bool
@@ -76,29 +81,22 @@ class ReceiveJob:
                 opened.callback(hook.close)
                 yield from hook.resume()  # before the network, which may not be there yet
             channel = resolve(self.group, self.port, self.interface)
-            config = ReceiverConfig(
-                oid=self.oid,
-                naks=self.naks,
-                repairers=frozenset(parse_repairer(text, channel) for text in self.repairers),
-            )
-            machine = Receiver(config, rng=SystemRandom())
-            socket = ReceiverSocket(channel)
-            opened.callback(socket.close)
-            tell(
-                ReceiveStarted(
-                    time.monotonic_ns(),
-                    channel.group,
-                    channel.port,
-                    channel.interface,
-                    socket.granted,
-                    str(self.output),
-                )
+            repairers = frozenset(parse_repairer(text, channel) for text in self.repairers)
+            named = name_sources(self.sources, channel)
+            check_sources(channel.group, named)
+            sources = Sources(named)
+            sources.add([address for address, _ in repairers])
+            machine = Receiver(
+                ReceiverConfig(oid=self.oid, naks=self.naks, repairers=repairers),
+                rng=SystemRandom(),
+                listening=Listening([Endpoint(channel.group, channel.port)], sources),
             )
             loop = ReceiveLoop(
                 machine,
-                socket,
+                Memberships(channel.interface),
                 part,
                 tell,
+                output=str(self.output),
                 timeout=self.timeout,
                 loss=Loss(self.loss, Random(self.seed)) if self.loss else None,
             )
@@ -109,7 +107,9 @@ class ReceiveJob:
                 raise
             now = time.monotonic_ns()
             path, is_new = str(self.output), loop.is_new
-            completed = Completed(now, manifest, path, is_new, part.reused, *loop.figures(now))
+            completed = Completed(
+                now, manifest, path, is_new, part.reused, machine.per_source, *loop.figures(now)
+            )
             tell(completed)
             if hook:
                 yield from hook.finish(manifest)

@@ -15,6 +15,8 @@ from pgmlite.core.events import RepairStarted, Stopped, Tell, Waiting, Warned
 from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
+from pgmlite.net.arguments import name_sources
+from pgmlite.net.groups import check_sources
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.job_send import (
     open_nak_socket,
@@ -24,8 +26,8 @@ from pgmlite.net.job_send import (
     to_its_end,
 )
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
+from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
@@ -44,6 +46,7 @@ class RepairJob:
     group: str
     port: int
     interface: str | None
+    sources: tuple[str, ...]
     rate: int | None
     hops: int
     listen: str | None
@@ -60,14 +63,18 @@ class RepairJob:
             source = SourceFile(self.file)
             opened.callback(source.close)
             channel = resolve(self.group, self.port, self.interface)
+            sources = name_sources(self.sources, channel)
+            check_sources(channel.group, sources)
             naks = yield from open_nak_socket(channel, self.listen, tell)
             opened.callback(naks.close)
-            group = ReceiverSocket(channel)
+            group = ReceiverSocket(channel, sources)
             opened.callback(group.close)
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
             manifest = yield from recognise(source, group, tell)
+            if sources:
+                hear_repairers(group, manifest, tell)
             burst = packets_a_call(manifest.symbol_size)
             config = SenderConfig(rate=self.rate, packet_overhead=channel.overhead, max_burst=burst)
             machine = Repairer(
@@ -85,6 +92,7 @@ class RepairJob:
                 channel.interface,
                 config.rate or 0,
                 naks.port,
+                sources,
             )
             return (yield from to_its_end(loop, started, tell))
 
@@ -124,6 +132,16 @@ def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Ma
                 strangers.add(manifest.oid)
                 text = f"object {manifest.oid:016x} is not {source.path}, {reason}: waiting on"
                 tell(Warned(time.monotonic_ns(), text))
+
+
+def hear_repairers(group: ReceiverSocket, manifest: Manifest, tell: Tell) -> None:
+    """Hear what other repairers send as well (spec: NET-13); go on without those that can't be."""
+    for address, _ in manifest.repairers:
+        try:
+            group.join(address)
+        except NetworkError as error:
+            tell(Warned(time.monotonic_ns(), f"{error}; going on without", "membership"))
+            return
 
 
 def _manifests(group: ReceiverSocket, buffer: wire.ReceiveBuffer) -> list[Manifest]:

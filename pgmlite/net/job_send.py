@@ -9,15 +9,23 @@ from pathlib import Path
 from random import SystemRandom
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
-from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell
+from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell, Warned
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
-from pgmlite.net.arguments import Sector, choose_symbol_size, name_repairers, parse_endpoint
+from pgmlite.net.arguments import (
+    Sector,
+    choose_symbol_size,
+    name_repairers,
+    parse_endpoint,
+    parse_source,
+)
+from pgmlite.net.groups import is_source_specific
 from pgmlite.net.hashing import hash_beside
+from pgmlite.net.nak_socket import NakSocket
+from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
 from pgmlite.net.sending import SendLoop
-from pgmlite.net.udp import MAX_SEGMENTS, NakSocket, SenderSocket
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
@@ -28,6 +36,11 @@ from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
 MAX_PORT = 65_535
+
+SHORT_WAY = (
+    "group {} is source-specific, as those are that routers forward, and packets with 1 hop stay "
+    "on this link: where there are routers on the way, give packets more"
+)
 
 
 def open_nak_socket(channel: Channel, listen: str | None, tell: Tell) -> Waits[NakSocket]:
@@ -54,14 +67,25 @@ def open_nak_socket(channel: Channel, listen: str | None, tell: Tell) -> Waits[N
 
 
 def open_sender(
-    channel: Channel, hops: int, naks: NakSocket | None, tell: Tell
+    channel: Channel, hops: int, naks: NakSocket | None, tell: Tell, source: str = ""
 ) -> Waits[SenderSocket]:
     """Open the socket that packets go out by: from where NAKs are taken, if that is one address.
 
+    Args:
+        source: The address to send from; empty: any.
+
     Raises:
-        NetworkError: The system refuses it.
+        UsageError: NAKs are taken at another address than `source`.
+        NetworkError: The system refuses it, or the address is not the interface's.
     """
-    source = naks.address if naks else ""
+    taken = naks.address if naks else ""
+    if source and taken not in ("", source):
+        raise UsageError(
+            f"listen {taken}: is not the source {source}; give the port alone", cause="listen"
+        )
+    if source:
+        check_own(source, channel)
+    source = source or taken
     yield from await_addresses(channel, source, tell)
     return SenderSocket(channel, hops=hops, source=source)
 
@@ -118,6 +142,7 @@ class SendJob:
     group: str
     port: int
     interface: str | None
+    source: str | None
     rate: int | None
     hops: int
     fec: float
@@ -171,7 +196,8 @@ class SendJob:
                 cycles=self.cycles,
                 duration=self.duration,
             )
-            socket = yield from open_sender(channel, self.hops, naks, tell)
+            source_address = parse_source(self.source, channel) if self.source else ""
+            socket = yield from open_sender(channel, self.hops, naks, tell, source_address)
             opened.callback(socket.close)
             manifest, tree = yield from hash_beside(
                 lambda progress: source.describe(geometry, progress, repairers=repairers), tell
@@ -187,10 +213,13 @@ class SendJob:
                 channel.group,
                 channel.port,
                 channel.interface,
+                socket.address,
                 config.rate or 0,
                 ring.order.name.lower(),
                 ring.first,
                 ring.sector,
                 ring.sectors,
             )
+            if self.hops == 1 and is_source_specific(channel.group):
+                tell(Warned(time.monotonic_ns(), SHORT_WAY.format(channel.group), "hops"))
             return (yield from to_its_end(loop, started, tell))

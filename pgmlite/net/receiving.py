@@ -7,15 +7,34 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pgmlite.core.decode import Decoded
-from pgmlite.core.events import Adopted, Fact, ReceiveProgress, Tell, Warned
+from pgmlite.core.events import (
+    Adopted,
+    Fact,
+    ReceiveProgress,
+    ReceiveStarted,
+    Tell,
+    Warned,
+)
 from pgmlite.core.figures import NetworkFigures, ReceiveFigures
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.impair import Loss
-from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Prepare, SendNak
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Action,
+    Complete,
+    Decode,
+    Join,
+    Leave,
+    Prepare,
+    SendNak,
+)
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.receiver import Receiver
-from pgmlite.errors import NetworkError, TimedOut
+from pgmlite.errors import TimedOut
+from pgmlite.net.address import Channel
 from pgmlite.net.decoding import Decoder
+from pgmlite.net.listener import Listener
 from pgmlite.net.loop import (
     EXPECTED_SYMBOL_SIZE,
     REJOIN_AFTER,
@@ -24,7 +43,9 @@ from pgmlite.net.loop import (
     take_decoded,
     tell_of_disk,
 )
-from pgmlite.net.udp import NakSocket, ReceiverSocket
+from pgmlite.net.membership import Memberships
+from pgmlite.net.nak_sender import NakSender
+from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.wire import batch as wire
@@ -73,49 +94,45 @@ class ReceiveLoop:
     def __init__(
         self,
         machine: Receiver,
-        socket: ReceiverSocket,
+        memberships: Memberships,
         part: PartFile,
         tell: Tell,
         *,
+        output: str,
         timeout: int | None = None,
         loss: Loss | None = None,
     ) -> None:
         """
         Args:
-            socket: Is closed at the end.
+            memberships: None yet; none are left at the end.
+            output: Where the object will be, for who is told.
             timeout: ns from the start; None: wait for ever.
             loss: Drops packets on purpose, for tests and demonstrations.
         """
         self._machine = machine
-        self._socket = socket
+        self._memberships = memberships
         self._part = part
         self._tell = tell
+        self._output = output
         self._timeout = timeout
         self._loss = loss
         self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
-        self._is_down = False
-        self._nak_socket: NakSocket | None = None
         self.is_new = True
         """False, after `run`: the output was the object already, and was not touched."""
 
-        self._nak_errors: set[int | None] = set()
         self._disk_time = 0
-        self._diagnosis = Diagnosis(
-            machine,
-            str(socket.channel),
-            overhead=socket.channel.overhead,
-            granted=socket.granted,
-            wanted=socket.wanted,
-        )
+        self._listener = Listener(memberships, tell, self._begin)
+        self._asker = NakSender(memberships, machine.evidence, self._warn)
+        self._diagnosis: Diagnosis | None = None
+        """Why it does not get on; None: it is a member of nothing yet."""
+
         # No nap may fill more than a part of what the system buffers for us.
         self._read_at = self._gathered_at = 0
         self._byte_time = 0.0
         """ns from byte to byte that comes, at the latest read."""
-
-        self._batch_bytes = min(BATCH_BYTES, socket.granted // 8)
 
     def run(self) -> Waits[Complete]:
         """
@@ -123,6 +140,8 @@ class ReceiveLoop:
             Interrupted: It was asked to stop.
             TimedOut: `timeout` passed.
             DiskError: The disk refuses.
+            UsageError: What it shall hear first can't be heard.
+            NetworkError: The network can't be used as asked.
         """
         try:
             return (yield from self._run())
@@ -134,11 +153,11 @@ class ReceiveLoop:
         self._now = self._began = self._heard = now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
         report = now + REPORT_EVERY
-        self._watch(now)
         done = self._do(self._machine.start(now))
+        self._watch(now)
         while done is None:
             if end is not None and now >= end:
-                raise TimedOut(self._diagnosis.why_late(now))
+                raise TimedOut(self._why_late(now))
             if now >= report:
                 report = now + REPORT_EVERY
                 self._watch(now)
@@ -155,7 +174,9 @@ class ReceiveLoop:
             if done is None and deadline is not None and now >= deadline:
                 done = self._do(self._machine.tick(now))
             if now - self._heard >= REJOIN_AFTER:
-                self._rejoin(now)
+                self._heard = now
+                self._listener.rejoin(now)
+                self._asker.rejoin()
         return done
 
     def _wait(self, wait: int, now: int) -> Waits[bool]:
@@ -167,8 +188,9 @@ class ReceiveLoop:
             rest = min(LONGEST_NAP, int(self._batch_bytes * self._byte_time))
             yield Wait(min(wait, rest), decoding)
             return time.monotonic_ns() - self._read_at >= rest
-        ready = yield Wait(wait, (self._socket.fileno(), *decoding))
-        if self._socket.fileno() not in ready:
+        fds = self._memberships.fds
+        ready = yield Wait(wait, (*fds, *decoding))
+        if set(fds).isdisjoint(ready):
             return False
         if nap := self._nap(now):
             yield Wait(nap)
@@ -187,7 +209,7 @@ class ReceiveLoop:
             return None if moment is None else round((now - moment) / SECOND, 3)
 
         network = NetworkFigures(
-            kernel_drops=self._socket.kernel_drops,
+            kernel_drops=self._memberships.kernel_drops,
             naks_unsent=evidence.naks_unsent,
             transfer_seconds=since(evidence.began),
             silence=since(self._machine.heard),
@@ -203,15 +225,26 @@ class ReceiveLoop:
 
     def _watch(self, now: int) -> None:
         """Say what keeps the transfer from getting on."""
-        load = Load(self._socket.kernel_drops, self._disk_time)
+        if self._diagnosis is None:
+            return
+        load = Load(self._memberships.kernel_drops, self._disk_time)
         for finding in self._diagnosis.look(now, load):
             self._warn(finding.text, finding.cause, finding.facts)
+
+    def _why_late(self, now: int) -> str:
+        if self._diagnosis is None:
+            return "timed out: there was nothing to join"
+        return self._diagnosis.why_late(now)
 
     def _nap(self, now: int) -> int:
         """Return for how long packets may gather, ns: they come so fast that it is worth it."""
         wait = self._gathered_at - now
         # Half a batch in the longest is worth it.
         return min(wait, LONGEST_NAP) if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP else 0
+
+    @property
+    def _batch_bytes(self) -> int:
+        return min(BATCH_BYTES, self._memberships.granted // 8)
 
     def _batch_worth(self) -> int:
         """Return the bytes that are worth a nap: no more than are missing, if repairs bring them.
@@ -225,26 +258,8 @@ class ReceiveLoop:
 
     def _read(self) -> Complete | None:
         """Read what is there, up to a buffer, and give it to the machine in few batches."""
-        count = 0
+        count = sum(self._read_from(socket) for socket in self._memberships.in_turn())
         buffer = self._buffer
-        for _ in range(buffer.ROWS):
-            room = buffer.room()
-            if room is None:
-                break
-            try:
-                arrival = self._socket.read_into(room)
-            except OSError as error:
-                self._warn(f"{self._socket.channel}: {error.strerror}", "interface")
-                break
-            if arrival is None:
-                break
-            if not arrival.length:
-                self._refused["short"] += 1
-                continue
-            buffer.add(
-                arrival.length, arrival.stride, arrival.source, is_congested=arrival.is_congested
-            )
-            count += arrival.length
         self._now = now = time.monotonic_ns()
         if count:
             self._heard = now
@@ -257,6 +272,30 @@ class ReceiveLoop:
             if done:
                 return done
         return None
+
+    def _read_from(self, socket: ReceiverSocket) -> int:
+        """Read what one socket has, up to a buffer; return the bytes."""
+        count = 0
+        buffer = self._buffer
+        for _ in range(buffer.ROWS):
+            room = buffer.room()
+            if room is None:
+                break
+            try:
+                arrival = socket.read_into(room)
+            except OSError as error:
+                self._warn(f"{socket.channel}: {error.strerror}", "interface")
+                break
+            if arrival is None:
+                break
+            if not arrival.length:
+                self._refused["short"] += 1
+                continue
+            buffer.add(
+                arrival.length, arrival.stride, arrival.source, is_congested=arrival.is_congested
+            )
+            count += arrival.length
+        return count
 
     def _do(self, actions: Sequence[Action | Decoded]) -> Complete | None:
         """Do what the machine says, and note how long it takes: hardly anything but disks does."""
@@ -273,7 +312,11 @@ class ReceiveLoop:
             for action in todo:
                 match action:
                     case SendNak():
-                        self._send_nak(action)
+                        self._asker.send(action)
+                    case Join():
+                        self._listener.join(self._now, action)
+                    case Leave():
+                        self._listener.leave(self._now, action)
                     case Complete():
                         if bad := self._part.settle(action):
                             follow_up += self._machine.doubt(action.oid, bad)
@@ -295,17 +338,30 @@ class ReceiveLoop:
                         if isinstance(action, Adopted):
                             self._look_at_buffer(action.rate)
             todo = follow_up
+        self._listener.tell_of_joined(self._now)
         tell_of_disk(self._now, self._part, self._tell)
         return None
 
     def _leave(self) -> None:
-        self._socket.close()
-        if self._nak_socket:
-            self._nak_socket.close()
+        self._listener.close(self._now)
+        self._asker.close()
+
+    def _begin(self, channel: Channel, sources: tuple[str, ...]) -> None:
+        """Take note, and tell, that it listens: to `channel` at first."""
+        memberships = self._memberships
+        self._diagnosis = Diagnosis(
+            self._machine,
+            f"{channel} from {', '.join(sources)}" if sources else str(channel),
+            overhead=channel.overhead,
+            granted=memberships.granted,
+            wanted=memberships.wanted,
+        )
+        where = (channel.group, channel.port, channel.interface, sources)
+        self._tell(ReceiveStarted(self._now, *where, memberships.granted, self._output))
 
     def _look_at_buffer(self, rate: int) -> None:
         """Say so if the system buffers too little of `rate` bit/s."""
-        granted = self._socket.granted
+        granted = self._memberships.granted
         wanted = rate * BUFFER_MS // 8_000
         if granted < wanted:
             held = granted * 8_000 // rate
@@ -315,33 +371,3 @@ class ReceiveLoop:
                 f"net.core.rmem_max={wanted}",
                 "buffer",
             )
-
-    def _send_nak(self, nak: SendNak) -> None:
-        try:
-            if self._nak_socket is None:
-                self._nak_socket = NakSocket(self._socket.channel, 0)
-            self._nak_socket.send(nak.packet, nak.endpoint)
-        except NetworkError as error:
-            # The carousel brings what a NAK would: a missing socket is no reason to stop.
-            self._nak_failed(error, None)
-        except OSError as error:
-            self._nak_failed(f"no NAK can be sent to {nak.endpoint}: {error.strerror}", error.errno)
-
-    def _nak_failed(self, why: object, number: int | None) -> None:
-        """Count a NAK that did not leave; say once for each reason why."""
-        self._machine.evidence.naks_unsent += 1
-        if number not in self._nak_errors:
-            self._nak_errors.add(number)
-            self._warn(f"{why}; waiting for the carousel instead", "nak")
-
-    def _rejoin(self, now: int) -> None:
-        self._heard = now
-        try:
-            self._socket.rejoin()
-            if self._nak_socket:
-                self._nak_socket.rejoin()
-            self._is_down = False
-        except NetworkError as error:
-            if not self._is_down:
-                self._warn(f"{error}; waiting for it", "interface")
-            self._is_down = True

@@ -17,15 +17,10 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
+from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.rate import RateWatch
-from pgmlite.net.udp import (
-    LINK_ERRORS,
-    REFUSALS,
-    STRANGERS,
-    NakSocket,
-    ReceiverSocket,
-    SenderSocket,
-)
+from pgmlite.net.receiver_socket import ReceiverSocket
+from pgmlite.net.sender_socket import LINK_ERRORS, REFUSALS, STRANGERS, SenderSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire import batch as wire

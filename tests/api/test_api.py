@@ -15,6 +15,8 @@ from pgmlite.core.events import (
     Completed,
     Event,
     Hashing,
+    Joined,
+    Left,
     ReceiveFailed,
     ReceiveProgress,
     ReceiveStarted,
@@ -95,7 +97,7 @@ def test_an_error_is_one_of_ours_and_the_last_event_carries_it(tmp_path, where):
     events: list[Event] = []
     with pytest.raises(TimedOut, match="no valid packet") as caught:
         events.extend(pgmlite.receive(tmp_path / "copy", **where, timeout=0.2))
-    assert kinds(events) == [ReceiveStarted, ReceiveFailed]
+    assert kinds(events) == [ReceiveStarted, Joined, Left, ReceiveFailed]
     assert events[-1].error is caught.value
     with pytest.raises(DiskError, match="nosuch"):
         pgmlite.send(tmp_path / "nosuch", **where).run()
@@ -183,7 +185,9 @@ def test_events_come_as_they_happen(tmp_path, where, carousel):
         assert transfer.result is events[-1]
     assert [kind for kind in kinds(events) if kind not in {Warned, ReceiveProgress}] == [
         ReceiveStarted,
+        Joined,
         Adopted,
+        Left,
         Completed,
     ]
     assert [event.at for event in events] == sorted(event.at for event in events)
@@ -293,7 +297,7 @@ def test_errors_are_the_same_when_it_is_awaited(tmp_path, where):
     events: list[Event] = []
     with pytest.raises(TimedOut):
         asyncio.run(main())
-    assert kinds(events) == [ReceiveStarted, ReceiveFailed]
+    assert kinds(events) == [ReceiveStarted, Joined, Left, ReceiveFailed]
 
 
 def test_a_sender_and_a_receiver_share_an_event_loop_that_goes_on(tmp_path, where):

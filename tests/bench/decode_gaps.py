@@ -25,11 +25,14 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.decode import Decoded
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import SECOND, Complete, Decode
+from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.sources import Sources
+from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
-from pgmlite.net.udp import ReceiverSocket
 from pgmlite.net.waiting import Waits, block
 from pgmlite.storage.part import PartFile
+from pgmlite.wire.endpoint import Endpoint
 from tests.support.loopback import endpoint, make_file, sending
 
 LONGEST = 5.0
@@ -62,7 +65,7 @@ class Gaps:
 
     found: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def drive(self, waits: Waits[Complete], socket: int) -> None:
+    def drive(self, waits: Waits[Complete], memberships: Memberships) -> None:
         """Do the work to its end, and note how long it is away from its socket each time."""
         wait, napped = next(waits), 0
         try:
@@ -73,7 +76,7 @@ class Gaps:
                 while not wait.fds:
                     napped += wait.time
                     wait = waits.send(block(wait))
-                if socket in ready:
+                if not set(memberships.fds).isdisjoint(ready):
                     now = time.monotonic_ns()
                     gap = now - away - napped
                     self.found.append((now, gap, max(0, gap - (waited() - delay))))
@@ -104,29 +107,34 @@ def main(megabytes: float = 128, mbit: float = 500, loss: float = 0.05) -> int:
         place = endpoint()
         source = make_file(Path(folder) / "source", int(megabytes * 1_048_576))
         part = TimedPart(Path(folder) / "out")
-        socket = ReceiverSocket(place.channel)
+        memberships = Memberships(place.channel.interface)
+        group = Endpoint(place.group, place.port)
         loop = ReceiveLoop(
-            machine := Receiver(ReceiverConfig(naks=False), rng=Random(0)),
-            socket,
+            machine := Receiver(
+                ReceiverConfig(naks=False), rng=Random(0), listening=Listening([group], Sources())
+            ),
+            memberships,
             part,
             lambda _: None,
+            output=folder,
             timeout=60 * SECOND,
             loss=Loss(loss, Random(1)),
         )
         gaps = Gaps()
         with sending(source, place, "--start", "0/1", rate=f"{mbit:g}M"):
-            gaps.drive(loop.run(), socket.fileno())
+            gaps.drive(loop.run(), memberships)
         first = min(began for began, _ in part.times)
         last = max(end for _, end in part.times)
         each = sum(end - began for began, end in part.times) / len(part.times) / 1e6
         print(
             f"{len(part.times)} blocks decoded in {(last - first) / 1e6:.0f} ms, {each:.1f} ms "
-            f"each; lost in the kernel: {socket.kernel_drops}; {machine.counters.recovered} symbols"
+            f"each; lost in the kernel: {memberships.kernel_drops}; "
+            f"{machine.counters.recovered} symbols"
         )
         gaps.show("before", 0, first)
         slowest = gaps.show("while decoding", first, last)
         part.close()
-    return int(slowest > LONGEST or socket.kernel_drops > 0)
+    return int(slowest > LONGEST or memberships.kernel_drops > 0)
 
 
 if __name__ == "__main__":

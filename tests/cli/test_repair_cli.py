@@ -11,7 +11,7 @@ import pytest
 
 from pgmlite.errors import Interrupted
 from pgmlite.net import job_repair
-from pgmlite.net.udp import NakSocket
+from pgmlite.net.nak_socket import NakSocket
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import ReceiveBuffer
 from tests.support.loopback import (

@@ -43,7 +43,7 @@ from tests.support.loopback import (
     run,
     sending,
 )
-from tests.support.loops import FakeReceiverSocket, Heard
+from tests.support.loops import FakeMemberships, FakeReceiverSocket, Heard
 
 CAPTURE = Path(__file__).parents[2] / "captures" / "clean-carousel.pcap"
 
@@ -431,7 +431,7 @@ def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
     if is_there:
         part.write_bytes(sample.data)
     socket = FakeReceiverSocket()
-    loop = ReceiveLoop(drive.machine, socket, Mock(), Heard())
+    loop = ReceiveLoop(drive.machine, FakeMemberships(socket), Mock(), Heard(), output=str(part))
     error = DiskError("another file")
     Output(as_json=False).show(failed(error, drive.machine, loop, str(part)), 0)
     socket.release()

@@ -39,7 +39,7 @@ def test_a_path_for_small_packets_only_is_named_and_its_cure_works(tmp_path: Pat
 
 
 SMALL_BUFFER = (
-    "import pgmlite.net.udp as udp; udp.MAX_RECEIVE_BUFFER = 4 << 20; "
+    "import pgmlite.net.receiver_socket as receiving; receiving.MAX_RECEIVE_BUFFER = 4 << 20; "
     "from pgmlite.cli import main; main()"
 )
 

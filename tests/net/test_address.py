@@ -18,7 +18,7 @@ from pgmlite.net.address import (
     own_addresses,
     resolve,
 )
-from pgmlite.net.udp import SenderSocket
+from pgmlite.net.sender_socket import SenderSocket
 from pgmlite.net.waiting import Stop
 from tests.support.loopback import LO, Cli, endpoint, make_file
 from tests.support.loops import Heard, to_the_end
@@ -100,7 +100,8 @@ def test_an_interface_that_is_down_is_said_to_be(monkeypatch, is_up):
 
 
 NODE_SCOPES = [
-    *("ff00::1", "ff01::7067:6d", "ff10::1", "ff11::7067:6d", "ff31::1", "ff70::5", "fff1::1"),
+    *("ff00::1", "ff01::7067:6d", "ff10::1", "ff11::7067:6d", "ff31::8000:1", "ff70::5"),
+    "fff1::1",
 ]
 
 
@@ -337,7 +338,7 @@ def test_addresses_that_are_checked_are_waited_for(place, monkeypatch):
         monkeypatch.setattr(sender, "address", "192.0.2.77")  # gone
         checking = {"127.0.0.1": AddressState.CHECKING}
         with monkeypatch.context() as patch:
-            patch.setattr("pgmlite.net.udp.own_addresses", lambda *_, **how: checking)
+            patch.setattr("pgmlite.net.sender_socket.own_addresses", lambda *_, **how: checking)
             with pytest.raises(NetworkError, match="not ready yet"):
                 sender.reopen()
         sender.reopen()

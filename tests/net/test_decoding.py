@@ -20,7 +20,9 @@ import pytest
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.decode import Decoded
 from pgmlite.core.machine import LYING, Complete, Decode
+from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import DiskError, Interrupted
 from pgmlite.net.decoding import Decoder
 from pgmlite.net.receiving import ReceiveLoop
@@ -28,7 +30,7 @@ from pgmlite.net.waiting import Stop, Waits, Work
 from pgmlite.storage.part import PartFile
 from tests.support.builders import joined, make_object
 from tests.support.loopback import until
-from tests.support.loops import FakeReceiverSocket, Heard, Until, to_the_end
+from tests.support.loops import GROUP, FakeMemberships, FakeReceiverSocket, Heard, Until, to_the_end
 from tests.support.parts import System
 
 SAMPLE = make_object(4 * 32 * 64 - 9, block_symbols=32, repair_symbols=64, tile_blocks=4)
@@ -177,10 +179,16 @@ class Site:
         opened.callback(self.socket.release)
         self.part = WatchedPart(output)
         opened.callback(self.part.close)
-        self.machine = Receiver(ReceiverConfig(naks=False), rng=Random(0))
+        listening = Listening([GROUP], Sources())
+        self.machine = Receiver(ReceiverConfig(naks=False), rng=Random(0), listening=listening)
         self.heard = Heard()
         self.loop = ReceiveLoop(
-            self.machine, self.socket, self.part, self.heard, timeout=30_000_000_000
+            self.machine,
+            FakeMemberships(self.socket),
+            self.part,
+            self.heard,
+            output=str(output),
+            timeout=30_000_000_000,
         )
 
     def put(self, names: list[tuple[int, int]]) -> None:

@@ -11,12 +11,15 @@ from types import SimpleNamespace
 import pytest
 
 from pgmlite.core.config import ReceiverConfig, SenderConfig
-from pgmlite.core.events import Adopted
+from pgmlite.core.events import Adopted, Joined, Left, ReceiveStarted
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
+from pgmlite.core.receive.listening import Listening
+from pgmlite.core.receive.sources import Sources
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
+from pgmlite.net import nak_sender
 from pgmlite.net import receiving as receive_module
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
@@ -32,7 +35,15 @@ from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order
 from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
-from tests.support.loops import FakeReceiverSocket, FakeSenderSocket, Heard, Until, to_the_end
+from tests.support.loops import (
+    GROUP,
+    FakeMemberships,
+    FakeReceiverSocket,
+    FakeSenderSocket,
+    Heard,
+    Until,
+    to_the_end,
+)
 
 MS = 1_000_000
 GIB = 1 << 30
@@ -43,6 +54,7 @@ class Site:
     """A receiver's loop, and all that is around it."""
 
     socket: FakeReceiverSocket
+    memberships: FakeMemberships
     machine: Judging
     part: PartFile
     heard: Heard
@@ -58,14 +70,26 @@ def site(tmp_path):
     """Make receivers of ``out``; times in ms."""
     with ExitStack() as opened:
 
-        def make(timeout: int = 20_000, loss: Loss | None = None, **config) -> Site:
+        def make(
+            timeout: int = 20_000, loss: Loss | None = None, sources: tuple[str, ...] = (), **config
+        ) -> Site:
             sock = FakeReceiverSocket()
             opened.callback(sock.release)
             part = PartFile(tmp_path / "out")
             opened.callback(part.close)
-            machine, heard = Judging(ReceiverConfig(**config), rng=Random(0)), Heard()
-            loop = ReceiveLoop(machine, sock, part, heard, timeout=timeout * MS, loss=loss)
-            return Site(sock, machine, part, heard, loop)
+            listening = Listening([GROUP], Sources(sources))
+            machine = Judging(ReceiverConfig(**config), rng=Random(0), listening=listening)
+            heard, memberships = Heard(), FakeMemberships(sock)
+            loop = ReceiveLoop(
+                machine,
+                memberships,
+                part,
+                heard,
+                output=str(tmp_path / "out"),
+                timeout=timeout * MS,
+                loss=loss,
+            )
+            return Site(sock, memberships, machine, part, heard, loop)
 
         yield make
 
@@ -87,7 +111,8 @@ def test_a_whole_object(site, sample, tmp_path):
     assert here.run() == sample.manifest
     assert (tmp_path / "out").read_bytes() == sample.data
     assert here.socket.closed
-    assert [type(event) for event in here.heard.events] == [Adopted]
+    kinds = [type(event) for event in here.heard.events]
+    assert kinds == [ReceiveStarted, Joined, Adopted, Left]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +216,7 @@ def test_a_poisoned_block_is_fetched_again(site, sample, tmp_path):
     here.socket.put(sample.spm(), *sample.nodes(), bytes(forged), *sample.all_odata())
     put_all(here.socket, sample)
     here.run()
-    adopted, damaged = here.heard.events[:2]
+    adopted, damaged = here.heard.events[2:4]
     assert isinstance(adopted, Adopted)
     assert (damaged.oid, damaged.block) == (sample.manifest.oid, 0)
     assert (tmp_path / "out").read_bytes()[:size] == sample.data[:size]
@@ -311,7 +336,6 @@ class Unreachable:
 def asking(here: Site, monkeypatch, *naks: SendNak) -> None:
     """Let a receiver ask, one NAK after another, and then stop."""
     todo = list(naks)
-    monkeypatch.setattr(here.machine, "start", lambda now: [])
     monkeypatch.setattr(type(here.machine), "deadline", property(lambda _: 0))
     monkeypatch.setattr(here.machine, "tick", lambda now: [todo.pop(0)] if todo else [])
     with pytest.raises(Interrupted, match="seen"):
@@ -325,7 +349,7 @@ def test_naks_that_can_not_be_sent_are_counted_and_told_of_once_for_each_reason(
     # spec: NET-9
     here = site()
     socket = Unreachable(errno.ENETUNREACH, 0, errno.EPERM, errno.ENETUNREACH)
-    monkeypatch.setattr(receive_module, "NakSocket", lambda channel, port: socket)
+    monkeypatch.setattr(nak_sender, "NakSocket", lambda channel, port: socket)
     asking(here, monkeypatch, *[SendNak(to, b"a NAK") for to in (HERE, HERE, HERE, SIX)])
     first, second = here.heard.told("nak")
     assert "192.0.2.1:9: Network is unreachable" in first
@@ -337,7 +361,7 @@ def test_a_socket_for_naks_that_is_refused_is_told_of_once(site, monkeypatch):
     def refuse(*arguments: object) -> None:
         raise NetworkError("no socket: out of ports")
 
-    monkeypatch.setattr(receive_module, "NakSocket", refuse)
+    monkeypatch.setattr(nak_sender, "NakSocket", refuse)
     here = site()
     asking(here, monkeypatch, *[SendNak(HERE, b"a NAK")] * 5)
     (text,) = here.heard.told("nak")

@@ -10,19 +10,20 @@ from contextlib import closing, suppress
 import pytest
 
 from pgmlite.errors import NetworkError
-from pgmlite.net import address, udp
-from pgmlite.net.udp import ReceiverSocket, SenderSocket
+from pgmlite.net import address, receiver_socket, sender_socket, udp
+from pgmlite.net.receiver_socket import ReceiverSocket
+from pgmlite.net.sender_socket import SenderSocket
 from tests.support.builders import fill, make_object
 from tests.support.loopback import (
     LO,
     PATIENCE,
-    Cli,
     Endpoint,
     drain,
     endpoint,
     raw_receiver,
     raw_sender,
     receiving,
+    run,
 )
 from tests.support.sockets import identity, twin
 
@@ -76,15 +77,14 @@ def read_all(receiver: ReceiverSocket, packets: int, seconds: float = PATIENCE) 
 # Receiving.
 
 
-def test_a_port_that_somebody_else_owns(tmp_path, monkeypatch, capsys, place):
+def test_a_port_that_somebody_else_owns(tmp_path, place):
+    # spec: NET-5
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owner:
         owner.bind(("", place.port))
-        code, error = Cli(monkeypatch, capsys).refuse(
-            "recv", "-o", tmp_path / "copy", *place.flags, "--timeout", 1
-        )
-    assert code == 3
-    assert f"{place.group}:{place.port}" in error
-    assert "taken" in error
+        ended = run("recv", "-o", tmp_path / "copy", *place.flags, "--timeout", PATIENCE)
+    assert ended.code == 3
+    assert f"{place.group}:{place.port}" in ended.error
+    assert "taken" in ended.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,7 +161,7 @@ def test_rejoin_while_the_interface_is_gone(monkeypatch, receiver, sender):
         raise NetworkError("interface lo: not found")
 
     with monkeypatch.context() as patch:
-        patch.setattr(udp, "resolve", gone)
+        patch.setattr(receiver_socket, "resolve", gone)
         with pytest.raises(NetworkError):
             receiver.rejoin()
     receiver.rejoin()
@@ -370,8 +370,8 @@ def test_packets_are_never_fragmented(sender):
     with pytest.raises(OSError, match="too long"):
         sender.send([bytes(HEADER_BYTES), bytes(65_536)], 65_584)
     with twin(sender) as sock:
-        mode = sock.getsockopt(socket.IPPROTO_IP, udp.IP_MTU_DISCOVER)
-    assert mode == udp.PMTUDISC_PROBE
+        mode = sock.getsockopt(socket.IPPROTO_IP, sender_socket.IP_MTU_DISCOVER)
+    assert mode == sender_socket.PMTUDISC_PROBE
 
 
 def test_reopen(sender, receiver):
@@ -386,7 +386,7 @@ def test_reopen_while_the_interface_is_gone(monkeypatch, sender, receiver):
         raise NetworkError("interface lo: not found")
 
     with monkeypatch.context() as patch:
-        patch.setattr(udp, "resolve", gone)
+        patch.setattr(sender_socket, "resolve", gone)
         with pytest.raises(NetworkError):
             sender.reopen()
     sender.send([b"st", b"ill"], STRIDE)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
 from pgmlite.core.events import Event, Warned
-from pgmlite.errors import Interrupted, NetworkError
+from pgmlite.core.receive.listening import Membership
+from pgmlite.errors import Interrupted, NetworkError, PgmliteError
 from pgmlite.net.address import Channel
 from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop, Waits, Work
@@ -95,6 +96,52 @@ class FakeSenderSocket:
         self.reopened += 1
         if self.reopened == 1:
             raise NetworkError("not back yet")
+
+
+GROUP = Endpoint(CHANNEL.group, CHANNEL.port)
+
+
+class FakeMemberships:
+    """One group that can be joined, and is heard through a stand-in for its socket."""
+
+    kernel_drops = property(lambda self: self.socket.kernel_drops)
+    granted = property(lambda self: self.socket.granted)
+    wanted = property(lambda self: self.socket.wanted)
+
+    def __init__(self, socket: FakeReceiverSocket) -> None:
+        self.socket = socket
+        self.channel: Channel | None = None
+        self.joined: list[Membership] = []
+        self.refusals: list[PgmliteError] = []
+        """What the next joins come to."""
+
+    @property
+    def fds(self) -> list[int]:
+        return [self.socket.fileno()]
+
+    def in_turn(self) -> list[FakeReceiverSocket]:
+        return [self.socket]
+
+    def join(self, group: Endpoint, source: str) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.channel = CHANNEL
+        self.joined.append((group, source))
+
+    def leave(self, group: Endpoint, source: str) -> bool:
+        self.joined.remove((group, source))
+        return True
+
+    def rejoin(self) -> None:
+        self.socket.rejoin()
+
+    def retry(self) -> list[Membership]:
+        return []
+
+    def close(self) -> list[Membership]:
+        self.socket.close()
+        left, self.joined = self.joined, []
+        return left
 
 
 class FakeReceiverSocket:

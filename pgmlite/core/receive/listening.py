@@ -62,6 +62,9 @@ class Listening:
         gone, new = self.joined - wanted, wanted - self.joined
         self.joined = frozenset(wanted)
         return [
-            *(Leave(group, source) for group, source in sorted(gone)),
+            *(
+                Leave(group, source, "channel" if source in self._sources.wanted else "source")
+                for group, source in sorted(gone)
+            ),
             *(Join(group, source) for group, source in sorted(new)),
         ]

@@ -105,6 +105,11 @@ class Receiver:
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
+    def per_source(self) -> dict[str, int]:
+        """Packets of the current object by the address that they came from."""
+        return dict(self.current.per_source) if self.current else {}
+
+    @property
     def manifest(self) -> Manifest | None:
         """The manifest of the current object, once it came."""
         return self.current.manifest if self.current else None

@@ -9,6 +9,7 @@ them (spec/protocol.md section 6)::
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum, auto
 from random import Random
@@ -32,6 +33,9 @@ from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Manifest, Spm
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
+
+MOST_SOURCES = 64
+"""Addresses by which the packets of an object are counted: the first that came."""
 
 
 class TransferState(Enum):
@@ -80,6 +84,7 @@ class Transfer:
         heard: When a carousel of the object was heard last, ns.
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
+        per_source: Its packets by the address that they came from.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class Transfer:
         self.heard = now
         self.losses = LossCounts(config.max_senders)
         self.large = LargePackets(min(size, symbol_size))
+        self.per_source: Counter[str] = Counter()
         self._config = config
         self._counters = counters
         self._now = now
@@ -202,7 +208,7 @@ class Transfer:
         if not len(batch):
             return []
         actions: list[Action] = []
-        self.losses.count(batch)
+        self._count(batch)
         self.large.take(batch)
         if batch.kind in DATA_TYPES:
             actions += self._receive_data(now, batch)
@@ -277,6 +283,13 @@ class Transfer:
     def _enter(self, event: TransferEvent) -> None:
         self.state = TRANSFER_TRANSITIONS[self.state, event]
 
+    def _count(self, batch: PacketBatch) -> None:
+        self.losses.count(batch)
+        address = batch.source.address
+        # Addresses can be made up.
+        if address in self.per_source or len(self.per_source) < MOST_SOURCES:
+            self.per_source[address] += len(batch)
+
     def _receive_data(self, now: int, batch: PacketBatch) -> list[Action]:
         actions = self._stock.keep(batch)
         key = session_of(batch)
@@ -318,7 +331,7 @@ class Transfer:
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
-        self.losses.count(batch)
+        self._count(batch)
         key = session_of(batch)
         if spm.position:
             self.large.take_spm(now, batch, spm.position)
