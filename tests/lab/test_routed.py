@@ -89,9 +89,9 @@ def a_path_of_small_packets_is_named(folder: Path) -> None:
 CASES: dict[str, Callable[[Path], None]] = {
     case.__name__: case
     for case in (
+        sources_of_one_host_do_not_meet,  # the longest
         joins_cross_routers,
         nothing_is_reported_without_a_source,
-        sources_of_one_host_do_not_meet,
         faults_of_the_path_pass,
         a_repairer_of_the_manifest_is_heard,
         a_path_of_small_packets_is_named,
