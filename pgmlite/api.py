@@ -186,8 +186,9 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
 def receive(
     output: StrPath,
     *,
-    group: str = DEFAULT_GROUP,
-    port: int = DEFAULT_PORT,
+    name: str | None = None,
+    group: str | None = None,
+    port: int | None = None,
     interface: str | None = None,
     sources: Iterable[str] = (),
     oid: str | int | None = None,
@@ -207,10 +208,14 @@ def receive(
     has been verified.
 
     Args:
-        group: ``ADDR`` or ``ADDR%INTERFACE``.
+        name: Of a service in DNS, such as ``fw.example.org``: it has the groups, the port and the
+            senders. Needs dnspython (``pip install 'pgmlite[dns]'``), as names in `sources` do.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
         interface: None: the only one that can be meant.
-        sources: Addresses of the senders that are heard; none: whoever sends. A source-specific
-            group (ff3x::/32, 232.0.0.0/8) needs one.
+        sources: Addresses of the senders that are heard, or names of hosts in DNS; none: whoever
+            sends. A source-specific group (ff3x::/32, 232.0.0.0/8) needs one. Beside a name they
+            are heard as well.
         oid: The only object that is taken, as a number or 16 hexadecimal digits; None: the first.
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
@@ -229,10 +234,13 @@ def receive(
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
 
+    if name is not None and (group is not None or port is not None):
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
     job = ReceiveJob(
         output=Path(output),
-        group=group,
-        port=port,
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
         interface=interface,
         sources=tuple(sources),
         oid=parse_oid(oid) if isinstance(oid, str) else oid,

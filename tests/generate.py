@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pgmlite.core.receive.counts import BLOCK_TRANSITIONS
+from pgmlite.core.receive.names import NAME_TRANSITIONS
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
 from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
@@ -31,6 +32,7 @@ MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
     "transfer": TRANSFER_TRANSITIONS,
     "block": BLOCK_TRANSITIONS,
     "want": WANT_TRANSITIONS,
+    "name": NAME_TRANSITIONS,
 }
 """Transition tables by the name of their diagram in the spec."""
 

@@ -54,15 +54,17 @@ interface = option(
     envvar="PGMLITE_INTERFACE",
     help="Network interface by name; may be left out where only one can be meant.",
 )
-sources = option(
+_sources = partial(
+    option,
     "--source",
     "sources",
     multiple=True,
-    metavar="ADDR",
     envvar="PGMLITE_SOURCE",
     help="Hear this sender and no others; repeatable. Needed for source-specific groups "
     "(ff3x::/32, 232.0.0.0/8).",
 )
+sources = _sources(metavar="ADDR")
+sources_and_hosts = _sources(metavar="ADDR|NAME")
 rate = option(
     "-r",
     "--rate",

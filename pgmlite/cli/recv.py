@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pgmlite.api import receive
 from pgmlite.cli import options
@@ -19,15 +21,17 @@ Examples:
   pgmlite recv -o firmware.bin -i eth0
   pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 3600
   pgmlite recv -o fw.bin -i eth0 --on-complete 'rauc install'
+  pgmlite recv fw.example.org -o fw.bin   (DNS has the group, the port and the senders)
 """
 
 
 @click.command(epilog=EXAMPLES)
+@click.argument("name", metavar="[NAME]", required=False)
 @options.output_path
 @options.group
 @options.port
 @options.interface
-@options.sources
+@options.sources_and_hosts
 @option("--object", "oid", metavar="ID", help="Take this object only, by the ID send prints.")
 @option(
     "--timeout",
@@ -78,6 +82,7 @@ Examples:
 )
 @options.as_json
 def recv(
+    name: str | None,
     output_path: Path,
     group: str,
     port: int,
@@ -95,7 +100,7 @@ def recv(
     verify_media: bool,
     as_json: bool,
 ) -> None:
-    """Receive a file into PATH.
+    """Receive a file into PATH: from the senders that DNS has for NAME, or those of a group.
 
     Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
     every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
@@ -105,10 +110,14 @@ def recv(
     signals.install()
     if hook_timeout is not None and on_complete is None:
         raise UsageError("--hook-timeout: needs --on-complete")
+    where: dict[str, Any] = {"group": group, "port": port}
+    if name is not None:
+        # What the environment says is for receivers that are given no name.
+        where = {key: value for key, value in where.items() if _is_given(key)}
     handle = receive(
         output_path,
-        group=group,
-        port=port,
+        name=name,
+        **where,
         interface=interface,
         sources=sources,
         oid=oid,
@@ -124,3 +133,9 @@ def recv(
     )
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)
+
+
+def _is_given(parameter: str) -> bool:
+    """Whether a parameter of the command stands on its command line."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.COMMANDLINE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgmlite.cli.json_lines import oid_text
 from pgmlite.core.events import (
     Adopted,
@@ -14,8 +16,10 @@ from pgmlite.core.events import (
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
+    Resolved,
     SendProgress,
     SendStarted,
+    SourceState,
     Stopped,
     Superseded,
 )
@@ -25,6 +29,9 @@ from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
+
+MOST_ADDRESSES = 8
+"""Those that a line has, at most."""
 
 
 def text_of(event: Event, began: int) -> str:
@@ -69,7 +76,33 @@ def text_of(event: Event, began: int) -> str:
             return _receive_failed(event)
         case Stopped():
             return _stopped(event)
+    return _of_sources(event)
+
+
+def _of_sources(event: Event) -> str:
+    """Return what there is to say of senders that are looked for."""
+    match event:
+        case Resolved():
+            return _resolved(event)
+        case SourceState(address=address, state=state):
+            return f"{address} is {'called in' if state == 'standby' else state}"
     return ""
+
+
+def _resolved(event: Resolved) -> str:
+    """Return what DNS said of a name."""
+    said = f"{event.name}: {_some(event.sources) or 'no source'}"
+    if event.standby:
+        said += f"; standing by: {_some(event.standby)}"
+    return said
+
+
+def _some(addresses: Sequence[str]) -> str:
+    """Return addresses, or the first of many."""
+    if len(addresses) <= MOST_ADDRESSES:
+        return ", ".join(addresses)
+    first = ", ".join(addresses[: MOST_ADDRESSES - 1])
+    return f"{first} and {len(addresses) - MOST_ADDRESSES + 1} more"
 
 
 def _damaged(event: Damaged) -> str:

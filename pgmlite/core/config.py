@@ -341,6 +341,47 @@ class NakConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcesConfig:
+    """Whom a receiver hears, and when it asks DNS; times in ns.
+
+    Raises:
+        UsageError: A value is out of its limits.
+    """
+
+    silent_after: int = tunable(5 * SECOND, "ns")
+    """Silence after which a source counts as silent, and a name all of whose are is looked up."""
+
+    standby_after: int = tunable(10 * SECOND, "ns")
+    """Silence of all sources of the better priorities after which those of the next are joined."""
+
+    leave_after: int = tunable(60 * SECOND, "ns")
+    """Silence after which a source is left that a name has no more."""
+
+    refresh_min: int = tunable(30 * SECOND, "ns")
+    """A shorter TTL is not believed: names are looked up no more often."""
+
+    refresh_max: int = tunable(3_600 * SECOND, "ns")
+    """Nor a longer one."""
+
+    retry_min: int = tunable(SECOND, "ns")
+    """Time from a failure of DNS to the next try; it doubles with each."""
+
+    retry_max: int = tunable(60 * SECOND, "ns")
+    """It doubles no further."""
+
+    max_sources_ipv6: int = tunable(64, "sources")
+    """Joined at a time: what Linux allows a socket (`net.ipv6.mld_max_msf`)."""
+
+    max_sources_ipv4: int = tunable(10, "sources")
+    """The same for IPv4 (`net.ipv4.igmp_max_msf`)."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+        if self.standby_after < self.silent_after:
+            raise UsageError("a source is silent before others stand in for it")
+
+
+@dataclass(frozen=True, slots=True)
 class ReceiverConfig:
     """How one receiver receives; the limits bound what strangers can make it hold.
 

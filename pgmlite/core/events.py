@@ -22,7 +22,7 @@ from pgmlite.core.figures import (
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 
 Fact = str | int | float | bool | None
@@ -30,6 +30,7 @@ Fact = str | int | float | bool | None
 CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
     "disk": {"kernel_drops": int},
+    "dns": {"name": str, "failure": str},
     "hook_timed_out": {},
     "hops": {},
     "interface": {},
@@ -76,7 +77,8 @@ class Waiting(Event):
     NAME: ClassVar[str] = "waiting"
 
     cause: str
-    """``addresses``: the system still checks them; ``sender``: no manifest has come yet."""
+    """``addresses``: the system still checks them; ``dns``: the name has no answer yet;
+    ``sender``: no manifest has come yet."""
 
     waiting: str
     """In words."""
@@ -203,6 +205,43 @@ class ReplayStarted(Event):
 
 
 # On the way.
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved(Event):
+    """DNS has said who sends, or something else than before."""
+
+    NAME: ClassVar[str] = "resolved"
+
+    name: str
+    sources: tuple[str, ...]
+    """Addresses that are heard."""
+
+    standby: tuple[str, ...]
+    """Those that will be, should the others fall silent."""
+
+    port: int | None
+    """UDP port of a service; None: it is the name of a host."""
+
+    channels: tuple[Rung, ...]
+    """Of a service, at rising rates."""
+
+    ttl: int
+    """Seconds."""
+
+    dnssec: bool
+    """The server says that it has checked signatures; nothing follows from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState(Event):
+    """A source that is asked for is heard, or silent, or called in for silent ones."""
+
+    NAME: ClassVar[str] = "source"
+
+    address: str
+    state: str
+    """``heard``, ``silent`` or ``standby``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pgmlite.core.events import Event
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Named
 from pgmlite.wire.request import Symbols
@@ -93,6 +93,62 @@ class Leave:
     group: Endpoint
     source: str = ""
     reason: str = "source"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """Ask DNS for a name; the answer is ``Receiver.resolved(now, answer)`` (spec: DNS-1).
+
+    Attributes:
+        is_service: It has SRV and TXT records, which say which groups to hear; otherwise it is a
+            host's, and has addresses.
+    """
+
+    name: str
+    is_service: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsAnswer:
+    """What DNS says of a name, or why it says nothing.
+
+    Attributes:
+        name: As in `Resolve`.
+        tiers: Addresses of sources by priority, the best first; those of a tier in the order in
+            which they are taken if not all can be.
+        ladder: The channels of a service, at rising rates; a host has none.
+        ttl: ns after which it is worth asking again.
+        is_whole: Whether it names all sources; if not, some could not be looked up.
+        is_authentic: The server says that it has checked signatures (AD, RFC 4035).
+        failure: A word of `FAILURES`; empty: it is an answer.
+        text: The failure in words that a terminal may show.
+    """
+
+    name: str
+    tiers: tuple[tuple[str, ...], ...] = ()
+    ladder: tuple[Rung, ...] = ()
+    ttl: int = 0
+    is_whole: bool = True
+    is_authentic: bool = False
+    failure: str = ""
+    text: str = ""
+
+
+NOT_OFFERED = "not_offered"
+
+FAILURES = {
+    "nxdomain": "there is no such name",
+    "no_srv": "the name has no SRV record",
+    "no_txt": "the name has an SRV record, and no TXT record",
+    "no_address": "no source has an address of a kind that can be used",
+    "servfail": "all servers failed to answer, or refused",
+    "timeout": "no server answered in time",
+    "unreachable": "no server could be asked",
+    "malformed": "what came can't be used as it is",
+    "group": "a group of the TXT record is none that can be used",
+    NOT_OFFERED: "the SRV record says that the service is not offered",
+}
+"""Why DNS says nothing of a name (spec: DNS-8)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +293,7 @@ Action = (
     | SendNak
     | Join
     | Leave
+    | Resolve
     | Prepare
     | Store
     | Verify

@@ -10,6 +10,7 @@ import contextlib
 import ipaddress
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -103,12 +104,8 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     named = interface or zone
     check_group(address, is_loopback=bool(named) and "loopback" in _flags(named))
-    name = named or _only_interface(group, family)
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        known = ", ".join(sorted(psutil.net_if_stats()))
-        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
+    name = named or _only_interface(f"group {group}", lambda one: has_family(one, family))
+    index = _index(name)
     _check_family(name, group, family)
     return Channel(str(address), port, name, index)
 
@@ -133,8 +130,56 @@ def _check_family(name: str, group: str, family: socket.AddressFamily) -> None:
     raise NetworkError(f"interface {name}: {state}has no {kind} address for group {group}")
 
 
-def _only_interface(group: str, family: socket.AddressFamily) -> str:
-    """Return the only interface that can carry multicast of `family`.
+def usable_versions(interface: str | None) -> tuple[str, tuple[int, ...]]:
+    """Return an interface, and the versions of IP by which it hears others, the better one first.
+
+    An IPv6 address that is link-local does not count: nothing that comes across routers is meant
+    for who has no other (spec: DNS-4).
+
+    Args:
+        interface: None: the only one that can be meant.
+
+    Raises:
+        NetworkError: There is no such interface, or it has no address that can be used.
+    """
+    name = interface or _only_interface("multicast", lambda one: bool(_versions(one)))
+    versions = _versions(name)
+    if not versions:
+        _index(name)
+        raise NetworkError(f"interface {name}: has no IPv4 address, and no IPv6 address of use")
+    return name, versions
+
+
+def _versions(name: str) -> tuple[int, ...]:
+    addresses = [
+        ipaddress.ip_address(plain(one.address))
+        for one in psutil.net_if_addrs().get(name, [])
+        if one.family in {socket.AF_INET, socket.AF_INET6}
+    ]
+    six = [one for one in addresses if one.version == 6]
+    has_six = any(not (one.is_link_local or one.is_loopback) for one in six)
+    return (6,) * has_six + (4,) * (len(addresses) > len(six))
+
+
+def _index(name: str) -> int:
+    """Return the index of an interface.
+
+    Raises:
+        NetworkError: There is no such interface.
+    """
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        known = ", ".join(sorted(psutil.net_if_stats()))
+        raise NetworkError(f"interface {name}: not found; this machine has {known}") from None
+
+
+def _only_interface(what: str, can_carry: Callable[[str], bool]) -> str:
+    """Return the only interface that can carry multicast.
+
+    Args:
+        what: That it shall carry, for the error.
+        can_carry: Whether an interface has the addresses for it.
 
     Raises:
         NetworkError: There is none, or there are several: the wrong one would be silence.
@@ -145,16 +190,14 @@ def _only_interface(group: str, family: socket.AddressFamily) -> str:
         if stats.isup
         and {"multicast"} <= set(stats.flags.split(","))
         and "loopback" not in stats.flags.split(",")
-        and has_family(name, family)
+        and can_carry(name)
     ]
     if len(names) == 1:
         return names[0]
     if not names:
-        raise NetworkError(
-            f"no interface is up that can carry group {group}: name one", cause="interface"
-        )
+        raise NetworkError(f"no interface is up that can carry {what}: name one", cause="interface")
     raise NetworkError(
-        f"several interfaces could carry group {group}: name one of {', '.join(sorted(names))}",
+        f"several interfaces could carry {what}: name one of {', '.join(sorted(names))}",
         cause="interface",
     )
 

@@ -89,8 +89,8 @@ def _why_not(
     return ""
 
 
-def parse_source(text: str, channel: Channel) -> str:
-    """Return the address of a sender, as packets show it.
+def parse_source(text: str, channel: Channel | None) -> str:
+    """Return the address of a sender, as packets show it; `channel` as of `parse_endpoint`.
 
     Raises:
         UsageError: It is none, or no machine can have it there.
@@ -109,8 +109,11 @@ def parse_source(text: str, channel: Channel) -> str:
     return str(address)
 
 
-def name_sources(texts: Iterable[str], channel: Channel) -> tuple[str, ...]:
+def name_sources(texts: Iterable[str], channel: Channel | None) -> tuple[str, ...]:
     """Return the addresses of the senders that a user names, each once (spec: NET-13).
+
+    Args:
+        channel: As of `parse_endpoint`.
 
     Raises:
         UsageError: One of them is no address of a sender.

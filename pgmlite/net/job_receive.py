@@ -13,21 +13,16 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
-from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.receiver import Receiver
-from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import PgmliteError
-from pgmlite.net.address import resolve
-from pgmlite.net.arguments import name_sources, parse_repairer
 from pgmlite.net.completion import CompletionHook
-from pgmlite.net.groups import check_sources
 from pgmlite.net.hook import Command
 from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Waits
+from pgmlite.net.whom import whom_of_group, whom_of_name
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import remove_record
-from pgmlite.wire.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +30,7 @@ class ReceiveJob:
     """Arguments as of `pgmlite.receive`; times in ns."""
 
     output: Path
+    name: str | None
     group: str
     port: int
     interface: str | None
@@ -80,25 +76,25 @@ class ReceiveJob:
                 hook = CompletionHook(self.command, self.output, tell, timeout=self.hook_timeout)
                 opened.callback(hook.close)
                 yield from hook.resume()  # before the network, which may not be there yet
-            channel = resolve(self.group, self.port, self.interface)
-            repairers = frozenset(parse_repairer(text, channel) for text in self.repairers)
-            named = name_sources(self.sources, channel)
-            check_sources(channel.group, named)
-            sources = Sources(named)
-            sources.add([address for address, _ in repairers])
+            whom = (
+                whom_of_group(self.group, self.port, self.interface, self.sources, self.repairers)
+                if self.name is None
+                else whom_of_name(self.name, self.interface, self.sources, self.repairers)
+            )
             machine = Receiver(
-                ReceiverConfig(oid=self.oid, naks=self.naks, repairers=repairers),
+                ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers),
                 rng=SystemRandom(),
-                listening=Listening([Endpoint(channel.group, channel.port)], sources),
+                listening=whom.listening,
             )
             loop = ReceiveLoop(
                 machine,
-                Memberships(channel.interface),
+                Memberships(whom.interface),
                 part,
                 tell,
                 output=str(self.output),
                 timeout=self.timeout,
                 loss=Loss(self.loss, Random(self.seed)) if self.loss else None,
+                discovery=whom.discovery,
             )
             try:
                 manifest = (yield from loop.run()).manifest

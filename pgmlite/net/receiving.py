@@ -24,9 +24,11 @@ from pgmlite.core.machine import (
     Action,
     Complete,
     Decode,
+    DnsAnswer,
     Join,
     Leave,
     Prepare,
+    Resolve,
     SendNak,
 )
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
@@ -34,6 +36,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import TimedOut
 from pgmlite.net.address import Channel
 from pgmlite.net.decoding import Decoder
+from pgmlite.net.discovery import Discovery
 from pgmlite.net.listener import Listener
 from pgmlite.net.loop import (
     EXPECTED_SYMBOL_SIZE,
@@ -58,6 +61,10 @@ SHORTEST_NAP = MS // 5
 
 BUFFER_MS = 100
 """A receive buffer should hold this much of the rate: the longest pause of a busy machine."""
+
+
+Todo = Action | Decoded | DnsAnswer
+"""What a machine says, and answers to what it said before, which others took their time for."""
 
 
 def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
@@ -101,6 +108,7 @@ class ReceiveLoop:
         output: str,
         timeout: int | None = None,
         loss: Loss | None = None,
+        discovery: Discovery | None = None,
     ) -> None:
         """
         Args:
@@ -108,6 +116,7 @@ class ReceiveLoop:
             output: Where the object will be, for who is told.
             timeout: ns from the start; None: wait for ever.
             loss: Drops packets on purpose, for tests and demonstrations.
+            discovery: Looks names up; is closed at the end. None: there are none.
         """
         self._machine = machine
         self._memberships = memberships
@@ -116,6 +125,10 @@ class ReceiveLoop:
         self._output = output
         self._timeout = timeout
         self._loss = loss
+        self._discovery = discovery or Discovery(())
+        self._unresolved = "DNS has not answered yet"
+        """Why it is a member of nothing yet."""
+
         self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
@@ -141,13 +154,14 @@ class ReceiveLoop:
             TimedOut: `timeout` passed.
             DiskError: The disk refuses.
             UsageError: What it shall hear first can't be heard.
-            NetworkError: The network can't be used as asked.
+            NetworkError: The network can't be used as asked, or DNS says that there is no service.
         """
         try:
             return (yield from self._run())
         finally:
             self._leave()
             self._decoder.close()
+            self._discovery.close()
 
     def _run(self) -> Waits[Complete]:
         self._now = self._began = self._heard = now = time.monotonic_ns()
@@ -169,7 +183,7 @@ class ReceiveLoop:
                 wait = min(wait, end - now)
             if (yield from self._wait(wait, now)):
                 done = self._read()
-            done = done or self._do(self._decoder.take())
+            done = done or self._do([*self._decoder.take(), *self._discovery.take()])
             self._now = now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
                 done = self._do(self._machine.tick(now))
@@ -189,7 +203,7 @@ class ReceiveLoop:
             yield Wait(min(wait, rest), decoding)
             return time.monotonic_ns() - self._read_at >= rest
         fds = self._memberships.fds
-        ready = yield Wait(wait, (*fds, *decoding))
+        ready = yield Wait(wait, (*fds, *decoding, *self._discovery.fds))
         if set(fds).isdisjoint(ready):
             return False
         if nap := self._nap(now):
@@ -233,7 +247,7 @@ class ReceiveLoop:
 
     def _why_late(self, now: int) -> str:
         if self._diagnosis is None:
-            return "timed out: there was nothing to join"
+            return f"timed out: {self._unresolved}"
         return self._diagnosis.why_late(now)
 
     def _nap(self, now: int) -> int:
@@ -297,18 +311,18 @@ class ReceiveLoop:
             count += arrival.length
         return count
 
-    def _do(self, actions: Sequence[Action | Decoded]) -> Complete | None:
+    def _do(self, actions: Sequence[Todo]) -> Complete | None:
         """Do what the machine says, and note how long it takes: hardly anything but disks does."""
         began = time.monotonic_ns()
         done = self._perform(actions)
         self._disk_time += time.monotonic_ns() - began
         return done
 
-    def _perform(self, actions: Sequence[Action | Decoded]) -> Complete | None:
+    def _perform(self, actions: Sequence[Todo]) -> Complete | None:
         """Do what the machine says; return `Complete` once the object is published."""
         todo = actions
         while todo:
-            follow_up: list[Action] = []
+            follow_up: list[Todo] = []
             for action in todo:
                 match action:
                     case SendNak():
@@ -317,6 +331,11 @@ class ReceiveLoop:
                         self._listener.join(self._now, action)
                     case Leave():
                         self._listener.leave(self._now, action)
+                    case Resolve():
+                        self._discovery.add(action)
+                    case DnsAnswer():
+                        self._unresolved = action.text
+                        follow_up += self._machine.resolved(self._now, action)
                     case Complete():
                         if bad := self._part.settle(action):
                             follow_up += self._machine.doubt(action.oid, bad)

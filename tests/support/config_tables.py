@@ -9,12 +9,20 @@ from functools import cache
 from typing import Any
 
 from pgmlite.core import config
-from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig, limits_of
+from pgmlite.core.config import (
+    NakConfig,
+    ReceiverConfig,
+    RepairConfig,
+    SenderConfig,
+    SourcesConfig,
+    limits_of,
+)
 from pgmlite.core.machine import MS, SECOND
 
 CONFIGS: dict[str, Any] = {
     "sender": SenderConfig,
     "receiver": ReceiverConfig,
+    "sources": SourcesConfig,
     "nak": NakConfig,
     "repair": RepairConfig,
 }

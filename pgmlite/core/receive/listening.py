@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from pgmlite.core.machine import Action, Join, Leave
+from pgmlite.core.machine import Action, DnsAnswer, Join, Leave
 from pgmlite.core.receive.sources import Sources
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Manifest
@@ -28,7 +28,7 @@ class Listening:
     def __init__(self, groups: Collection[Endpoint], sources: Sources) -> None:
         """
         Args:
-            groups: Those that a user named.
+            groups: Those that a user named; none: `sources` has a service, which says them.
         """
         self.joined: frozenset[Membership] = frozenset()
         self._groups = frozenset(groups)
@@ -37,15 +37,24 @@ class Listening:
     @property
     def deadline(self) -> int | None:
         """When to call `tick` next, ns; None: only after something came."""
-        return None
+        return self._sources.deadline
 
     def start(self, now: int) -> list[Action]:
         """Begin to listen."""
-        return self._follow()
+        return self._sources.start(now) + self._follow()
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take packets of an object that is being received."""
-        return []
+        return self._sources.receive(now, batch.source.address)
+
+    def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
+        """Take what DNS says of who sends, and where.
+
+        Raises:
+            NetworkError: The service is decidedly not offered, and no answer came before.
+        """
+        actions = self._sources.resolved(now, answer)
+        return actions + self._follow()
 
     def adopt(self, now: int, manifest: Manifest) -> list[Action]:
         """Take what an object's manifest says of who sends, and where."""
@@ -54,11 +63,15 @@ class Listening:
 
     def tick(self, now: int) -> list[Action]:
         """Do what is due."""
-        return []
+        if self.deadline is None or now < self.deadline:
+            return []
+        return self._sources.tick(now) + self._follow()
 
     def _follow(self) -> list[Action]:
         """Join and leave what makes the difference to what is wanted."""
-        wanted = {(group, source) for group in self._groups for source in self._sources.wanted}
+        ladder = self._sources.ladder
+        groups = frozenset({ladder[0].group}) if ladder else self._groups
+        wanted = {(group, source) for group in groups for source in self._sources.wanted}
         gone, new = self.joined - wanted, wanted - self.joined
         self.joined = frozenset(wanted)
         return [

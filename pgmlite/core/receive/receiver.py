@@ -13,7 +13,7 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
-from pgmlite.core.machine import Action, Held
+from pgmlite.core.machine import Action, DnsAnswer, Held
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.listening import Listening
@@ -100,8 +100,7 @@ class Receiver:
     @property
     def deadline(self) -> int | None:
         """When it has something to do, ns; 0: at once."""
-        deadlines = [transfer.deadline for transfer in self.transfers.values()]
-        deadlines.append(self._listening.deadline)
+        deadlines = [one.deadline for one in self.transfers.values()] + [self._listening.deadline]
         return min((one for one in deadlines if one is not None), default=None)
 
     @property
@@ -199,6 +198,10 @@ class Receiver:
         """Let the transfers do what is due."""
         actions = [one for transfer in self.transfers.values() for one in transfer.tick(now)]
         return actions + self._listening.tick(now)
+
+    def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
+        """Take the answer to `Resolve`; errors are as of `Listening.resolved`."""
+        return self._listening.resolved(now, answer)
 
     def resume(self, oid: int, held: Held) -> list[Action]:
         """Take what is there already; the answer to `Prepare`, before anything else is given."""
