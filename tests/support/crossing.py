@@ -200,28 +200,33 @@ def flap(
     }
 
 
-def faults(lab: RoutedLab, folder: Path, router: str = "B") -> dict[str, dict[int, Flap]]:
-    """Break ports, interfaces and a router while R1 receives by IPv6 and R3 by IPv4.
-
-    No receiver ends before it is complete.
-    """
-    nodes = {6: "R1", 4: "R3"}
+def listeners(lab: RoutedLab, folder: Path, mebibytes: int) -> dict[int, tuple[str, Process]]:
+    """Let S send slowly, and R1 receive by IPv6 and R3 by IPv4; return them once they do."""
     receivers = {}
-    for family, node in nodes.items():
-        source = random_file(folder / f"source{family}", 2)
+    for family, node in {6: "R1", 4: "R3"}.items():
+        source = random_file(folder / f"source{family}", mebibytes)
         process = receiver(lab, node, family, folder / f"out{family}", "S")
         sender(lab, "S", family, source, rate="1M")
         receivers[family] = (node, process)
     for _, process in receivers.values():
         process.stored(0.05)
+    return receivers
+
+
+def faults(lab: RoutedLab, folder: Path) -> dict[str, dict[int, Flap]]:
+    """Break ports, interfaces and the last router while R1 receives by IPv6 and R3 by IPv4.
+
+    No receiver ends before it is complete.
+    """
+    receivers = listeners(lab, folder, 2)
 
     def each(act: Callable[..., Any], *more: str) -> Callable[[], Any]:
-        return lambda: [act(node, *more) for node in nodes.values()]
+        return lambda: [act(node, *more) for node, _ in receivers.values()]
 
     found = {
         "port": flap(lab, receivers, each(lab.port, "down"), each(lab.port, "up"), inside=True),
         "interface": flap(lab, receivers, each(lab.link, "down"), each(lab.restore)),
-        "router": flap(lab, receivers, lambda: lab.stop(router), lambda: lab.start(router)),
+        "router": flap(lab, receivers, lambda: lab.stop("B"), lambda: lab.start("B")),
     }
     for family, (_, process) in receivers.items():
         process.result()

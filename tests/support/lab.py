@@ -299,19 +299,23 @@ class Namespaces(contextlib.ExitStack):
         self.callback(process.stop)
         return process
 
+    def pgmlite(self, node: str, verb: str, *options: str) -> Process:
+        """Start a verb of the product on a node; what it says comes as events."""
+        return self.spawn(node, *PGMLITE, verb, "--json", *options)
+
     def send(
         self, node: str, file: Path, *options: str, rate: str = "20M", group: str = GROUPS[6]
     ) -> Process:
         """Start a sender on a node."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
-        return self.spawn(node, *PGMLITE, "send", "--json", str(file), *where, *options)
+        return self.pgmlite(node, "send", str(file), *where, *options)
 
     def recv(
         self, node: str, out: Path, *options: str, group: str = GROUPS[6], wait: bool = True
     ) -> Process:
         """Start a receiver on a node, and wait until it listens."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-o", str(out)]
-        process = self.spawn(node, *PGMLITE, "recv", "--json", *where, *options)
+        process = self.pgmlite(node, "recv", *where, *options)
         if wait:
             process.event("start")
         return process
@@ -321,7 +325,7 @@ class Namespaces(contextlib.ExitStack):
     ) -> Process:
         """Start a repairer on a node; its NAK port is `NAK_PORT`."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
-        return self.spawn(node, *PGMLITE, "repair", "--json", str(file), *where, *options)
+        return self.pgmlite(node, "repair", str(file), *where, *options)
 
     def drop(self, match: str, *, shared: bool = False) -> Callable[[], str]:
         """Drop what matches an nftables expression on the switch; call the result to lift that.

@@ -266,10 +266,10 @@ class RoutedLab(Namespaces):
         self.ip(node, f"addr replace {address(node)}/64 dev eth0 nodad")
         self.routes(node)
 
-    def resolve(self, node: str, server: str) -> None:
-        """Let what is started on a node from now on ask this DNS server."""
+    def resolve(self, node: str, *servers: str) -> None:
+        """Let what is started on a node from now on ask these DNS servers."""
         file = self._folder / f"resolv.{node}"
-        file.write_text(f"nameserver {server}\n")
+        file.write_text("".join(f"nameserver {server}\n" for server in servers))
         self._resolvers[node] = file
 
     def inside(self, node: str, *command: str) -> list[str]:
