@@ -7,7 +7,7 @@ import functools
 import ipaddress
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +28,9 @@ IP_HEADER = {6: 40, 4: 20}
 UDP_HEADER = 8
 SLOW = 200_000
 """bit/s of what lasts: little to do for a busy machine."""
+
+LONG = 3 * PATIENCE
+"""Seconds until a transfer that should take a few counts as failed."""
 
 RDATA = 5
 """The packet type, byte 3 behind the UDP header."""
@@ -64,9 +67,10 @@ def stopped(process: Process) -> dict[str, Any]:
     return process.result(6)
 
 
-def have_ended(processes: Iterable[Process]) -> bool:
-    """Whether all processes have ended."""
-    return all(process.popen.poll() is not None for process in processes)
+def ended(process: Process, code: int = 0, seconds: float = LONG) -> dict[str, Any]:
+    """Wait for the end of a process within that time, which must be this code; return its end."""
+    until(lambda: process.popen.poll() is not None, f"the end of {process}", seconds)
+    return process.result(code)
 
 
 class Transfer(NamedTuple):
@@ -89,13 +93,13 @@ def transfer(lab: RoutedLab, family: int, folder: Path) -> Transfer:
     sender(lab, "S", family, source, rate="8M")
     process.stored(0.2)
     joined = lab.forwarded("B", family)
-    result = process.result()
-    ended = time.monotonic()
+    result = ended(process)
+    end = time.monotonic()
     pair = (address("S", family), GROUPS[family])
     until(lambda: pair not in lab.forwarded("B", family), "the routers forget what was joined")
-    gone = time.monotonic() - ended
+    gone = time.monotonic() - end
     assert (folder / f"out{family}").read_bytes() == source.read_bytes()
-    return Transfer(result, other.result(5), joined, gone)
+    return Transfer(result, ended(other, 5), joined, gone)
 
 
 def naming(capture: Capture, group: str) -> list[bytes]:
@@ -131,8 +135,7 @@ def two_sources(lab: RoutedLab, family: int, folder: Path, seconds: float) -> Be
         os.truncate(source, int(seconds * SLOW / 8))
         processes[node] = receiver(lab, "R1", family, folder / f"out{node}{family}", node)
         sender(lab, node, family, source, rate=str(SLOW))
-    until(lambda: have_ended(processes.values()), "both are complete", seconds + 2 * PATIENCE)
-    results = [process.result() for process in processes.values()]
+    results = [ended(process, seconds=seconds + LONG) for process in processes.values()]
     for node in processes:
         out, source = folder / f"out{node}{family}", folder / f"source{node}{family}"
         assert out.read_bytes() == source.read_bytes()
@@ -187,14 +190,14 @@ def flap(
         down()
         began = time.time()
         time.sleep(1)
-        ended, since = time.time(), time.monotonic()
+        end, since = time.time(), time.monotonic()
         up()
         for _, process in receivers.values():
-            until(functools.partial(flows, process, since), "data again", 90)
+            until(functools.partial(flows, process, since), "data again", LONG)
     return {
         family: Flap(
-            sum(began + 0.25 < at < ended for at, _ in capture),
-            min(at for at, _ in capture if at > ended) - ended,
+            sum(began + 0.25 < at < end for at, _ in capture),
+            min(at for at, _ in capture if at > end) - end,
         )
         for family, capture in captures.items()
     }
@@ -229,7 +232,7 @@ def faults(lab: RoutedLab, folder: Path) -> dict[str, dict[int, Flap]]:
         "router": flap(lab, receivers, lambda: lab.stop("B"), lambda: lab.start("B")),
     }
     for family, (_, process) in receivers.items():
-        process.result()
+        ended(process)
         assert (folder / f"out{family}").read_bytes() == (folder / f"source{family}").read_bytes()
     return found
 
@@ -242,9 +245,9 @@ class Repaired(NamedTuple):
     """Where RDATA came from."""
 
 
-def repaired(lab: RoutedLab, family: int, folder: Path, mebibytes: int = 4) -> Repaired:
+def repaired(lab: RoutedLab, family: int, folder: Path) -> Repaired:
     """S sends without repair symbols; R1 and R3 lose 5% each, and P has a copy."""
-    source = random_file(folder / f"source{family}", mebibytes)
+    source = random_file(folder / f"source{family}", 3)
     host = address("P", family)
     repairer = f"[{host}]:{NAK_PORT}" if family == 6 else f"{host}:{NAK_PORT}"
     lab.repair("P", source, *heard("S", family), rate="8M", group=GROUPS[family])
@@ -256,7 +259,7 @@ def repaired(lab: RoutedLab, family: int, folder: Path, mebibytes: int = 4) -> R
     )
     with lab.capture("SW", "vR1", match=match) as capture:
         sender(lab, "S", family, source, "--repairer", repairer, *PLAIN, rate="8M")
-        results = [process.result() for process in processes]
+        results = [ended(process) for process in processes]
     for out in outs.values():
         assert out.read_bytes() == source.read_bytes()
     return Repaired(results, sources(capture, family))
@@ -275,4 +278,4 @@ def too_large(lab: RoutedLab, family: int, folder: Path) -> tuple[dict[str, Any]
     process = receiver(lab, "R1", family, folder / f"out{family}", "S", "--timeout", "10")
     sender(lab, "S", family, source, "--mtu", "1500", rate="8M")
     warning = process.event("warning", lambda event: event.get("cause") == "mtu")
-    return warning, process.result(5)
+    return warning, ended(process, 5)
