@@ -6,6 +6,7 @@ import contextlib
 import functools
 import ipaddress
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,7 +70,8 @@ def stopped(process: Process) -> dict[str, Any]:
 
 def ended(process: Process, code: int = 0, seconds: float = LONG) -> dict[str, Any]:
     """Wait for the end of a process within that time, which must be this code; return its end."""
-    until(lambda: process.popen.poll() is not None, f"the end of {process}", seconds)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.popen.wait(seconds)
     return process.result(code)
 
 
