@@ -39,11 +39,11 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from pgmlite.core.events import Completed, Event, Stopped, Tell
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
-    DEFAULT_FEC,
     DEFAULT_GROUP,
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_channels,
     check_fec,
     check_hops,
     check_seconds,
@@ -265,8 +265,9 @@ def send(
     interface: str | None = None,
     source: str | None = None,
     rate: int | None = DEFAULT_RATE,
+    channels: Iterable[tuple[str, int]] = (),
     hops: int = 1,
-    fec: float = DEFAULT_FEC,
+    fec: float | None = None,
     order: str = "rounds",
     start: str | None = None,
     cycles: int | None = None,
@@ -285,12 +286,15 @@ def send(
         interface: None: the only one that can be meant.
         source: The address of the interface to send from; None: the system chooses.
         rate: bit/s on the wire, IP headers included; None: as fast as this machine can.
+        channels: Group and rate of each of several, in place of `group` and `rate`, all at `port`:
+            receivers take what fits them. At most 6, each with another group and rate.
         hops: Routers that may forward, plus 1.
-        fec: Repair symbols as a share of the object; 0: none.
+        fec: Repair symbols as a share of the object; 0: none; None: 0.5, and of several channels
+            as much as makes each enough by itself, (4 · channels - 3) / 3.
         order: ``rounds``: some symbols of each block in turn; ``blocks``: block after block first.
         start: The sector with which to begin, such as ``0/2``; ``random``: in an order of its own;
             None: somewhere.
-        cycles: Object lengths to send; None: without end.
+        cycles: Object lengths to send, on each channel; None: without end.
         duration: Seconds after which it ends; None: never.
         mtu: Bytes of the largest IP packet; None: what fits the link, or routers on the way.
         symbol_size: Bytes of the file in a packet; overrides `mtu`.
@@ -306,13 +310,17 @@ def send(
     from pgmlite.net.job_send import SendJob
 
     chosen, sector = parse_order(order, start)
+    channels = tuple(channels)
+    if channels and (group, rate) != (DEFAULT_GROUP, DEFAULT_RATE):
+        raise UsageError(
+            "channel: each has a group and a rate; give no others beside them", cause="channel"
+        )
     job = SendJob(
         file=Path(file),
-        group=group,
+        channels=check_channels(channels, chosen) or ((group, rate),),
         port=port,
         interface=interface,
         source=source,
-        rate=rate,
         hops=check_hops(hops),
         fec=check_fec(fec),
         order=chosen,

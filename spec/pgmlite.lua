@@ -29,11 +29,11 @@ f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, 
 f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
 f["pgmlite.spm.options"] = ProtoField.bytes("pgmlite.spm.options", "options", base.NONE, "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: repairs; a session without them takes no NAKs.")
 f["pgmlite.position.place"] = ProtoField.uint64("pgmlite.position.place", "place", base.DEC, nil, nil, "Symbols that the carousel has sent since its start.")
-f["pgmlite.position.order"] = ProtoField.uint8("pgmlite.position.order", "order", base.DEC, {[0] = "BLOCKS", [1] = "ROUNDS", [2] = "RANDOM"}, nil, "0: blocks, 1: rounds, 2: rounds in random order.")
-f["pgmlite.position.sector"] = ProtoField.uint8("pgmlite.position.sector", "sector", base.DEC, nil, nil, "i of i/n: the sector with which the carousel begins.")
-f["pgmlite.position.sectors"] = ProtoField.uint8("pgmlite.position.sectors", "sectors", base.DEC, nil, nil, "n of i/n: how many sectors there are; at least 1.")
+f["pgmlite.position.order"] = ProtoField.uint8("pgmlite.position.order", "order", base.DEC, {[0] = "BLOCKS", [1] = "ROUNDS", [2] = "RANDOM", [3] = "TERRITORY"}, nil, "0: blocks, 1: rounds, 2: rounds in random order, 3: rounds in a territory.")
+f["pgmlite.position.sector"] = ProtoField.uint8("pgmlite.position.sector", "sector", base.DEC, nil, nil, "i of i/n: the sector with which the carousel begins; order 3: the territory that it sends.")
+f["pgmlite.position.sectors"] = ProtoField.uint8("pgmlite.position.sectors", "sectors", base.DEC, nil, nil, "n of i/n: how many sectors or territories there are; at least 1.")
 f["pgmlite.position.reserved"] = ProtoField.uint8("pgmlite.position.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
-f["pgmlite.position.first"] = ProtoField.uint32("pgmlite.position.first", "first", base.DEC, nil, nil, "Order 0: group of blocks at place 0. Order 1: visit at place 0. Order 2: what the order of visits is drawn from.")
+f["pgmlite.position.first"] = ProtoField.uint32("pgmlite.position.first", "first", base.DEC, nil, nil, "Order 0: group of blocks at place 0. Orders 1, 3: visit at place 0. Order 2: what the order of visits is drawn from.")
 f["pgmlite.repairs.nonce"] = ProtoField.uint64("pgmlite.repairs.nonce", "nonce", base.HEX, nil, nil, "Random, new every few seconds; a NAK shows that its sender heard it.")
 f["pgmlite.repairs.grtt"] = ProtoField.uint8("pgmlite.repairs.grtt", "grtt", base.DEC, nil, nil, "Group round-trip time, quantised as in RFC 5401 section 3.7.4.")
 f["pgmlite.repairs.gsize"] = ProtoField.uint8("pgmlite.repairs.gsize", "gsize", base.DEC, nil, nil, "Group size: 4 bits as in RFC 5740 section 4.2.1.")
@@ -85,6 +85,9 @@ f["pgmlite.repairs.grtt_time"] = ProtoField.double("pgmlite.repairs.grtt_time", 
 f["pgmlite.repairs.group_size"] = ProtoField.uint32("pgmlite.repairs.group_size", "group size", base.DEC, nil, nil, "What gsize stands for.")
 f["pgmlite.repairer.address"] = ProtoField.ipv6("pgmlite.repairer.address", "address")
 f["pgmlite.repairer.port"] = ProtoField.uint16("pgmlite.repairer.port", "port", base.DEC, nil, nil, "UDP port of a repairer.")
+f["pgmlite.channel.rate"] = ProtoField.uint64("pgmlite.channel.rate", "rate", base.DEC, nil, nil, "Rate of a channel in bit/s.")
+f["pgmlite.channel.address"] = ProtoField.ipv6("pgmlite.channel.address", "address")
+f["pgmlite.channel.port"] = ProtoField.uint16("pgmlite.channel.port", "port", base.DEC, nil, nil, "UDP port of a channel.")
 pgmlite.fields = f
 
 local malformed = ProtoExpert.new(
@@ -117,6 +120,7 @@ local C = {
   CODED = 1,
   BLOCKS = 0,
   RANDOM = 2,
+  TERRITORY = 3,
   DIGEST = 32,
   NO_TREE = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
   MIN_SYMBOL_SIZE = 64,
@@ -132,6 +136,10 @@ local C = {
   OPTION_REPAIRS = 3,
   REPAIRER = 1,
   ENDPOINT = 18,
+  CHANNEL = 2,
+  RUNG = 26,
+  MOST_CHANNELS = 6,
+  MAPPED_IPV4 = "00000000000000000000FFFF",
   RANGES = 0,
   BITMAP = 1,
   COUNTS = 2,
@@ -334,6 +342,24 @@ local function is_coded(manifest)
     and repairs <= math.max(C.MOST_REPAIRS * symbols, C.LEAST_REPAIRS)
 end
 
+-- Whether the channels of a manifest, in their order, are a ladder that a receiver can climb.
+local function is_ladder(rungs)
+  if #rungs > C.MOST_CHANNELS then return false end
+  local seen, families = {}, {}
+  for place, rung in ipairs(rungs) do
+    local rate, group = rung(0, 8):uint64(), rung(8, 18):bytes():tohex()
+    if rate == UInt64(0) or (place > 1 and rate <= rungs[place - 1](0, 8):uint64()) then
+      return false
+    end
+    local is_ipv4 = group:sub(1, 24) == C.MAPPED_IPV4
+    local first = rung(is_ipv4 and 20 or 8, 1):uint()
+    local is_multicast = is_ipv4 and first >= 224 and first < 240 or not is_ipv4 and first == 255
+    if not is_multicast or rung(24, 2):uint() == 0 or seen[group] then return false end
+    seen[group], families[is_ipv4] = true, true
+  end
+  return not (families[true] and families[false])
+end
+
 -- The manifest; `header` are the bytes of the packet's header.
 local function dissect_manifest(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "manifest")
@@ -343,16 +369,24 @@ local function dissect_manifest(parent, tvb, header)
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
   tree:add(f["pgmlite.manifest.name"], tvb(name, length))
+  local ladder = {}
   local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
     if kind >= C.CRITICAL then return "manifest" end
     if kind == C.REPAIRER then
       if size ~= C.ENDPOINT or tvb(at + 16, 2):uint() == 0 then return "manifest" end
       one:add(f["pgmlite.repairer.address"], tvb(at, 16))
       one:add(f["pgmlite.repairer.port"], tvb(at + 16, 2))
+    elseif kind == C.CHANNEL then
+      if size ~= C.RUNG then return "manifest" end
+      one:add(f["pgmlite.channel.rate"], tvb(at, 8))
+      one:add(f["pgmlite.channel.address"], tvb(at + 8, 16))
+      one:add(f["pgmlite.channel.port"], tvb(at + 24, 2))
+      ladder[#ladder + 1] = tvb(at, size)
     end
     return nil
   end)
   if reason then return reason end
+  if not is_ladder(ladder) then return "manifest" end
   if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
     or tvb(5, 1):uint() ~= 1 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
     return "manifest"
@@ -384,20 +418,24 @@ end
 local function is_position(tvb, at, manifest)
   local order, sector, sectors = tvb(at + 8, 1):uint(), tvb(at + 9, 1):uint(), tvb(at + 10, 1):uint()
   if tvb(at + 11, 1):uint() ~= 0 then return false end
-  if order > C.RANDOM then return true end
+  if order > C.TERRITORY then return true end
   if sector >= sectors then return false end
   local total = symbols_of(manifest)
   if order == C.RANDOM or total == UInt64(0) then return true end
   local symbols = manifest(10, 2):uint()
+  local repairs = manifest(12, 2):uint()
   local things = UInt64(math.ceil(symbols / C.VISIT_SYMBOLS))
   if order == C.BLOCKS then
     local blocks = (total + UInt64(symbols - 1)) / UInt64(symbols)
     local tile = manifest(7, 1):uint()
     things = (blocks + UInt64(tile - 1)) / UInt64(tile)
+  elseif order == C.TERRITORY then
+    if repairs == 0 then return false end
+    things = things + UInt64(math.ceil(repairs / C.VISIT_SYMBOLS))
   end
   local from = UInt64(sector) * things / UInt64(sectors)
   local to = UInt64(sector + 1) * things / UInt64(sectors)
-  if from == to then from, to = UInt64(0), things end
+  if from == to and order ~= C.TERRITORY then from, to = UInt64(0), things end
   local first = UInt64(tvb(at + 12, 4):uint())
   return first >= from and first < to
 end

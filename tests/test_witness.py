@@ -221,6 +221,8 @@ def carousel(case: dict) -> Iterator[tuple[int, int]]:
         turn += repairs + source if case["order"] == 0 else source + repairs
     if case["order"] == 2:
         turn.sort(key=lambda v: witness.digest(first.to_bytes(4) + v.to_bytes(4)))
+    if case["order"] == 3:
+        turn = round_from(share(i, source_visits + repair_visits))
     while True:
         for v in turn:
             for g in range(groups):

@@ -118,10 +118,21 @@ class Manifest:
         except UnicodeDecodeError:
             raise Refused("manifest") from None
         check(self.name and not REFUSED.intersection(map(ord, self.name)), "manifest")
+        rates, groups = [0], []
         for kind, value in options(raw, end, "manifest"):
             check(kind < 0x8000, "manifest")
+            if kind == 2:  # a channel: rate, group and port (MAN-7)
+                check(len(value) == 26 and value[24:] != b"\0\0", "manifest")
+                rates.append(int.from_bytes(value[:8]))
+                groups.append(value[8:])
             if kind == 1:  # an endpoint of a repairer: address and port
                 check(len(value) == 18 and value[16:] != b"\0\0", "manifest")
+        check(len(groups) <= 6 and len(set(groups)) == len(groups), "manifest")
+        check(rates == sorted(set(rates)), "manifest")
+        fours = {group[:12] == bytes(10) + b"\xff\xff" for group in groups}
+        check(len(fours) < 2, "manifest")
+        for group in groups:
+            check(224 <= group[12] < 240 if True in fours else group[0] == 255, "manifest")
         self.blocks = -(-self.symbols // k)
         check(self.size or self.tree_digest == digest(b""), "manifest")  # OBJ-4
         self.fanout, levels = self.symbol_size // 32, [self.blocks]  # TREE-2
@@ -156,7 +167,7 @@ class Manifest:
     def check_position(self, position):
         """PKT-8 and FEC-4."""
         _, order, sector, sectors, _, first = position
-        if order > 2:
+        if order > 3:
             return
         check(sector < sectors, "spm")
         if self.size and order < 2:
@@ -164,6 +175,10 @@ class Manifest:
             things = groups if order == 0 else visits
             share = range(sector * things // sectors, (sector + 1) * things // sectors)
             check(first in (share or range(things)), "spm")
+        if self.size and order == 3:
+            visits = -(-self.block_symbols // 16) + -(-self.repair_symbols // 16)
+            share = range(sector * visits // sectors, (sector + 1) * visits // sectors)
+            check(self.repair_symbols and first in share, "spm")
 
 
 def parse_request(body, total, manifest=None):

@@ -31,6 +31,7 @@ OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
         "base",
+        "channel",
         "duration",
         "fec",
         "hook_timeout",
@@ -38,6 +39,7 @@ OPTIONS = {
         "on_complete",
         "order",
         "repairer",
+        "seconds",
         "source",
         "start",
         "timeout",

@@ -194,6 +194,10 @@ def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
         "repair_symbols": manifest.repair_symbols,
         "tile_blocks": manifest.tile_blocks,
         "tree_digest": manifest.tree_digest.hex(),
+        "ladder": [
+            {"rate": rung.rate, "group": rung.group.address, "port": rung.group.port}
+            for rung in manifest.ladder
+        ],
     }
 
 
@@ -216,10 +220,14 @@ def _manifest_text(facts: dict[str, Any]) -> str:
         share = facts["repair_symbols"] / facts["block_symbols"]
         fec = f"{facts['repair_symbols']} repair symbols ({share:.0%}) for each, "
         fec += f"tiles of {facts['tile_blocks']} blocks"
+    ladder = "".join(
+        f", channel {number} {rung['group']} port {rung['port']} at {human_rate(rung['rate'])}"
+        for number, rung in enumerate(facts["ladder"])
+    )
     return (
         f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
         f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
-        f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}"
+        f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}{ladder}"
     )
 
 
@@ -227,9 +235,11 @@ def _carousel_text(session: dict[str, Any]) -> str:
     carousel = session["carousel"]
     if not carousel:
         return "no carousel announced"
-    share = (
-        "" if carousel["sectors"] == 1 else f", sector {carousel['sector']}/{carousel['sectors']}"
-    )
+    share = f"{carousel['sector']}/{carousel['sectors']}"
+    if carousel["order"] == Order.TERRITORY.name.lower():
+        share = f" {share}"
+    else:
+        share = "" if carousel["sectors"] == 1 else f", sector {share}"
     return (
         f"carousel: order {carousel['order']}{share}, from {carousel['first']} on; "
         f"{carousel['place']} symbols sent at the latest SPM; "

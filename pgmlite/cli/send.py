@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import SystemRandom
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pgmlite import api
 from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_fec, parse_rate, parse_share
+from pgmlite.cli.values import parse_channel, parse_fec, parse_rate, parse_share
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_FEC, ORDERS
 
@@ -21,12 +24,30 @@ Examples:
   pgmlite send image.iso -g 239.1.2.3 -i eth0 -r 200M --hops 8
   pgmlite send firmware.bin -i eth0 --start 0/2
   pgmlite send firmware.bin -i eth0 --start 1/2   (a second sender, of the other half)
+  pgmlite send --print-dns fw.example.org -i eth0   (lines for a zone; see recv NAME)
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
+  pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
 """
 
 
+def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
+    """Return where to send and how fast, as `api.send` takes it.
+
+    Raises:
+        UsageError: It is said twice, or is wrong.
+    """
+    if not channels:
+        return {"group": group, "rate": parse_rate(rate)}
+    context = click.get_current_context()
+    for option_, name in (("-g", "group"), ("-r", "rate")):
+        # What the environment says is a default: it gives way.
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option_}: each --channel has its own; leave it out")
+    return {"channels": tuple(map(parse_channel, channels))}
+
+
 @click.command(epilog=EXAMPLES)
-@options.file
+@click.argument("file", metavar="FILE", type=options.PATH, callback=options.named, required=False)
 @options.group
 @options.port
 @options.interface
@@ -36,13 +57,20 @@ Examples:
     help="The address of the interface to send from; default: the system chooses.",
 )
 @options.rate
+@option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="GROUP,RATE",
+    help="In place of -g and -r: a group and the rate there; repeatable, 6 at most, each with "
+    "another rate. Receivers take what fits them.",
+)
 @options.hops
 @option(
     "--fec",
-    default=f"{DEFAULT_FEC:.0%}",
     metavar="PERCENT|off",
-    show_default=True,
-    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them.",
+    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them. "
+    f"Default: {DEFAULT_FEC:.0%}; with several channels what they take, 167% for 2 to 700% for 6.",
 )
 @option(
     "--order",
@@ -91,16 +119,23 @@ Examples:
     metavar="ADDR:PORT",
     help="Name a stand-alone repairer in the manifest; repeatable.",
 )
+@option(
+    "--print-dns",
+    metavar="NAME",
+    help="Print what DNS needs so that `recv NAME` finds this machine, with a group that is drawn "
+    "unless -g names one; send nothing.",
+)
 @options.as_json
 def send(
-    file: Path,
+    file: Path | None,
     group: str,
     port: int,
     interface: str | None,
     source: str | None,
     rate: str,
+    channels: tuple[str, ...],
     hops: int,
-    fec: str,
+    fec: str | None,
     order: str,
     start: str | None,
     cycles: int | None,
@@ -111,6 +146,7 @@ def send(
     listen: str | None,
     repair_share: str | None,
     repairer: tuple[str, ...],
+    print_dns: str | None,
     as_json: bool,
 ) -> None:
     """Send FILE for ever, to whoever listens.
@@ -120,23 +156,30 @@ def send(
     """
     signals = Signals()
     signals.install()
+    if print_dns is not None:
+        if as_json:
+            raise UsageError("--json: --print-dns prints lines of a zone")
+        _print_zone(print_dns, _dns_channels(group, rate, channels), port, interface, source)
+        return
+    if file is None:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param_hint="'FILE'", param_type="argument")
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
-    share = (
+    share: dict[str, Any] = (
         {}
         if repair_share is None
         else {"repair_share": parse_share("--repair-share", repair_share)}
     )
     handle = api.send(
         file,
-        group=group,
+        **_where(group, rate, channels),
         port=port,
         interface=interface,
         source=source,
-        rate=parse_rate(rate),
         hops=hops,
-        fec=parse_fec(fec),
+        fec=None if fec is None else parse_fec(fec),
         order=order,
         start=start,
         cycles=cycles,
@@ -150,3 +193,40 @@ def send(
     )
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)
+
+
+def _dns_channels(group: str, rate: str, channels: tuple[str, ...]) -> list[tuple[str | None, int]]:
+    """Return the groups that DNS shall name, None where one is to be drawn, and their bit/s.
+
+    Raises:
+        UsageError: There is no rate that DNS could name.
+    """
+    if channels:
+        return list(_where(group, rate, channels)["channels"])
+    bits = parse_rate(rate)
+    if bits is None:
+        raise UsageError("--rate max: DNS names a rate; give one")
+    is_named = click.get_current_context().get_parameter_source("group")
+    return [(None if is_named is ParameterSource.DEFAULT else group, bits)]
+
+
+def _print_zone(
+    name: str,
+    channels: list[tuple[str | None, int]],
+    port: int,
+    interface: str | None,
+    source: str | None,
+) -> None:
+    """Print the lines of a zone.
+
+    Raises:
+        UsageError: DNS can't have what is asked for.
+        NetworkError: There is no such interface, or it has no address that can be used.
+    """
+    # Imported when needed: a sender starts sooner without it.
+    from pgmlite.net.zone import zone_lines
+
+    lines = zone_lines(
+        name, channels, port=port, interface=interface, source=source, rng=SystemRandom()
+    )
+    print("\n".join(lines))

@@ -35,6 +35,21 @@ def parse_rate(text: str) -> int | None:
     return int(rate)
 
 
+def parse_channel(text: str) -> tuple[str, int]:
+    """Return ``GROUP,RATE`` as a group, which may be any text, and bit/s.
+
+    Raises:
+        UsageError: It is something else, or has no limit.
+    """
+    group, comma, rate = text.rpartition(",")
+    if not (group and comma and rate) or rate == "max":
+        raise UsageError(f"--channel {text}: give a group and a rate, such as ff15::1,20M")
+    try:
+        return group, parse_rate(rate) or 0
+    except UsageError as error:
+        raise UsageError(f"--channel {text}: {error}") from None
+
+
 def parse_fec(text: str) -> float:
     """Return ``off`` as 0, ``50%`` as 0.5.
 

@@ -23,7 +23,7 @@ from pgmlite.core.events import (
     Stopped,
     Superseded,
 )
-from pgmlite.core.figures import ReceiveFigures, RepairFigures
+from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
@@ -143,22 +143,38 @@ def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0)
     return f"receiving, {human_time(event.time_left)} left"
 
 
-def _channel(event: SendStarted | ReceiveStarted) -> Channel:
+def _channel(event: ReceiveStarted) -> Channel:
     return Channel(event.group, event.port, event.interface, 0)
 
 
 def _send_started(event: SendStarted) -> str:
-    manifest, channel = event.manifest, _channel(event)
-    cycle = ""
-    if event.rate and manifest.size:
-        packet = manifest.symbol_size + HEADER_SIZE + channel.overhead
-        cycle = f"; a cycle takes {human_time(manifest.symbols * packet * 8 / event.rate)}"
-    return (
+    manifest = event.manifest
+    head = (
         f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to {channel} from {event.source} "
-        f"at {human_rate(event.rate)}; "
-        f"{_fec(manifest)}{cycle}"
+        f"{oid_text(manifest.oid)} to"
     )
+    if len(event.channels) == 1:
+        (one,) = event.channels
+        where = f"{_where(one, event)} from {event.source} at {human_rate(one.rate)}"
+        return f"{head} {where}; {_fec(manifest)}{_cycle(manifest, one)}"
+    lines = [f"{head} {len(event.channels)} channels from {event.source}; {_fec(manifest)}"]
+    for number, one in enumerate(event.channels):
+        where = f"{_where(one, event)} at {human_rate(one.rate)}"
+        lines.append(f"  channel {number}: {where}, order {one.order}{_cycle(manifest, one)}")
+    return "\n".join(lines)
+
+
+def _where(one: SendChannel, event: SendStarted) -> Channel:
+    """Return where a channel goes."""
+    return Channel(one.group, one.port, event.interface, 0)
+
+
+def _cycle(manifest: Manifest, one: SendChannel) -> str:
+    """Return how long a cycle takes on a channel; empty: that can't be said."""
+    if not (one.rate and manifest.size):
+        return ""
+    packet = manifest.symbol_size + HEADER_SIZE + Channel(one.group, 0, "", 0).overhead
+    return f"; a cycle takes {human_time(manifest.symbols * packet * 8 / one.rate)}"
 
 
 def _fec(manifest: Manifest) -> str:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import UsageError
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import Order
 
 MIN_RATE = 10_000
 """bit/s; below it an SPM a second would leave no room for the object."""
@@ -83,20 +82,8 @@ class SenderConfig:
     unpaced_bursts: int = tunable(8, "bursts")
     """Bursts in one step where the rate is not limited: large batches cost less."""
 
-    order: Order = Order.ROUNDS
-    """In which order the carousel sends what the object has (`pgmlite.core.ring`)."""
-
-    first: int = 0
-    """Where it begins, as of `Ring`."""
-
-    sector: int = 0
-    """i of i/n: the share of the ring at which it begins."""
-
-    sectors: int = 1
-    """n of i/n."""
-
     cycles: int | None = None
-    """Stop after this many object lengths; None: go on."""
+    """Stop after this many object lengths, on each channel; None: go on."""
 
     duration: int | None = None
     """Stop after this many ns; None: go on."""

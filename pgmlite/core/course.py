@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.core.ring import Ring
+from pgmlite.core.ring import NEVER, Ring
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Ids
 from pgmlite.wire.request import Symbols
@@ -21,11 +21,14 @@ from pgmlite.wire.request import Symbols
 def place_near(ring: Ring, block: int, esi: int, place: int) -> int:
     """Return at which place a symbol was sent that just came, of a carousel that was at `place`.
 
-    It may have gone on by three quarters of a turn since, or the symbol be late by one.
+    It may have gone on by three quarters of a turn since, or the symbol be late by one. -1: that
+    carousel does not send it.
     """
     ids = Ids(np.array([block], np.int64), np.array([esi], np.int64))
     after = max(0, place - ring.turn // 4)
     found = int(ring.places(ids, after)[0])
+    if found == NEVER:
+        return -1
     if after < ring.lead and found < place:
         # What a lead sends comes again after less than a turn.
         ahead = int(ring.places(ids, place)[0])
@@ -107,11 +110,14 @@ class Course:
             place: Where the carousel is.
             numbers: (blocks,) symbols of each, in rounds.
         """
-        geometry, ring = self.ring.geometry, self.ring
-        sizes = np.full(len(numbers), geometry.rings.full / geometry.visits)
-        sizes[-1:] = geometry.rings.last / geometry.visits
-        rounds: npt.NDArray[np.float64] = np.ceil(numbers / sizes)
-        return rounds * (ring.turn / geometry.visits) + max(0, ring.lead - place)
+        ring, turn = self.ring, self.ring.turn_of
+        visits = ring.visits
+        sizes = np.full(len(numbers), turn.full / visits)
+        sizes[-1:] = turn.last / visits
+        # A short block may have nothing at all in a small territory.
+        rounds = np.where(numbers > 0, np.inf, 0.0)
+        np.divide(numbers, sizes, out=rounds, where=sizes > 0)
+        return np.ceil(rounds) * (ring.turn / visits) + max(0, ring.lead - place)
 
 
 @lru_cache(maxsize=64)

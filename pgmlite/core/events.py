@@ -14,11 +14,13 @@ from typing import ClassVar
 
 from pgmlite.core.figures import (
     CaptureFigures,
+    CheckResult,
     HookEnding,
     NetworkFigures,
     OtherObject,
     ReceiveFigures,
     RepairFigures,
+    SendChannel,
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
@@ -111,25 +113,12 @@ class SendStarted(Event):
     NAME: ClassVar[str] = "start"
 
     manifest: Manifest
-    group: str
-    port: int
     interface: str
     source: str
     """The address that packets come from."""
 
-    rate: int
-    """bit/s; 0: not limited."""
-
-    order: str
-    """``rounds``, ``blocks`` or ``random``."""
-
-    first: int
-    """Where it begins: the visit (rounds), the group of blocks (blocks), or what the order of
-    visits is drawn from (random)."""
-
-    sector: int
-    sectors: int
-    """The sector i/n with which it begins; 0/1 without one."""
+    channels: tuple[SendChannel, ...]
+    """By number, at rising rates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +193,20 @@ class ReplayStarted(Event):
     output: str
 
 
+@dataclass(frozen=True, slots=True)
+class ExamineStarted(Event):
+    """``doctor`` begins: what it will look at, and for how long it will listen."""
+
+    NAME: ClassVar[str] = "start"
+
+    group: str
+    port: int
+    interface: str
+    """Empty: none was named, and more than one can be meant, or none."""
+
+    seconds: float
+
+
 # On the way.
 
 
@@ -242,6 +245,15 @@ class SourceState(Event):
     address: str
     state: str
     """``heard``, ``silent`` or ``standby``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked(Event):
+    """``doctor`` has looked at something."""
+
+    NAME: ClassVar[str] = "check"
+
+    result: CheckResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,3 +452,18 @@ class Stopped(Event):
 
     figures: SendFigures
     repairs: RepairFigures | None
+
+
+@dataclass(frozen=True, slots=True)
+class Examined(Event):
+    """The end of ``doctor``: whether data arrives."""
+
+    NAME: ClassVar[str] = "examined"
+
+    error: PgmliteError | None
+    """None: it does."""
+
+    ok: int
+    warnings: int
+    failures: int
+    """Results of checks by their state."""

@@ -7,6 +7,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class SendChannel:
+    """One channel of a sender."""
+
+    group: str
+    port: int
+    rate: int
+    """bit/s; 0: not limited."""
+
+    order: str
+    """``rounds``, ``blocks``, ``random`` or ``territory``."""
+
+    first: int
+    """Where it begins: the visit (rounds, territory), the group of blocks (blocks), or what the
+    order of visits is drawn from (random)."""
+
+    sector: int
+    sectors: int
+    """The sector i/n with which it begins, or the territory that it sends; 0/1 without one."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendFigures:
     """What a sender or repairer has done so far."""
 
@@ -144,3 +165,23 @@ class HookEnding:
 
     error: str | None
     """What went wrong; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check of `doctor` found."""
+
+    state: str
+    """``ok``, ``warn`` or ``fail``: this keeps data from arriving, if anything does."""
+
+    cause: str
+    """The word for what was looked at."""
+
+    text: str
+    """What was found, in words."""
+
+    advice: str = ""
+    """What to do, in words; empty: nothing."""
+
+    command: str = ""
+    """The command that does it on this machine, as root; empty: there is none."""

@@ -143,7 +143,7 @@ FAILURES = {
     "no_address": "no source has an address of a kind that can be used",
     "servfail": "all servers failed to answer, or refused",
     "timeout": "no server answered in time",
-    "unreachable": "no server could be asked",
+    "unreachable": "the machine has no server to ask",
     "malformed": "what came can't be used as it is",
     "group": "a group of the TXT record is none that can be used",
     NOT_OFFERED: "the SRV record says that the service is not offered",

@@ -14,6 +14,7 @@ of it, whoever asks.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from random import Random
@@ -25,7 +26,7 @@ from pgmlite.wire.control import SpmPosition
 from pgmlite.wire.digests import digest
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import Order
-from pgmlite.wire.request import Symbols
+from pgmlite.wire.request import Rings, Symbols
 
 NEVER = np.iinfo(np.int64).max
 """A place that does not come."""
@@ -94,9 +95,9 @@ class Ring:
 
     Attributes:
         order: Of what.
-        first: Where it begins: a group (blocks), a source visit (rounds), or what the order of
-            visits is drawn from (random).
-        sector: i of i/n, the part of the ring with which it begins.
+        first: Where it begins: a group (blocks), a source visit (rounds), a visit (territory), or
+            what the order of visits is drawn from (random).
+        sector: i of i/n, the sector with which it begins, or the territory that it sends.
         sectors: n of i/n.
 
     Raises:
@@ -112,8 +113,12 @@ class Ring:
     def __post_init__(self) -> None:
         if not 0 <= self.sector < self.sectors <= MOST_SECTORS:
             raise UsageError(f"start {self.sector}/{self.sectors}: the share must be 0/n to n-1/n")
+        if not self.geometry.symbols or self.order is Order.RANDOM:
+            return
         firsts = self._firsts
-        if self.geometry.symbols and self.order is not Order.RANDOM and self.first not in firsts:
+        if not firsts:
+            raise UsageError(f"start: there is no territory {self.sector} of {self.sectors}")
+        if self.first not in firsts:
             raise UsageError(f"start at {self.first}: must be {firsts.start} to {firsts.stop - 1}")
 
     @classmethod
@@ -149,6 +154,22 @@ class Ring:
         total = geometry.groups if order is Order.BLOCKS else geometry.source_visits
         return cls(geometry, order, rng.randrange(max(1, total)))
 
+    @classmethod
+    def in_territory(
+        cls, geometry: Geometry, territory: int, territories: int, sector: int = 0, sectors: int = 1
+    ) -> Ring:
+        """Return the ring of a carousel that sends one territory, and nothing else.
+
+        Args:
+            sector: Of `sectors`, into which the territory is cut: where it begins.
+
+        Raises:
+            UsageError: There is no such territory.
+        """
+        visits = _share(geometry.visits, territory, max(1, territories))
+        first = visits[sector * len(visits) // sectors] if visits else 0
+        return cls(geometry, Order.TERRITORY, first, territory, territories)
+
     def position(self, place: int) -> SpmPosition:
         """Return what an SPM says at `place`."""
         return SpmPosition(place, self.order, self.sector, self.sectors, self.first)
@@ -156,14 +177,16 @@ class Ring:
     @property
     def _firsts(self) -> range:
         """Where it may begin."""
+        if self.order is Order.TERRITORY:
+            # Without repair symbols no part of a block says what another one does.
+            return self._share(self.geometry.visits) if self.geometry.repair_symbols else range(0)
         if self.order is Order.BLOCKS:
             return self._share(self.geometry.groups) or range(self.geometry.groups)
         return self._share(self.geometry.source_visits) or range(self.geometry.source_visits)
 
     def _share(self, total: int, sector: int | None = None) -> range:
         """Return which of `total` things are those of a sector, by default of its own."""
-        number = self.sector if sector is None else sector
-        return range(number * total // self.sectors, (number + 1) * total // self.sectors)
+        return _share(total, self.sector if sector is None else sector, self.sectors)
 
     # How long things are.
 
@@ -192,13 +215,14 @@ class Ring:
             seed = self.first.to_bytes(4, "big")
             keys = [digest(seed + visit.to_bytes(4, "big")) for visit in range(visits)]
             return sorted(range(visits), key=keys.__getitem__)
+        if self.order is Order.TERRITORY:
+            return _from(self._share(visits), self.first)
         ordered: list[int] = []
         for step in range(self.sectors):
             sector = (self.sector + step) % self.sectors
             some = list(self._share(source, sector))
-            if not step and self.order is Order.ROUNDS and self.first in some:
-                turn = some.index(self.first)
-                some = some[turn:] + some[:turn]
+            if not step and self.order is Order.ROUNDS:
+                some = _from(some, self.first)
             repairs = [source + visit for visit in self._share(visits - source, sector)]
             ordered += repairs + some if self.order is Order.BLOCKS else some + repairs
         return ordered
@@ -212,8 +236,8 @@ class Ring:
 
     @cached_property
     def _start_of(self) -> Symbols:
-        """(visits,) the place in a turn at which each visit begins."""
-        found = np.zeros(len(self._visits), np.int64)
+        """(visits,) the place in a turn at which each visit begins; `NEVER`: it has none."""
+        found = np.full(self.geometry.visits, NEVER)
         found[self._visits] = self._starts[:-1]
         return found
 
@@ -251,6 +275,23 @@ class Ring:
         if self.is_endless:
             return self.geometry.symbols
         return self._starts[-1]
+
+    @property
+    def visits(self) -> int:
+        """Visits of a turn."""
+        return len(self._visits)
+
+    @cached_property
+    def turn_of(self) -> Rings:
+        """How many encoding symbols of each block a turn has."""
+        sent = np.array(self._visits, np.int64)
+        full, last = (int(np.diff(edges)[sent].sum()) for edges in self._edges)
+        return Rings(self.geometry.blocks, full, last)
+
+    def lowest(self, block: int) -> int:
+        """Return the lowest encoding symbol id of a block that it sends."""
+        full, last = self._edges
+        return int((last if block == self.geometry.blocks - 1 else full)[min(self._visits)])
 
     # What is at a place.
 
@@ -312,16 +353,21 @@ class Ring:
         return visits.astype(np.int64)
 
     def places(self, ids: Ids, after: int) -> Symbols:
-        """Return the first place, `after` or later, at which each of (n,) symbols is sent."""
+        """Return the first place, `after` or later, at which each of (n,) symbols is sent.
+
+        `NEVER` for what it does not send.
+        """
         geometry = self.geometry
         visits = self.visits_of(ids)
         groups = ids.blocks // geometry.tile_blocks
-        inside = self._inside(ids, visits, groups)
+        inside = _inside(geometry, self._edges, ids, visits, groups)
         if self.is_endless:
             return _next(self._in_lead(visits, groups) + inside, after, self.turn)
         sizes = np.diff(self._edges[0])[visits] * geometry.tile_blocks
-        starts = self.lead + self._start_of[visits] + groups * sizes
-        places = _next(starts + inside, after, self.turn)
+        starts = self._start_of[visits]
+        is_sent = starts < NEVER
+        begins = self.lead + np.where(is_sent, starts, 0) + groups * sizes
+        places = np.where(is_sent, _next(begins + inside, after, self.turn), NEVER)
         if self.lead > after:
             early = self._in_lead(visits, groups) + inside
             is_source = (visits < geometry.source_visits) & (early >= after) & (early < self.lead)
@@ -341,21 +387,16 @@ class Ring:
         found: Symbols = starts[groups] + within
         return found
 
-    def _inside(self, ids: Ids, visits: Symbols, groups: Symbols) -> Symbols:
-        """Return how many symbols of its tile are sent before each of (n,) symbols."""
-        geometry = self.geometry
-        (full, last), final = self._edges, geometry.blocks - 1
-        first = groups * geometry.tile_blocks
-        # The last block may have fewer symbols in a visit, or other ones, than the others have.
-        has_last = first + geometry.tile_blocks > final
-        others = np.where(has_last, final - first, geometry.tile_blocks)
-        is_last = ids.blocks == final
-        step = ids.esis - np.where(is_last, last[visits], full[visits])
-        size = np.diff(full)[visits]
-        short = np.where(has_last, np.diff(last)[visits], 0)
-        inside: Symbols = others * np.minimum(size, step + is_last)
-        inside += np.where(is_last, step, ids.blocks - first + np.minimum(short, step))
-        return inside
+
+def _share(total: int, sector: int, sectors: int) -> range:
+    """Return which of `total` things are those of a sector."""
+    return range(sector * total // sectors, (sector + 1) * total // sectors)
+
+
+def _from(visits: Sequence[int], first: int) -> list[int]:
+    """Return visits from one of them on, and round; as they are if it is none of them."""
+    turn = visits.index(first) if first in visits else 0
+    return [*visits[turn:], *visits[:turn]]
 
 
 @lru_cache(maxsize=64)
@@ -369,3 +410,21 @@ def _next(places: Symbols, after: int, turn: int) -> Symbols:
     late = np.maximum(0, after - places)
     found: Symbols = places + -(-late // max(1, turn)) * turn
     return found
+
+
+def _inside(
+    geometry: Geometry, edges: tuple[Symbols, Symbols], ids: Ids, visits: Symbols, groups: Symbols
+) -> Symbols:
+    """Return how many symbols of its tile are sent before each of (n,) symbols."""
+    (full, last), final = edges, geometry.blocks - 1
+    first = groups * geometry.tile_blocks
+    # The last block may have fewer symbols in a visit, or other ones, than the others have.
+    has_last = first + geometry.tile_blocks > final
+    others = np.where(has_last, final - first, geometry.tile_blocks)
+    is_last = ids.blocks == final
+    step = ids.esis - np.where(is_last, last[visits], full[visits])
+    size = np.diff(full)[visits]
+    short = np.where(has_last, np.diff(last)[visits], 0)
+    inside: Symbols = others * np.minimum(size, step + is_last)
+    inside += np.where(is_last, step, ids.blocks - first + np.minimum(short, step))
+    return inside

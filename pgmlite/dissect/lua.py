@@ -51,6 +51,9 @@ COMPUTED = {
     "repairs.group_size": ("uint32", "group size", "What gsize stands for."),
     "repairer.address": ("ipv6", "address", "Address of a repairer."),
     "repairer.port": ("uint16", "port", "UDP port of a repairer."),
+    "channel.rate": ("uint64", "rate", "Rate of a channel in bit/s."),
+    "channel.address": ("ipv6", "address", "Group of a channel."),
+    "channel.port": ("uint16", "port", "UDP port of a channel."),
 }
 """Fields that are not in the packet as such: kind, title, documentation."""
 
@@ -136,6 +139,7 @@ def dissector() -> str:
         "CODED": int(FecScheme.PRECODED_RLC),
         "BLOCKS": int(Order.BLOCKS),
         "RANDOM": int(Order.RANDOM),
+        "TERRITORY": int(Order.TERRITORY),
         "DIGEST": layout.DIGEST_SIZE,
         "NO_TREE": f'"{digest(b"").hex()}"',
         "MIN_SYMBOL_SIZE": layout.MIN_SYMBOL_SIZE,
@@ -151,6 +155,10 @@ def dissector() -> str:
         "OPTION_REPAIRS": int(SpmOption.REPAIRS),
         "REPAIRER": int(ManifestOption.REPAIRER),
         "ENDPOINT": control.ENDPOINT_SIZE,
+        "CHANNEL": int(ManifestOption.CHANNEL),
+        "RUNG": control.RATE_SIZE + control.ENDPOINT_SIZE,
+        "MOST_CHANNELS": layout.MOST_CHANNELS,
+        "MAPPED_IPV4": f'"{control.MAPPED_IPV4.hex().upper()}"',
         "RANGES": int(RequestForm.RANGES),
         "BITMAP": int(RequestForm.BITMAP),
         "COUNTS": int(RequestForm.COUNTS),

@@ -148,6 +148,24 @@ local function is_coded(manifest)
     and repairs <= math.max(C.MOST_REPAIRS * symbols, C.LEAST_REPAIRS)
 end
 
+-- Whether the channels of a manifest, in their order, are a ladder that a receiver can climb.
+local function is_ladder(rungs)
+  if #rungs > C.MOST_CHANNELS then return false end
+  local seen, families = {}, {}
+  for place, rung in ipairs(rungs) do
+    local rate, group = rung(0, 8):uint64(), rung(8, 18):bytes():tohex()
+    if rate == UInt64(0) or (place > 1 and rate <= rungs[place - 1](0, 8):uint64()) then
+      return false
+    end
+    local is_ipv4 = group:sub(1, 24) == C.MAPPED_IPV4
+    local first = rung(is_ipv4 and 20 or 8, 1):uint()
+    local is_multicast = is_ipv4 and first >= 224 and first < 240 or not is_ipv4 and first == 255
+    if not is_multicast or rung(24, 2):uint() == 0 or seen[group] then return false end
+    seen[group], families[is_ipv4] = true, true
+  end
+  return not (families[true] and families[false])
+end
+
 -- The manifest; `header` are the bytes of the packet's header.
 local function dissect_manifest(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "manifest")
@@ -157,16 +175,24 @@ local function dissect_manifest(parent, tvb, header)
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
   tree:add(f["pgmlite.manifest.name"], tvb(name, length))
+  local ladder = {}
   local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
     if kind >= C.CRITICAL then return "manifest" end
     if kind == C.REPAIRER then
       if size ~= C.ENDPOINT or tvb(at + 16, 2):uint() == 0 then return "manifest" end
       one:add(f["pgmlite.repairer.address"], tvb(at, 16))
       one:add(f["pgmlite.repairer.port"], tvb(at + 16, 2))
+    elseif kind == C.CHANNEL then
+      if size ~= C.RUNG then return "manifest" end
+      one:add(f["pgmlite.channel.rate"], tvb(at, 8))
+      one:add(f["pgmlite.channel.address"], tvb(at + 8, 16))
+      one:add(f["pgmlite.channel.port"], tvb(at + 24, 2))
+      ladder[#ladder + 1] = tvb(at, size)
     end
     return nil
   end)
   if reason then return reason end
+  if not is_ladder(ladder) then return "manifest" end
   if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
     or tvb(5, 1):uint() ~= 1 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
     return "manifest"
@@ -198,20 +224,24 @@ end
 local function is_position(tvb, at, manifest)
   local order, sector, sectors = tvb(at + 8, 1):uint(), tvb(at + 9, 1):uint(), tvb(at + 10, 1):uint()
   if tvb(at + 11, 1):uint() ~= 0 then return false end
-  if order > C.RANDOM then return true end
+  if order > C.TERRITORY then return true end
   if sector >= sectors then return false end
   local total = symbols_of(manifest)
   if order == C.RANDOM or total == UInt64(0) then return true end
   local symbols = manifest(10, 2):uint()
+  local repairs = manifest(12, 2):uint()
   local things = UInt64(math.ceil(symbols / C.VISIT_SYMBOLS))
   if order == C.BLOCKS then
     local blocks = (total + UInt64(symbols - 1)) / UInt64(symbols)
     local tile = manifest(7, 1):uint()
     things = (blocks + UInt64(tile - 1)) / UInt64(tile)
+  elseif order == C.TERRITORY then
+    if repairs == 0 then return false end
+    things = things + UInt64(math.ceil(repairs / C.VISIT_SYMBOLS))
   end
   local from = UInt64(sector) * things / UInt64(sectors)
   local to = UInt64(sector + 1) * things / UInt64(sectors)
-  if from == to then from, to = UInt64(0), things end
+  if from == to and order ~= C.TERRITORY then from, to = UInt64(0), things end
   local first = UInt64(tvb(at + 12, 4):uint())
   return first >= from and first < to
 end

@@ -150,15 +150,23 @@ def usable_versions(interface: str | None) -> tuple[str, tuple[int, ...]]:
     return name, versions
 
 
-def _versions(name: str) -> tuple[int, ...]:
+def own_usable(name: str) -> list[str]:
+    """Return the addresses of an interface by which it hears others, as of `usable_versions`."""
     addresses = [
         ipaddress.ip_address(plain(one.address))
         for one in psutil.net_if_addrs().get(name, [])
         if one.family in {socket.AF_INET, socket.AF_INET6}
     ]
-    six = [one for one in addresses if one.version == 6]
-    has_six = any(not (one.is_link_local or one.is_loopback) for one in six)
-    return (6,) * has_six + (4,) * (len(addresses) > len(six))
+    return [
+        str(one)
+        for one in addresses
+        if one.version == 4 or not (one.is_link_local or one.is_loopback)
+    ]
+
+
+def _versions(name: str) -> tuple[int, ...]:
+    kinds = {6 if ":" in one else 4 for one in own_usable(name)}
+    return tuple(sorted(kinds, reverse=True))
 
 
 def _index(name: str) -> int:

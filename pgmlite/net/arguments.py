@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
-from pgmlite.core.config import NakConfig, RepairConfig
+from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig, RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.ring import MOST_SECTORS
 from pgmlite.errors import UsageError
@@ -19,6 +20,7 @@ from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
     MAX_PACKET,
     MIN_SYMBOL_SIZE,
+    MOST_CHANNELS,
     SYMBOL_ALIGNMENT,
     Order,
 )
@@ -29,7 +31,8 @@ DEFAULT_RATE = 10_000_000
 DEFAULT_REPAIR_SHARE = RepairConfig().share
 
 DEFAULT_FEC = 0.5
-"""Repair symbols as a share of source symbols: enough up to a third of all packets lost."""
+"""Repair symbols as a share of source symbols: enough up to a third of all packets lost. Several
+channels take more: `Geometry.laddered`."""
 
 LEAST_FEC = 0.01
 
@@ -95,7 +98,7 @@ def parse_source(text: str, channel: Channel | None) -> str:
     Raises:
         UsageError: It is none, or no machine can have it there.
     """
-    plain, _, zone = text.strip("[]").partition("%")
+    plain, _, zone = text.partition("%")
     try:
         address = ipaddress.ip_address(plain)
     except ValueError:
@@ -184,13 +187,43 @@ def parse_order(order: str, start: str | None) -> tuple[Order, Sector | None]:
     return chosen, (sector, sectors)
 
 
-def check_fec(fec: float) -> float:
-    """Return a share of repair symbols.
+def check_channels(
+    channels: Iterable[tuple[str, int]], order: Order
+) -> tuple[tuple[str, int | None], ...]:
+    """Return the groups and rates of a sender's channels by number, the slowest first.
+
+    Raises:
+        UsageError: A sender can't have them all, or not in this order of the object.
+    """
+    named = sorted(channels, key=lambda one: one[1])
+    if len(named) > MOST_CHANNELS:
+        raise UsageError(
+            f"channel: {len(named)} of them; an object has at most {MOST_CHANNELS}", cause="channel"
+        )
+    for group, rate in named:
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise UsageError(
+                f"channel {group}: a rate of {rate} bit/s; must be {MIN_RATE} to {MAX_RATE}",
+                cause="channel",
+            )
+    for (group, rate), (other, other_rate) in pairwise(named):
+        if rate == other_rate:
+            raise UsageError(
+                f"channel {other}: as fast as {group}; each needs a rate of its own",
+                cause="channel",
+            )
+    if len(named) > 1 and order is Order.BLOCKS:
+        raise UsageError("order blocks: goes with one channel; leave it out", cause="order")
+    return tuple(named)
+
+
+def check_fec(fec: float | None) -> float | None:
+    """Return a share of repair symbols; None stays None.
 
     Raises:
         UsageError: No block can have so many.
     """
-    if not (fec == 0 or LEAST_FEC <= fec <= MOST_REPAIRS):
+    if fec is not None and not (fec == 0 or LEAST_FEC <= fec <= MOST_REPAIRS):
         raise UsageError(
             f"fec {fec:g}: must be {LEAST_FEC:g} to {MOST_REPAIRS}, or 0 for none", cause="fec"
         )

@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import SystemRandom
 
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell, Warned
+from pgmlite.core.figures import SendChannel
 from pgmlite.core.ring import Ring
+from pgmlite.core.send.rate import Fixed
+from pgmlite.core.send.rings import rings_of
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
 from pgmlite.net.arguments import (
+    DEFAULT_FEC,
     Sector,
     choose_symbol_size,
     name_repairers,
@@ -31,7 +36,8 @@ from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.control import Manifest, Rung
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
@@ -102,7 +108,12 @@ def open_symbols(
     geometry = manifest.geometry
     if not geometry.is_coded:
         return SymbolFile(source, geometry)
-    encoded = EncodedSymbols(source, geometry, ring=machine.ring)
+    carousels = [
+        (lane.schedule.ring, float(lane.rate(time.monotonic_ns()) or 1))
+        for lane in machine.lanes
+        if lane.schedule
+    ]
+    encoded = EncodedSymbols(source, geometry, carousels=carousels)
     opened.callback(encoded.close)
     return SymbolFile(source, geometry, encoded)
 
@@ -135,17 +146,17 @@ class SendJob:
     """Arguments as of `pgmlite.send`; `duration` in ns.
 
     Attributes:
+        channels: Group and rate of each, the slowest first; at least one.
         sector: i and n of i/n, with which it begins; None: somewhere.
     """
 
     file: Path
-    group: str
+    channels: tuple[tuple[str, int | None], ...]
     port: int
     interface: str | None
     source: str | None
-    rate: int | None
     hops: int
-    fec: float
+    fec: float | None
     order: Order
     sector: Sector | None
     cycles: int | None
@@ -168,7 +179,8 @@ class SendJob:
         with ExitStack() as opened:
             source = SourceFile(self.file)
             opened.callback(source.close)
-            channel = resolve(self.group, self.port, self.interface)
+            channels = self._resolve()
+            channel = channels[0]
             size = choose_symbol_size(
                 self.symbol_size, self.mtu, hops=self.hops, interface_mtu=interface_mtu(channel)
             )
@@ -179,47 +191,96 @@ class SendJob:
                 naks = yield from open_nak_socket(channel, self.listen, tell)
                 opened.callback(naks.close)
                 repairs = RepairConfig(port=naks.port, share=self.repair_share)
-            geometry = Geometry.planned(source.size, size, DEFAULT_BLOCK_SYMBOLS, self.fec)
-            ring = (
-                Ring.of_sector(geometry, self.order, *self.sector)
-                if self.sector
-                else Ring.anywhere(geometry, self.order, SystemRandom())
-            )
+            geometry = self._plan(source.size, size)
+            rings = rings_of(geometry, len(channels), self.order, self.sector, SystemRandom())
+            rates = [rate for _, rate in self.channels]
             config = SenderConfig(
-                rate=self.rate,
+                rate=None if None in rates else sum(rate or 0 for rate in rates),
                 packet_overhead=channel.overhead,
                 max_burst=burst,
-                order=ring.order,
-                first=ring.first,
-                sector=ring.sector,
-                sectors=ring.sectors,
                 cycles=self.cycles,
                 duration=self.duration,
             )
-            source_address = parse_source(self.source, channel) if self.source else ""
-            socket = yield from open_sender(channel, self.hops, naks, tell, source_address)
-            opened.callback(socket.close)
+            source_address = parse_source(self.source, channels[0]) if self.source else ""
+            sockets = []
+            for one in channels:
+                sockets.append((yield from open_sender(one, self.hops, naks, tell, source_address)))
+                opened.callback(sockets[-1].close)
             manifest, tree = yield from hash_beside(
-                lambda progress: source.describe(geometry, progress, repairers=repairers), tell
+                lambda progress: source.describe(
+                    geometry, progress, repairers=repairers, ladder=self._ladder(channels)
+                ),
+                tell,
             )
-            machine = Sender(config, manifest, tree, repair=repairs, rng=SystemRandom())
+            machine = Sender(
+                config,
+                manifest,
+                tree,
+                rings=rings,
+                repair=repairs,
+                rng=SystemRandom(),
+                rates=[Fixed(rate) for rate in rates],
+            )
             buffer = SendBuffer(size, config.transmit_limit)
             inputs = [naks] if naks else []
             symbols = open_symbols(opened, source, manifest, machine)
-            loop = SendLoop(machine, [socket], symbols, buffer, burst, tell, inputs)
+            loop = SendLoop(machine, sockets, symbols, buffer, burst, tell, inputs)
             started = SendStarted(
                 time.monotonic_ns(),
                 manifest,
-                channel.group,
-                channel.port,
                 channel.interface,
-                socket.address,
-                config.rate or 0,
-                ring.order.name.lower(),
-                ring.first,
-                ring.sector,
-                ring.sectors,
+                sockets[0].address,
+                tuple(map(_started, channels, rates, rings)),
             )
             if self.hops == 1 and is_source_specific(channel.group):
                 tell(Warned(time.monotonic_ns(), SHORT_WAY.format(channel.group), "hops"))
             return (yield from to_its_end(loop, started, tell))
+
+    def _resolve(self) -> list[Channel]:
+        """Return where each channel goes, on one interface.
+
+        Raises:
+            UsageError: They can't be the channels of one sender.
+            NetworkError: The interface is not there, or can't carry them.
+        """
+        channels = [resolve(group, self.port, self.interface) for group, _ in self.channels]
+        for one, other in combinations(channels, 2):
+            if one.family != other.family:
+                raise UsageError(
+                    f"channel {other.group}: {one.group} is of the other kind of IP addresses",
+                    cause="channel",
+                )
+            if one.interface != other.interface:
+                raise UsageError(
+                    f"channel {other.group}: on {other.interface}, {one.group} on {one.interface}; "
+                    "all go out by one",
+                    cause="channel",
+                )
+            if one.group == other.group:
+                raise UsageError(
+                    f"channel {other.group}: twice; each needs a group of its own", cause="channel"
+                )
+        return channels
+
+    def _plan(self, octets: int, symbol_size: int) -> Geometry:
+        """Return the sizes of an object of so many bytes."""
+        count = len(self.channels)
+        if self.fec is None and count > 1:
+            return Geometry.laddered(octets, symbol_size, DEFAULT_BLOCK_SYMBOLS, count)
+        fec = DEFAULT_FEC if self.fec is None else self.fec
+        return Geometry.planned(octets, symbol_size, DEFAULT_BLOCK_SYMBOLS, fec)
+
+    def _ladder(self, channels: list[Channel]) -> tuple[Rung, ...]:
+        """Return what the manifest says of several channels."""
+        if len(channels) == 1:
+            return ()
+        return tuple(
+            Rung(rate or 0, Endpoint(one.group, one.port))
+            for one, (_, rate) in zip(channels, self.channels, strict=True)
+        )
+
+
+def _started(channel: Channel, rate: int | None, ring: Ring) -> SendChannel:
+    order = ring.order.name.lower()
+    where = order, ring.first, ring.sector, ring.sectors
+    return SendChannel(channel.group, channel.port, rate or 0, *where)

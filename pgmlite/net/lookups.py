@@ -40,6 +40,9 @@ MOST_TARGETS = 64
 MOST_ADDRESSES = 64
 """Of one host."""
 
+MOST_SOURCES = 256
+"""Of one name."""
+
 AT_ONCE = 16
 """Questions under way."""
 
@@ -125,19 +128,16 @@ _NOTHING = _Records((), MAX_TTL, is_authentic=True)
 
 def _why_no_answer(error: dns.exception.DNSException, failure: str) -> BadRecords:
     """Return what each server did, in words of ours."""
-    said: dict[str, str] = {}
-    is_reached = False
-    for server, _, _, what, response in error.kwargs.get("errors", ()):
-        address = str(server).removeprefix("Do53:").partition("@")[0]
-        if response is not None or isinstance(what, dns.exception.Timeout):
-            is_reached = True
-        said[address] = _what(what)
+    said = {
+        str(server).removeprefix("Do53:").partition("@")[0]: _what(what)
+        for server, _, _, what, _ in error.kwargs.get("errors", ())
+    }
     servers = "; ".join(f"{address}: {what}" for address, what in said.items())
-    if not is_reached and said:
-        return BadRecords(f"no DNS server can be asked ({servers})", cause="unreachable")
-    if failure == "servfail":
-        return BadRecords(f"no DNS server knows ({servers})", cause="servfail")
-    return BadRecords(f"no DNS server answered within {LIFETIME:g} s ({servers})", cause="timeout")
+    if failure == "timeout":
+        return BadRecords(
+            f"no DNS server answered within {LIFETIME:g} s ({servers})", cause=failure
+        )
+    return BadRecords(f"no DNS server has an answer ({servers})", cause=failure)
 
 
 def _what(error: object) -> str:
@@ -234,13 +234,19 @@ def _ladders(texts: _Records, versions: Sequence[int], port: int) -> dict[int, t
 
 async def _addresses(question: Questions, targets: Sequence[Sequence[str]], version: int) -> _Found:
     """Return the addresses of the hosts of each priority."""
-    hosts = [one for tier in targets for one in tier]
-    answers = await asyncio.gather(*(question.find(one, TYPES[version]) for one in hosts))
-    found = dict(zip(hosts, answers, strict=True))
-    tiers = [_tier([found[one] for one in tier]) for tier in targets]
+    names = [one for hosts in targets for one in hosts]
+    answers = await asyncio.gather(*(question.find(one, TYPES[version]) for one in names))
+    found = dict(zip(names, answers, strict=True))
+    tiers = []
+    room = MOST_SOURCES
+    for hosts in targets:
+        tier = _tier([found[one] for one in hosts])
+        if tier is not None and room:
+            tiers.append(tier[:room])
+            room -= len(tiers[-1])
     records = [one for one in answers if isinstance(one, _Records)]
     return _Found(
-        tuple(tier for tier in tiers if tier is not None),
+        tuple(tiers),
         min((one.ttl for one in records), default=MAX_TTL),
         all(one.is_authentic for one in records),
         next((one for one in answers if isinstance(one, BadRecords)), None),

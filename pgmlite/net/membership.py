@@ -21,7 +21,8 @@ class Memberships:
     """The groups of one receiver.
 
     Attributes:
-        channel: The group that was joined first; None: none was yet.
+        channel: Of the group that was joined first of those that are, or were at last; None: none
+            was yet.
         granted: Receive buffer in bytes that the system allows, the smallest of all groups.
         wanted: What was asked for.
     """
@@ -83,7 +84,6 @@ class Memberships:
         socket = ReceiverSocket(channel, {source})
         self._sockets[group] = socket
         self._interface = channel.interface
-        self.channel = self.channel or channel
         self._look()
 
     def leave(self, group: Endpoint, source: str) -> bool:
@@ -107,9 +107,15 @@ class Memberships:
         Raises:
             NetworkError: The interface has not come back.
         """
+        refused: NetworkError | None = None
         for socket in self._turn:
-            socket.rejoin()
-        self._look()
+            try:
+                socket.rejoin()
+            except NetworkError as error:
+                refused = error
+        self._look()  # whatever happened to one, others may have new descriptors
+        if refused:
+            raise refused
 
     def retry(self) -> list[Membership]:
         """Try again what was refused; return what was not this time."""
@@ -135,6 +141,8 @@ class Memberships:
     def _look(self) -> None:
         """Take note of sockets that were opened or closed."""
         self._turn = deque(self._sockets.values())
+        if self._turn:
+            self.channel = self._turn[0].channel
         self._fds = tuple(socket.fileno() for socket in self._turn)
         self.granted = min((one.granted for one in self._turn), default=self.granted)
         self.wanted = max((one.wanted for one in self._turn), default=self.wanted)

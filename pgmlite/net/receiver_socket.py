@@ -133,6 +133,8 @@ class ReceiverSocket:
             NetworkError: The system refuses it.
         """
         option = MCAST_JOIN_SOURCE_GROUP if source else MCAST_JOIN_GROUP
+        if source and (":" in source) != (":" in channel.group):
+            raise NetworkError(f"can't receive {channel} from {source}: another kind of address")
         try:
             sock.setsockopt(_level(channel), option, group_request(channel, source))
         except OSError as error:

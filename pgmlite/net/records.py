@@ -94,13 +94,13 @@ def _read_channel(key: str, value: bytes, version: int, port: int) -> Rung:
         raise BadRecords(f"{key} in its TXT record has no address", cause="malformed") from None
     if group.version != version:
         raise BadRecords(f"{key} in its TXT record is not of IPv{version}", cause="group")
+    if not is_source_specific(group):
+        why = f"group {group} is not source-specific"
+        raise BadRecords(f"{key} in its TXT record: {why}", cause="group")
     try:
         check_group(group, is_loopback=False)
     except UsageError as error:
         raise BadRecords(f"{key} in its TXT record: {error}", cause="group") from None
-    if not is_source_specific(group):
-        why = f"group {group} is not source-specific"
-        raise BadRecords(f"{key} in its TXT record: {why}", cause="group")
     return Rung(rate, Endpoint(str(group), port))
 
 

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -60,6 +61,11 @@ class Call:
     def size(self) -> int:
         """Payload bytes of its first packet."""
         return len(self.pieces[1])
+
+    @property
+    def channel(self) -> int:
+        """Of the session, by number."""
+        return int(self.rows["channel"][0])
 
     @property
     def length(self) -> int:
@@ -194,14 +200,16 @@ class SendLoop:
     _places: list[Endpoint] = field(init=False)
     """The address and port of the session on each channel."""
 
-    _refusals: Refusals = field(init=False)
+    _refusals: list[Refusals] = field(init=False)
+    """By channel: one may go on while another is refused."""
+
     _rate: RateWatch = field(init=False)
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
-        self._refusals = Refusals(self._warn)
+        self._refusals = [Refusals(partial(self._warn_of, one)) for one in self.sockets]
         self._rate = RateWatch(self.machine.rate(self._look_at_clock()), self._too_slow)
         self._places = self._find_places()
 
@@ -359,7 +367,7 @@ class SendLoop:
                 self._refuse(error, call, now)
             else:
                 self._outbox.popleft()
-                self._refusals.taken(now, call.size)
+                self._refusals[call.channel].taken(now, call.size)
 
     def _send(self, call: Call) -> None:
         try:
@@ -382,12 +390,15 @@ class SendLoop:
             return
         if error.errno not in REFUSALS:
             raise NetworkError(f"{call.socket.channel}: {why}") from error
-        self._refusals.refused(now, error, why, len(call.rows), call.size)
+        self._refusals[call.channel].refused(now, error, why, len(call.rows), call.size)
         if not self.machine.is_paced(now):
             self._rest += REFUSED_NAP
 
     def _warn(self, text: str) -> None:
         self.tell(Warned(self._now, f"{self._channels}: {text}"))
+
+    def _warn_of(self, socket: SenderSocket, text: str) -> None:
+        self.tell(Warned(self._now, f"{socket.channel}: {text}"))
 
     def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
         self.tell(Warned(self._now, text, "rate", facts))

@@ -167,10 +167,6 @@ class TrialNetwork:
         config = SenderConfig(
             rate=run.rate,
             packet_overhead=IPV6_UDP_HEADERS,
-            order=ring.order,
-            first=ring.first,
-            sector=ring.sector,
-            sectors=ring.sectors,
         )
         repair = RepairConfig(port=NAK_PORT, share=run.setting.repair_share)
         answers = run.mode in {Mode.NAK, Mode.FEC_NAK}
@@ -178,6 +174,7 @@ class TrialNetwork:
             config,
             self._manifest,
             self._tree,
+            rings=[ring],
             repair=repair if answers else None,
             rng=self.network.rng(name),
         )
@@ -307,7 +304,6 @@ def share_losses(run: LossShared) -> SharedOutcome:
     config = SenderConfig(
         rate=rate,
         packet_overhead=IPV6_UDP_HEADERS,
-        order=Order.BLOCKS,
         cycles=1,
         tree_share=2 * SHARED_BLOCK,
     )
@@ -325,7 +321,8 @@ def share_losses(run: LossShared) -> SharedOutcome:
         source_naks_per_second=unlimited,
         source_symbols_per_second=unlimited,
     )
-    sender = Sender(config, manifest, tree, repair=repair, rng=network.rng(SENDER))
+    rings = [Ring(manifest.geometry, Order.BLOCKS)]
+    sender = Sender(config, manifest, tree, rings=rings, repair=repair, rng=network.rng(SENDER))
     network.add(SENDER, sender, link=Link(latency=GRTT // 2))
     names = tuple(f"r{number}" for number in range(run.receivers))
     group = ReceiverGroup(

@@ -57,20 +57,23 @@ class EncodedSymbols:
         source: SourceFile,
         geometry: Geometry,
         *,
-        ring: Ring | None = None,
+        carousels: Sequence[tuple[Ring, float]] = (),
         folder: Callable[[], str] = room_folder,
     ) -> None:
         """
         Args:
-            ring: In whose order they will be sent; None: only what is asked for is computed.
+            carousels: In whose orders they will be sent, and how fast each is beside the others;
+                none: only what is asked for is computed.
             folder: Where they are kept.
         """
         self.warnings: list[str] = []
         self._source = source
         self._geometry = geometry
         self._passes = pieces(geometry.repair_symbols, PASS_SYMBOLS)
-        self._order = _order_of(ring, self._passes) if ring else []
-        self._begins_at = _begins_at(ring) if ring else 0
+        self._order: Sequence[int] = ()
+        self._begins_at = 0
+        if carousels and geometry.is_coded:
+            self._order, self._begins_at = _plan(geometry, carousels)
         self._sent = 0
         self._fd, self._kept_blocks = self._open(folder)
         self._done: npt.NDArray[np.bool_] = np.zeros((geometry.blocks, self._passes), np.bool_)
@@ -213,18 +216,16 @@ class EncodedSymbols:
             self._fd = -1
 
 
-def _order_of(ring: Ring, passes: int) -> Sequence[int]:
-    """Return the passes in the order in which a carousel comes to them."""
-    geometry = ring.geometry
-    firsts = np.arange(passes, dtype=np.int64) * PASS_SYMBOLS
-    ids = Ids(np.zeros(passes, np.int64), geometry.source(0) + firsts)
-    order: list[int] = np.argsort(ring.places(ids, 0), kind="stable").tolist()
-    return order
-
-
-def _begins_at(ring: Ring) -> int:
-    """Return after how many symbols of a carousel the thread begins."""
-    geometry = ring.geometry
-    esis = geometry.source(0) + np.arange(geometry.repairs(0))
+def _plan(geometry: Geometry, carousels: Sequence[tuple[Ring, float]]) -> tuple[Sequence[int], int]:
+    """Return the passes in the order in which carousels come to them, and after how many symbols
+    that are sent in all the thread begins.
+    """
+    esis = geometry.source(0) + np.arange(geometry.repairs(0), dtype=np.int64)
     ids = Ids(np.zeros(len(esis), np.int64), esis)
-    return int(AHEAD * int(ring.places(ids, 0).min()))
+    total = sum(speed for _, speed in carousels)
+    # Places as parts of all that is sent until then.
+    places = [ring.places(ids, 0) * (total / speed) for ring, speed in carousels]
+    soonest = np.minimum.reduce(places)
+    first_of_pass = np.minimum.reduceat(soonest, np.arange(0, len(esis), PASS_SYMBOLS))
+    order: list[int] = np.argsort(first_of_pass, kind="stable").tolist()
+    return order, int(AHEAD * float(soonest.min()))

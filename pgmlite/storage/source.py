@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.system import PIECES_AT_ONCE, reason
-from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, object_name
+from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, Rung, object_name
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
@@ -130,12 +130,14 @@ class SourceFile:
         progress: Progress | None = None,
         *,
         repairers: tuple[Endpoint, ...] = (),
+        ladder: tuple[Rung, ...] = (),
     ) -> tuple[Manifest, BlockTree]:
         """Hash the file; return its manifest and its tree of blocks.
 
         Args:
             geometry: Of an object of its size.
             repairers: Those that the manifest names.
+            ladder: Its channels, by number, if there are several.
 
         Raises:
             DiskError: It can't be read, or changed meanwhile.
@@ -180,6 +182,7 @@ class SourceFile:
             repairers,
             geometry.repair_symbols,
             geometry.tile_blocks,
+            ladder,
         )
         return manifest, tree
 

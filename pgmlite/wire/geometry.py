@@ -185,6 +185,26 @@ class Geometry(Sizes):
             return cls(size, symbol_size, block_symbols)
         # Whoever is told the same percents has the same object: no rounding of fractions.
         repairs = pieces(block_symbols * round(fec * FEC_STEPS), FEC_STEPS)
+        return cls._coded(size, symbol_size, block_symbols, repairs)
+
+    @classmethod
+    def laddered(cls, size: int, symbol_size: int, block_symbols: int, channels: int) -> Geometry:
+        """Return the sizes that a sender with several channels chooses (spec: FEC-1).
+
+        Each channel's territory is 4/3 of the source symbols: enough by itself up to a fourth of
+        all packets lost.
+
+        Args:
+            block_symbols: K at most.
+        """
+        block_symbols = max(1, min(block_symbols, pieces(size, symbol_size)))
+        repairs = pieces((4 * channels - 3) * block_symbols, 3)
+        return cls._coded(size, symbol_size, block_symbols, repairs)
+
+    @classmethod
+    def _coded(cls, size: int, symbol_size: int, block_symbols: int, repairs: int) -> Geometry:
+        """Return sizes with about so many repair symbols, as many as are allowed and good."""
+        symbols = pieces(size, symbol_size)
         repairs = min(max(repairs, LEAST_REPAIRS), most_repairs(block_symbols))
         tile = max(1, min(TILE_BLOCKS, pieces(symbols, block_symbols)))
         return cls(size, symbol_size, block_symbols, repairs, tile)

@@ -112,6 +112,7 @@ class Order(IntEnum):
     BLOCKS = 0
     ROUNDS = 1
     RANDOM = 2
+    TERRITORY = 3
 
 
 class Flag(IntEnum):
@@ -185,11 +186,13 @@ SPM_BODY = Struct(
 
 POSITION = Struct(
     "place" / Int64ub * "Symbols that the carousel has sent since its start.",
-    "order" / Int8ub * "0: blocks, 1: rounds, 2: rounds in random order.",
-    "sector" / Int8ub * "i of i/n: the sector with which the carousel begins.",
-    "sectors" / Int8ub * "n of i/n: how many sectors there are; at least 1.",
+    "order" / Int8ub * "0: blocks, 1: rounds, 2: rounds in random order, 3: rounds in a territory.",
+    "sector"
+    / Int8ub
+    * "i of i/n: the sector with which the carousel begins; order 3: the territory that it sends.",
+    "sectors" / Int8ub * "n of i/n: how many sectors or territories there are; at least 1.",
     "reserved" / Const(0, Int8ub) * "Reserved: 0.",
-    "first" / Int32ub * "Order 0: group of blocks at place 0. Order 1: visit at place 0. "
+    "first" / Int32ub * "Order 0: group of blocks at place 0. Orders 1, 3: visit at place 0. "
     "Order 2: what the order of visits is drawn from.",
 )
 

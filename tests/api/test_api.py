@@ -112,6 +112,8 @@ WRONG = [
     (pgmlite.send, {"hops": 0}, "hops"),
     (pgmlite.send, {"fec": 8}, "fec"),
     (pgmlite.send, {"order": "backwards"}, "order"),
+    (pgmlite.send, {"channels": [("a", 20_000), ("b", 20_000)]}, "channel"),
+    (pgmlite.send, {"channels": [("a", 20_000), ("b", 30_000)], "order": "blocks"}, "order"),
     (pgmlite.send, {"start": "150%"}, "start"),
     (pgmlite.send, {"start": "random", "order": "blocks"}, "start"),
     (pgmlite.repair, {"hops": 256}, "hops"),

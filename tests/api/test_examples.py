@@ -73,7 +73,7 @@ def test_two_objects_at_once_with_asyncio(tmp_path, run, senders):
     port = places[0].port
     text = at(ASYNC, *(place.group for place in places), port=port)
     # One that never comes is given less time.
-    text = text.replace("asyncio.timeout(120)", f"asyncio.timeout({120 if senders == 2 else 3})")
+    text = text.replace("asyncio.timeout(120)", f"asyncio.timeout({120 if senders == 2 else 8})")
     with ExitStack() as running:
         for source, place in list(zip(sources, places, strict=True))[:senders]:
             there = replace(place, port=port)

@@ -248,11 +248,23 @@ def test_environment_fills_in_and_a_flag_wins(tmp_path):
         "PGMLITE_MTU": "1280",
     }
     start = run("send", source, "--json", "--cycles", 1, env=env).event("start")
-    assert (start["group"], start["port"], start["interface"]) == (place.group, place.port, "lo")
-    assert (start["rate"], start["symbol_size"]) == (20_000_000, 1_280 - 48 - HEADER.size)
+    (channel,) = start["channels"]
+    assert (channel["group"], channel["port"], start["interface"]) == (
+        place.group,
+        place.port,
+        "lo",
+    )
+    assert (channel["rate"], start["symbol_size"]) == (20_000_000, 1_280 - 48 - HEADER.size)
     flags = ["-g", other.group, "-r", "30M"]
     start = run("send", source, "--json", "--cycles", 1, *flags, env=env).event("start")
-    assert (start["group"], start["port"], start["rate"]) == (other.group, place.port, 30_000_000)
+    (channel,) = start["channels"]
+    assert (channel["group"], channel["rate"]) == (other.group, 30_000_000)
+    assert channel["port"] == place.port
+    start = run(
+        "send", source, "--json", "--cycles", 1, "--channel", f"{other.group},30M", env=env
+    ).event("start")
+    (channel,) = start["channels"]
+    assert (channel["group"], channel["rate"]) == (other.group, 30_000_000)
     ended = run("recv", "-o", tmp_path / "copy", "--json", "--timeout", 0.1, env=env)
     assert ended.code == 5
     assert ended.event("start")["group"] == place.group

@@ -11,7 +11,18 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import make_object, packet, spm_body
-from tests.support.vectors import CODED, SMALL, TSI, asked, coded, counts_request, header, nak
+from tests.support.vectors import (
+    CLIMBED,
+    CODED,
+    LADDER,
+    SMALL,
+    TSI,
+    asked,
+    coded,
+    counts_request,
+    header,
+    nak,
+)
 
 scapy = pytest.importorskip("scapy.all", reason="the extra `captures` is not installed")
 
@@ -130,6 +141,30 @@ def test_repair_symbols_positions_and_counts(tmp_path, capsys):
         "for 130 symbols, 130 of them by count",
     ):
         assert words in out
+
+
+def test_channels_and_territories(tmp_path, capsys):
+    # spec: MAN-7
+    territory = {"order": Order.TERRITORY, "sector": 1, "sectors": 2, "first": 4, "place": 70}
+    body = spm_body(CODED.manifest.raw, **territory)
+    file = tmp_path / "c.pcap"
+    packets = [
+        CLIMBED.spm(tsi=7, channel=3),
+        packet(PacketType.SPM, body, **header(CODED, channel=1)),
+    ]
+    scapy.wrpcap(str(file), list(map(frame, packets)))
+    code, out, _ = info(capsys, file, "--json")
+    assert code == 0
+    one, other = json.loads(out)["sessions"]
+    assert one["objects"][0]["ladder"] == [
+        {"rate": rung.rate, "group": rung.group.address, "port": rung.group.port} for rung in LADDER
+    ]
+    assert other["objects"][0]["ladder"] == []
+    assert other["carousel"] == territory | {"order": "territory"}
+    code, out, _ = info(capsys, file)
+    assert code == 0
+    assert ", channel 0 ff15::2 port 28775 at 2 Mbit/s, channel 1 ff15::6 " in out
+    assert "order territory 1/2, from 4 on; 70 symbols sent" in out
 
 
 def test_objects_and_sessions_without_repair_symbols_say_so(tmp_path, capsys):

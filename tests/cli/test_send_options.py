@@ -34,8 +34,9 @@ def begun(start: dict[str, Any]) -> Ring:
     geometry = Geometry(
         start["size"], start["symbol_size"], start["block_symbols"], start["repair_symbols"]
     )
-    where = start["first"], start["sector"], start["sectors"]
-    return Ring(geometry, Order[start["order"].upper()], *where)
+    (channel,) = start["channels"]
+    where = channel["first"], channel["sector"], channel["sectors"]
+    return Ring(geometry, Order[channel["order"].upper()], *where)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_without_a_start_it_begins_anywhere(tmp_path: Path, inside: Inside) -> N
     source, place = make_file(tmp_path / "source", 64 * 900), endpoint()
     flags = [*place.flags, "--symbol-size", 64, "--json", "--duration", 0.01]
     starts = [inside("send", source, *flags).event("start") for _ in range(4)]
-    assert len({start["first"] for start in starts}) > 1
+    assert len({start["channels"][0]["first"] for start in starts}) > 1
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ EARLY = [
     (["info", "SOURCE"], 4, "neither"),
     (["compare", "nosuchplan"], 7, "nosuchplan"),
     (["compare", "--loss", "nothing"], 2, "--loss nothing"),
+    (["doctor", "-g", "nonsense"], 2, "group nonsense"),
+    (["doctor", "-g", "239.1.1.1", "-p", "0"], 2, "port 0"),
     (["demo", "-r", "max"], 2, "rate max"),
     (["demo", "--size", "0"], 2, "--size"),
     (["fetch"], 2, "fetch"),
@@ -199,6 +201,8 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
         (["replay", "CAPTURE", "-o", "out", "--drop", "200%"], "--drop"),
         (["replay", "CAPTURE", "-o", "out", "--reorder", "x"], "--reorder"),
         (["replay", "CAPTURE", "-o", "out", "--repairer", "1"], "--repairer"),
+        (["doctor", "--seconds", "0"], "--seconds"),
+        (["doctor", "--source", "foo"], "--source"),
         (["compare", "--loss", "150%"], "--loss"),
         (["compare", "--repair-share", "x"], "--repair-share"),
     ],
@@ -218,7 +222,14 @@ def test_an_error_names_the_option(
 
 @pytest.mark.parametrize(
     ("typed", "meant"),
-    [("sned", "send"), ("receive", "recv"), ("rcv", "recv"), ("repiar", "repair"), ("dem", "demo")],
+    [
+        ("sned", "send"),
+        ("receive", "recv"),
+        ("rcv", "recv"),
+        ("repiar", "repair"),
+        ("dem", "demo"),
+        ("docter", "doctor"),
+    ],
 )
 def test_a_verb_that_is_misspelt(capsys, typed: str, meant: str) -> None:
     assert cli.run([typed, "x"]) == 2

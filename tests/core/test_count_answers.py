@@ -155,10 +155,22 @@ class TestAnswer:
         assert len(names[place]) > 5
         assert bursts[place].length == 64 * len(names[place]) - 20
 
-    @pytest.mark.parametrize(("sector", "sectors", "first"), [(0, 2, TOP), (1, 2, TOP - 30)])
-    def test_several_begin_in_different_parts(self, sector: int, sectors: int, first: int) -> None:
+    @pytest.mark.parametrize(
+        ("order", "sector", "begin", "first"),
+        [
+            (Order.ROUNDS, 0, 0, TOP),
+            (Order.ROUNDS, 1, 3, TOP - 30),
+            # Below what whoever hears the carousel gets of it: visits 5 to 10 begin with ESI 71.
+            (Order.TERRITORY, 0, 2, TOP),
+            (Order.TERRITORY, 1, 7, 70),
+        ],
+    )
+    def test_several_begin_in_different_parts(
+        self, order: Order, sector: int, begin: int, first: int
+    ) -> None:
         # spec: REP-12
-        sender = Repairing(sector=sector, sectors=sectors)
+        where = {"order": order, "sector": sector, "sectors": 2, "first": begin}
+        sender = Repairing(carousel=True, **where)
         assert sender.ask_for((3, 5)) == [(3, first, 5)]
 
     def test_no_symbol_is_asked_for_by_name(self) -> None:

@@ -284,14 +284,14 @@ class TestCursors:
         return cursors
 
     def test_one_never_heard_of_is_at_the_top(self) -> None:
-        assert self.heard().at(self.KEY, 0) == TOP
-        assert self.heard().at((Endpoint("R", 0), 1, 0), 1) == TOP
+        assert self.heard().at(self.KEY, 0, None) == TOP
+        assert self.heard().at((Endpoint("R", 0), 1, 0), 1, None) == TOP
 
     def test_repairs_move_it_and_those_that_were_overtaken_do_not(self) -> None:
         cursors = self.heard()
         for esi in (TOP - 9, TOP - 1):
             cursors.bring(self.KEY, Ids(np.array([1]), np.array([esi])))
-            assert cursors.at(self.KEY, 1) == TOP - 10
+            assert cursors.at(self.KEY, 1, None) == TOP - 10
             (promised,) = cursors.promised(0, 1).values()
             assert promised.tolist() == list(range(TOP - 10, TOP - 30, -1))
 
@@ -300,7 +300,7 @@ class TestCursors:
         assert cursors.promised(SECOND, 1) == {}
         cursors.end(1)
         assert cursors.promised(0, 1) == {}
-        assert cursors.at(self.KEY, 1) == TOP - 30
+        assert cursors.at(self.KEY, 1, None) == TOP - 30
 
     def test_it_goes_round(self) -> None:
         cursors = self.heard()

@@ -93,8 +93,6 @@ def test_two_repairers_send_little_more_than_one() -> None:
                     repair=RepairConfig(port=9),
                     machine=Repairer,
                     rate=4_000_000,
-                    sector=1,
-                    sectors=2,
                 )
             )
         receivers = group.add_receivers(4, loss=0.05)

@@ -1,7 +1,7 @@
 """What carousels bring of blocks, against a look at every place."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from pgmlite.core.course import Course, course_of, place_near
@@ -18,6 +18,9 @@ def rings(draw: st.DrawFn, repairs: bool) -> Ring:
     tile = draw(st.integers(1, 3)) if repairs else 1
     geometry = Geometry(64 * total, 64, block, draw(st.integers(1, 70)) * repairs, tile)
     order = draw(st.sampled_from(list(Order) if repairs else [Order.BLOCKS, Order.ROUNDS]))
+    if order is Order.TERRITORY:
+        count = draw(st.integers(1, min(6, geometry.visits)))
+        return Ring.in_territory(geometry, draw(st.integers(0, count - 1)), count)
     most = geometry.groups if order is Order.BLOCKS else geometry.source_visits
     return Ring(geometry, order, draw(st.integers(0, most - 1)))
 
@@ -70,7 +73,9 @@ class TestRounds:
         until = Course(ring).symbols_until(place, np.full(geometry.blocks, float(number)))
         sent = np.zeros(geometry.blocks, np.int64)
         when: dict[int, int] = {}
-        rounds = -(-number * geometry.visits // min(geometry.rings.full, geometry.rings.last))
+        least = min(ring.turn_of.full, ring.turn_of.last)
+        assume(least)
+        rounds = -(-number * ring.visits // least)
         for gone, (block, _) in enumerate(names(ring, place, place + (rounds + 3) * ring.turn), 1):
             sent[block] += 1
             if sent[block] == number:
@@ -80,8 +85,8 @@ class TestRounds:
         visit = max(np.diff(ring._starts))
         for block, gone in when.items():
             # Visits are not all of one size, and the next one is up to a round away.
-            assert gone <= until[block] + 2 * visit + ring.turn // geometry.visits
-            assert gone >= until[block] - 2 * visit - ring.turn // geometry.visits
+            assert gone <= until[block] + 2 * visit + ring.turn // ring.visits
+            assert gone >= until[block] - 2 * visit - ring.turn // ring.visits
 
     def test_nothing_is_needed_of_some(self) -> None:
         ring = Ring(Geometry(64 * 64 * 4, 64, 64, 64, 4), Order.ROUNDS)
@@ -91,6 +96,13 @@ class TestRounds:
             64,
             128,
         ]
+
+    def test_a_territory_may_have_nothing_of_a_short_block(self) -> None:
+        # Visits 0 to 2 are source symbols; the last block has one, in visit 2.
+        geometry = Geometry(64 * 81, 64, 40, 64, 2)
+        courses = [Course(Ring.in_territory(geometry, t, 7)) for t in (0, 2, 3)]
+        until = [course.symbols_until(0, np.array([13.0, 0, 1])).tolist() for course in courses]
+        assert until == [[26, 0, np.inf], [29, 0, 29], [40, 0, 40]]
 
     def test_a_lead_comes_first(self) -> None:
         ring = Ring(Geometry(64 * 64 * 4, 64, 64, 64, 4), Order.BLOCKS)
@@ -117,6 +129,12 @@ class TestPlaces:
             ((block, esi),) = names(ring, place, place + 1)
             for before in {max(0, place - 40), place, place + 1, place + 5}:
                 assert place_near(ring, block, esi, before) == place
+
+    def test_what_is_not_sent_was_sent_nowhere(self) -> None:
+        # spec: NAK-1
+        ring = Ring.in_territory(Geometry(64 * 64 * 4, 64, 64, 64, 4), 1, 2)
+        assert [place_near(ring, 0, esi, 900) for esi in (0, 63)] == [-1, -1]
+        assert place_near(ring, 0, 64, 900) >= 0
 
     def test_one_course_for_all_that_ask(self) -> None:
         geometry = Geometry(64 * 64 * 4, 64, 64)

@@ -428,7 +428,7 @@ class TestNetwork:
         other = coded(4 * 64, block_symbols=64, repair_symbols=128, seed=1)
         # It has the same manifest, and other bytes.
         rate = 20_000
-        config = SenderConfig(rate=rate, packet_overhead=28, order=Order.ROUNDS)
+        config = SenderConfig(rate=rate, packet_overhead=28)
         forger = Sender(config, sample.manifest, sample.tree, rng=group.network.rng("F"))
         group.network.add("F", forger, data=other.data)
         nodes = group.add_receivers(2, loss=0.05)

@@ -17,7 +17,7 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE
 from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.layout import Order, PacketType
-from tests.support.builders import Sample, batches, make_object, make_sender, play
+from tests.support.builders import Sample, batches, make_object, make_sender, play, ring_of
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, symbols_sent
 
 SPM, ODATA, RDATA, NCF = PacketType.SPM, PacketType.ODATA, PacketType.RDATA, PacketType.NCF
@@ -34,10 +34,11 @@ def two_lanes(
     **config: Any,
 ) -> Sender:
     """Return a sender of a slow and a fast lane."""
-    values = {"rate": None, "packet_overhead": 48, "order": Order.BLOCKS} | config
+    rings = [ring_of(of.manifest.geometry, config)] * len(rates)
+    settings = SenderConfig(**({"rate": None, "packet_overhead": 48} | config))
     controls = [Fixed(rate) for rate in rates]
     return Sender(
-        SenderConfig(**values), of.manifest, of.tree, repair=repair, rng=Random(1), rates=controls
+        settings, of.manifest, of.tree, rings=rings, repair=repair, rng=Random(1), rates=controls
     )
 
 

@@ -111,8 +111,8 @@ class TestTunables:
 
     def test_every_number_of_a_configuration_is_one(self) -> None:
         """What an operator says is not: it has its own checks and its own place in the help."""
-        said = {"rate", "packet_overhead", "order", "first", "sector", "sectors", "cycles"}
-        said |= {"duration", "port", "backoff_factor", "oid", "naks", "repairers", "nak"}
+        said = {"rate", "packet_overhead", "cycles", "duration"}
+        said |= {"port", "backoff_factor", "oid", "naks", "repairers", "nak"}
         for of in CONFIGS.values():
             assert not set(of.__dataclass_fields__) - set(limits_of(of)) - said
 

@@ -48,6 +48,19 @@ class TestCounting:
         assert len(drive.machine.current.losses) == 5
         assert drive.machine.lost == 100
 
+    def test_packets_are_counted_by_the_address_they_came_from(self) -> None:
+        # spec: NET-19
+        drive = announced()
+        drive.give([*ONE.odata([0, 1], sqn=1), ONE.spm()], source="b")
+        drive.give(OTHER.odata([0], sqn=1), source="c")
+        announcing = 1 + len(ONE.nodes())
+        assert drive.machine.per_source == {"a": announcing, "b": 3}
+        for number in range(100):
+            drive.give(ONE.odata([0], sqn=1), source=f"sender {number}")
+        drive.give(ONE.odata([0], sqn=2), source="a")
+        assert len(drive.machine.per_source) == 64
+        assert drive.machine.per_source["a"] == announcing + 1
+
     def test_cycles_include_what_was_lost(self) -> None:
         drive = Drive()
         for cycle in range(4):

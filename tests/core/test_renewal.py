@@ -14,7 +14,7 @@ from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import MS, SECOND, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE
-from pgmlite.wire.layout import Order, PacketType
+from pgmlite.wire.layout import PacketType
 from tests.support.answering import Answering
 from tests.support.builders import make_object, make_sender, play
 from tests.support.nak_builders import kind_of, symbols_sent
@@ -46,8 +46,7 @@ class TestAnotherSession:
         self, packets: int, repair: RepairConfig | None
     ) -> None:
         # spec: SND-1, SND-5, SND-12, PKT-6
-        config = SenderConfig(rate=10_000_000, packet_overhead=48, order=Order.BLOCKS, cycles=1)
-        sender = Sender(config, SAMPLE.manifest, SAMPLE.tree, repair=repair, rng=Random(1))
+        sender = make_sender(SAMPLE, repair=repair, rng=Random(1), cycles=1)
         sender.start(0)
         *_, (now, last) = before = list(bursts(sender, packets=packets))
         old = sender.tsi

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import chain, pairwise
 from random import Random
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.ring import Ring
+from pgmlite.core.ring import NEVER, Ring
 from pgmlite.errors import UsageError
 from pgmlite.wire.control import SpmPosition
 from pgmlite.wire.geometry import Geometry, Ids
@@ -23,7 +24,7 @@ SMALL = Geometry(SYMBOL * 92 - 1, SYMBOL, 40, 64, 2)
 """Three blocks of 40, 40 and 12 source symbols; the last is a group of its own."""
 
 PLAIN = Geometry(SYMBOL * 23 - 1, SYMBOL, 5)
-ROUNDS, BLOCKS, RANDOM = Order.ROUNDS, Order.BLOCKS, Order.RANDOM
+ROUNDS, BLOCKS, RANDOM, TERRITORY = Order.ROUNDS, Order.BLOCKS, Order.RANDOM, Order.TERRITORY
 
 
 @st.composite
@@ -40,12 +41,21 @@ def geometries(draw: st.DrawFn) -> Geometry:
 @st.composite
 def rings(draw: st.DrawFn) -> Ring:
     """Draw a ring: of a share, or of the whole from anywhere on."""
-    geometry, order = draw(geometries()), draw(st.sampled_from(list(Order)))
+    geometry, order = draw(geometries()), draw(st.sampled_from([ROUNDS, BLOCKS, RANDOM]))
     sectors = draw(st.sampled_from([1, 1, 2, 3, 7]))
     if sectors > 1:
         return Ring.of_sector(geometry, order, draw(st.integers(0, sectors - 1)), sectors)
     firsts = {BLOCKS: geometry.groups, ROUNDS: geometry.source_visits, RANDOM: 1 << 32}
     return Ring(geometry, order, draw(st.integers(0, firsts[order] - 1)))
+
+
+@st.composite
+def territories(draw: st.DrawFn) -> list[Ring]:
+    """Draw the rings of all territories of one object, from anywhere in them on."""
+    geometry = draw(geometries().filter(lambda one: one.repair_symbols))
+    count = draw(st.integers(1, min(6, geometry.visits)))
+    begins = draw(st.lists(st.integers(0, 6), min_size=count, max_size=count))
+    return [Ring.in_territory(geometry, t, count, begin, 7) for t, begin in enumerate(begins)]
 
 
 def sent(ring: Ring, place: int, count: int) -> list[Named]:
@@ -140,6 +150,78 @@ class TestOfAnyObject:
         assert again == ring
 
 
+class TestTerritories:
+    @given(territories())
+    def test_every_symbol_is_in_one_of_them(self, rings: list[Ring]) -> None:
+        # spec: FEC-4
+        turns = [sent(ring, 0, ring.turn) for ring in rings]
+        assert sorted(chain(*turns)) == symbols_of(rings[0].geometry)
+        for ring, turn in zip(rings, turns, strict=True):
+            assert sent(ring, ring.turn, 9) == (turn * 9)[:9]
+            assert (ring.lead, len(turn)) == (0, ring.turn)
+            blocks = Counter(block for block, _ in turn)
+            every = np.arange(ring.geometry.blocks)
+            assert ring.turn_of.of(every).tolist() == [blocks[block] for block in every.tolist()]
+
+    @given(territories(), st.integers(0, 1 << 20))
+    def test_a_symbol_comes_next_where_it_is_said_to_or_never(
+        self, rings: list[Ring], after: int
+    ) -> None:
+        # spec: FEC-5
+        names = symbols_of(rings[0].geometry)
+        for ring in rings:
+            come = {name: after + place for place, name in enumerate(sent(ring, after, ring.turn))}
+            places = ring.places(ids_of(names), after).tolist()
+            assert places == [come.get(name, NEVER) for name in names]
+
+    @given(territories(), st.integers(0, 1 << 61))
+    def test_an_spm_says_which_it_is(self, rings: list[Ring], place: int) -> None:
+        # spec: FEC-5
+        for ring in rings:
+            assert Ring.at(ring.geometry, ring.position(place)) == ring
+
+    @pytest.mark.parametrize(
+        ("ring", "visits"),
+        [
+            (Ring.in_territory(SMALL, 0, 2), [0, 1, 2]),
+            (Ring.in_territory(SMALL, 1, 2), [3, 4, 5, 6]),
+            (Ring.in_territory(SMALL, 1, 2, 1, 2), [5, 6, 3, 4]),
+            (Ring.in_territory(SMALL, 1, 2, 254, 255), [6, 3, 4, 5]),
+            (Ring.in_territory(SMALL, 2, 6), [2]),
+            (Ring(SMALL, TERRITORY, 4, 2, 3), [4, 5, 6]),
+        ],
+    )
+    def test_visits_of_a_turn(self, ring: Ring, visits: list[int]) -> None:
+        # spec: FEC-4
+        turn = ring.visits_of(ring.ids(0, ring.turn)).tolist()
+        assert list(dict.fromkeys(turn)) == visits
+        assert ring.visits == len(visits)
+
+    @pytest.mark.parametrize(
+        ("geometry", "first", "sector", "sectors"),
+        [
+            (SMALL, 3, 0, 2),
+            (SMALL, 2, 1, 2),
+            (SMALL, 0, 2, 2),
+            (SMALL, 0, 0, 0),
+            (SMALL, 0, 0, 8),  # of 7 visits
+            (PLAIN, 0, 0, 1),  # no repair symbol tells what another territory has
+        ],
+    )
+    def test_not_there(self, geometry: Geometry, first: int, sector: int, sectors: int) -> None:
+        # spec: FEC-4, PKT-8
+        with pytest.raises(UsageError, match="start"):
+            Ring(geometry, TERRITORY, first, sector, sectors)
+        with pytest.raises(UsageError, match="start"):
+            Ring.at(geometry, SpmPosition(0, TERRITORY, sector, sectors, first))
+
+    def test_none_can_be_named_of_an_object_without(self) -> None:
+        with pytest.raises(UsageError, match="no territory 0 of 8"):
+            Ring.in_territory(SMALL, 0, 8)
+        with pytest.raises(UsageError, match="share"):
+            Ring.in_territory(SMALL, 0, 0)
+
+
 class TestVisits:
     def test_a_short_last_block_moves_at_its_own_pace(self) -> None:
         # spec: FEC-3
@@ -228,7 +310,7 @@ class TestWhereItMayBegin:
         assert sent(ring, 0, 2) == sent(Ring(SMALL), 0, 2)
 
     def test_an_order_of_another_version(self) -> None:
-        assert Ring.at(SMALL, SpmPosition(0, 3, 0, 1, 0)) is None
+        assert Ring.at(SMALL, SpmPosition(0, 4, 0, 1, 0)) is None
 
     @pytest.mark.parametrize(
         ("order", "geometry", "firsts"),

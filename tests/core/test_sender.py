@@ -157,7 +157,11 @@ class TestOrder:
         # spec: FEC-4, PKT-4, SND-6, SND-9
         sample = make_object(size, block_symbols=min(20, -(-size // 64)), **CODED)
         geometry = sample.manifest.geometry
-        ring = Ring.of_sector(geometry, order, *share)
+        ring = (
+            Ring.in_territory(geometry, *share)
+            if order is Order.TERRITORY
+            else Ring.of_sector(geometry, order, *share)
+        )
         begin = {"first": ring.first, "sector": share[0], "sectors": share[1]}
         limits = {"max_burst": burst, "rate": rate, "cycles": 4}
         sender = make_sender(sample, order=order, **begin, **limits)

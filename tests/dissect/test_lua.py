@@ -1,5 +1,6 @@
 """The Wireshark dissector: every field of every vector, and why bad packets are refused."""
 
+import ipaddress
 import json
 from pathlib import Path
 from random import Random
@@ -117,6 +118,19 @@ def test_repair_symbols_and_counts_are_told_from_others(valid: Path) -> None:
     names = (f"pgmlite.position.{name}" for name in ("place", "order", "sector", "sectors"))
     rows = tshark.fields(valid, *names, only="pgmlite.position.order == 2")
     assert rows == [["0", "2", "0", "1"]]
+
+
+def test_channels_of_an_object_are_shown(valid: Path) -> None:
+    # spec: MAN-7
+    names = [f"pgmlite.channel.{name}" for name in ("rate", "address", "port")]
+    for case, row in zip(VALID, tshark.fields(valid, *names), strict=True):
+        found = list(zip(*(column.split(",") for column in row if column), strict=True))
+        told = [
+            [int(rate), str(address.ipv4_mapped or address), int(port)]
+            for rate, text, port in found
+            for address in [ipaddress.IPv6Address(text)]
+        ]
+        assert told == case.get("ladder", []), case["name"]
 
 
 def merged(stretches) -> list[list[int]]:

@@ -10,6 +10,7 @@ from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.net.arguments import (
     MAX_MTU,
+    check_channels,
     check_fec,
     choose_symbol_size,
     name_repairers,
@@ -132,6 +133,36 @@ def test_what_is_no_port(port: str) -> None:
 def test_endpoints_that_nobody_has(text: str, channel: Channel, reason: str) -> None:
     with pytest.raises(UsageError, match=f"^repairer .*{reason}"):
         parse_repairer(text, channel)
+
+
+class TestChannels:
+    def test_numbers_go_by_rate(self) -> None:
+        given = [("ff15::2", 20_000_000), ("ff15::1", 5_000_000), ("ff15::3", 80_000_000)]
+        wanted = (given[1], given[0], given[2])
+        assert check_channels(given, Order.ROUNDS) == wanted
+        assert check_channels([], Order.BLOCKS) == ()
+        assert check_channels(given[:1], Order.BLOCKS) == (given[0],)
+
+    @pytest.mark.parametrize(
+        ("channels", "order", "words"),
+        [
+            ([("a", 20_000), ("b", 20_000)], Order.ROUNDS, "channel b: as fast as a"),
+            (
+                [("a", n * 20_000) for n in range(1, 8)],
+                Order.ROUNDS,
+                "channel: 7 of them; .* at most 6",
+            ),
+            ([("a", 9_999), ("b", 20_000)], Order.ROUNDS, "channel a: a rate of 9999 bit/s"),
+            ([("a", 10**12)], Order.ROUNDS, "channel a: a rate of 1000000000000"),
+            ([("a", 20_000), ("b", 30_000)], Order.BLOCKS, "order blocks: goes with one channel"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
+    )
+    def test_what_nobody_can_send(
+        self, channels: list[tuple[str, int]], order: Order, words: str
+    ) -> None:
+        with pytest.raises(UsageError, match=words):
+            check_channels(channels, order)
 
 
 def test_repairers_that_a_manifest_names() -> None:

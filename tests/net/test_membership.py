@@ -154,6 +154,14 @@ def test_the_limit_of_the_system_is_named(place) -> None:
         assert hears(one, PATIENCE) == [b"ours"]
 
 
+def test_a_source_of_the_other_family_is_refused(place) -> None:
+    """A manifest may name any: the system calls it a member already."""
+    with closing(ReceiverSocket(place.channel, [OURS])) as one:
+        with pytest.raises(NetworkError, match="from fd01::1: another kind of address"):
+            one.join("fd01::1")
+        assert one.sources == {OURS}
+
+
 # Several groups.
 
 
@@ -205,6 +213,28 @@ def test_drops_of_groups_that_were_left_still_count(place) -> None:
         assert dropped > 0
         made.leave(group_of(place), "")
         assert made.kernel_drops == dropped
+
+
+def test_groups_join_anew_whatever_happens_to_one_of_them(monkeypatch, place) -> None:
+    # spec: NET-17
+    first, second = group_of(place), group_of(endpoint())
+    with memberships((first, ""), (second, "")) as made:
+        one, other = sorted(made.in_turn(), key=lambda socket: socket.channel != place.channel)
+        was_at = made.fds
+        stale = Channel(*second, LO, other.channel.index + 1_000)  # as if lo had come back
+        monkeypatch.setattr(other, "channel", stale)
+
+        def refuse() -> None:
+            raise NetworkError("the port is taken")
+
+        monkeypatch.setattr(one, "rejoin", refuse)
+        with twin(other), pytest.raises(NetworkError, match="taken"):
+            made.rejoin()
+        assert set(made.fds) == {one.fileno(), other.fileno()} != set(was_at)
+        assert other.channel != stale
+        made.leave(first, "")
+        made.rejoin()
+        assert made.channel == other.channel
 
 
 @pytest.mark.parametrize("group", ["232.1.2.3", "127.0.0.1", "nonsense"])

@@ -17,6 +17,7 @@ from pgmlite.core.machine import SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import Interrupted, NetworkError, TimedOut
 from pgmlite.net import nak_sender
@@ -233,9 +234,10 @@ def test_offsets_past_4_gib_from_source_to_partial_file(site, tmp_path):
         file.write(data)
     tree = BlockTree(bytes(32 * (blocks - 1)) + block_digest(data, SYMBOL), SYMBOL)
     manifest = Manifest(SYMBOL, 1_024, size, tree.root, "large")
-    config = SenderConfig(rate=None, packet_overhead=28, order=Order.BLOCKS, first=blocks - 1)
+    config = SenderConfig(rate=None, packet_overhead=28)
+    rings = [Ring(manifest.geometry, Order.BLOCKS, blocks - 1)]
     sock, source = FakeSenderSocket(), SourceFile(path)
-    sender = Sender(config, manifest, tree, rng=Random(1))
+    sender = Sender(config, manifest, tree, rings=rings, rng=Random(1))
     buffer = SendBuffer(SYMBOL, config.transmit_limit)
     stop = Until(lambda: len(sock.sent) >= 2_500)
     with pytest.raises(Interrupted, match="seen"):

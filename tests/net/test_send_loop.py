@@ -16,8 +16,7 @@ from pgmlite.net.waiting import Stop
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.layout import Order
-from tests.support.builders import make_object
+from tests.support.builders import make_object, ring_of
 from tests.support.loopback import HEADER, ODATA
 from tests.support.loops import CHANNEL, FakeSenderSocket, Heard, to_the_end
 
@@ -37,10 +36,10 @@ def send_loop(tmp_path, sample):
             path.write_bytes(sample.data)
             source = SourceFile(path)
             opened.callback(source.close)
+            rings = [ring_of(sample.manifest.geometry, config)]
             values = {"rate": None, "packet_overhead": 28, "cycles": 1} | config
-            values.setdefault("order", Order.BLOCKS)
             settings = SenderConfig(**values)
-            machine = Sender(settings, sample.manifest, sample.tree, rng=Random(1))
+            machine = Sender(settings, sample.manifest, sample.tree, rings=rings, rng=Random(1))
             buffer = SendBuffer(sample.manifest.symbol_size, settings.transmit_limit)
             return SendLoop(
                 machine,

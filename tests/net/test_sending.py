@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,8 +23,7 @@ from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.layout import Order
-from tests.support.builders import make_object
+from tests.support.builders import make_object, ring_of
 from tests.support.loopback import HEADER, ODATA, SPM, TREE
 from tests.support.loops import CHANNEL, Heard, Until, to_the_end
 
@@ -91,13 +91,14 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[.
             source = SourceFile(path)
             opened.callback(source.close)
             repair = how.pop("repair", None)
+            rings = [ring_of(SAMPLE.manifest.geometry, how) for _ in links]
             values = {"rate": 20_000_000, "packet_overhead": 28, "cycles": 1} | how
-            values.setdefault("order", Order.BLOCKS)
             config = SenderConfig(**values)
             machine = Sender(
                 config,
                 SAMPLE.manifest,
                 SAMPLE.tree,
+                rings=rings,
                 repair=repair,
                 rng=Random(1),
                 rates=[Fixed(config.rate) for _ in links],
@@ -184,6 +185,20 @@ def test_from_another_place_it_is_another_session(make, rate, way):
     assert loop.machine.counters.odata == 300
     assert loop.machine.counters.packets - loop.machine.counters.unsent == len(link.sent)
     assert f"from {way[0]} as a new session" in loop.tell.warnings[-1]
+
+
+def test_it_is_said_which_channel_is_refused(make):
+    # spec: SND-11
+    one, other = Link(), Link()
+    other.channel = replace(CHANNEL, group="239.9.9.9")
+    other.refuses = lambda packets: errno.EPERM
+    loop = make(one, other)
+    to_the_end(loop.run())
+    assert symbols([packet for _, packet in one.sent]) == [*range(300)]
+    # What one channel takes says nothing of the other.
+    (warning,) = loop.tell.warnings
+    assert warning.startswith(f"{other.channel}: ")
+    assert str(one.channel) not in warning
 
 
 def test_each_channel_has_its_socket_and_they_stand_and_move_together(make):

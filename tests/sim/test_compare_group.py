@@ -15,6 +15,7 @@ from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.decode import CODEC
 from pgmlite.core.machine import MS, SECOND, Action
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.group import NEVER, Arrival, Counts, ReceiverGroup, gather
@@ -81,15 +82,14 @@ def network_of(one: Sample, seed: int, *, repairer: bool, order: Order = Order.R
     network = Network(seed)
     repair = RepairConfig(port=9, grtt_start=2 * LATENCY, grtt_min=2 * LATENCY)
     for name in ("S", "R") if repairer else ("S",):
-        config = SenderConfig(
-            rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS, order=order
-        )
+        config = SenderConfig(rate=RATE, packet_overhead=48, spm_min=20 * MS, spm_max=50 * MS)
         rng = network.rng(name)
         if name == "R":
             machine: Sender = Repairer(config, one.manifest, repair=repair, rng=rng)
         else:
             answers = None if repairer else repair
-            machine = Sender(config, one.manifest, one.tree, repair=answers, rng=rng)
+            rings = [Ring(one.manifest.geometry, order)]
+            machine = Sender(config, one.manifest, one.tree, rings=rings, repair=answers, rng=rng)
         network.add(name, machine, data=one.data, link=Link(latency=LATENCY))
     return network
 

@@ -48,14 +48,15 @@ def expected(data: bytes, geometry: Geometry, ids: Ids) -> bytes:
 
 @contextmanager
 def opened(
-    folder: Path, geometry: Geometry, *, ring: Ring | None = None, room: str | None = None
+    folder: Path, geometry: Geometry, *rings: Ring, room: str | None = None
 ) -> Iterator[tuple[bytes, SymbolFile, EncodedSymbols]]:
     """Open a source of random bytes and its repair symbols, which are kept in `room`."""
     path = folder / "source"
     data = Random(geometry.size).randbytes(geometry.size)
     path.write_bytes(data)
     source = SourceFile(path)
-    made = EncodedSymbols(source, geometry, ring=ring, folder=lambda: room or str(folder))
+    carousels = [(ring, float(speed)) for speed, ring in enumerate(rings, 1)]
+    made = EncodedSymbols(source, geometry, carousels=carousels, folder=lambda: room or str(folder))
     try:
         yield data, SymbolFile(source, geometry, made), made
     finally:
@@ -75,7 +76,7 @@ def sent(file: SymbolFile, geometry: Geometry, ids: Ids) -> bytes:
     symbols=st.integers(1, 700),
     k=st.sampled_from([5, 16, 50, 64]),
     repairs=st.sampled_from([64, 70, 200]),
-    order=st.sampled_from(list(Order)),
+    order=st.sampled_from([Order.BLOCKS, Order.ROUNDS, Order.RANDOM]),
     seed=st.integers(0, 1 << 30),
 )
 def test_what_a_carousel_sends_is_what_the_code_says(
@@ -114,7 +115,7 @@ def test_symbols_that_nobody_sends_in_a_row(
 def test_plain_objects_in_runs(tmp_path: Path) -> None:
     geometry = geometry_of(300, 64, tile=1)
     with opened(tmp_path, geometry) as (data, file, _):
-        for order in Order:
+        for order in (Order.BLOCKS, Order.ROUNDS, Order.RANDOM):
             ids = up_to_last(geometry, Ring(geometry, order).ids(0, 200))
             assert sent(file, geometry, ids) == expected(data, geometry, ids)
 
@@ -142,7 +143,7 @@ def test_each_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_the_thread_begins_in_time_and_computes_all_in_order(tmp_path: Path) -> None:
     geometry = geometry_of(640, 64, 2 * PASS_SYMBOLS)
     ring = Ring.of_sector(geometry, Order.ROUNDS, 1, 2)
-    with opened(tmp_path, geometry, ring=ring) as (_, file, made):
+    with opened(tmp_path, geometry, ring) as (_, file, made):
         # A half of the source symbols, then repair symbols of the second half.
         sent(file, geometry, ring.ids(0, 200))
         assert (file.encoding, made.made) == (None, 0)
@@ -154,11 +155,25 @@ def test_the_thread_begins_in_time_and_computes_all_in_order(tmp_path: Path) -> 
         assert made._order == [1, 0]
 
 
+def test_what_comes_first_on_any_channel_is_computed_first(tmp_path: Path) -> None:
+    geometry = geometry_of(640, 64, 4 * PASS_SYMBOLS)
+    # 4 visits of source symbols and 32 of repair symbols; the second goes twice as fast.
+    slow, fast = (Ring.in_territory(geometry, t, 2, 1, 2) for t in (1, 0))
+    with opened(tmp_path, geometry, slow, fast) as (_, file, made):
+        sent(file, geometry, fast.ids(0, 1))
+        assert made._thread, "one has nothing but repair symbols"
+        made._thread.join(30)
+        assert made.made == made.total
+        # They begin in their middles: within pass 2 and within pass 0. The slow one comes to the
+        # end of its pass first.
+        assert made._order == [0, 2, 3, 1]
+
+
 def test_without_room_all_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     geometry = geometry_of(640, 64, 64)
     monkeypatch.setattr(encoded_module, "ROOM_SHARE", 0)
     ring = Ring(geometry)
-    with opened(tmp_path, geometry, ring=ring) as (data, file, made):
+    with opened(tmp_path, geometry, ring) as (data, file, made):
         assert made.total == 0
         ids = ring.ids(700, 100)
         assert sent(file, geometry, ids) == expected(data, geometry, ids)
@@ -173,7 +188,7 @@ def test_room_for_some_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(os, "statvfs", lambda _: Small)
     ring = Ring(geometry)
-    with opened(tmp_path, geometry, ring=ring) as (data, file, made):
+    with opened(tmp_path, geometry, ring) as (data, file, made):
         assert made.total == 3 * 64
         ids = ring.ids(640, 200)
         assert sent(file, geometry, ids) == expected(data, geometry, ids)
@@ -214,7 +229,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_a_source_that_is_cut_off_ends_it(tmp_path: Path) -> None:
     geometry = geometry_of(640, 64, 64)
     ring = Ring(geometry, Order.RANDOM)  # the thread begins at once
-    with opened(tmp_path, geometry, ring=ring) as (_, file, made):
+    with opened(tmp_path, geometry, ring) as (_, file, made):
         os.truncate(tmp_path / "source", 100)
         with pytest.raises(DiskError, match="source"):
             sent(file, geometry, Ids(np.array([9]), np.array([0])))
@@ -224,7 +239,7 @@ def test_a_source_that_is_cut_off_ends_it(tmp_path: Path) -> None:
 
 def test_the_end_does_not_wait_for_the_rest(tmp_path: Path) -> None:
     geometry = geometry_of(64 * 2_000, 64, 448)
-    with opened(tmp_path, geometry, ring=Ring(geometry, Order.RANDOM)) as (_, file, made):
+    with opened(tmp_path, geometry, Ring(geometry, Order.RANDOM)) as (_, file, made):
         sent(file, geometry, Ids(np.array([0]), np.array([64])))
         thread = made._thread
         assert thread

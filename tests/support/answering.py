@@ -14,8 +14,8 @@ from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import SpmRepairs
-from pgmlite.wire.layout import Order, PacketType
-from tests.support.builders import Sample, batches, make_object
+from pgmlite.wire.layout import PacketType
+from tests.support.builders import Sample, batches, make_object, ring_of
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, spm_packet, symbols_of
 
 SAMPLE = make_object(1_000 * 4_000, symbol_size=1_000, block_symbols=100)
@@ -43,8 +43,8 @@ class Answering:
         Args:
             carousel: Send the object too; False: a stand-alone repairer.
         """
-        order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
-        values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
+        rings = [ring_of(sample.manifest.geometry, config)]
+        values = {"rate": 10_000_000, "packet_overhead": 48} | config
         self.sample = sample
         settings, repair, rng = (
             SenderConfig(**values),
@@ -52,7 +52,7 @@ class Answering:
             rng or Random(0),
         )
         self.machine = (
-            Sender(settings, sample.manifest, sample.tree, repair=repair, rng=rng)
+            Sender(settings, sample.manifest, sample.tree, rings=rings, repair=repair, rng=rng)
             if carousel
             else Repairer(settings, sample.manifest, repair=repair, rng=rng)
         )

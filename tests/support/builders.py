@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from pgmlite.core.config import ReceiverConfig, SenderConfig
+from pgmlite.core.config import ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.events import Adopted
 from pgmlite.core.machine import (
     Action,
@@ -28,6 +28,7 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.sim.network import MemoryStore, answer, symbol_bytes
 from pgmlite.wire import batch as wire
@@ -35,7 +36,7 @@ from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Ids, Sizes
+from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Flag, Order, PacketType
 
 TSI = 0x5E55_1011_0000_0001
@@ -267,15 +268,32 @@ class Scripted(Random):
         return self._values[bits]
 
 
-def make_sender(sample: Sample, *, rng: Random | None = None, **config: Any) -> Sender:
+def ring_of(geometry: Geometry, config: dict[str, Any]) -> Ring:
+    """Return a ring of the fields that are taken out of `config`; by default from the start.
+
+    A plain object is sent in the order of its symbols.
+    """
+    names = ("order", "first", "sector", "sectors")
+    fields = {name: config.pop(name) for name in names if name in config}
+    default = Order.ROUNDS if geometry.repair_symbols else Order.BLOCKS
+    return Ring(geometry, **({"order": default} | fields))
+
+
+def make_sender(
+    sample: Sample,
+    *,
+    repair: RepairConfig | None = None,
+    rng: Random | None = None,
+    **config: Any,
+) -> Sender:
     """Return a sender of `sample` at 10 Mbit/s, unless told otherwise.
 
     A plain object is sent in the order of its symbols.
     """
-    order = Order.ROUNDS if sample.manifest.repair_symbols else Order.BLOCKS
-    values = {"rate": 10_000_000, "packet_overhead": 48, "order": order} | config
+    ring = ring_of(sample.manifest.geometry, config)
+    settings = SenderConfig(**({"rate": 10_000_000, "packet_overhead": 48} | config))
     rng = rng or Random("sender")
-    return Sender(SenderConfig(**values), sample.manifest, sample.tree, rng=rng)
+    return Sender(settings, sample.manifest, sample.tree, rings=[ring], repair=repair, rng=rng)
 
 
 def play(

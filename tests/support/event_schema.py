@@ -13,7 +13,7 @@ from typing import Any
 
 from pgmlite.cli.json_lines import OIDS
 from pgmlite.core import events
-from pgmlite.core.events import CAUSES, Event, Failed, Stopped, Warned
+from pgmlite.core.events import CAUSES, Event, Examined, Failed, Stopped, Warned
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
@@ -129,7 +129,7 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
     known, always = properties(kind)
     known.pop("at", None)
     always.remove("at")
-    if kind is Stopped:
+    if kind in (Stopped, Examined):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object({"event": head["event"]} | known, ["event", *always], **about)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
+from pgmlite.core.ring import Ring
+from pgmlite.core.send.rings import has_territories
 from pgmlite.fec.code import MAX_SOURCE, coefficients
 from pgmlite.wire.geometry import LEAST_REPAIRS, Geometry
 
 MOST_TOO_MANY = 21
 """Of all windows of all rings, as `tests.bench.fec_windows` found them: the code has no dice."""
+
+MOST_IN_TERRITORY = 32
+"""Of windows of territories, which are too many to look at them all: 21 of the 284 000 tried."""
 
 
 def default_repairs(k: int) -> int:
@@ -67,13 +72,22 @@ class Basis:
         return min(time for time, _ in self._by_bit.values())
 
 
-def too_many(k: int, repairs: int) -> list[int]:
-    """Return how many symbols beyond K the window of a ring has that begins at each symbol.
+def territories(k: int, channels: int) -> Iterator[range]:
+    """Yield the ESIs of a full block of `k` source symbols in each channel's territory."""
+    geometry = Geometry.laddered(k * 64, 64, MAX_SOURCE, channels)
+    if has_territories(geometry, channels):
+        for number in range(channels):
+            ring = Ring.in_territory(geometry, number, channels)
+            yield range(ring.lowest(0), ring.lowest(0) + ring.turn_of.full)
 
-    The window ends where it can be decoded.
+
+def too_many(k: int, esis: range) -> list[int]:
+    """Return how many symbols beyond K the window has that begins at each of some ESIs.
+
+    The window goes round within them, and ends where it can be decoded.
     """
-    size = k + repairs
-    heard = vectors(k, np.arange(size))
+    size = len(esis)
+    heard = vectors(k, np.array(esis))
     basis = Basis()
     found: list[int] = []
     oldest = -1

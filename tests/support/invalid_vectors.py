@@ -21,6 +21,7 @@ from tests.support.vectors import (
     REPAIR_FIELDS,
     SMALL,
     TSI,
+    channel,
     header,
     nak,
     ncf,
@@ -157,6 +158,8 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     for name, value in (("17 bytes", bytes(15) + b"\1\1"), ("port 0", bytes(18))):
         endpoint = option(ManifestOption.REPAIRER, value)
         yield f"manifest: repairer with {name}", with_manifest(raw + endpoint), "manifest"
+    for name, options in bad_ladders():
+        yield f"manifest: {name}", with_manifest(raw + options), "manifest"
     long = raw + option(1_000, bytes(MAX_MANIFEST - len(raw) - 3))
     yield "manifest: 897 bytes", with_manifest(long), "manifest"
     hollow = replaced(replaced(raw, 16, bytes(8)), 24, bytes(32))
@@ -169,6 +172,29 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
     )
 
 
+def bad_ladders() -> Iterator[tuple[str, bytes]]:
+    """Yield what is wrong and the options of channels of a manifest."""
+    groups = [f"ff15::{number}" for number in range(1, 8)]
+    for length in (0, 25, 27):
+        yield (
+            f"a channel of {length} bytes",
+            option(ManifestOption.CHANNEL, channel(1, "ff15::1", 257)[4:][:length].ljust(length)),
+        )
+    seven = b"".join(channel(rate, group) for rate, group in enumerate(groups, 1))
+    yield "seven channels", seven
+    yield "a channel without a rate", channel(0, "ff15::1")
+    for name, rates in (("equal", (5, 5)), ("falling", (5, 4))):
+        yield (
+            f"channels at {name} rates",
+            channel(rates[0], "ff15::1") + channel(rates[1], "ff15::2"),
+        )
+    yield "one group for two channels", channel(1, "ff15::1") + channel(2, "ff15::1")
+    yield "channels of two families", channel(1, "ff15::1") + channel(2, "239.0.0.1")
+    yield "a channel at port 0", channel(1, "ff15::1", 0)
+    for address in ("fd01::1", "192.0.2.1", "240.0.0.1", "223.255.255.255"):
+        yield f"a channel at {address}, which is no group", channel(1, address)
+
+
 def _bad_positions() -> Iterator[tuple[str, bytes, str]]:
     """Yield SPMs whose carousel can't be where they say."""
     for name, fields in (
@@ -178,9 +204,19 @@ def _bad_positions() -> Iterator[tuple[str, bytes, str]]:
         ("blocks, a group of another sector", {"order": 0, "sector": 1, "sectors": 2, "first": 0}),
         ("rounds, a visit of repair symbols", {"order": 1, "first": 3}),
         ("rounds, a visit of another sector", {"order": 1, "sectors": 2, "first": 1}),
+        ("territory 2 of 2", {"order": 3, "sector": 2, "sectors": 2}),
+        ("territory, a visit before it", {"order": 3, "sector": 1, "sectors": 2, "first": 2}),
+        ("territory, a visit behind it", {"order": 3, "sectors": 2, "first": 3}),
+        ("territory, an empty one", {"order": 3, "sectors": 8}),
     ):
         body = spm_body(CODED.manifest.raw, **fields)
         yield f"spm of a carousel: {name}", packet(0, body, **header(CODED)), "spm"
+    body = spm_body(SMALL.manifest.raw, order=3)
+    yield (
+        "spm of a carousel: a territory of an object without repair symbols",
+        packet(0, body, **header(SMALL)),
+        "spm",
+    )
     body = spm_body(EMPTY.manifest.raw, sector=1)
     yield (
         "spm of a carousel of an empty object: sector 1 of 1",

@@ -27,9 +27,9 @@ from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import Order, PacketType
+from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
-from tests.support.builders import Sample, packet, spm_body
+from tests.support.builders import Sample, packet, ring_of, spm_body
 
 Flags = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int64]
@@ -166,14 +166,16 @@ class Group:
         A plain object is sent in the order of its symbols.
         """
         manifest = self.sample.manifest
-        order = Order.ROUNDS if manifest.repair_symbols else Order.BLOCKS
-        values = {"rate": 200_000_000, "packet_overhead": 28, "order": order} | config
+        ring = ring_of(manifest.geometry, config)
+        values = {"rate": 200_000_000, "packet_overhead": 28} | config
         settings = SenderConfig(**values)
         rng = self.network.rng(name)
         if issubclass(machine, Repairer):
             built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
         else:
-            built = machine(settings, manifest, self.sample.tree, repair=repair, rng=rng)
+            built = machine(
+                settings, manifest, self.sample.tree, rings=[ring], repair=repair, rng=rng
+            )
         link = Link(latency=latency)
         return self.network.add(name, built, data=self.sample.data, link=link, at=at)
 

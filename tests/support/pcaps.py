@@ -12,7 +12,7 @@ from typing import Any
 from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.machine import SECOND, Transmit
 from pgmlite.core.send.sender import Sender
-from tests.support.builders import Sample, encode, play
+from tests.support.builders import Sample, encode, play, ring_of
 
 SOURCE = ("fd01::1", 40_000)
 GROUP = ("ff15::7067:6d", 28_775)
@@ -165,11 +165,13 @@ def carousel(sample: Sample, *, repair: bool = False, **config: Any) -> Iterator
     Args:
         repair: It says that it takes NAKs.
     """
+    ring = ring_of(sample.manifest.geometry, config)
     values: dict[str, Any] = {"cycles": 1, "rate": 10_000_000, "packet_overhead": 48} | config
     sender = Sender(
         SenderConfig(**values),
         sample.manifest,
         sample.tree,
+        rings=[ring],
         repair=RepairConfig(port=28_776) if repair else None,
         rng=Random("sender"),
     )

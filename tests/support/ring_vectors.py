@@ -16,8 +16,11 @@ PLAIN = Geometry(64 * 23 - 7, 64, 5)
 WIDE = Geometry(64 * 330, 64, 33, 3 * 33, 8)
 LARGE = Geometry(1_404 * (64 * 1_024 + 5), 1_404, 1_024, 512, 8)
 
+SIX = Geometry(1_404 * (9 * 1_024 + 5), 1_404, 1_024, 7 * 1_024, 8)
+ORDERS = (Order.BLOCKS, Order.ROUNDS, Order.RANDOM)
+
 RINGS = [
-    *(Ring.of_sector(SMALL, order, 0, 1) for order in Order),
+    *(Ring.of_sector(SMALL, order, 0, 1) for order in ORDERS),
     *(Ring(SMALL, Order.ROUNDS, first) for first in (1, 2)),
     *(Ring.of_sector(SMALL, Order.ROUNDS, sector, 2) for sector in (0, 1)),
     Ring(SMALL, Order.ROUNDS, 2, 1, 2),
@@ -29,7 +32,11 @@ RINGS = [
     *(Ring(PLAIN, Order(order), first) for order, first in ((0, 0), (0, 3), (1, 0), (2, 7))),
     Ring.of_sector(PLAIN, Order.BLOCKS, 1, 2),
     *(Ring.of_sector(WIDE, order, 2, 3) for order in (Order.ROUNDS, Order.BLOCKS)),
-    *(Ring.of_sector(LARGE, order, 1, 3) for order in Order),
+    *(Ring.of_sector(LARGE, order, 1, 3) for order in ORDERS),
+    *(Ring.in_territory(SMALL, territory, 2) for territory in (0, 1)),
+    Ring.in_territory(SMALL, 1, 2, 1, 2),
+    Ring.in_territory(SMALL, 6, 7),
+    *(Ring.in_territory(SIX, territory, 6, 1, 3) for territory in (0, 1, 5)),
 ]
 SHOWN = 12
 """Symbols in the examples."""

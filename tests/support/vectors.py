@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from pgmlite.core.timing import (
 )
 from pgmlite.fec.codec import RandomLinear
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, parse_manifest
+from pgmlite.wire.control import Manifest, Rung, parse_manifest
 from pgmlite.wire.derive import values
 from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
@@ -30,6 +31,7 @@ from pgmlite.wire.layout import (
     REQUEST,
     SPM_BODY,
     Flag,
+    ManifestOption,
     Order,
     PacketType,
     RequestForm,
@@ -73,6 +75,16 @@ SMALL = sample(1_000, 64, 4, "small.bin")
 """16 symbols in 4 blocks; the last symbol has 40 bytes; the tree has three nodes."""
 
 NAMED = sample(1_000, 64, 4, "named.bin", REPAIRERS)
+LADDER = tuple(Rung(n * 1_000_000, Endpoint(f"ff15::{n}", 28_775)) for n in (2, 6, 14, 40))
+IPV4_LADDER = (
+    Rung(10_000, Endpoint("239.0.0.2", 9)),
+    Rung((1 << 64) - 1, Endpoint("239.0.0.2", 10)),
+)
+CLIMBED = sample(1_000, 64, 4, "ladder.bin", ladder=LADDER)
+"""An object on four channels."""
+
+PORTS = sample(1_000, 64, 4, "ports.bin", ladder=IPV4_LADDER)
+
 EMPTY = sample(0, 1_404, 1_024, "empty")
 MANY = sample(64 * 400, 64, 256, "many.bin")
 CODED = sample(64 * 92 - 24, 64, 40, "coded.bin", repair_symbols=64, tile_blocks=2)
@@ -94,6 +106,13 @@ REPAIR_FIELDS = {
 def option(kind: int, value: bytes) -> bytes:
     """Return an option of an SPM or of a manifest."""
     return bytes(OPTION.build({"kind": kind, "value": value}))
+
+
+def channel(rate: int, group: str, port: int = 28_775) -> bytes:
+    """Return the option of a manifest that names a channel; it may break any rule."""
+    address = ip_address(group)
+    packed = address.packed if address.version == 6 else bytes(10) + b"\xff\xff" + address.packed
+    return option(ManifestOption.CHANNEL, rate.to_bytes(8) + packed + port.to_bytes(2))
 
 
 def parts_of(body: bytes) -> list[bytes]:
@@ -204,7 +223,9 @@ def describe(one: bytes) -> dict[str, Any]:
                 if kind in options:
                     found[name] = values(struct, struct.parse(options[kind]))
             raw = options[SpmOption.MANIFEST]
-            found["repairers"] = [list(one) for one in parse_manifest(raw).repairers]
+            manifest = parse_manifest(raw)
+            found["repairers"] = [list(one) for one in manifest.repairers]
+            found["ladder"] = [[one.rate, *one.group] for one in manifest.ladder]
         case PacketType.NCF:
             found["request"] = values(REQUEST, REQUEST.parse(body))
             _named(found, body, total, parsed.oid)
@@ -233,10 +254,14 @@ def valid() -> Iterator[tuple[str, bytes]]:
         ("rounds, more sectors than visits", {"order": 1, "sector": 200, "sectors": 255}),
         ("random order", {"order": Order.RANDOM, "first": 0xFFFF_FFFF}),
         ("blocks, a sector of groups", {"order": 0, "sector": 1, "sectors": 2, "first": 1}),
-        ("an order of a later version", {"order": 3, "sector": 9, "sectors": 2, "first": 1 << 31}),
+        ("a territory", {"order": Order.TERRITORY, "sector": 1, "sectors": 2, "first": 4}),
+        ("a territory of one visit", {"order": 3, "sector": 6, "sectors": 7, "first": 6}),
+        ("an order of a later version", {"order": 4, "sector": 9, "sectors": 2, "first": 1 << 31}),
     ):
         body = spm_body(CODED.manifest.raw, **fields)
         yield f"spm with repair symbols: {name}", packet(0, body, **header(CODED))
+    yield "spm of an object on four channels", CLIMBED.spm(tsi=TSI, channel=3)
+    yield "spm of an object on two ports", PORTS.spm(tsi=TSI)
     yield "spm of an empty object", packet(0, spm_body(EMPTY.manifest.raw), **header(EMPTY))
     for name, kind in (("", 0x7FFF), (", and of all others", 0xFFF)):
         raw = NAMED.manifest.raw + option(kind, b"later") * 2

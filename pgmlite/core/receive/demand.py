@@ -40,6 +40,7 @@ from pgmlite.core.receive import policy
 from pgmlite.core.receive.carousels import TOO_MANY, Carousel, Passing, time_left
 from pgmlite.core.receive.ncfs import Cursors, HeardNcfs
 from pgmlite.core.receive.sessions import SessionKey
+from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Counts, Symbols, parse_request
@@ -135,8 +136,12 @@ class Demand(Protocol[N, H]):
     def retry(self, block: int) -> None:
         """Note that what NCFs promised of a block has left."""
 
-    def request(self, now: int, need: N, key: SessionKey) -> N:
-        """Return what to ask a session for, so that `need` is satisfied."""
+    def request(self, now: int, need: N, key: SessionKey, ring: Ring | None) -> N:
+        """Return what to ask a session for, so that `need` is satisfied.
+
+        Args:
+            ring: Of its carousel; None: it has none, or it is not known.
+        """
 
     def beyond(self, need: N, outlook: Outlook, backlog: Iterable[int]) -> N:
         """Return what of `need` carousels do not bring in time (spec: NAK-7).
@@ -228,7 +233,7 @@ class ExactDemand:
     def retry(self, block: int) -> None:
         """Note that what NCFs promised of a block has left: what is missing is asked for anew."""
 
-    def request(self, now: int, need: Exact, key: SessionKey) -> Exact:
+    def request(self, now: int, need: Exact, key: SessionKey, ring: Ring | None) -> Exact:
         """Return what to ask for: what is missing."""
         return self.lacking(need)
 
@@ -362,7 +367,7 @@ class CountDemand:
         """Note that what NCFs promised of a block has left."""
         self._cursors.end(block)
 
-    def request(self, now: int, need: Count, key: SessionKey) -> Count:
+    def request(self, now: int, need: Count, key: SessionKey, ring: Ring | None) -> Count:
         """Return how many steps of a session's cursor bring what is needed; none if it is bound
         to go as far, or others bring it.
         """
@@ -374,10 +379,10 @@ class CountDemand:
         for other, esis in self._cursors.promised(now, block).items():
             if other != key:
                 number -= self._new(block, esis)
-        ring = self.geometry.ring(block)
-        steps = steps_from(self._cursors.at(key, block), ring, ring)
+        total = self.geometry.ring(block)
+        steps = steps_from(self._cursors.at(key, block, ring), total, total)
         ahead = np.cumsum(self._held.lacking(block, steps))
-        return _count(block, min(int(np.searchsorted(ahead, number)) + 1, ring))
+        return _count(block, min(int(np.searchsorted(ahead, number)) + 1, total))
 
     def beyond(self, need: Count, outlook: Outlook, backlog: Iterable[int]) -> Count:
         """Return `need`, or nothing if carousels bring it before a repair would (spec: NAK-7)."""
@@ -395,7 +400,8 @@ class CountDemand:
             return None
         whole = self._sources + TOO_MANY
         held = np.where(self._held.wanted > 0, self._held.had, whole)
-        return time_left(known, held, self._sources, min(loss, self._config.most_believed_loss))
+        ns = time_left(known, held, self._sources, min(loss, self._config.most_believed_loss))
+        return ns if math.isfinite(ns) else None
 
     def _spare(self, block: int) -> int:
         """Return how many symbols of a block are mostly enough."""

@@ -430,7 +430,9 @@ class NakMachine(Generic[N, H]):
             # spec: NAK-8: the way there is likely dead as well.
             self._timers.set(want.block, now + self._back_off(repairer, 0) + repairer.grtt)
             return []
-        need = self._demand.request(now, want.unconfirmed, repairer.key)
+        need = self._demand.request(
+            now, want.unconfirmed, repairer.key, carousel.course.ring if carousel else None
+        )
         if not need:
             self.counters.naks_suppressed += 1
             self._move(want, WantEvent.CONFIRMED, now + repairer.patience)

@@ -9,6 +9,7 @@ from pgmlite.core.config import NakConfig
 from pgmlite.core.cursor import first_of, steps_from
 from pgmlite.core.needs import Exact
 from pgmlite.core.receive.sessions import SessionKey
+from pgmlite.core.ring import Ring
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Counts, Symbols
 
@@ -121,10 +122,14 @@ class Cursors:
                 cursor.esi = (cursor.esi - cursor.left) % self._geometry.ring(block)
                 cursor.left = 0
 
-    def at(self, key: SessionKey, block: int) -> int:
-        """Return the next encoding symbol id that a session sends of a block."""
+    def at(self, key: SessionKey, block: int, ring: Ring | None) -> int:
+        """Return the next encoding symbol id that a session sends of a block.
+
+        Args:
+            ring: Of its carousel; None: it has none, or it is not known.
+        """
         cursor = self._sessions.get(key, {}).get(block)
-        return cursor.esi if cursor else first_of(self._geometry, block)
+        return cursor.esi if cursor else first_of(self._geometry, block, ring)
 
     def promised(self, now: int, block: int) -> dict[SessionKey, Symbols]:
         """Return the encoding symbol ids of a block that sessions are bound to send."""

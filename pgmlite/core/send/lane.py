@@ -61,7 +61,7 @@ class Lane:
         if repair and admission:
             self.repairs = Repairs(
                 repair,
-                ledger_for(repair, manifest.geometry, sector=config.sector, sectors=config.sectors),
+                ledger_for(repair, manifest.geometry, schedule.ring if schedule else None),
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
                 # spec: REP-5: two full steps.

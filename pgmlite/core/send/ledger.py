@@ -14,6 +14,7 @@ import numpy as np
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.cursor import first_of
 from pgmlite.core.needs import Count, Exact
+from pgmlite.core.ring import Ring
 from pgmlite.core.send.confirmations import CountConfirmations, ExactConfirmations
 from pgmlite.core.send.log import CountLog, ExactLog
 from pgmlite.core.send.queue import CountQueue, ExactQueue
@@ -94,22 +95,20 @@ class ExactLedger:
 class CountLedger:
     """Of an object with repair symbols: so many of a block, whichever they are."""
 
-    def __init__(
-        self, config: RepairConfig, geometry: Geometry, *, sector: int = 0, sectors: int = 1
-    ) -> None:
+    def __init__(self, config: RepairConfig, geometry: Geometry, ring: Ring | None = None) -> None:
         """
         Args:
-            sector: Of `sectors` repairers, which one this is.
+            ring: Of the lane's carousel; None: it has none.
         """
         self._geometry = geometry
         self.log = CountLog(longest=config.max_in_flight, kept=config.max_logged)
         self.confirmations = CountConfirmations(self._coming, burst=config.ncf_burst)
         self._queue = CountQueue(geometry.blocks, max_held=config.max_held)
         blocks = geometry.blocks
-        self._cursors: Symbols = np.full(blocks, first_of(geometry, 0, sector, sectors), np.int64)
+        self._cursors: Symbols = np.full(blocks, first_of(geometry, 0, ring), np.int64)
         """(blocks,) the encoding symbol id that is sent next of each block."""
 
-        self._cursors[-1] = first_of(geometry, blocks - 1, sector, sectors)
+        self._cursors[-1] = first_of(geometry, blocks - 1, ring)
 
     @property
     def waiting(self) -> int:
@@ -192,14 +191,12 @@ class CountLedger:
 Ledger = ExactLedger | CountLedger
 
 
-def ledger_for(
-    config: RepairConfig, geometry: Geometry, *, sector: int = 0, sectors: int = 1
-) -> Ledger:
+def ledger_for(config: RepairConfig, geometry: Geometry, ring: Ring | None) -> Ledger:
     """Return where it is kept what is asked for of an object.
 
     Args:
-        sector: Of `sectors` repairers, which one this is.
+        ring: Of the lane's carousel; None: it has none.
     """
     if geometry.is_coded:
-        return CountLedger(config, geometry, sector=sector, sectors=sectors)
+        return CountLedger(config, geometry, ring)
     return ExactLedger(config, geometry)

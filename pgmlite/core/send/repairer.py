@@ -16,7 +16,7 @@ from pgmlite.core.machine import Action
 from pgmlite.core.needs import Exact
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.repairs import Repairs
-from pgmlite.core.send.schedule import Coming, Schedule, later_than
+from pgmlite.core.send.schedule import Coming, later_than
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import PacketBatch
@@ -81,13 +81,10 @@ class Repairer(Sender):
             rng: As for `Sender`.
         """
         nothing = BlockTree(b"", manifest.symbol_size)
-        super().__init__(config, manifest, nothing, repair=repair, rng=rng)
+        super().__init__(config, manifest, nothing, rings=[None], repair=repair, rng=rng)
         self._geometry = manifest.geometry
         self._manifest = manifest
         self._carousel = Overheard(self._geometry, life=repair.head_life)
-
-    def _schedule(self, geometry: Geometry) -> Schedule | None:
-        return None
 
     def _coming(self, now: int) -> Coming | None:
         return self._carousel if self._carousel.moves(now) else None

@@ -16,11 +16,10 @@ from pgmlite.core.send.admission import Admission
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.lane import Lane
 from pgmlite.core.send.rate import Fixed, RateControl
-from pgmlite.core.send.schedule import Carousel, Coming, Schedule
+from pgmlite.core.send.schedule import Carousel, Coming
 from pgmlite.wire.batch import PacketBatch, Rows
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
-from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import PacketType
 
 
@@ -39,6 +38,7 @@ class Sender:
         manifest: Manifest,
         tree: BlockTree,
         *,
+        rings: Sequence[Ring | None] = (),
         repair: RepairConfig | None = None,
         rng: Random,
         rates: Sequence[RateControl] = (),
@@ -46,12 +46,11 @@ class Sender:
         """
         Args:
             tree: The tree of blocks whose root the manifest names.
+            rings: In which order each channel sends the object, None: it sends nothing by itself;
+                none: rounds from the start, on each.
             repair: Answer NAKs; None: send, and hear nothing.
             rng: Draws the tsi, the first sqns (spec: SND-1) and the nonces; asked again by `renew`.
             rates: Who owns the rate of each channel; none: one channel at the rate of `config`.
-
-        Raises:
-            UsageError: The object has no such place to begin.
         """
         self._config = config
         self._repair = repair or RepairConfig()
@@ -62,7 +61,7 @@ class Sender:
         sqns = [rng.getrandbits(32) for _ in rates]
         self._admission = Admission(repair, manifest, rng=rng) if repair else None
         self.refused: Counter[str] = self._admission.refused if self._admission else Counter()
-        geometry = manifest.geometry
+        rings = rings or [Ring(manifest.geometry) for _ in rates]
         self.lanes = tuple(
             Lane(
                 channel,
@@ -70,29 +69,17 @@ class Sender:
                 manifest,
                 tree,
                 rate=rate,
-                schedule=self._schedule(geometry),
+                schedule=Carousel(ring, config.cycles) if ring else None,
                 repair=repair,
                 admission=self._admission,
             )
-            for channel, rate in enumerate(rates)
+            for channel, (rate, ring) in enumerate(zip(rates, rings, strict=True))
         )
         for lane, sqn in zip(self.lanes, sqns, strict=True):
             lane.begin(self.tsi, sqn)
         self._end: int | None = None
         self._lingers_until: int | None = None
         self._finished = False
-
-    def _schedule(self, geometry: Geometry) -> Schedule | None:
-        """Return what a lane sends by itself."""
-        config = self._config
-        ring = Ring(geometry, config.order, config.first, config.sector, config.sectors)
-        return Carousel(ring, config.cycles)
-
-    @property
-    def ring(self) -> Ring | None:
-        """In which order its first lane sends the object by itself; None: it only answers."""
-        schedule = self.lanes[0].schedule
-        return schedule.ring if schedule else None
 
     # What it did, for reports.
 

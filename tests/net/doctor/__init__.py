@@ -1,0 +1,1 @@
+"""Tests of `pgmlite.net.doctor`, each module apart."""
