@@ -36,6 +36,8 @@ def timed(
     senders = [
         sender(lab, node, 6, source, *options, rate=RATE) for node, options in servers.items()
     ]
+    for process in (receiver, *senders):
+        process.hurry()
     result = ended(receiver)
     assert out.read_bytes() == source.read_bytes()
     for one in senders:
@@ -102,6 +104,8 @@ def names(_runs: int) -> Iterator[Figure]:
             node: sender(lab, node, 6, source, "--start", f"{part}/2", rate=RATE)
             for part, node in enumerate("ST")
         }
+        for process in (receiver, *senders.values()):
+            process.hurry()
         result = ended(receiver)
         yield at_most("time with two", result["transfer_seconds"] / alone, 0.55)
         yield equal("servers heard", set(result["per_source"]), set(resolved["sources"]))
