@@ -277,7 +277,7 @@ def sources(capture: Capture, family: int) -> set[str]:
 def too_large(lab: RoutedLab, family: int, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """S sends packets of 1500 bytes over a link of 1400; return R1's warning and its end."""
     source = random_file(folder / f"source{family}", 1)
+    sender(lab, "S", family, source, "--mtu", "1500", rate="2M").event("start")
     process = receiver(lab, "R1", family, folder / f"out{family}", "S", "--timeout", "10")
-    sender(lab, "S", family, source, "--mtu", "1500", rate="8M")
     warning = process.event("warning", lambda event: event.get("cause") == "mtu")
     return warning, ended(process, 5)
