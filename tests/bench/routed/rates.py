@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
 import time
@@ -22,6 +23,9 @@ SPAN = 80
 
 LATER = 9
 """Seconds after which a second receiver begins."""
+
+LASTING = 256 << 20
+"""Bytes of an object that is not complete by then."""
 
 LADDERS = {(2, 6, 14, 40): 2, (5, 20, 80): 0, (1, 3, 10, 30): 2}
 """Mbit/s of the channels, and the number of the highest that fits."""
@@ -94,7 +98,9 @@ def climbs(ladder: Sequence[int], right: int, loss: float) -> tuple[Climb, Climb
         lab.rate("B", f"{BOTTLENECK}mbit")
         if loss:
             lab.loss(loss)
-        send(lab, random_file(folder / "source", 256), ladder).event("start")
+        source = random_file(folder / "source", 1)
+        os.truncate(source, LASTING)
+        send(lab, source, ladder).event("start")
         first = receive(lab, "R1", folder / "first", "auto")
         time.sleep(LATER)
         second = receive(lab, "R2", folder / "second", "auto")
