@@ -226,8 +226,8 @@ def check_nak(data, tsi, oid, size, nonces, manifest=None):
 class Receiver:
     """Section 6. Give it packets; `data` is the object once it is complete."""
 
-    def __init__(self):
-        self.refused = {}
+    def __init__(self, only=None):
+        self.only, self.refused = only, {}
         self.manifest = self.data = self.oid = None
         self.size = self.symbol_size = self.heard = 0
 
@@ -284,6 +284,7 @@ class Receiver:
             self.heard = now if position else self.heard
             return
         check(int.from_bytes(digest(raw)[:8]) == header.oid, "manifest")  # MAN-2
+        check(header.size or self.only is not None, "empty")  # RCV-16
         check(position or header.oid == self.oid, "object")
         if self.manifest:
             check(now - self.heard >= SWITCH_AFTER, "object")  # RCV-4

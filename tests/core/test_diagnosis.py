@@ -271,6 +271,16 @@ class TestOthers:
         assert "too large" in watched.only("object").text
         assert "1 too_large" in watched.diagnosis.why_late(at(2))
 
+    def test_one_that_is_empty(self) -> None:
+        # spec: RCV-16
+        watched = Watched()
+        for second in range(3):
+            watched.drive.give([make_object(0, name="none.bin").spm(sqn=second)], now=at(second))
+            watched.pass_time(at(second))
+        told = watched.only("object")
+        assert all(word in told.text for word in ("none.bin", "empty, and taken only by who asks"))
+        assert "3 empty" in watched.diagnosis.why_late(at(3))
+
     def test_a_repairer_announces_nothing(self, sample: Sample) -> None:
         watched = Watched(oid=0x123)
         body = spm_body(sample.manifest.raw, repair_share=100, repair_port=9)

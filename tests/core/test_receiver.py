@@ -134,8 +134,20 @@ class TestTaking:
     def test_an_empty_object_is_complete_with_its_manifest(self) -> None:
         # spec: RCV-12
         empty = make_object(0)
-        drive = Drive(disk=b"left over")
+        drive = Drive(disk=b"left over", oid=empty.manifest.oid)
         assert kinds(drive.give([empty.spm()])) == [Prepare, Adopted, Complete]
+
+    def test_an_empty_object_that_nobody_asked_for_is_never_taken(self) -> None:
+        # spec: RCV-16
+        empty = make_object(0)
+        drive = Drive(disk=b"left over")
+        assert drive.give([empty.spm()]) == []
+        assert drive.give([empty.spm()], now=60 * SECOND) == []
+        assert (drive.refused, drive.state) == ({"empty": 2}, None)
+        drive.give([ONE.spm()], now=61 * SECOND)
+        # Nor in place of another that fell silent.
+        assert drive.give([empty.spm()], now=600 * SECOND) == []
+        assert drive.machine.manifest == ONE.manifest
 
     def test_a_known_manifest_says_nothing_new(self) -> None:
         drive = announced()

@@ -19,7 +19,7 @@ from tests.support.vectors import SMALL
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 
-CONTEXT = {"object", "tree", "session", "nonce"}
+CONTEXT = {"object", "empty", "tree", "session", "nonce"}
 """Reasons that depend on more than the packet."""
 
 UNSEEN = {

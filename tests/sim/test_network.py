@@ -276,7 +276,8 @@ class TestComingAndGoing:
     def test_an_empty_object_arrives(self) -> None:
         # spec: OBJ-4
         empty, network = make_object(0), Network(11)
-        node = add_receiver(network)
+        machine = Recording(ReceiverConfig(oid=empty.manifest.oid))
+        node = network.add("receiver", machine)
         network.add("sender", make_sender(empty))
         network.run(SECOND)
         assert completed(node, empty) == node.link.latency

@@ -254,7 +254,13 @@ def invalid() -> Iterator[dict[str, Any]]:
     """Yield the invalid packets, each with what comes before it and the reason."""
     known = [SMALL.spm(tsi=TSI).hex()]
     for name, one, reason in malformed():
-        yield {"name": name, "at": "receiver", "before": [], "hex": one.hex(), "reason": reason}
+        case = {"name": name, "at": "receiver", "before": [], "hex": one.hex(), "reason": reason}
+        is_nothing = one[3:4] == bytes(1) and one[24:32] == bytes(8)
+        yield case | ({"asked": one[16:24].hex()} if is_nothing else {})
+
+    nothing = EMPTY.spm(tsi=TSI).hex()
+    facts = {"at": "receiver", "before": [], "hex": nothing, "reason": "empty"}
+    yield {"name": "spm of an empty object that nobody asked for"} | facts
 
     def later(name: str, one: bytes, reason: str, *before: bytes) -> dict[str, Any]:
         first = known + [given.hex() for given in before]

@@ -236,7 +236,7 @@ def refusals(case: dict[str, Any]) -> Counter[str]:
     """Return what our own machines refuse of an invalid vector, by reason."""
     one = bytes.fromhex(case["hex"])
     if case["at"] == "receiver":
-        drive = Drive()
+        drive = Drive(oid=int(case["asked"], 16) if "asked" in case else None)
         drive.give(bytes.fromhex(given) for given in case["before"])
         drive.machine.counters.refused.clear()
         if not one:

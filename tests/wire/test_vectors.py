@@ -14,7 +14,7 @@ VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 REASONS = {
     *("short", "magic", "version", "type", "reserved", "symbol_size", "length", "offset", "esi"),
-    *("spm", "manifest", "object", "tree", "request", "session", "nonce"),
+    *("spm", "manifest", "object", "empty", "tree", "request", "session", "nonce"),
 }
 """Those of section 3.8 that one packet can show, without limits and budgets."""
 
@@ -37,6 +37,8 @@ def test_valid_packets_are_taken(case: dict) -> None:
         taken = {"name": case["name"], "at": "receiver", "before": [], "hex": case["hex"]}
         # spec: RCV-4: a stand-alone repairer announces nothing to who hears nothing else.
         is_alone = "spm" in case and "position" not in case
+        if not int(case["header"]["size"], 16):
+            taken["asked"] = case["header"]["oid"]  # spec: RCV-16
         assert refusals(taken) == ({"object": 1} if is_alone else {})
     assert describe(one) == {k: v for k, v in case.items() if k not in {"name", "hex"}}
 

@@ -209,6 +209,8 @@ class Diagnosis:
     def _other(self, other: Other) -> str:
         if other.answer.reason == "too_large":
             return f"{other}: too large to be taken"
+        if other.answer.reason == "empty":
+            return f"{other}: empty, and taken only by who asks for this object"
         asked, manifest = self._machine.evidence.asked, self._machine.manifest
         if isinstance(other.answer, Wait) and manifest:
             return f"{other}: announced here as well; {manifest.name} is being received"

@@ -1,4 +1,4 @@
-"""Which objects a receiver takes (spec: RCV-1, RCV-4).
+"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
 There is one here. Others say yes to several objects, or to none but those that they know.
@@ -102,9 +102,12 @@ class OneObject:
     switch_after: int
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
-        """Answer as RCV-4 says."""
+        """Answer as RCV-4 and RCV-16 say."""
         if self.oid not in (None, offer.oid):
             return Refuse()
+        # spec: RCV-16: one packet would be enough to make an output empty.
+        if not offer.size and self.oid is None:
+            return Refuse("empty")
         if offer.oid in transfers:
             return Take()  # its manifest came
         others = transfers.values()
