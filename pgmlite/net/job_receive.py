@@ -13,6 +13,7 @@ from pgmlite.core.config import RatesConfig, ReceiverConfig
 from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
+from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError
 from pgmlite.net.completion import CompletionHook
@@ -85,9 +86,13 @@ class ReceiveJob:
                 if self.name is None
                 else whom_of_name(self.name, *rest)
             )
+            config = ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers)
+            # One that was asked for and does not fit is the user's to know at once.
+            has_room = part.has_room if self.oid is None else None
             machine = Receiver(
-                ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers),
+                config,
                 rng=SystemRandom(),
+                policy=OneObject(self.oid, config.switch_after, has_room),
                 listening=whom.listening,
             )
             loop = ReceiveLoop(

@@ -133,6 +133,14 @@ class PartFile:
 
     # What is there.
 
+    def has_room(self, size: int) -> bool:
+        """Whether an object of `size` bytes fits, as far as the disk says; one that is as long as
+        the output may be in place, and needs no room.
+        """
+        free = self._content.free()
+        is_there = self._old is not None and self._old.size == size
+        return free is None or size <= free or is_there
+
     def prepare(self, wanted: Prepare) -> Held:
         """Say what of an object is there before its first packet.
 

@@ -11,6 +11,7 @@ from pgmlite.core.machine import MS, SECOND, Transmit
 from pgmlite.core.receive import evidence as evidence_module
 from pgmlite.core.receive.diagnosis import CALM_AFTER, Diagnosis, Finding, Load
 from pgmlite.core.receive.evidence import LONGEST_NAME, MOST_OTHERS
+from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.send.sender import Sender
 from pgmlite.net.drops import DropCount
 from pgmlite.wire.control import Manifest, manifest_oid
@@ -280,6 +281,13 @@ class TestOthers:
         told = watched.only("object")
         assert all(word in told.text for word in ("none.bin", "empty, and taken only by who asks"))
         assert "3 empty" in watched.diagnosis.why_late(at(3))
+
+    def test_one_that_does_not_fit_the_disk(self, sample: Sample) -> None:
+        # spec: RCV-17
+        watched = Watched(policy=OneObject(None, SECOND, lambda _: False))
+        watched.drive.give([sample.spm()])
+        watched.pass_time(at(2))
+        assert "the disk has no room for it" in watched.only("object").text
 
     def test_a_repairer_announces_nothing(self, sample: Sample) -> None:
         watched = Watched(oid=0x123)

@@ -159,6 +159,23 @@ class TestOneObject:
         repeated = Offer(2, 100, 64, is_announced=True, has_carousel=False)
         assert self.POLICY.offer(60 * SECOND, repeated, one) == Refuse()
 
+    def test_what_there_is_no_room_for_takes_nobodys_place(self) -> None:
+        # spec: RCV-17
+        service, late = Service(), 60 * SECOND
+        policy = OneObject(None, 5 * SECOND, lambda size: size < OTHER.manifest.size)
+        service.machine = machine = Receiver(ReceiverConfig(), rng=Random(0), policy=policy)
+        for packets in ([OTHER.spm()], OTHER.odata([0])):
+            service.give(packets)
+        assert (machine.counters.refused, machine.transfers) == ({"disk": 2}, {})
+        # Nor what seemed to fit by the headers of its data.
+        service.give([*ONE.odata([0], oid=OTHER.manifest.oid), OTHER.spm()])
+        assert machine.counters.refused == {"disk": 3}
+        service.give([ONE.spm(), *ONE.odata([0])], now=late)
+        service.give([OTHER.spm(), *OTHER.odata([0])], now=2 * late)
+        assert machine.counters.refused == {"disk": 4, "object": 1}
+        assert machine.manifest == ONE.manifest
+        assert machine.progress[0] == 1
+
     def test_what_was_lost_of_an_object_that_is_gone_stays_in_the_sum_and_leaves_the_share(
         self,
     ) -> None:

@@ -1,12 +1,15 @@
 """One packet of a stranger, and a receiver that waits for its object: it goes on."""
 
+import os
 import shlex
 
 import pytest
 
+from pgmlite.wire.control import Manifest
+from pgmlite.wire.geometry import pieces
 from tests.net.test_hostile import broadcast
-from tests.support.builders import make_object
-from tests.support.loopback import SYMBOL, endpoint, raw_sender, receiving
+from tests.support.builders import make_object, packet, spm_body
+from tests.support.loopback import ODATA, SPM, SYMBOL, endpoint, raw_sender, receiving
 
 
 @pytest.fixture
@@ -44,3 +47,24 @@ def test_an_announcement_of_nothing_replaces_no_output(tmp_path, sample, place, 
     assert ended.event("complete")["refused"] == {"empty": 1}
     assert copy.read_bytes() == sample.data
     assert calls.read_text().split() == [str(len(sample.data))]
+
+
+@pytest.mark.parametrize("kind", [SPM, ODATA])
+def test_an_object_that_the_disk_can_not_hold_ends_nobody(tmp_path, sample, place, stranger, kind):
+    # spec: RCV-17
+    disk = os.statvfs(tmp_path)
+    size = SYMBOL * pieces(2 * disk.f_bavail * disk.f_frsize, SYMBOL)
+    huge = Manifest(SYMBOL, 4_096, size, bytes(32), "huge.bin")
+    body = spm_body(huge.raw) if kind == SPM else bytes(SYMBOL)
+    with receiving(tmp_path / "copy", place) as receiver:
+        receiver.event("start")
+        stranger.send(packet(kind, body, oid=huge.oid, size=size, symbol_size=SYMBOL))
+        if kind == SPM:
+            told = receiver.event("warning")
+            assert (told["cause"], told["name"], told["size"]) == ("object", "huge.bin", size)
+            assert "the disk has no room for it" in told["warning"]
+        broadcast(stranger, sample, receiver)
+        ended = receiver.end()
+    assert ended.code == 0, ended.stderr
+    assert ended.last["refused"] == {"disk": 1}
+    assert (tmp_path / "copy").read_bytes() == sample.data

@@ -120,6 +120,9 @@ def test_a_disk_without_room_for_a_copy_is_no_matter_if_nothing_is_copied(tmp_pa
     disk = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "fstatvfs", lambda fd: disk)
     part, _ = open_part(output)
+    # spec: RCV-17
+    size = len(SAMPLE.data)
+    assert [part.has_room(one) for one in (0, 1, size, size + 1)] == [True, False, True, False]
     assert all(matches(part, block) for block in BLOCKS)
     assert not publish(part)
     output.write_bytes(b"?" + SAMPLE.data[1:])

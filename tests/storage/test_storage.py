@@ -254,10 +254,10 @@ def disk(folder: Path, options: str) -> Iterator[Path]:
 def test_disk_too_small_from_the_start(tmp_path):
     # spec: RCV-15
     source, place = make_file(tmp_path / "source", 3 * BLOCK), endpoint()
-    with disk(tmp_path / "disk", "size=2m") as folder, sending(source, place):
+    with disk(tmp_path / "disk", "size=2m") as folder, sending(source, place) as sender:
         output = folder / "out"
         output.write_text("before")
-        ended = receive(output, place)
+        ended = receive(output, place, "--object", sender.event("start")["oid"])
         assert ended.code == 7
         assert str(output) in ended.error
         assert "free" in ended.error  # known before anything is written

@@ -26,6 +26,7 @@ from pgmlite.core.machine import (
     Transmit,
     Verify,
 )
+from pgmlite.core.receive.offers import Policy
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.ring import Ring
@@ -391,14 +392,20 @@ class Drive:
     """A receiver with a disk in memory, driven by hand."""
 
     def __init__(
-        self, *, disk: bytes = b"", store: MemoryStore | None = None, **config: Any
+        self,
+        *,
+        disk: bytes = b"",
+        store: MemoryStore | None = None,
+        policy: Policy | None = None,
+        **config: Any,
     ) -> None:
         """
         Args:
             disk: What an earlier run left.
             store: A disk that keeps a record, in place of one that does not.
+            policy: Which objects are taken; None: as `config` says.
         """
-        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0))
+        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0), policy=policy)
         self.store = store or Disk(disk)
         self.seen: list[Action] = []
         self._room = 0

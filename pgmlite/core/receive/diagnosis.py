@@ -34,6 +34,13 @@ UNBELIEVED_LOOKS = 10
 SMALLER_MTUS = (1_280, 576)
 """What to try next, bytes; the first gets through every IPv6 path."""
 
+REFUSED = {
+    "disk": "the disk has no room for it; it is not taken",
+    "empty": "empty, and taken only by who asks for this object",
+    "too_large": "too large to be taken",
+}
+"""Of reasons of refusals (section 3.8), what they say of an object."""
+
 MOST_REASONS = 3
 """Reasons of refusals that are named."""
 
@@ -207,10 +214,8 @@ class Diagnosis:
                 yield Finding("objects", "and still more objects: those are not named any more")
 
     def _other(self, other: Other) -> str:
-        if other.answer.reason == "too_large":
-            return f"{other}: too large to be taken"
-        if other.answer.reason == "empty":
-            return f"{other}: empty, and taken only by who asks for this object"
+        if text := REFUSED.get(other.answer.reason):
+            return f"{other}: {text}"
         asked, manifest = self._machine.evidence.asked, self._machine.manifest
         if isinstance(other.answer, Wait) and manifest:
             return f"{other}: announced here as well; {manifest.name} is being received"

@@ -1,4 +1,4 @@
-"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16).
+"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
 There is one here. Others say yes to several objects, or to none but those that they know.
@@ -6,7 +6,7 @@ There is one here. Others say yes to several objects, or to none but those that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,27 +96,37 @@ class OneObject:
     Attributes:
         oid: Take this one and no other; None: any.
         switch_after: Silence of the object, in ns, after which another announced one is taken.
+        has_room: Whether there is room for an object of so many bytes; what there is no room for
+            is not taken. None: that is not asked.
     """
 
     oid: int | None
     switch_after: int
+    has_room: Callable[[int], bool] | None = None
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
-        """Answer as RCV-4 and RCV-16 say."""
+        """Answer as RCV-4, RCV-16 and RCV-17 say."""
         if self.oid not in (None, offer.oid):
             return Refuse()
         # spec: RCV-16: one packet would be enough to make an output empty.
         if not offer.size and self.oid is None:
             return Refuse("empty")
         if offer.oid in transfers:
-            return Take()  # its manifest came
+            return self._take(offer)  # its manifest came
         others = transfers.values()
         # A session that only repeats announces nothing.
         if any(one.is_complete for one in others) or not offer.has_carousel:
             return Refuse()
         if not offer.is_announced:
-            return Wait() if others else Take()
+            return Wait() if others else self._take(offer)
         # A carousel keeps its object, and nothing else announces one.
         if any(one.manifest and now - one.heard < self.switch_after for one in others):
             return Wait()
-        return Take(tuple(transfers))
+        return self._take(offer, tuple(transfers))
+
+    def _take(self, offer: Offer, in_place_of: tuple[int, ...] = ()) -> Answer:
+        """Take an object, if there is room for it."""
+        # spec: RCV-17: nothing is given up for one that can't be held.
+        if self.has_room and not self.has_room(offer.size):
+            return Refuse("disk")
+        return Take(in_place_of)
