@@ -234,6 +234,9 @@ class NakConfig:
     look_every: int = tunable(10 * MS, "ns")
     """How often it is looked at what carousels went past and are about to bring, at most."""
 
+    look_block: int = tunable(2_000, "ns", least=0)
+    """The same for each block of the object and each carousel; the longer one counts."""
+
     silence: int = tunable(500 * MS, "ns")
     """No NAK if nothing was heard for as long."""
 

@@ -45,8 +45,11 @@ class Course:
             ring: Of an object that is not empty.
         """
         self.ring = ring
-        geometry = ring.geometry
-        self._blocks = np.arange(geometry.blocks, dtype=np.int64)
+
+    @property
+    def _blocks(self) -> Symbols:
+        """(blocks,) the numbers of all; not kept: many rings can be made up."""
+        return np.arange(self.ring.geometry.blocks, dtype=np.int64)
 
     # Of objects without repair symbols: each block has one pass in a turn.
 
@@ -71,15 +74,16 @@ class Course:
     def _passes(self) -> tuple[Symbols, Symbols, Symbols]:
         """In order: where in a turn blocks end, after how many places, and which ones they are."""
         geometry, ring = self.ring.geometry, self.ring
-        firsts, lasts = np.zeros_like(self._blocks), np.zeros_like(self._blocks)
+        blocks = self._blocks
+        firsts, lasts = np.zeros_like(blocks), np.zeros_like(blocks)
         # Every block but the last has its symbols in the same order.
         for block in {0, geometry.blocks - 1}:
             esis = np.arange(geometry.source(block), dtype=np.int64)
             places = ring.places(Ids(np.full_like(esis, block), esis), 0)
             like = slice(0, None) if not block else slice(block, None)
             firsts[like], lasts[like] = esis[places.argmin()], esis[places.argmax()]
-        begins = ring.places(Ids(self._blocks, firsts), 0)
-        ends = ring.places(Ids(self._blocks, lasts), 0) + 1
+        begins = ring.places(Ids(blocks, firsts), 0)
+        ends = ring.places(Ids(blocks, lasts), 0) + 1
         order = np.argsort(ends)
         return ends[order], (ends - begins)[order], order.astype(np.int64)
 
@@ -88,7 +92,7 @@ class Course:
     def has_left(self, place: int) -> Flags:
         """Return (blocks,) whether nothing of a block comes before the first round."""
         if place >= self.ring.lead:
-            return np.ones(len(self._blocks), np.bool_)
+            return np.ones(self.ring.geometry.blocks, np.bool_)
         ends = self._lead_ends
         left: Flags = (ends <= place) | (ends > self.ring.lead)
         return left
@@ -96,9 +100,9 @@ class Course:
     @cached_property
     def _lead_ends(self) -> Symbols:
         """(blocks,) places behind the last source symbol, in the lead or later."""
-        geometry = self.ring.geometry
-        lasts = geometry.sources(self._blocks) - 1
-        ends: Symbols = self.ring.places(Ids(self._blocks, lasts), 0) + 1
+        blocks = self._blocks
+        lasts = self.ring.geometry.sources(blocks) - 1
+        ends: Symbols = self.ring.places(Ids(blocks, lasts), 0) + 1
         return ends
 
     def symbols_until(
@@ -120,7 +124,7 @@ class Course:
         return np.ceil(rounds) * (ring.turn / visits) + max(0, ring.lead - place)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def course_of(ring: Ring) -> Course:
     """Return the course of a ring: receivers of a group share what is worked out of it."""
     return Course(ring)

@@ -330,7 +330,7 @@ def share_losses(run: LossShared) -> SharedOutcome:
         manifest,
         # The object is short to save time; the carousel must not be the reason to keep quiet. And
         # what is measured begins when a loss can be told, not when somebody next looks.
-        ReceiverConfig(nak=NakConfig(carousel_margin=0.0, look_every=1)),
+        ReceiverConfig(nak=NakConfig(carousel_margin=0.0, look_every=1, look_block=0)),
         rngs=[network.rng(name) for name in names],
         luck=np.random.default_rng(0),
     )

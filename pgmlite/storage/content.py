@@ -19,7 +19,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage.hints import Spans
 from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import END, StripStream
-from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason
+from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason, room_of
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import pieces
@@ -102,23 +102,11 @@ class Content:
             DiskError: It does not.
         """
         size, self._room_due = self._room_due, None
-        free = None if size is None else self.free()
+        free = None if size is None else room_of(self._fd)
         if size is not None and free is not None and free < size:
             raise DiskError(
                 f"output {self._output}: the object has {size} bytes, the disk has {free} free"
             )
-
-    def free(self) -> int | None:
-        """Return for how many bytes the disk has room, those of the file among them; None: it does
-        not say, and a full disk is found when it is full.
-        """
-        try:
-            disk, status = os.fstatvfs(self._fd), os.fstat(self._fd)
-        except OSError:
-            return None
-        if not disk.f_blocks:
-            return None  # some file systems say 0 for all they don't know
-        return disk.f_bavail * disk.f_frsize + status.st_blocks * 512
 
     def watch(self) -> None:
         """Notice whether another program wrote; to be called before a write of ours."""

@@ -25,7 +25,7 @@ from pgmlite.storage.content import Content
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
 from pgmlite.storage.seeds import Block, Seed, fill, find
-from pgmlite.storage.system import beside, close_quietly, reason
+from pgmlite.storage.system import beside, close_quietly, reason, room_of
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.control import Manifest
 
@@ -134,12 +134,9 @@ class PartFile:
     # What is there.
 
     def has_room(self, size: int) -> bool:
-        """Whether an object of `size` bytes fits, as far as the disk says; one that is as long as
-        the output may be in place, and needs no room.
-        """
-        free = self._content.free()
-        is_there = self._old is not None and self._old.size == size
-        return free is None or size <= free or is_there
+        """Whether so many bytes fit; an object as long as the output may be there already."""
+        room = room_of(self._fd)
+        return room is None or size <= room or (self._old is not None and self._old.size == size)
 
     def prepare(self, wanted: Prepare) -> Held:
         """Say what of an object is there before its first packet.
@@ -147,7 +144,6 @@ class PartFile:
         Raises:
             DiskError: The file system does not say.
         """
-        # The file is not grown here: `size` may be a stranger's invention, too large for it.
         self._is_written = False
         self._borrowed.clear()
         self._spoilt.clear()
@@ -281,12 +277,11 @@ class PartFile:
             status = self._folder.status(self.output.name)
         except OSError:
             return False
-        found = sum(block.length for block in self._borrowed)
         return (
             old is not None
             and status is not None
             and old.is_still(status)
-            and old.size == found == manifest.size
+            and old.size == manifest.size == sum(block.length for block in self._borrowed)
             and self._keeps_dress(status)
         )
 
@@ -314,8 +309,7 @@ class PartFile:
             return False
         try:
             self._content.finish(complete)
-            name, to = self.path.name, self.output.name
-            self._folder.put(self._fd, name, to, self._room, self._dress)
+            self._folder.put(self._fd, self.path.name, self.output.name, self._room, self._dress)
         except OSError as error:
             raise self._content.failed(error) from error
         # From here on the output is new: what goes wrong now is no failure to publish it.

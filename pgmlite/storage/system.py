@@ -130,3 +130,16 @@ def beside(path: Path, suffix: str) -> Path:
         # Not inside of a character: what is left of it would be no name in any encoding.
         name = name[:room].decode("utf-8", "ignore").encode() + mark
     return path.with_name(os.fsdecode(name + tail))
+
+
+def room_of(fd: int) -> int | None:
+    """Return for how many bytes the disk of a file has room, those that the file has among them;
+    None: it does not say, and a full disk is found when it is full.
+    """
+    try:
+        disk, status = os.fstatvfs(fd), os.fstat(fd)
+    except OSError:
+        return None
+    if not disk.f_blocks:
+        return None  # some file systems say 0 for all they don't know
+    return disk.f_bavail * disk.f_frsize + status.st_blocks * 512

@@ -309,7 +309,7 @@ class TestRecords:
         before = HeldBefore(first, lying, size)
         if data.draw(st.booleans()):  # before the manifest
             plain.hold(before)
-            tested.places.take(plain.have)
+            tested.places.take(plain.have, plain.touched)
             for foreign in plain.foreign:
                 tested.hold(foreign)
         else:

@@ -73,7 +73,7 @@ class Asking:
         self.geometry = Geometry(64 * total, 64, block)
         self.ring = Ring(self.geometry, Order.BLOCKS)
         held = Shelf(self.geometry, self.have)
-        values = {"look_every": 1} | config
+        values = {"look_every": 1, "look_block": 0} | config
         settings = NakConfig(**values)
         self.machine = NakMachine(
             settings, ExactDemand(settings, self.geometry, held), rng=Random(seed)

@@ -83,7 +83,7 @@ class Counting:
         self.geometry = Geometry(64 * block * blocks, 64, block, repairs, tile)
         self.ring = Ring(self.geometry, order)
         self.shelf = Shelf(self.geometry)
-        values = {"look_every": 1} | config
+        values = {"look_every": 1, "look_block": 0} | config
         settings = NakConfig(**values)
         demand = CountDemand(settings, self.geometry, self.shelf)
         self.machine = NakMachine(settings, demand, rng=Random(seed))

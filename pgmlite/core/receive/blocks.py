@@ -23,6 +23,9 @@ Chosen = npt.NDArray[np.intp] | slice
 FILL_BYTES = 8 << 10
 """A gap of this many bytes costs less to write over than a second call."""
 
+STRETCH = 1 << 16
+"""Symbols that are looked at in one go."""
+
 FILL_SYMBOLS = 8
 """Symbols that are looked at in a gap, at most."""
 
@@ -121,6 +124,8 @@ class Blocks:
         lacks: (blocks,) how many are not; only once the blocks are known.
         foreign: What a record says of places that have another symbol than their own: of use,
             perhaps, once the manifest is there.
+        touched: Stretches of the object (`STRETCH`) in which something may be stored; only until
+            the blocks are known.
     """
 
     def __init__(self, sizes: Sizes) -> None:
@@ -130,21 +135,25 @@ class Blocks:
         self.have: Flags = np.zeros(self.symbols, np.bool_)
         self.stored = 0
         self.lacks: npt.NDArray[np.int32] = np.zeros(0, np.int32)
-        self._is_counted = False
-        """Whether what is lacking of each block is what is not there."""
-
         self._geometry: Geometry | None = None
         self.foreign: list[HeldBefore] = []
+        # Of a size that is made up nothing is walked through but where something came.
+        self.touched: set[int] = set()
 
     def hold(self, before: HeldBefore) -> None:
         """Mark symbols as stored, before the first packet."""
         before = before.cut(0, self.symbols - before.first)
-        own = before.own
-        span = self.have[before.first : before.first + len(own)]
-        self.stored += int(np.count_nonzero(own & ~span))
-        span |= own
-        self._is_counted = False
-        if np.count_nonzero(before.lying) > np.count_nonzero(own):
+        has_foreign = False
+        for start in range(0, len(before.lying), STRETCH):
+            part = before.cut(start, min(start + STRETCH, len(before.lying)))
+            own = part.own
+            span = self.have[part.first : part.first + len(own)]
+            fresh = np.flatnonzero(own & ~span) + part.first
+            span |= own
+            self.stored += len(fresh)
+            self._discount(fresh)
+            has_foreign |= bool(np.count_nonzero(part.lying) > np.count_nonzero(own))
+        if has_foreign:
             self.foreign.append(before)
 
     def group(self, geometry: Geometry) -> None:
@@ -152,20 +161,26 @@ class Blocks:
         size = geometry.block_symbols
         starts = np.arange(0, self.symbols, size)
         self.foreign.clear()
-        self._is_counted = True
         self._geometry = geometry
         self.lacks = np.minimum(size, self.symbols - starts).astype(np.int32)
-        whole = self.symbols // size
-        matrix = self.have[: whole * size].reshape(whole, size)
-        self.lacks[:whole] -= np.count_nonzero(matrix, axis=1).astype(np.int32)
-        if whole < len(starts):
-            self.lacks[-1] -= np.count_nonzero(self.have[whole * size :])
+        for stretch in self.touched:
+            first = stretch * STRETCH
+            self._discount(np.flatnonzero(self.have[first : first + STRETCH]) + first)
+        self.touched.clear()
+
+    def _discount(self, symbols: Symbols) -> None:
+        """Note that (n,) symbols, ascending, are there from now on."""
+        if not len(symbols):
+            return
+        if self._geometry is None:
+            self.touched.update(np.unique(symbols // STRETCH).tolist())
+            return
+        blocks = self._geometry.blocks_of(symbols)
+        numbers = np.bincount(blocks - blocks[0]).astype(np.int32)
+        self.lacks[blocks[0] : blocks[0] + len(numbers)] -= numbers
 
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that have all their symbols; and that no others have enough."""
-        geometry = self._geometry
-        if geometry and not self._is_counted:
-            self.group(geometry)
         return np.flatnonzero(self.lacks == 0).tolist(), []
 
     def add(self, symbols: Symbols) -> Kept:
@@ -187,6 +202,7 @@ class Blocks:
         self.stored += len(fresh)
         geometry = self._geometry
         if geometry is None:
+            self._discount(fresh)
             return ()
         blocks = geometry.blocks_of(fresh)
         whole = []

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -109,8 +109,8 @@ class Demand(Protocol[N, H]):
             RefusedPacket: reason ``request``.
         """
 
-    def look(self, passings: Iterable[Passing], outlook: Outlook) -> list[int]:
-        """Return the blocks that are due by now, for what carousels went past and will bring."""
+    def look(self, passings: Iterable[Passing], outlook: Outlook) -> Symbols:
+        """Return (n,) blocks that are due by now, for what carousels went past and will bring."""
 
     def is_too_much(self, block: int) -> bool:
         """Whether so much is missing of a block that it is left to the carousel (spec: NAK-6)."""
@@ -177,6 +177,8 @@ class ExactDemand:
         self._config = config
         self._held = held
         self._ncfs = HeardNcfs(config)
+        self._most = policy.most_asked(config, geometry.block_symbols)
+        """Symbols of a full block that may be asked for."""
 
     def parse(self, bodies: tuple[bytes, ...]) -> Exact:
         """Return what NCFs of one moment name together.
@@ -186,17 +188,18 @@ class ExactDemand:
         """
         return _exact_in(bodies, self.geometry.symbols)
 
-    def look(self, passings: Iterable[Passing], outlook: Outlook) -> list[int]:
+    def look(self, passings: Iterable[Passing], outlook: Outlook) -> Symbols:
         """Return the blocks with losses whose pass is over."""
         wanted = self._held.wanted
-        due: list[int] = []
+        due: list[Symbols] = []
         for passing in passings:
-            # spec: NAK-3
+            # spec: NAK-3, NAK-6: where most is missing nothing is asked for.
             if passing.is_all:
-                return list(map(int, np.flatnonzero(wanted)))
+                return np.flatnonzero((wanted > 0) & (wanted <= self._most))
             blocks = passing.course.ended(passing.start, passing.stop, passing.joined)
-            due += blocks[wanted[blocks] > 0].tolist()
-        return due
+            lacks = wanted[blocks]
+            due.append(blocks[(lacks > 0) & (lacks <= self._most)])
+        return np.concatenate(due) if due else NO_SYMBOLS
 
     def is_too_much(self, block: int) -> bool:
         """Whether so much is missing of a block that it is left to the carousel (spec: NAK-6)."""
@@ -291,14 +294,21 @@ class CountDemand:
         self._config = config
         self._held = held
         self._cursors = Cursors(config, geometry)
-        blocks = np.arange(geometry.blocks, dtype=np.int64)
-        self._sources = geometry.sources(blocks)
-        self._most = policy.most_asked(config, self._sources)
         self._rests: dict[int, int] = {}
         self._loss = 0.0
         self._repairs_take = 0.0
-        self._carousels_take: npt.NDArray[np.float64] = np.zeros(len(blocks))
+        self._carousels_take: npt.NDArray[np.float64] = np.zeros(geometry.blocks)
         """(blocks,) ns until carousels have brought what is needed."""
+
+    @cached_property
+    def _sources(self) -> Symbols:
+        """(blocks,) K of each."""
+        return self.geometry.sources(np.arange(self.geometry.blocks, dtype=np.int64))
+
+    @cached_property
+    def _most(self) -> Symbols:
+        """(blocks,) symbols of each that may be asked for."""
+        return policy.most_asked(self._config, self._sources)
 
     def parse(self, bodies: tuple[bytes, ...]) -> Counts:
         """Return what NCFs of one moment say together.
@@ -308,12 +318,12 @@ class CountDemand:
         """
         return _counts_in(bodies, self.geometry)
 
-    def look(self, passings: Iterable[Passing], outlook: Outlook) -> list[int]:
+    def look(self, passings: Iterable[Passing], outlook: Outlook) -> Symbols:
         """Return the blocks that are due by now, for what carousels will bring."""
         self._loss = min(outlook.loss, self._config.most_believed_loss)
         wanted = self._held.wanted
         if not wanted.any():
-            return []
+            return NO_SYMBOLS
         spare = self._sources + MARGIN - self._held.had
         needs = np.where(wanted > 0, np.maximum(wanted, spare), 0)
         numbers = needs / (1 - self._loss)
@@ -328,8 +338,9 @@ class CountDemand:
         self._repairs_take = outlook.delay + float(numbers[waits].sum()) * outlook.symbol_time
         due = waits & (wanted <= self._most)
         due &= takes >= self._repairs_take * self._config.carousel_margin
-        blocks: list[int] = np.flatnonzero(due).tolist()
-        return [block for block in blocks if self._rests.get(block, 0) <= outlook.now]
+        rests = [block for block, until in self._rests.items() if until > outlook.now]
+        due[rests] = False
+        return np.flatnonzero(due)
 
     def is_too_much(self, block: int) -> bool:
         """Whether so much is missing of a block that it is left to the carousel (spec: NAK-6)."""

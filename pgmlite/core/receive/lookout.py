@@ -20,8 +20,13 @@ class Lookout:
         outlook: As of the last look.
     """
 
-    def __init__(self, config: NakConfig) -> None:
+    def __init__(self, config: NakConfig, blocks: int) -> None:
+        """
+        Args:
+            blocks: Of the object: what a look costs grows with them.
+        """
         self._config = config
+        self._blocks = blocks
         self.carousels = Carousels(config)
         self.heard_at = 0
         self.look_at: int | None = None
@@ -32,7 +37,13 @@ class Lookout:
         """Note that something of carousels or repairers was heard."""
         self.heard_at = now
         if self.look_at is None:
-            self.look_at = max(now, self._looked_at + self._config.look_every)
+            self.look_at = max(now, self._looked_at + self._look_every)
+
+    @property
+    def _look_every(self) -> int:
+        """Time from look to look, ns (spec: NAK-3)."""
+        work = self._blocks * max(1, len(self.carousels)) * self._config.look_block
+        return max(self._config.look_every, work)
 
     def tell(self, now: int, key: SessionKey, ring: Ring, place: int, received: int) -> None:
         """Take what an SPM says of a session's carousel, as `Carousels.tell` does."""

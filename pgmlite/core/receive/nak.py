@@ -67,6 +67,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from random import Random
 from typing import Generic
@@ -98,7 +99,7 @@ from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
-from pgmlite.wire.request import NAK_ROOM, Counts, build_nak
+from pgmlite.wire.request import NAK_ROOM, Counts, Symbols, build_nak
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +167,17 @@ class NakMachine(Generic[N, H]):
         self._config = config
         self._demand: Demand[N, H] = demand
         self._rng = rng
-        self._lookout = Lookout(config)
+        self._lookout = Lookout(config, demand.geometry.blocks)
         self._repairers = Repairers(config)
-        self._due: dict[int, Want[N]] = {}
+        self._due: dict[int, None] = {}
+        self._new = partial(Want, needs=demand.nothing, unconfirmed=demand.nothing)
         self._cycles: dict[int, Want[N]] = {}
         self._timers: Timers[int] = Timers()
         self.counters = NakCounters()
 
     def want(self, block: int) -> Want[N] | None:
         """Return what a block wants now."""
-        return self._cycles.get(block) or self._due.get(block)
+        return self._cycles.get(block) or (self._new(block) if block in self._due else None)
 
     def _move(self, want: Want[N], event: WantEvent, at: int | None = None) -> None:
         """Move a want on, to wait until `at` ns; None: its timer stays."""
@@ -192,14 +194,16 @@ class NakMachine(Generic[N, H]):
         self._cycles.pop(block, None)
         self._timers.cancel(block)
         if want.passed:
-            self._make_due([block])
+            self._make_due(np.array([block], np.int64))
 
-    def _make_due(self, blocks: Iterable[int]) -> None:
-        for block in blocks:
-            if want := self.want(block):
-                self._move(want, WantEvent.PASSED)
-            elif len(self._due) < self._config.max_due:
-                self._due[block] = Want(block, self._demand.nothing, self._demand.nothing)
+    def _make_due(self, blocks: Symbols) -> None:
+        running = np.fromiter(self._cycles, np.int64, len(self._cycles))
+        if not self._demand.finds_again:
+            for block in running[np.isin(running, blocks)].tolist():
+                self._move(self._cycles[block], WantEvent.PASSED)
+        fresh = blocks[~np.isin(blocks, running)] if len(running) else blocks
+        room = self._config.max_due - len(self._due)
+        self._due.update(dict.fromkeys(fresh[: max(0, room)].tolist()))
 
     # What arrives.
 
@@ -362,22 +366,21 @@ class NakMachine(Generic[N, H]):
         """Make due what carousels went past, and what they will not bring soon."""
         symbol_size = self._demand.geometry.symbol_size
         passings = self._lookout.look(now, repairer, symbol_size=symbol_size, loss=loss)
-        due = self._demand.look(passings, self._lookout.outlook)
-        if self._demand.finds_again:
-            due = [block for block in due if not self.want(block)]
-        self._make_due(due)
+        self._make_due(self._demand.look(passings, self._lookout.outlook))
 
     def _leave(self) -> None:
         """Leave everything to the carousel: nobody is there to ask."""
-        for want in [*self._cycles.values(), *self._due.values()]:
+        self._due.clear()
+        for want in list(self._cycles.values()):
             want.passed = False
             self._move(want, WantEvent.LEFT)
 
     def _start_due(self, now: int, repairer: KnownRepairer) -> None:
         # Few at a time: a forged manifest must not keep us from the socket.
-        for want in list(islice(self._due.values(), self._config.looked_at)):
+        for block in list(islice(self._due, self._config.looked_at)):
             if len(self._cycles) >= self._config.max_cycles:
                 return
+            want = self._new(block)
             needs = self._demand.need(want.block)
             if not needs:
                 self._move(want, WantEvent.SATISFIED)

@@ -5,17 +5,16 @@ Any symbol of a block may lie in any place of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from pgmlite.core.machine import LYING, Lying
-from pgmlite.core.receive.blocks import HeldBefore, gaps_at
+from pgmlite.core.receive.blocks import STRETCH, HeldBefore, gaps_at
 from pgmlite.core.receive.counts import BlockCounts
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.request import Symbols
-
-HELD_AT_ONCE = 1 << 16
-"""Places of a record that are looked at in one go."""
 
 
 class Places:
@@ -44,8 +43,8 @@ class Places:
     def hold(self, before: HeldBefore) -> None:
         """Mark what a record has as held, and count it; where something lies, that stays."""
         stop = min(len(before.lying), self._geometry.symbols - before.first)
-        for start in range(0, stop, HELD_AT_ONCE):
-            self._hold(before.cut(start, min(start + HELD_AT_ONCE, stop)))
+        for start in range(0, stop, STRETCH):
+            self._hold(before.cut(start, min(start + STRETCH, stop)))
 
     def _hold(self, before: HeldBefore) -> None:
         geometry, span = self._geometry, slice(before.first, before.first + len(before.lying))
@@ -70,10 +69,15 @@ class Places:
         self.held[keys[some]] = True
         self._count(blocks[some])
 
-    def take(self, have: Flags) -> None:
-        """Mark the source symbols of which `have`, (symbols,), says so as held in their places."""
-        for start in range(0, len(have), HELD_AT_ONCE):
-            places = np.flatnonzero(have[start : start + HELD_AT_ONCE]) + start
+    def take(self, have: Flags, stretches: Iterable[int]) -> None:
+        """Mark the source symbols of which `have`, (symbols,), says so as held in their places.
+
+        Args:
+            stretches: Those of `STRETCH` symbols in which there are some.
+        """
+        for stretch in stretches:
+            start = stretch * STRETCH
+            places = np.flatnonzero(have[start : start + STRETCH]) + start
             esis, blocks = self._geometry.esis(places), self._geometry.blocks_of(places)
             self.lying[places] = esis + 1
             self.held[blocks * self.stride + esis] = True

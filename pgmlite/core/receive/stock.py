@@ -42,6 +42,9 @@ class Stock:
         plain = self._plain = Blocks(sizes)
         self._coded: CodedBlocks | None = None
         self._geometry: Geometry | None = None
+        self._unused: Manifest | None = None
+        """The manifest, as long as nothing was worked out of its size."""
+
         self._verification = Verification(plain)
 
     # What there is.
@@ -49,6 +52,7 @@ class Stock:
     @property
     def had(self) -> Numbers:
         """(blocks,) different encoding symbols that are held of each block."""
+        self._group()
         return self._coded.counts.had if self._coded else self._plain.had
 
     @property
@@ -57,6 +61,7 @@ class Stock:
 
         0: it is whole, or somebody is about to find out.
         """
+        self._group()
         return self._coded.counts.lacks if self._coded else self._plain.lacks
 
     @property
@@ -71,6 +76,7 @@ class Stock:
 
     def lacking(self, block: int, esis: Symbols) -> Flags:
         """Return whether each of (n,) encoding symbols of a block is not held."""
+        self._group()
         return ~(self._coded or self._plain).holds(block, esis)
 
     @property
@@ -92,15 +98,26 @@ class Stock:
 
     def hold(self, held: Held) -> None:
         """Take what is there before the first packet."""
+        if held.lying:
+            self._group()
         self._verification.hold(held)
 
     def learn(self, manifest: Manifest) -> None:
         """Take the manifest: from now on there are blocks, and maybe repair symbols."""
+        # spec: RCV-18: its size may be made up, and many of them may come.
+        self._geometry, self._unused = manifest.geometry, manifest
+        if self._plain.stored or not manifest.geometry.symbols:
+            self._group()
+
+    def _group(self) -> None:
+        """Group the symbols in blocks, if that was not done since the manifest came."""
+        manifest, self._unused = self._unused, None
+        if manifest is None:
+            return
         geometry, plain = manifest.geometry, self._plain
-        self._geometry = geometry
         if geometry.is_coded:
             coded = self._coded = CodedBlocks(geometry, self._config.max_surplus)
-            coded.places.take(plain.have)
+            coded.places.take(plain.have, sorted(plain.touched))
             for before in plain.foreign:
                 coded.hold(before)
             # What lies in their places is known to `coded` alone from now on.
@@ -111,6 +128,7 @@ class Stock:
 
     def take_nodes(self, batch: PacketBatch) -> None:
         """Take packets that carry nodes of the tree of blocks."""
+        self._group()
         self._verification.take_nodes(batch, self._counters)
 
     def right(self, batch: PacketBatch) -> PacketBatch:
@@ -128,6 +146,7 @@ class Stock:
 
     def keep(self, batch: PacketBatch) -> list[Action]:
         """Store those symbols of a batch that are new and may be stored."""
+        self._group()
         counters, symbols, payload = (
             self._counters,
             self._sizes.numbers(batch.offsets),

@@ -46,7 +46,6 @@ WANT_TRANSITIONS: dict[tuple[WantState, WantEvent], WantState] = {
     (_S.BACK_OFF, _E.CONFIRMED): _S.WAIT_DATA,
     (_S.WAIT_NCF, _E.CONFIRMED): _S.WAIT_DATA,
     (_S.WAIT_DATA, _E.CONFIRMED): _S.WAIT_DATA,
-    (_S.DUE, _E.PASSED): _S.DUE,
     (_S.BACK_OFF, _E.PASSED): _S.BACK_OFF,
     (_S.WAIT_NCF, _E.PASSED): _S.WAIT_NCF,
     (_S.WAIT_DATA, _E.PASSED): _S.WAIT_DATA,
@@ -106,6 +105,6 @@ class Want(Generic[N]):
         """
         self.state = WANT_TRANSITIONS[self.state, event]
         if event is WantEvent.PASSED:
-            self.passed = self.state is not WantState.DUE
+            self.passed = True
         if self.state is not WantState.WAIT_DATA:
             self.promise = None
