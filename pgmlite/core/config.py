@@ -358,8 +358,8 @@ class RatesConfig:
     try_after: int = tunable(4 * SECOND, "ns")
     """The next channel is tried after so long without more loss than usual, give or take half."""
 
-    patience: float = tunable(0.4, "of it", least=0, most=10)
-    """And as much longer for each channel that is below the present one."""
+    patience: float = tunable(0.8, "of it", least=0, most=10)
+    """And as much longer for each channel below the present one, but for the lowest."""
 
     gives_way: float = tunable(2.0, "times", least=1)
     """And as much longer after losses that no change of our own explains: somebody else is on the
@@ -371,7 +371,7 @@ class RatesConfig:
     try_look: int = tunable(200 * MS, "ns")
     """How often it is looked, during a try, whether losses begin with it."""
 
-    onset: int = tunable(2, "looks")
+    onset: int = tunable(1, "looks")
     """Losses that begin later than so many of these after its first packet are not its own: queues
     are full by then."""
 

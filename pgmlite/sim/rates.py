@@ -31,8 +31,8 @@ SLICE = 50 * MS
 PACKET = 1280
 """Bytes, IP headers included."""
 
-JOIN_LATENCY = 100 * MS
-"""From a join to the first packet, ns; 10 to 370 ms were measured over two routers."""
+JOIN_LATENCIES = 10 * MS, 370 * MS
+"""From a join to the first packet, ns, as measured over two routers."""
 
 UNEVEN = 0.5
 """By how much packets leave late, in packets of their channel: senders have other work."""
@@ -133,7 +133,7 @@ class _Climber:
     start: int
     rng: np.random.Generator
     heard: dict[Endpoint, int] = field(default_factory=dict)
-    """Groups, and from when on, ns."""
+    """Groups, and from when on they come, ns."""
 
     octets: int = 0
     channels: list[tuple[int, int]] = field(default_factory=list)
@@ -144,8 +144,7 @@ class _Climber:
         for action in actions:
             match action:
                 case Join(group=group):
-                    link.join(group, id(self))
-                    self.heard[group] = now + JOIN_LATENCY
+                    self.heard[group] = now + int(self.rng.integers(*JOIN_LATENCIES))
                 case Leave(group=group):
                     link.leave(now, group, id(self))
                     del self.heard[group]
@@ -194,6 +193,10 @@ def climb(trial: RatesTrial, config: RatesConfig | None = None) -> list[RatesOut
         for start in trial.starts
     ]
     for now in range(0, trial.duration, SLICE):
+        for climber in climbers:
+            for group, begins in climber.heard.items():
+                if begins <= now:
+                    link.join(group, id(climber))
         arrived = list(_over_link(link, streams, now))
         for climber in climbers:
             if climber.start > now:

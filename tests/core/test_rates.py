@@ -298,6 +298,15 @@ class TestNeighbours:
         path.run(0.5, always(0.5), silent=frozenset({1}))
         assert path.until_rate(always(0.5)).reason == "disturbed"
 
+    def test_a_second_one_in_a_row_has_failed(self) -> None:
+        # spec: RTE-10: a path with a long queue looks like one with a neighbour.
+        path = Path()
+        for reason in ("disturbed", "failed", "disturbed"):
+            path.until_try(most=200)
+            path.run(1)
+            assert path.until_rate(always(0.5)).reason == reason
+            path.run(5)
+
     def test_losses_that_begin_with_it_are_its_own(self) -> None:
         # spec: RTE-10
         path = Path()

@@ -161,6 +161,9 @@ class Rates:
         self._is_proven = False
         """The present channel was seen to fit."""
 
+        self._was_disturbed = False
+        """The latest try was: a second one in a row is our own doing after all."""
+
         self._gives_way = False
         """Others were seen to change what they hear."""
 
@@ -363,8 +366,11 @@ class Rates:
             look.seen, config.try_loss
         )
         reason = self._verdict(look, capacity, is_clean=is_clean)
-        self._conclude(now, reason, None if is_clean else capacity)
-        measured = None if is_clean or reason == "disturbed" else capacity
+        # Few losses may be by chance, and are no measure of what the path carries.
+        is_full = self._usual.is_exceeded(look.seen, CLEARLY * config.try_loss)
+        is_measured = not is_clean and (reason == "failed" or (is_full and reason == "up"))
+        measured = capacity if is_measured else None
+        self._conclude(now, reason, measured)
         return [RateChanged(now, self.channel, self.rate, measured, reason)]
 
     def _verdict(self, look: _Look, capacity: int, *, is_clean: bool) -> str:
@@ -376,13 +382,14 @@ class Rates:
             return "up"
         # spec: RTE-10
         is_own = self._onset is None or self._onset.is_own
-        return "failed" if is_own and look.bits >= DISTURBED * self._bits_before else "disturbed"
+        is_disturbed = not is_own or look.bits < DISTURBED * self._bits_before
+        return "disturbed" if is_disturbed and not self._was_disturbed else "failed"
 
     def _conclude(self, now: int, reason: str, capacity: int | None) -> None:
-        """Do what follows from a try; `capacity` in bit/s, None: it was not reached."""
+        """Do what follows from a try; `capacity` in bit/s, None: it was not measured."""
         tried, self._onset = self.channel + 1, None
-        fits = reason == "up"
-        if capacity is not None and reason != "disturbed":
+        fits, self._was_disturbed = reason == "up", reason == "disturbed"
+        if capacity is not None:
             self._ladder.block_above(now, tried, capacity, fits=fits)
         if reason == "failed":
             self._ladder.fail(now, tried)
@@ -407,6 +414,6 @@ class Rates:
     def _drawn_wait(self) -> int:
         """Return how long it has to be calm before a try, ns."""
         # Who is low has more to gain and does less harm: they go first.
-        factor = 1 + self.channel * self._config.patience
+        factor = 1 + max(0, self.channel - 1) * self._config.patience
         factor *= self._config.gives_way if self._gives_way else 1
         return round(self._config.try_after * factor * self._rng.uniform(0.5, 1.5))
