@@ -14,9 +14,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip a `lab` test where the lab can't run; in CI that is a failure, never a silent skip."""
     if item.get_closest_marker("lab") is None:
         return
-    from tests.support.lab import missing
+    from tests.support import frr, lab
 
-    reason = missing()
+    reason = lab.missing()
+    if not reason and item.get_closest_marker("routed"):
+        reason = frr.missing()
     if not reason:
         return
     if os.environ.get("CI"):

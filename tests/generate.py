@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pgmlite.core.machine import FAILURES
 from pgmlite.core.receive.counts import BLOCK_TRANSITIONS
 from pgmlite.core.receive.names import NAME_TRANSITIONS
 from pgmlite.core.receive.rates import RATE_TRANSITIONS
@@ -111,11 +112,19 @@ def refused_characters() -> str:
     return "\n".join(rows)
 
 
+def dns_failures() -> str:
+    """Return why DNS may say nothing of a name, as a table."""
+    rows = ["| word | meaning |", "|---|---|"]
+    rows += [f"| `{word}` | {meaning} |" for word, meaning in FAILURES.items()]
+    return "\n".join(rows)
+
+
 def protocol(text: str) -> str:
     """Return ``protocol.md`` with its tables, diagrams, limits and examples filled anew."""
     text = fill(fill_tables(text), "diagram", lambda name: diagram(MACHINES[name]))
     text = fill(text, "transitions", lambda name: matrix(MACHINES[name]))
-    text = fill(text, "list", {"refused-characters": refused_characters()}.__getitem__)
+    lists = {"refused-characters": refused_characters(), "dns-failures": dns_failures()}
+    text = fill(text, "list", lists.__getitem__)
     text = fill(text, "config", config_table)
     return fill(text, "example", lambda name: EXAMPLES[name]())
 

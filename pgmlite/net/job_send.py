@@ -232,8 +232,9 @@ class SendJob:
                 sockets[0].address,
                 tuple(map(_started, channels, rates, rings)),
             )
-            if self.hops == 1 and is_for_routers(channel.group):
-                tell(Warned(time.monotonic_ns(), SHORT_WAY.format(channel.group), "hops"))
+            far = next((one.group for one in channels if is_for_routers(one.group)), None)
+            if self.hops == 1 and far:
+                tell(Warned(time.monotonic_ns(), SHORT_WAY.format(far), "hops"))
             return (yield from to_its_end(loop, started, tell))
 
     def _resolve(self) -> list[Channel]:

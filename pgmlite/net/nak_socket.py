@@ -48,6 +48,9 @@ class NakSocket:
             raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
         try:
             pin(sock, channel)
+            if channel.family == socket.AF_INET6:
+                # A repairer of IPv4 may have the same port.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.BUFFER)
             with contextlib.suppress(OSError):
                 sock.setsockopt(SOL_UDP, UDP_GRO, 1)

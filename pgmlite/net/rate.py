@@ -22,19 +22,23 @@ REACHED = 0.9
 class RateWatch:
     """Says when what goes out is less than was asked for: this machine, or its link, is slow."""
 
-    def __init__(self, rate: int | None, warn: Callable[[str, Mapping[str, Fact]], None]) -> None:
+    def __init__(
+        self, rate: int | None, warn: Callable[[str, Mapping[str, Fact]], None], name: str = ""
+    ) -> None:
         """
         Args:
             rate: bit/s; None: no limit, and nothing to reach.
             warn: Takes words, and the figures in them.
+            name: What the words begin with.
         """
+        self._name = name
         self._rate = rate
         self._warn = warn
         self._since = (0, 0)
         self._unsent = 0
 
     def look(self, throughput: tuple[int, int], unsent: int, *, is_over: bool = False) -> None:
-        """Compare: wire bytes since the start, and in how many ns (`Sender.throughput`).
+        """Compare: wire bytes since the start, and in how many ns (`Lane.throughput`).
 
         Args:
             unsent: Packets that were refused since the start: they are told of elsewhere.
@@ -48,7 +52,7 @@ class RateWatch:
         achieved = rate_of(octets, elapsed)
         if achieved < REACHED * self._rate and not was_refused:
             self._warn(
-                f"asked for {human_rate(self._rate)}, sent {human_rate(achieved)} in the last "
-                f"{elapsed / SECOND:.0f} s: this machine or its link is too slow",
+                f"{self._name}asked for {human_rate(self._rate)}, sent {human_rate(achieved)} in "
+                f"the last {elapsed / SECOND:.0f} s: this machine or its link is too slow",
                 {"rate": self._rate, "achieved_rate": achieved},
             )

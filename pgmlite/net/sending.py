@@ -17,7 +17,7 @@ from pgmlite.core.figures import RepairFigures, SendFigures
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import NetworkError
-from pgmlite.net.address import interface_mtu
+from pgmlite.net.address import Channel, interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.rate import RateWatch
@@ -163,6 +163,16 @@ def send_figures(
     )
 
 
+def _names(sockets: Sequence[SenderSocket]) -> str:
+    """Return where all channels go, for people."""
+    return ", ".join(str(socket.channel) for socket in sockets)
+
+
+def _places(sockets: Sequence[SenderSocket]) -> list[Endpoint]:
+    """Return the address and port of the session on each channel."""
+    return [Endpoint(socket.address, socket.port) for socket in sockets]
+
+
 @dataclass(slots=True)
 class SendLoop:
     """Drives a `Sender` until it is finished or stopped."""
@@ -202,17 +212,20 @@ class SendLoop:
     """The address and port of the session on each channel."""
 
     _refusals: list[Refusals] = field(init=False)
-    """By channel: one may go on while another is refused."""
+    """By channel, as the rates that are watched: one may be refused or over before another."""
 
-    _rate: RateWatch = field(init=False)
+    _rates: list[RateWatch] = field(init=False)
     _heard: wire.ReceiveBuffer = field(
         default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     )
 
     def __post_init__(self) -> None:
-        self._refusals = [Refusals(partial(self._warn_of, one)) for one in self.sockets]
-        self._rate = RateWatch(self.machine.rate(self._look_at_clock()), self._too_slow)
-        self._places = self._find_places()
+        now, lanes, sockets = self._look_at_clock(), self.machine.lanes, self.sockets
+        self._refusals = [Refusals(partial(self._warn, channel=one.channel)) for one in sockets]
+        names = [f"{one.channel}: " * (len(sockets) > 1) for one in sockets]
+        rates = zip(lanes, names, strict=True)
+        self._rates = [RateWatch(lane.rate(now), self._too_slow, name) for lane, name in rates]
+        self._places = _places(self.sockets)
 
     def run(self) -> Waits[None]:
         """
@@ -228,7 +241,9 @@ class SendLoop:
             self._drop_outbox()
         self.symbols.check()
         if self.machine.has_sent_nothing:
-            raise NetworkError(f"nothing could be sent to {self._channels}: {self._last_error}")
+            raise NetworkError(
+                f"nothing could be sent to {_names(self.sockets)}: {self._last_error}"
+            )
 
     def _run(self) -> Waits[None]:
         now = self._began = self._look_at_clock()
@@ -268,9 +283,9 @@ class SendLoop:
         return self._now
 
     def look_at_rate(self, *, is_over: bool = False) -> None:
-        """Say so if the rate is not kept, `is_over` for the last time."""
-        machine = self.machine
-        self._rate.look(machine.throughput, machine.counters.unsent, is_over=is_over)
+        """Say so if a rate is not kept, `is_over` for the last time."""
+        for watch, lane in zip(self._rates, self.machine.lanes, strict=True):
+            watch.look(lane.throughput, lane.tally.counters.unsent, is_over=is_over)
 
     def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
         """Return the counters at `now` ns."""
@@ -395,21 +410,11 @@ class SendLoop:
         if not self.machine.is_paced(now):
             self._rest += REFUSED_NAP
 
-    def _warn(self, text: str) -> None:
-        self.tell(Warned(self._now, f"{self._channels}: {text}"))
-
-    def _warn_of(self, socket: SenderSocket, text: str) -> None:
-        self.tell(Warned(self._now, f"{socket.channel}: {text}"))
+    def _warn(self, text: str, channel: Channel | None = None) -> None:
+        self.tell(Warned(self._now, f"{channel or _names(self.sockets)}: {text}"))
 
     def _too_slow(self, text: str, facts: Mapping[str, Fact]) -> None:
         self.tell(Warned(self._now, text, "rate", facts))
-
-    @property
-    def _channels(self) -> str:
-        return ", ".join(str(socket.channel) for socket in self.sockets)
-
-    def _find_places(self) -> list[Endpoint]:
-        return [Endpoint(socket.address, socket.port) for socket in self.sockets]
 
     # A link that is down, an address that is no more.
 
@@ -431,7 +436,7 @@ class SendLoop:
                 socket.reopen()
         except NetworkError:  # still gone
             return
-        places = self._find_places()
+        places = _places(self.sockets)
         is_new = places != self._places
         if is_new:
             self._places = places

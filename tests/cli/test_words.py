@@ -202,7 +202,7 @@ def test_the_reason_is_said_once(tmp_path: Path) -> None:
         (["replay", "CAPTURE", "-o", "out", "--reorder", "x"], "--reorder"),
         (["replay", "CAPTURE", "-o", "out", "--repairer", "1"], "--repairer"),
         (["doctor", "--seconds", "0"], "--seconds"),
-        (["doctor", "--source", "foo"], "--source"),
+        (["doctor", "--source", "1.2.3"], "--source"),
         (["compare", "--loss", "150%"], "--loss"),
         (["compare", "--repair-share", "x"], "--repair-share"),
     ],

@@ -1,253 +1,253 @@
-"""Which channels a receiver is a member of, and what becomes of those that it left."""
+"""Receivers of a sender with several channels: one alone, several at once, one after another."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import chain
 from random import Random
+from statistics import mean
+from typing import Any
 
-import numpy as np
 import pytest
 
-from pgmlite.core.config import NakConfig, RatesConfig, ReceiverConfig
-from pgmlite.core.events import RateChanged, Trying, Warned
-from pgmlite.core.machine import MS, SECOND, Action, Held, Join, Leave, Prepare
+from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.machine import MS, SECOND, Action
 from pgmlite.core.receive.carousels import Carousels
-from pgmlite.core.receive.listening import Listening
-from pgmlite.core.receive.ncfs import Cursors
 from pgmlite.core.receive.receiver import Receiver
-from pgmlite.core.receive.repairers import Repairers
-from pgmlite.core.receive.sources import Sources
 from pgmlite.core.ring import Ring
-from pgmlite.wire.control import Rung
+from pgmlite.core.send.rate import Fixed
+from pgmlite.core.send.rings import rings_of
+from pgmlite.core.send.sender import Sender
+from pgmlite.sim.network import Link, Node
+from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import Order
-from pgmlite.wire.request import Counts
-from tests.support.builders import Sample, batches, make_object, make_spm
-from tests.support.nak_builders import SPM_FIELDS, spm_packet
-from tests.support.path import packets
+from tests.support.builders import Sample, make_object
+from tests.support.nak_builders import Group, completion
+from tests.support.rounds import Listener, at_random
 
-M = 1_000_000
-GROUPS = [Endpoint(f"ff3e::8000:{number}", 28775) for number in range(4)]
-LADDER = tuple(Rung(rate * M, group) for rate, group in zip((2, 6, 14, 40), GROUPS, strict=True))
-ONE = make_object(64 * 100)
-CLIMBING = Sample(ONE.data, replace(ONE.manifest, ladder=LADDER), ONE.tree)
-FEC = make_object(64 * 20, repair_symbols=4)
-OTHER = Endpoint("ff15::1", 28775)
+T, K = 64, 1_024
 
 
-def listening(
-    *groups: Endpoint, channels: range | None = None, limit: int | None = None
-) -> Listening:
-    config = RatesConfig(channels=channels, limit=limit)
-    return Listening(groups or GROUPS[:1], Sources(), config, Random(1))
-
-
-def moves(actions: list[Action]) -> list[str]:
-    """Return joins and leaves by the numbers of their groups."""
-    return [
-        f"{'+' if isinstance(one, Join) else '-'}{GROUPS.index(one.group)}"
-        for one in actions
-        if isinstance(one, Join | Leave)
-    ]
-
-
-def warnings(actions: list[Action]) -> list[str]:
-    return [one.warning for one in actions if isinstance(one, Warned)]
-
-
-class TestWithALadder:
-    def test_it_hears_the_group_that_was_named_until_it_knows_more(self) -> None:
-        # spec: RTE-1
-        one = listening(GROUPS[2])
-        assert moves(one.start(0)) == ["+2"]
-        told = one.climb(5, LADDER)
-        assert moves(told) == []
-        assert told == [RateChanged(5, 2, 14 * M, None, "start")]
-        assert one.channels == {2}
-
-    def test_a_try_joins_and_leaves(self) -> None:
-        # spec: RTE-1
-        one = listening()
-        one.start(0)
-        one.climb(0, LADDER)
-        now, seen = 0, []
-        for step in range(1, 100):
-            now = step * 100 * MS
-            for channel in sorted(one.channels or ()):
-                count = (20, 60, 140, 400)[channel]
-                one.receive(now, packets(channel, range(step * count, step * count + count)))
-            seen += one.tick(now) if one.deadline and one.deadline <= now else []
-        assert [type(event) for event in seen[:4]] == [Trying, Join, RateChanged, Leave]
-        assert moves(seen[:4]) == ["+1", "-0"]
-        assert one.channel_seconds(now)[0] == pytest.approx(seen[2].at / SECOND)
-
-    def test_the_limit_chooses_the_first_channel(self) -> None:
-        # spec: RTE-2
-        one = listening(limit=15 * M)
-        one.start(0)
-        assert moves(one.climb(0, LADDER)) == ["-0", "+2"]
-
-    def test_it_says_so_if_even_the_lowest_has_more(self) -> None:
-        # spec: RTE-2
-        one = listening(limit=1 * M)
-        one.start(0)
-        told = one.climb(0, LADDER)
-        assert warnings(told) == ["even the lowest channel has more than the rate limit"]
-        assert one.channels == {0}
-
-    def test_the_same_ladder_changes_nothing(self) -> None:
-        one = listening(limit=15 * M)
-        one.start(0)
-        one.climb(0, LADDER)
-        assert one.climb(9, LADDER) == []
-
-    def test_another_one_begins_anew(self) -> None:
-        one = listening()
-        one.start(0)
-        one.climb(0, LADDER)
-        assert one.climb(9, LADDER[:2]) == [RateChanged(9, 0, 2 * M, None, "start")]
-        assert one.channel_seconds(1 * SECOND + 9) == (1.0, 0.0)
-
-    def test_a_group_that_is_none_of_them_is_heard_and_told_once(self) -> None:
-        # spec: RTE-1
-        one = listening(OTHER)
-        one.start(0)
-        told = one.climb(0, LADDER)
-        assert "none of the object's channels" in warnings(told)[0]
-        assert f"{GROUPS[0].address} port 28775" in warnings(told)[0]
-        assert one.climb(5, LADDER) == []
-        assert {group for group, _ in one.joined} == {OTHER}
-        assert one.deadline is None
-        assert one.channel_seconds(5) == ()
-        assert one.hears(63)
-
-
-class TestNamedChannels:
-    def test_one_that_was_named_stays(self) -> None:
-        # spec: RTE-1
-        one = listening(channels=range(3, 4))
-        one.start(0)
-        assert moves(one.climb(0, LADDER)) == ["-0", "+3"]
-        assert one.deadline is None
-        assert one.channel_seconds(2 * SECOND) == (0.0, 0.0, 0.0, 2.0)
-
-    def test_several_are_heard_at_once(self) -> None:
-        # spec: RTE-1
-        one = listening(channels=range(3))
-        one.start(0)
-        assert moves(one.climb(0, LADDER)) == ["+1", "+2"]
-
-    @pytest.mark.parametrize(("channels", "heard"), [(range(2, 6), {2, 3}), (range(5, 6), {3})])
-    def test_those_that_do_not_exist_are_told(self, channels: range, heard: set[int]) -> None:
-        # spec: RTE-1
-        one = listening(channels=channels)
-        one.start(0)
-        told = one.climb(0, LADDER)
-        assert warnings(told) == ["the object has channels 0 to 3 only"]
-        assert one.channels == heard
-
-    @pytest.mark.parametrize(
-        ("channels", "limit", "heard"),
-        [
-            (range(3), 21 * M, {0, 1}),
-            (range(2, 4), 20 * M, {2}),
-            (range(3, 4), 20 * M, {2}),
-            (range(3, 4), 1 * M, {0}),
-        ],
+def on_channels(channels: int, blocks: int = 2, block: int = K) -> Sample:
+    """Return an object with as many repair symbols as so many channels take."""
+    symbols = blocks * block - block // 2
+    geometry = Geometry.laddered(T * symbols - 3, T, block, channels)
+    return make_object(
+        geometry.size,
+        symbol_size=T,
+        block_symbols=geometry.block_symbols,
+        repair_symbols=geometry.repair_symbols,
+        tile_blocks=geometry.tile_blocks,
     )
-    def test_the_limit_holds_for_them_together(
-        self, channels: range, limit: int, heard: set[int]
-    ) -> None:
-        # spec: RTE-2
-        one = listening(channels=channels, limit=limit)
-        one.start(0)
-        told = one.climb(0, LADDER)
-        assert one.channels == heard
-        assert warnings(told) == [
-            f"the rate limit allows channels {', '.join(map(str, sorted(heard)))} only"
-        ]
-
-    def test_an_object_without_a_ladder_has_none(self) -> None:
-        # spec: RTE-1
-        one = listening(channels=range(1, 2))
-        one.start(0)
-        assert warnings(one.climb(0, ())) == ["channels can't be chosen: the object has only one"]
-        assert one.climb(1, ()) == []
-        assert {group for group, _ in one.joined} == {GROUPS[0]}
-
-    def test_nor_is_that_told_of_who_chose_nothing(self) -> None:
-        one = listening()
-        one.start(0)
-        assert one.climb(0, ()) == []
 
 
-class TestLeaving:
-    """A receiver of channel 0 that hears 1 from some time on, as a user or a try would have it."""
+def rings(sample: Sample, channels: int, seed: int = 0) -> list[Ring]:
+    """Return the rings of a sender's channels, from anywhere in them on."""
+    geometry = sample.manifest.geometry
+    return rings_of(geometry, channels, Order.ROUNDS, None, Random(seed))
 
-    def receiver(self, channels: range) -> Receiver:
-        machine = Receiver(
-            ReceiverConfig(),
-            rng=Random(1),
-            listening=Listening(GROUPS[:1], Sources(), RatesConfig(channels=channels), Random(1)),
-        )
-        machine.start(0)
-        return machine
 
-    def give(self, machine: Receiver, raw: list[bytes], now: int = 1) -> None:
-        for batch in batches(raw):
-            todo = machine.receive(now, batch)
-            for action in todo:
-                if isinstance(action, Prepare):
-                    machine.resume(action.oid, Held())
+def twice(listener: Listener) -> float:
+    """Return which share of the object came though it was there."""
+    return listener.machine.counters.duplicates / listener.sample.manifest.symbols
 
-    def test_what_is_not_heard_is_no_loss_and_its_symbols_count(self) -> None:
-        # spec: RTE-9
-        machine = self.receiver(range(1, 2))
-        self.give(machine, [CLIMBING.spm(sqn=0)])
-        self.give(machine, CLIMBING.odata([0], sqn=1, channel=0))
-        self.give(machine, CLIMBING.odata([5], sqn=500, channel=0))
-        assert machine.lost == 0
-        assert machine.progress[0] == 2
-        self.give(machine, CLIMBING.odata([6], sqn=1, channel=1))
-        self.give(machine, CLIMBING.odata([7], sqn=3, channel=1))
-        assert machine.lost == 1
 
-    def test_what_was_lost_before_stays_in_the_sum(self) -> None:
-        # spec: RTE-9
-        machine = self.receiver(range(1, 2))
-        self.give(machine, CLIMBING.odata([0], sqn=1, channel=0))
-        self.give(machine, CLIMBING.odata([1], sqn=4, channel=0))
-        assert machine.lost == 2
-        self.give(machine, [CLIMBING.spm(sqn=5)])
-        self.give(machine, CLIMBING.odata([2], sqn=900, channel=0))
-        assert machine.lost == 2
+AT_THE_END = 0.015
+"""What may come of a block that is whole while another is not: a part of a visit."""
 
-    def test_repairers_carousels_and_promises_of_a_left_channel_are_forgotten(self) -> None:
-        # spec: RTE-9
-        def is_heard(channel: int) -> bool:
-            return channel == 1
 
-        left, kept = (Endpoint("S", 0), 1, 0), (Endpoint("S", 0), 1, 1)
-        repairers, carousels = Repairers(NakConfig()), Carousels(NakConfig())
-        cursors = Cursors(NakConfig(), FEC.manifest.geometry)
-        ring = Ring(FEC.manifest.geometry, Order.ROUNDS)
-        promised = Counts(*(np.array([number]) for number in (0, 11, 2)))
-        for port, key in enumerate((left, kept), 1):
-            spm = make_spm(b"", **SPM_FIELDS)
-            repairers.take(5, Endpoint("S", port), key, spm, preferred=True)
-            carousels.tell(5, key, ring, 0, 0)
-            cursors.promise(9, key, promised)
-        for one in (repairers, carousels, cursors):
-            one.forget(is_heard)
-        assert (repairers.of_session(left), carousels.get(left)) == (None, None)
-        assert repairers.of_session(kept)
-        assert carousels.get(kept)
-        assert list(cursors.promised(6, 0)) == [kept]
+class TestOneAlone:
+    @pytest.mark.parametrize("channels", [2, 3, 6])
+    def test_any_is_enough_whenever_it_is_joined(self, channels: int) -> None:
+        # spec: FEC-1, FEC-4, SND-13
+        sample, rng = on_channels(channels), Random(1)
+        lengths = []
+        for seed in range(2):
+            for ring in rings(sample, channels, seed):
+                listener = Listener(sample)
+                listener.follow(ring, rng.randrange(3 * ring.turn))
+                assert twice(listener) <= AT_THE_END
+                lengths.append(listener.lengths)
+        assert max(lengths) <= 1.03
+        assert mean(lengths) <= 1.02
 
-    def test_who_repairs_on_a_left_channel_is_not_asked(self) -> None:
-        # spec: RTE-9
-        machine = self.receiver(range(1, 2))
-        self.give(machine, [spm_packet(CLIMBING, {"sqn": 0}, **SPM_FIELDS)])
-        assert not machine.knows_repairer
-        self.give(machine, [spm_packet(CLIMBING, {"sqn": 9}, **SPM_FIELDS)])
-        assert not machine.knows_repairer
+    def test_the_fastest_from_its_beginning_takes_no_decoding(self) -> None:
+        # spec: SND-13
+        sample = on_channels(2)
+        listener = Listener(sample)
+        listener.follow(Ring.in_territory(sample.manifest.geometry, 0, 2))
+        assert listener.machine.counters.decoded == 0
+        assert listener.lengths <= 1.02
+
+    @pytest.mark.parametrize("channel", [0, 1])
+    def test_losses_cost_what_was_lost(self, channel: int) -> None:
+        sample = on_channels(2)
+        ring = rings(sample, 2)[channel]
+        listener = Listener(sample, lossy=at_random(0.05, 1))
+        listener.follow(ring, 999)
+        assert listener.lengths <= 1.10
+
+
+class TestSeveral:
+    def test_at_once_they_add_up(self) -> None:
+        # spec: FEC-4
+        sample, channels = on_channels(3), 3
+        for seed in range(3):
+            listener = Listener(sample)
+            places = [Random(seed).randrange(ring.turn) for ring in rings(sample, channels, seed)]
+            while not listener.is_complete:
+                for channel, ring in enumerate(rings(sample, channels, seed)):
+                    speed = (2, 5, 14)[channel]
+                    listener.hear(ring.ids(places[channel], speed), tsi=channel)
+                    places[channel] += speed
+            assert twice(listener) <= AT_THE_END
+            assert listener.lengths <= 1.03
+
+    @pytest.mark.parametrize("loss", [0.0, 0.05])
+    def test_one_after_another_nothing_comes_twice(self, loss: float) -> None:
+        # spec: FEC-4
+        sample = on_channels(2)
+        half = sample.manifest.symbols // 2
+        for seed in range(4):
+            rng = Random(seed)
+            some = rings(sample, 2, seed)
+            first, then = some if seed % 2 else reversed(some)
+            listener = Listener(sample, lossy=at_random(loss, seed))
+            listener.hear(first.ids(rng.randrange(first.turn), half))
+            listener.follow(then, rng.randrange(then.turn), tsi=7)
+            assert twice(listener) <= AT_THE_END
+            assert listener.lengths <= 1.03 / (1 - loss) + 0.02
+
+    def test_back_and_forth(self) -> None:
+        sample = on_channels(2)
+        some, listener = rings(sample, 2), Listener(sample)
+        places, sent = [5, 7], 0
+        while not listener.is_complete:
+            # The one that is not heard goes on.
+            channel = sent // 300 % 2
+            listener.hear(some[channel].ids(places[channel], 16), tsi=channel)
+            places, sent = [place + 16 for place in places], sent + 16
+        assert twice(listener) <= AT_THE_END
+        assert listener.lengths <= 1.03
+
+
+class OnSome(Receiver):
+    """A receiver that hears some channels of a sender."""
+
+    def __init__(self, config: ReceiverConfig, rng: Random, channels: set[int]) -> None:
+        super().__init__(config, rng=rng)
+        self._channels = channels
+
+    def receive(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take what comes on these."""
+        return super().receive(now, batch) if batch.channel in self._channels else []
+
+
+SLOW, FAST = 400_000, 1_000_000
+
+
+def group_of(sample: Sample, *, repair: RepairConfig | None = None, **config: Any) -> Group:
+    """Return a network with a sender "S" of two channels."""
+    group = Group(sample)
+    settings = SenderConfig(rate=SLOW + FAST, packet_overhead=28, **config)
+    sender = Sender(
+        settings,
+        sample.manifest,
+        sample.tree,
+        rings=rings(sample, 2),
+        repair=repair,
+        rng=group.network.rng("S"),
+        rates=[Fixed(SLOW), Fixed(FAST)],
+    )
+    group.network.add("S", sender, data=sample.data, link=Link(latency=MS))
+    return group
+
+
+def add_receivers(group: Group, channels: set[int], count: int = 2, **how: Any) -> list[Node]:
+    """Add receivers that hear some channels."""
+    return group.add_receivers(count, make=lambda c, rng: OnSome(c, rng, channels), **how)
+
+
+def sender_of(group: Group) -> Sender:
+    """Return the sender of a group."""
+    sender = group.network.nodes[0].machine
+    assert isinstance(sender, Sender)
+    return sender
+
+
+class TestOnANetwork:
+    def test_each_says_its_own_rate_and_place(self) -> None:
+        # spec: SND-13
+        sample = on_channels(2, block=256)
+        group = group_of(sample)
+        group.network.run(SECOND)
+        sender = sender_of(group)
+        for lane, rate in zip(sender.lanes, (SLOW, FAST), strict=True):
+            assert lane.schedule
+            assert lane.rate(group.network.now) == rate
+            octets = lane.tally.wire_bytes
+            assert abs(octets * 8 - rate) < 0.05 * rate
+
+    def test_alone_and_together(self) -> None:
+        # spec: SND-13
+        sample = on_channels(2, block=256)
+        group = group_of(sample)
+        heard: list[tuple[set[int], int]] = [({0}, SLOW), ({1}, FAST), ({0, 1}, SLOW + FAST)]
+        nodes = [add_receivers(group, channels, loss=0.01) for channels, _ in heard]
+        group.run_until_complete([*chain(*nodes)], limit=60 * SECOND)
+        bits = sample.manifest.symbols * (T + HEADER_SIZE + 28) * 8
+        for some, (_, rate) in zip(nodes, heard, strict=True):
+            for node in some:
+                assert isinstance(node.machine, Receiver)
+                # Blocks of 256 symbols have 16 visits: a round more is 6%.
+                assert (completion(node) or 0) * rate / SECOND <= 1.2 * bits
+                assert node.machine.counters.duplicates <= 0.05 * sample.manifest.symbols
+
+    @pytest.mark.parametrize("channel", [0, 1])
+    def test_repairs_come_on_the_channel_that_was_named_and_are_new(self, channel: int) -> None:
+        # spec: REP-12, SND-13
+        sample = on_channels(2, block=256)
+        group = group_of(sample, repair=RepairConfig(port=9), cycles=1)
+        nodes = add_receivers(group, {channel}, loss=0.05)
+        group.run_until_complete(nodes, limit=60 * SECOND)
+        sender = sender_of(group)
+        repeated = [lane.tally.counters.rdata for lane in sender.lanes]
+        assert repeated[1 - channel] == 0
+        # Somebody lost a twentieth; and what is asked for is 3 symbols more of each block.
+        assert 0 < repeated[channel] <= 0.15 * sample.manifest.symbols
+        for node in nodes:
+            assert isinstance(node.machine, Receiver)
+            assert node.machine.counters.duplicates <= 0.01 * sample.manifest.symbols
+
+    def test_time_left_adds_channels_up(self) -> None:
+        # spec: NAK-3
+        sample = on_channels(2, blocks=16, block=256)
+        group = group_of(sample)
+        nodes = [*chain(*(add_receivers(group, some, 1) for some in ({0}, {1}, {0, 1})))]
+        length = sample.manifest.symbols * (T + HEADER_SIZE + 28) * 8 * SECOND / FAST
+        group.network.run(int(length / 2))
+        told = []
+        for node in nodes:
+            assert isinstance(node.machine, Receiver)
+            left = node.machine.time_left(group.network.now)
+            assert left
+            told.append(group.network.now + left)
+        group.run_until_complete(nodes, limit=60 * SECOND)
+        for node, end in zip(nodes, told, strict=True):
+            assert abs(end - (completion(node) or 0)) <= 0.12 * length * (FAST / SLOW)
+
+
+def test_a_symbol_of_another_territory_moves_no_carousel() -> None:
+    # spec: NAK-1: whoever forges ODATA would else put it at a place that never comes.
+    ring = rings(on_channels(2), 2)[0]
+    assert ring.sector == 1
+    carousels, key = Carousels(NakConfig()), (Endpoint("S", 0), 1, 0)
+    carousels.tell(0, key, ring, 10, 10)
+    carousels.bring(MS, key, 0, 0)
+    (carousel,) = carousels.coming(MS)
+    assert carousel.sent == 10
+    block, esi = (int(part[0]) for part in (ring.ids(30, 1).blocks, ring.ids(30, 1).esis))
+    carousels.bring(2 * MS, key, block, esi)
+    (carousel,) = carousels.coming(2 * MS)
+    assert carousel.sent == 31

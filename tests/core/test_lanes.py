@@ -238,14 +238,30 @@ class TestARateThatChanges:
 class TestStart:
     def test_before_it_starts_nothing_counts(self) -> None:
         sender = make_sender(SAMPLE, rate=SLOW)
-        assert sender.throughput == (0, 0)
+        (lane,) = sender.lanes
+        assert lane.throughput == (0, 0)
         sender.start(7 * SECOND)
         assert sender.deadline == 7 * SECOND
         assert sender.tick(7 * SECOND - 1) == []
         (spm,) = sender.tick(7 * SECOND)
         assert kind_of(spm) is SPM
-        assert sender.throughput[0] == wire_bytes(spm)
-        assert sender.throughput[1] == sender.deadline - 7 * SECOND
+        assert lane.throughput[0] == wire_bytes(spm)
+        assert lane.throughput[1] == sender.deadline - 7 * SECOND
+
+    def test_one_that_has_sent_its_cycles_keeps_what_it_achieved(self) -> None:
+        # spec: SND-9, SND-13
+        sender = two_lanes(cycles=1)
+        lasts = [sent[-1][0] for sent in sent_by(sender, 30 * SECOND)]
+        slow, fast = sender.lanes
+        assert slow.schedule
+        assert fast.schedule
+        assert slow.schedule.cycles == fast.schedule.cycles == 1
+        # What it says of its rate afterwards does not get less while the other goes on.
+        assert fast.throughput[1] < slow.throughput[1] / 3
+        assert fast.achieved_rate == pytest.approx(FAST, rel=0.01)
+        assert slow.achieved_rate == pytest.approx(SLOW, rel=0.01)
+        # It goes on to say that it stands.
+        assert lasts[1] > slow.throughput[1] - 2 * SECOND
 
     def test_its_duration_counts_from_there(self) -> None:
         # spec: SND-9

@@ -42,6 +42,13 @@ def test_a_rate_that_is_kept(share: float) -> None:
     assert told((20, share, 0), (40, share, 0), end=True) == []
 
 
+def test_it_says_whose_rate_it_is() -> None:
+    said: list[str] = []
+    watch = RateWatch(RATE, lambda text, facts: said.append(text), "there: ")
+    watch.look((1, 10 * SECOND), 0)
+    assert said[0].startswith("there: asked for 8 Mbit/s, sent ")
+
+
 def test_no_limit_can_not_be_missed() -> None:
     assert told((20, 0.1, 0), rate=None, end=True) == []
 

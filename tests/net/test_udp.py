@@ -6,11 +6,13 @@ import select
 import socket
 import struct
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import pytest
 
 from pgmlite.errors import NetworkError
 from pgmlite.net import address, receiver_socket, sender_socket, udp
+from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sender_socket import SenderSocket
 from tests.support.builders import fill, make_object
@@ -391,3 +393,9 @@ def test_reopen_while_the_interface_is_gone(monkeypatch, sender, receiver):
             sender.reopen()
     sender.send([b"st", b"ill"], STRIDE)
     assert read_all(receiver, 1) == [b"still"]
+
+
+def test_repairers_of_both_families_share_a_port(place):
+    six = replace(place.channel, group="ff15::7067:1")
+    with closing(NakSocket(six, 0)) as first, closing(NakSocket(place.channel, first.port)) as two:
+        assert two.port == first.port

@@ -208,30 +208,23 @@ class Process:
         return "\n".join([*lines, *map(str, self.events[-5:]), self.stderr])
 
 
-class Lab(contextlib.ExitStack):
-    """Namespaces for S, R1..Rn and the switch SW between them; gone at the end of the context.
+class Namespaces(contextlib.ExitStack):
+    """Namespaces that are gone at the end of the context: nodes, and SW with all their switches.
 
-    Addresses on each eth0: S fd01::1 and 10.9.0.1, Ri fd01::1i and 10.9.0.1i.
+    A node's interface is eth0; its port on the switch is `v` and its name.
     """
 
-    def __init__(
-        self,
-        receivers: int = 3,
-        mode: str = "wire",
-        snooping: bool = False,
-        prefix: str = "pl",
-    ) -> None:
+    def __init__(self, receivers: Sequence[str], mode: str, prefix: str) -> None:
         """
         Args:
+            receivers: Names of the nodes that lose packets if nothing else is said.
             mode: "wire": datagrams are cut to the MTU before they cross a link, as on Ethernet,
                 and receivers may aggregate; "offload": bursts pass whole.
-            snooping: The switch is an MLD and IGMP querier and sends groups to members only.
             prefix: How the names of its namespaces begin.
         """
         super().__init__()
-        self.receivers = [f"R{number}" for number in range(1, receivers + 1)]
+        self.receivers = list(receivers)
         self._wire = mode == "wire"
-        self._snooping = snooping
         self._prefix = f"{prefix}{os.getpid()}-{next(_numbers)}-"
 
     def __enter__(self) -> Self:
@@ -244,39 +237,41 @@ class Lab(contextlib.ExitStack):
         return self
 
     def _build(self) -> None:
-        nodes = ["S", *self.receivers]
-        for node in ("SW", *nodes):
+        """Make all nodes and links."""
+        raise NotImplementedError
+
+    def _add(self, *nodes: str) -> None:
+        """Add nodes without links."""
+        for node in nodes:
             delete = ["ip", "netns", "del", self._prefix + node]
             self.callback(subprocess.run, delete, check=False, capture_output=True)
             run("ip", "netns", "add", self._prefix + node)
             # Addresses may be used at once: nobody else has them here.
             self.sh(node, "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
-        lines = ["link add br0 type bridge mcast_snooping 0", "link set br0 up"]
-        if self._snooping:
-            # Short times, which count from when they are set: a real querier takes minutes.
-            times = "mcast_query_response_interval 100 mcast_last_member_interval 20"
-            options = (times, "mcast_snooping 1", "mcast_querier 1")
-            lines += [f"link set br0 type bridge {option}" for option in options]
-        self.ip("SW", *lines)
-        for node in nodes:
-            self.plug(node, 1 if node == "S" else 10 + int(node[1:]))
+            self.ip(node, "link set lo up")
+
+    def _add_drops(self) -> None:
+        """Let the switches drop packets."""
         # Before the receivers join packets together: after that, a drop would be 40 packets.
         hook = "{ type filter hook forward priority 0; }"
         self.nft("SW", "add table bridge lab", f"add chain bridge lab impair {hook}")
         # There it is one packet, and not yet one for each port: what is lost, all lose.
         hook = "{ type filter hook prerouting priority 0; }"
         self.nft("SW", f"add chain bridge lab shared {hook}")
-        until(lambda: self.sh("SW", "bridge link").count("forwarding") == len(nodes), "forwarding")
 
-    def plug(self, node: str, host: int) -> None:
-        """Connect a node to the switch, with new addresses that end in `host`."""
-        add = f"link add v{node} type veth peer name eth0 netns {self._prefix}{node}"
-        self.ip("SW", add, f"link set v{node} master br0 up")
-        addresses = (f"fd01::{host}/64 dev eth0 nodad", f"10.9.0.{host}/24 brd + dev eth0")
-        self.ip(node, "link set lo up", "link set eth0 up", *(f"addr add {a}" for a in addresses))
+    def _cable(self, node: str, interface: str, port: str, bridge: str, *addresses: str) -> None:
+        """Connect an interface of a node to a port of a switch, both new."""
+        add = f"link add {port} type veth peer name {interface} netns {self._prefix}{node}"
+        self.ip("SW", add, f"link set {port} master {bridge} up")
+        lines = [f"addr add {address} dev {interface}" for address in addresses]
+        self.ip(node, f"link set {interface} up", *lines)
         if self._wire:
-            self.sh(node, "ethtool -K eth0 tx-udp-segmentation off gro on")
-            self.sh("SW", f"ethtool -K v{node} tso off")
+            self.sh(node, f"ethtool -K {interface} tx-udp-segmentation off gro on")
+            self.sh("SW", f"ethtool -K {port} tso off")
+
+    def _forwarding(self, ports: int) -> None:
+        """Wait until so many ports of the switches forward."""
+        until(lambda: self.sh("SW", "bridge link").count("forwarding") == ports, "forwarding")
 
     def inside(self, node: str, *command: str) -> list[str]:
         """Return the command that runs `command` on a node."""
@@ -312,19 +307,23 @@ class Lab(contextlib.ExitStack):
         self.callback(process.stop)
         return process
 
+    def pgmlite(self, node: str, verb: str, *options: str) -> Process:
+        """Start a verb of the product on a node; what it says comes as events."""
+        return self.spawn(node, *PGMLITE, verb, "--json", *options)
+
     def send(
         self, node: str, file: Path, *options: str, rate: str = "20M", group: str = GROUPS[6]
     ) -> Process:
         """Start a sender on a node."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
-        return self.spawn(node, *PGMLITE, "send", "--json", str(file), *where, *options)
+        return self.pgmlite(node, "send", str(file), *where, *options)
 
     def recv(
         self, node: str, out: Path, *options: str, group: str = GROUPS[6], wait: bool = True
     ) -> Process:
         """Start a receiver on a node, and wait until it listens."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-o", str(out)]
-        process = self.spawn(node, *PGMLITE, "recv", "--json", *where, *options)
+        process = self.pgmlite(node, "recv", *where, *options)
         if wait:
             process.event("start")
         return process
@@ -334,7 +333,7 @@ class Lab(contextlib.ExitStack):
     ) -> Process:
         """Start a repairer on a node; its NAK port is `NAK_PORT`."""
         where = ["-g", group, "-p", str(PORT), "-i", "eth0", "-r", rate]
-        return self.spawn(node, *PGMLITE, "repair", "--json", str(file), *where, *options)
+        return self.pgmlite(node, "repair", str(file), *where, *options)
 
     def drop(self, match: str, *, shared: bool = False) -> Callable[[], str]:
         """Drop what matches an nftables expression on the switch; call the result to lift that.
@@ -407,6 +406,49 @@ class Lab(contextlib.ExitStack):
         with self.capture("SW", f"v{node}") as capture:
             time.sleep(seconds)
         return capture.matched
+
+
+class Lab(Namespaces):
+    """Namespaces for S, R1..Rn and the switch SW between them; gone at the end of the context.
+
+    Addresses on each eth0: S fd01::1 and 10.9.0.1, Ri fd01::1i and 10.9.0.1i.
+    """
+
+    def __init__(
+        self,
+        receivers: int = 3,
+        mode: str = "wire",
+        snooping: bool = False,
+        prefix: str = "pl",
+    ) -> None:
+        """
+        Args:
+            mode: As for `Namespaces`.
+            snooping: The switch is an MLD and IGMP querier and sends groups to members only.
+            prefix: How the names of its namespaces begin.
+        """
+        super().__init__([f"R{number}" for number in range(1, receivers + 1)], mode, prefix)
+        self._snooping = snooping
+
+    def _build(self) -> None:
+        nodes = ["S", *self.receivers]
+        self._add("SW", *nodes)
+        lines = ["link add br0 type bridge mcast_snooping 0", "link set br0 up"]
+        if self._snooping:
+            # Short times, which count from when they are set: a real querier takes minutes.
+            times = "mcast_query_response_interval 100 mcast_last_member_interval 20"
+            options = (times, "mcast_snooping 1", "mcast_querier 1")
+            lines += [f"link set br0 type bridge {option}" for option in options]
+        self.ip("SW", *lines)
+        for node in nodes:
+            self.plug(node, 1 if node == "S" else 10 + int(node[1:]))
+        self._add_drops()
+        self._forwarding(len(nodes))
+
+    def plug(self, node: str, host: int) -> None:
+        """Connect a node to the switch, with new addresses that end in `host`."""
+        addresses = (f"fd01::{host}/64 nodad", f"10.9.0.{host}/24 brd +")
+        self._cable(node, "eth0", f"v{node}", "br0", *addresses)
 
 
 def read_capture(pcap: bytes) -> Iterator[tuple[float, int, bytes]]:

@@ -113,12 +113,6 @@ class Sender:
         return None if None in rates else sum(rate or 0 for rate in rates)
 
     @property
-    def throughput(self) -> tuple[int, int]:
-        """What schedules and the repairs beside them let out: wire bytes, and in how many ns."""
-        sent, elapsed = zip(*(lane.throughput for lane in self.lanes), strict=True)
-        return sum(sent), max(elapsed)
-
-    @property
     def achieved_rate(self) -> int:
         """Bit/s on the wire that went out, while schedules moved; 0: no time has passed."""
         return sum(lane.achieved_rate for lane in self.lanes)

@@ -213,7 +213,7 @@ def check_sessions(
     """Name what else is heard: other objects on the group, and other groups."""
     found = []
     if objects := hearing.main.machine.evidence.others.values():
-        names = _some([str(one) for one in objects])
+        names = _some([str(one) for one in objects], "; ")
         found.append(ok("sessions", f"announced on the group as well: {names}"))
     if any(one.state == FAIL and one.cause in {"group", "port", "family"} for one in results):
         return found

@@ -1,0 +1,1 @@
+"""What is promised of reception across routers, measured in whole (`tests.support.routed`)."""
