@@ -7,13 +7,12 @@ import signal
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench.routed.figures import Figure, at_least, at_most, equal, routed
-from tests.support.crossing import ended, heard
-from tests.support.lab import PORT, Process, random_file, until
-from tests.support.routed import HOPS, RoutedLab
+from tests.support.channels import receive, send
+from tests.support.crossing import ended
+from tests.support.lab import Process, random_file, until
 
 BOTTLENECK = 20
 """Mbit/s between the routers."""
@@ -29,30 +28,6 @@ LASTING = 256 << 20
 
 LADDERS = {(2, 6, 14, 40): 2, (5, 20, 80): 0, (1, 3, 10, 30): 2}
 """Mbit/s of the channels, and the number of the highest that fits."""
-
-
-def group(channel: int) -> str:
-    """Return the group of a channel."""
-    return f"ff3e::8070:{0x6710 + channel:x}"
-
-
-def send(lab: RoutedLab, source: Path, ladder: Sequence[int]) -> Process:
-    """Start a sender of some channels on S."""
-    channels = [
-        word
-        for number, rate in enumerate(ladder)
-        for word in ("--channel", f"{group(number)},{rate}M")
-    ]
-    own = (*heard("S", 6), *HOPS, "-p", str(PORT), "-i", "eth0")
-    return lab.pgmlite("S", "send", str(source), *channels, *own)
-
-
-def receive(lab: RoutedLab, node: str, out: Path, channels: str) -> Process:
-    """Start a receiver on a node, and wait until it listens."""
-    own = (*heard("S", 6), "-g", group(0), "-p", str(PORT), "-i", "eth0", "-o", str(out))
-    process = lab.pgmlite(node, "recv", *own, "--channels", channels)
-    process.event("start")
-    return process
 
 
 class Climb(NamedTuple):
