@@ -214,6 +214,15 @@ class Rates:
             self._drops_before = total
         self._drops = total
 
+    def come_back(self, now: int, channel: int) -> list[Event]:
+        """Hear a channel that was named instead of the present one, of which nothing comes."""
+        self._onset = None
+        self._enter(now, RateEvent.FAILS if self.state is RateState.TRYING else RateEvent.LASTING)
+        self.channel = channel
+        self._is_proven = False
+        self._begin(now)
+        return [RateChanged(now, self.channel, self.rate, None, "silent")]
+
     def tick(self, now: int, share: float) -> list[Event]:
         """Judge what came since the last look.
 
