@@ -13,7 +13,8 @@ from pgmlite.core.config import RatesConfig
 from pgmlite.core.events import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.rates import RATE_TRANSITIONS, RateEvent, RateState
-from pgmlite.core.receive.traffic import Traffic, lost_between
+from pgmlite.core.receive.traffic import Seen, Traffic, lost_between
+from pgmlite.core.receive.usual import UsualLoss
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.endpoint import Endpoint
@@ -242,6 +243,23 @@ class TestUsual:
         path.run(24)
         path.run(12, always(0.08))
         assert not [one for one in path.run(12, always(0.08)) if isinstance(one, Trying)]
+
+    def test_a_quarter_of_the_latest_looks_had_no_more(self) -> None:
+        # spec: RTE-11
+        usual = UsualLoss()
+        for loss in [0.0] * 8 + [0.05] * 23:
+            usual.add(loss)
+        assert usual.share == 0
+        for _ in range(2):
+            usual.add(0.05)
+        assert usual.share == 0.05
+
+    def test_chance_is_allowed_for(self) -> None:
+        # spec: RTE-11
+        usual = UsualLoss()
+        usual.settle(0.02)
+        assert not usual.is_exceeded(Seen(0, 94, 6), 0.0)
+        assert usual.is_exceeded(Seen(0, 930, 70), 0.0)
 
 
 class TestOwnDrops:
