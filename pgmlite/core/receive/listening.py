@@ -175,24 +175,10 @@ class Listening:
 
     def _choose(self, now: int, ladder: tuple[Rung, ...]) -> list[Action]:
         """Begin to choose among the channels of a ladder, or hear what a user named of them."""
-        places = self._places(ladder, self._named)
-        if not places:
+        places = _places(ladder, self._named)
+        if why_not := _why_not(ladder, places):
             self._seconds = []
-            if not self._named:
-                return []
-            return [
-                _warning(
-                    now,
-                    "the group that is heard is none of the object's channels: its rate can't be "
-                    f"chosen; join {ladder[0].group.address} port {ladder[0].group.port} instead",
-                )
-            ]
-        heard = ladder[places[0]].group
-        # spec: RTE-13
-        if far := [rung.group for rung in ladder if not is_near(rung.group, heard)]:
-            self._seconds = []
-            text = f"the object says that {far[0]} is a channel beside {heard}: not believed"
-            return [_warning(now, text)]
+            return [_warning(now, why_not)] if self._named else []
         rates = tuple(rung.rate for rung in ladder)
         if self._config.channels is None:
             self.rates = Rates(self._config, rates, first=min(places), rng=self._rng)
@@ -212,11 +198,6 @@ class Listening:
         self._hear_first(now, frozenset(allowed))
         return [_warning(now, told_of)] if told_of else []
 
-    @staticmethod
-    def _places(ladder: Sequence[Rung], groups: Collection[Endpoint]) -> list[int]:
-        """Return which channels of a ladder are heard in these groups."""
-        return [number for number, rung in enumerate(ladder) if rung.group in groups]
-
     @property
     def _is_away(self) -> bool:
         """Whether something that was named is not heard."""
@@ -225,7 +206,7 @@ class Listening:
     def _come_back(self, now: int) -> list[Action]:
         """Hear again what was named: of what is heard nothing came for long (spec: RTE-14)."""
         self._heard_at = now
-        places = self._places(self._ladder or (), self._home)
+        places = _places(self._ladder or (), self._home)
         if self.rates and places:
             told = self.rates.come_back(now, min(places))
             return [*told, *self._hear(now, self.rates.wanted)]
@@ -308,6 +289,26 @@ class Listening:
             ),
             *(Join(group, source) for group, source in sorted(new)),
         ]
+
+
+def _places(ladder: Sequence[Rung], groups: Collection[Endpoint]) -> list[int]:
+    """Return which channels of a ladder are heard in these groups."""
+    return [number for number, rung in enumerate(ladder) if rung.group in groups]
+
+
+def _why_not(ladder: Sequence[Rung], places: Sequence[int]) -> str:
+    """Return why nothing is chosen of a ladder of which `places` are heard; empty: it may be."""
+    if not places:
+        first = ladder[0].group
+        return (
+            "the group that is heard is none of the object's channels: its rate can't be chosen; "
+            f"join {first.address} port {first.port} instead"
+        )
+    heard = ladder[places[0]].group
+    # spec: RTE-13
+    if far := [rung.group for rung in ladder if not is_near(rung.group, heard)]:
+        return f"the object says that {far[0]} is a channel beside {heard}: not believed"
+    return ""
 
 
 def _warning(now: int, text: str) -> Warned:
