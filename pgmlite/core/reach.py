@@ -19,8 +19,9 @@ SCOPES = tuple(map(Network, ("239.255.0.0/16", "239.192.0.0/14", "239.0.0.0/8", 
 """Local, organization-local, otherwise limited by administrators (RFC 2365 section 6), and
 source-specific (RFC 4607); the first that has a group counts."""
 
-TRANSIENT = 0x10
-"""Of the flags of an IPv6 group: it is not assigned by IANA (RFC 4291 section 2.7)."""
+TRANSIENT, BY_PREFIX = 0x10, 0x20
+"""Flags of an IPv6 group: it is not assigned by IANA (RFC 4291 section 2.7), or is by a prefix or
+source-specific, as its next two bytes say (RFC 3306)."""
 
 
 def is_near(group: Endpoint, heard: Endpoint) -> bool:
@@ -44,8 +45,8 @@ def _is_assigned(group: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return group in CONTROL
 
 
-def _scope(group: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int:
-    """Return a number for what groups of one scope and kind have in common."""
+def _scope(group: ipaddress.IPv4Address | ipaddress.IPv6Address) -> int | bytes:
+    """Return what groups of one scope and kind have in common."""
     if isinstance(group, ipaddress.IPv6Address):
-        return group.packed[1]
+        return group.packed[1 : 4 if group.packed[1] & BY_PREFIX else 2]
     return next((number for number, one in enumerate(SCOPES) if group in one), len(SCOPES))
