@@ -6,15 +6,13 @@ from itertools import pairwise, product
 
 import pytest
 
-from pgmlite.core.config import RatesConfig, SourcesConfig
+from pgmlite.core.config import SourcesConfig
 from pgmlite.core.events import Resolved, SourceState, Waiting, Warned
 from pgmlite.core.machine import NOT_OFFERED, SECOND, DnsAnswer, Join, Leave, Resolve
-from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.names import NAME_TRANSITIONS, Name, NameEvent, NameState
 from pgmlite.core.receive.sources import ANY_SOURCE, Sources
 from pgmlite.errors import NetworkError, UsageError
 from pgmlite.wire.control import Rung
-from pgmlite.wire.endpoint import Endpoint
 from tests.support.names import (
     GROUP,
     LADDER,
@@ -426,24 +424,3 @@ def test_ad_is_reported_and_nothing_follows_from_it() -> None:
     assert told == [False, True]
     plain, signed = ([one for one in w.log if not isinstance(one[1], Resolved)] for w in worlds)
     assert plain == signed
-
-
-@pytest.mark.parametrize(
-    ("config", "channel"),
-    [
-        (RatesConfig(), 0),
-        (RatesConfig(limit=7_000_000), 1),
-        (RatesConfig(channels=range(2, 3)), 2),
-    ],
-)
-def test_the_channels_of_a_service_are_chosen_like_those_of_an_object(
-    config: RatesConfig, channel: int
-) -> None:
-    # spec: RTE-1, RTE-2
-    ladder = tuple(Rung(rate * 1_000_000, Endpoint(f"232.1.2.{rate}", 5)) for rate in (2, 6, 14))
-    listening = Listening((), Sources(service=NAME), config)
-    listening.start(0)
-    listening.resolved(1, answer([A], ladder=ladder))
-    assert listening.joined == {(ladder[channel].group, A)}
-    listening.climb(2, ladder)
-    assert listening.joined == {(ladder[channel].group, A)}
