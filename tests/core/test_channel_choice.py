@@ -207,6 +207,14 @@ class TestStrangersLadders:
         late(one, 30 * SECOND)
         assert moves(one.climb(31 * SECOND, (Rung(2 * M, GROUPS[0]),))) == ["-3"]
 
+    def test_so_is_an_object_without_channels_heard_there_alone(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        late(one, 30 * SECOND)
+        assert moves(one.climb(31 * SECOND, ())) == ["-3"]
+
     def test_one_without_channels_is_heard_where_it_is_until_it_is_silent(self) -> None:
         # spec: RTE-14
         one = listening(limit=15 * M)
