@@ -31,6 +31,7 @@ from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.endpoint import udp_headers
 
 MOST_ADDRESSES = 8
 """Those that a line has, at most."""
@@ -195,7 +196,7 @@ def _cycle(manifest: Manifest, one: SendChannel) -> str:
     """Return how long a cycle takes on a channel; empty: that can't be said."""
     if not (one.rate and manifest.size):
         return ""
-    packet = manifest.symbol_size + HEADER_SIZE + Channel(one.group, 0, "", 0).overhead
+    packet = manifest.symbol_size + HEADER_SIZE + udp_headers(one.group)
     return f"; a cycle takes {human_time(manifest.symbols * packet * 8 / one.rate)}"
 
 

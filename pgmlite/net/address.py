@@ -22,6 +22,7 @@ from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
 from pgmlite.net.groups import check_group
 from pgmlite.net.waiting import Wait, Waits
+from pgmlite.wire.endpoint import Endpoint, ip_version, udp_headers
 
 CHECK_PATIENCE = 5 * SECOND
 """ns that a start waits for addresses which the system still checks: that takes it up to 2 s."""
@@ -56,7 +57,7 @@ class Channel:
     @property
     def family(self) -> socket.AddressFamily:
         """AF_INET6 or AF_INET."""
-        return socket.AF_INET6 if ":" in self.group else socket.AF_INET
+        return socket.AF_INET6 if ip_version(self.group) == 6 else socket.AF_INET
 
     @property
     def address(self) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -72,11 +73,10 @@ class Channel:
     @property
     def overhead(self) -> int:
         """Bytes of IP and UDP headers a packet."""
-        return 48 if self.family == socket.AF_INET6 else 28
+        return udp_headers(self.group)
 
     def __str__(self) -> str:
-        group = f"[{self.group}]" if ":" in self.group else self.group
-        return f"{group}:{self.port} on {self.interface}"
+        return f"{Endpoint(self.group, self.port)} on {self.interface}"
 
 
 def resolve(group: str, port: int, interface: str | None) -> Channel:
@@ -165,8 +165,7 @@ def own_usable(name: str) -> list[str]:
 
 
 def _versions(name: str) -> tuple[int, ...]:
-    kinds = {6 if ":" in one else 4 for one in own_usable(name)}
-    return tuple(sorted(kinds, reverse=True))
+    return tuple(sorted(set(map(ip_version, own_usable(name))), reverse=True))
 
 
 def _index(name: str) -> int:

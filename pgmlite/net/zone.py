@@ -13,6 +13,7 @@ from pgmlite.net.address import own_usable, usable_versions
 from pgmlite.net.arguments import parse_source
 from pgmlite.net.groups import LEAST_ID, check_group, is_source_specific
 from pgmlite.net.records import PREFIX, rate_text, txt_strings
+from pgmlite.wire.endpoint import ip_version
 from pgmlite.wire.layout import MOST_CHANNELS
 
 TTL = 300
@@ -66,9 +67,9 @@ def zone_lines(
         raise UsageError(f"port {port}: must be 1 to 65535")
     addresses = _addresses(interface, source)
     ladder = _ladder(channels, addresses, rng)
-    version = _version(ladder[0][0])
-    mine = [one for one in addresses if _version(one) == version]
-    if not mine or any(_version(group) != version for group, _ in ladder):
+    version = ip_version(ladder[0][0])
+    mine = [one for one in addresses if ip_version(one) == version]
+    if not mine or any(ip_version(group) != version for group, _ in ladder):
         raise UsageError(f"name {name}: groups and addresses are not all of one kind of IP")
     host = _host(service)
     owner = f"{PREFIX}.{service}. {TTL} IN"
@@ -76,13 +77,9 @@ def zone_lines(
     return [
         f"{owner} SRV 0 0 {port} {host}.",
         f"{owner} TXT {strings}",
-        *(f"{host}. {TTL} IN {'AAAA' if ':' in one else 'A'} {one}" for one in mine),
+        *(f"{host}. {TTL} IN {'AAAA' if version == 6 else 'A'} {one}" for one in mine),
         f"; pgmlite send FILE {_options(ladder)} -p {port} --source {mine[0]}",
     ]
-
-
-def _version(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def _addresses(interface: str | None, source: str | None) -> list[str]:
@@ -108,7 +105,7 @@ def _ladder(
     """
     if len(channels) > MOST_CHANNELS:
         raise UsageError(f"{len(channels)} channels: at most {MOST_CHANNELS} are allowed")
-    best = max(map(_version, addresses))
+    best = max(map(ip_version, addresses))
     by_rate = sorted(channels, key=lambda channel: channel[1])
     return [(_check(group) if group else draw_group(best, rng), rate) for group, rate in by_rate]
 

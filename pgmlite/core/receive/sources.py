@@ -16,6 +16,7 @@ from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer
 from pgmlite.core.receive.names import Name
 from pgmlite.errors import NetworkError
 from pgmlite.wire.control import Rung
+from pgmlite.wire.endpoint import ip_version
 
 ANY_SOURCE = frozenset({""})
 """Whoever sends: what there is outside of source-specific groups."""
@@ -63,7 +64,7 @@ class Sources:
         self._config = config or SourcesConfig()
         self._named = dict.fromkeys(named)
         self._names = {
-            name: Name(name, is_service=bool(name == service), config=self._config)
+            name: Name(name, is_service=name == service, config=self._config)
             for name in dict.fromkeys([service, *hosts])
             if name
         }
@@ -172,9 +173,7 @@ class Sources:
         sources.sort(key=lambda one: not self._is_heard(one))
         # spec: NET-18: of those that a user named the system itself says which it has no room for.
         chosen = dict.fromkeys([*self._named, *sources, *self._repairers])
-        is_ipv6 = any(":" in one for one in chosen)
-        config = self._config
-        most = config.max_sources_ipv6 if is_ipv6 else config.max_sources_ipv4
+        most = self._config.most_sources(max(map(ip_version, chosen), default=6))
         self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 
     def _follow(self, now: int) -> None:

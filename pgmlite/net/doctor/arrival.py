@@ -13,6 +13,7 @@ from pgmlite.net.doctor.hearing import Ear, Hearing, Stream
 from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.results import FAIL, fail, ok, warn
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.endpoint import Endpoint, udp_headers
 
 GONE_AFTER = 2_500 * MS
 """Silence at the end, ns, after which a sender has ended: it sends an SPM a second, at least."""
@@ -118,7 +119,7 @@ def _packet_size(place: Place, main: Ear) -> int:
     """Return the bytes of the object's largest packets, IP headers included."""
     current = main.machine.current
     payload = min(current.symbol_size, current.size) if current else 0
-    return payload + HEADER_SIZE + place.on("", 0).overhead
+    return payload + HEADER_SIZE + udp_headers(str(place.group))
 
 
 def _blocked(place: Place, main: Ear) -> CheckResult:
@@ -233,8 +234,7 @@ def _objects(ear: Ear) -> str:
 
 
 def _endpoint(stream: Stream) -> str:
-    group = f"[{stream.group}]" if ":" in stream.group else stream.group
-    return f"{group}:{stream.port} on {stream.interface}"
+    return f"{Endpoint(stream.group, stream.port)} on {stream.interface}"
 
 
 def _some(names: Sequence[str], between: str = ", ") -> str:

@@ -89,8 +89,7 @@ def place_by(asked: Asked, answers: dict[str, DnsAnswer]) -> Place | None:
     if group is None:
         return None
     found = [address for answer in answers.values() for address in _best(answer)]
-    limits = SourcesConfig()
-    most = limits.max_sources_ipv6 if group.version == 6 else limits.max_sources_ipv4
+    most = SourcesConfig().most_sources(group.version)
     sources = tuple(dict.fromkeys([*asked.sources, *found]))[:most]
     return Place(group, port, asked.interface, sources, asked.oid)
 

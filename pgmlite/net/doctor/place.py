@@ -11,6 +11,7 @@ from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.net.discovery import check_name
 from pgmlite.net.whom import split_names
+from pgmlite.wire.endpoint import Endpoint
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -44,8 +45,7 @@ class Place:
     @property
     def where(self) -> str:
         """Group and port, for people."""
-        group = f"[{self.group}]" if self.group.version == 6 else str(self.group)
-        return f"{group}:{self.port}"
+        return str(Endpoint(str(self.group), self.port))
 
     def on(self, interface: str, index: int) -> Channel:
         """Return the channel of the group on an interface."""
