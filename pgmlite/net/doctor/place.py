@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.net.discovery import check_name
+from pgmlite.net.groups import Address
 from pgmlite.net.whom import split_names
 from pgmlite.wire.endpoint import Endpoint
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
