@@ -250,6 +250,20 @@ def parse_hearing(channels: str | int) -> range | None:
     return range(first, last + 1)
 
 
+def check_beside_name(name: str | None, *, is_given: bool) -> None:
+    """Refuse a group or a port beside the name of a service.
+
+    Args:
+        name: None: there is none.
+        is_given: Whether there is a group or a port.
+
+    Raises:
+        UsageError: There are both.
+    """
+    if name is not None and is_given:
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+
+
 def check_rate_limit(limit: int | None) -> int | None:
     """Return bit/s; None: no limit.
 

@@ -26,7 +26,7 @@ from pgmlite.net.arguments import (
     parse_endpoint,
     parse_source,
 )
-from pgmlite.net.groups import is_for_routers
+from pgmlite.net.groups import MAX_PORT, is_for_routers
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
@@ -40,8 +40,6 @@ from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
-
-MAX_PORT = 65_535
 
 SHORT_WAY = (
     "group {} is source-specific, as those are that routers forward, and packets with 1 hop stay "
