@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -139,6 +139,37 @@ class _Climber:
     channels: list[tuple[int, int]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
 
+    def reach(self, now: int, link: Bottleneck) -> None:
+        """Let the joins arrive that have been on their way for long enough."""
+        for group, begins in self.heard.items():
+            if begins <= now:
+                link.join(group, id(self))
+
+    def live(
+        self,
+        now: int,
+        arrived: Sequence[tuple[_Stream, Times]],
+        manifest: Manifest,
+        link: Bottleneck,
+        loss: float,
+    ) -> None:
+        """Take what got over the link in one slice, as far as it is heard, and do what is due."""
+        if not self.heard:
+            self.perform(now, self.machine.start(now), link)
+            self.perform(now, self.machine.adopt(now, manifest), link)
+        for stream, sqns in arrived:
+            begins = self.heard.get(stream.rung.group)
+            if begins is None or begins > now:
+                continue
+            kept = self.rng.random(len(sqns)) >= loss
+            if kept.any():
+                batch = _batch(stream.channel, sqns[kept])
+                self.octets += len(batch) * PACKET
+                self.perform(now, self.machine.receive(now, batch), link)
+        deadline = self.machine.deadline
+        if deadline is not None and deadline <= now:
+            self.perform(now, self.machine.tick(now), link)
+
     def perform(self, now: int, actions: list[Action], link: Bottleneck) -> None:
         """Do what the machine says."""
         for action in actions:
@@ -194,29 +225,11 @@ def climb(trial: RatesTrial, config: RatesConfig | None = None) -> list[RatesOut
     ]
     for now in range(0, trial.duration, SLICE):
         for climber in climbers:
-            for group, begins in climber.heard.items():
-                if begins <= now:
-                    link.join(group, id(climber))
+            climber.reach(now, link)
         arrived = list(_over_link(link, streams, now))
         for climber in climbers:
-            if climber.start > now:
-                continue
-            machine = climber.machine
-            if not climber.heard:
-                climber.perform(now, machine.start(now), link)
-                climber.perform(now, machine.adopt(now, manifest), link)
-            for stream, sqns in arrived:
-                since = climber.heard.get(stream.rung.group)
-                if since is None or since > now:
-                    continue
-                kept = climber.rng.random(len(sqns)) >= trial.loss
-                if kept.any():
-                    batch = _batch(stream.channel, sqns[kept])
-                    climber.octets += len(batch) * PACKET
-                    climber.perform(now, machine.receive(now, batch), link)
-            deadline = machine.deadline
-            if deadline is not None and deadline <= now:
-                climber.perform(now, machine.tick(now), link)
+            if climber.start <= now:
+                climber.live(now, arrived, manifest, link, trial.loss)
     return [climber.outcome(trial) for climber in climbers]
 
 

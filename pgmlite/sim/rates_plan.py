@@ -52,11 +52,11 @@ class RatesPlan:
 
     def __post_init__(self) -> None:
         _check_ladders(self.ladders)
-        _check_starts(self.starts, self.duration)
         if not MIN_RATE <= self.capacity <= MAX_RATE:
             raise UsageError(f"capacity {self.capacity}: must be {MIN_RATE} to {MAX_RATE} bit/s")
         if not 1 <= self.duration <= MOST_SECONDS:
             raise UsageError(f"duration_s {self.duration:g}: must be 1 to {MOST_SECONDS}")
+        _check_starts(self.starts, self.duration)
         if not all(0 <= one <= MOST_SECONDS for one in self.leave_latencies):
             raise UsageError(f"leave_latency_s: must be 0 to {MOST_SECONDS}")
         if not all(0 <= one <= 0.9 for one in self.random_losses):

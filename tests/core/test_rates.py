@@ -13,10 +13,8 @@ from pgmlite.core.config import RatesConfig
 from pgmlite.core.events import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.rates import RATE_TRANSITIONS, RateEvent, RateState
-from pgmlite.core.receive.traffic import Traffic, lost_between
 from pgmlite.errors import UsageError
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.endpoint import Endpoint
 from tests.support.path import LADDER, M, Path, always, link, packets, reasons
 
 
@@ -393,16 +391,6 @@ class TestForgery:
         path.run(2)
         assert bool(reasons(path.run(20, forged=jump))) is is_left
 
-    def test_what_is_missing_between_two_numbers_is_bounded(self) -> None:
-        # spec: RTE-3
-        sqns = packets(0, [5, 6, 7, 9, 1 << 30, 8, 8, 10]).rows["sqn"].astype("u4")
-        assert lost_between(sqns, 16) == (7, 16)
-        assert lost_between(sqns[:4], 16) == (4, 1)
-
-    def test_numbers_wrap(self) -> None:
-        sqns = packets(0, [(1 << 32) - 2, 1, (1 << 32) - 1]).rows["sqn"].astype("u4")
-        assert lost_between(sqns, 16) == (3, 1)
-
     def test_channels_that_are_not_heard_say_nothing(self) -> None:
         # spec: RTE-3
         numbers = count()
@@ -429,41 +417,6 @@ class TestForgery:
         # What is really lost is seen all the same.
         events = path.run(18, always(0.3), forged=invented)
         assert reasons(events) == [("down", 1)]
-
-    def test_memory_is_bounded_by_what_came(self) -> None:
-        # spec: RTE-3
-        config = RatesConfig(max_sessions=4, max_counted=1000)
-        traffic = Traffic(config)
-        for tsi in range(100):
-            traffic.take(packets(0, range(3), tsi=tsi))
-        for first in range(0, 10_000, 500):
-            traffic.take(packets(0, range(first, first + 500), tsi=1000))
-        seen, sessions = traffic.look()
-        assert len(sessions[0]) == 4
-        assert seen[0].received <= 1500
-        assert seen[0].bits == 10_300 * 1280 * 8
-
-    def test_a_session_that_sends_much_is_not_driven_out(self) -> None:
-        # spec: RTE-3
-        traffic = Traffic(RatesConfig(max_sessions=4))
-        traffic.take(packets(0, [1, 3, 5], tsi=1))
-        for tsi in range(2, 100):
-            traffic.take(packets(0, [tsi], tsi=tsi))
-        seen, _ = traffic.look()
-        assert seen[0].lost == 2
-
-    def test_one_batch_may_be_of_several_sessions(self) -> None:
-        traffic = Traffic(RatesConfig())
-        batch = packets(0, [1, 100, 3, 101])
-        batch.rows["tsi"] = [1, 2, 1, 2]
-        traffic.take(batch)
-        seen, sessions = traffic.look()
-        assert (seen[0].received, seen[0].lost, len(sessions[0])) == (4, 1, 2)
-
-    def test_ipv4_has_smaller_headers(self) -> None:
-        traffic = Traffic(RatesConfig())
-        traffic.take(packets(0, [1], source=Endpoint("192.0.2.1", 1)))
-        assert traffic.look()[0][0].bits == 1260 * 8
 
 
 class TestFewPackets:

@@ -249,9 +249,7 @@ class Listening:
 
     def _follow(self) -> list[Action]:
         """Join and leave what makes the difference to what is wanted."""
-        ladder = self._sources.ladder
-        groups = frozenset({ladder[0].group}) if ladder else self._groups
-        wanted = {(group, source) for group in groups for source in self._sources.wanted}
+        wanted = {(group, source) for group in self._groups for source in self._sources.wanted}
         gone, new = self.joined - wanted, wanted - self.joined
         self.joined = frozenset(wanted)
         return [

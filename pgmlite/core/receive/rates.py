@@ -122,12 +122,7 @@ class Rates:
     """
 
     def __init__(
-        self,
-        config: RatesConfig,
-        rates: tuple[int, ...],
-        *,
-        first: int,
-        rng: Random,
+        self, config: RatesConfig, rates: tuple[int, ...], *, first: int, rng: Random
     ) -> None:
         """
         Args:
