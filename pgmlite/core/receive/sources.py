@@ -12,6 +12,7 @@ from itertools import islice
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.events import Event, Resolved, SourceState, Waiting, Warned
+from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer
 from pgmlite.core.receive.names import Name
 from pgmlite.errors import NetworkError
@@ -200,7 +201,7 @@ class Sources:
             tuple(sorted(self.wanted.intersection(name.sources))),
             tuple(name.standby),
             answer.ladder[0].group.port if answer.ladder else None,
-            answer.ladder,
+            tuple(OfferedChannel(*rung.group, rung.rate) for rung in answer.ladder),
             answer.ttl // SECOND,
             answer.is_authentic,
         )
