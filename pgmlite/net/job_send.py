@@ -42,8 +42,8 @@ from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
 SHORT_WAY = (
-    "group {} is source-specific, as those are that routers forward, and packets with 1 hop stay "
-    "on this link: where there are routers on the way, give packets more"
+    "group {} is source-specific, which is of use across routers, and packets with 1 hop stay on "
+    "this link: give them more if receivers are behind routers"
 )
 
 
