@@ -116,7 +116,8 @@ def compare(
     measurements where there are any.
 
     PLAN is a TOML file, or one of the plans that come with pgmlite (--list). Without one: 1 to
-    1000 receivers at 1% and 5% loss.
+    1000 receivers at 1% and 5% loss. The plan "rates" is of receivers that choose among channels;
+    of the options that change a plan it takes --repetitions and --seed.
     """
     if show_plans:
         _list_plans()

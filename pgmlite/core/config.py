@@ -331,6 +331,10 @@ class SourcesConfig:
         if self.standby_after < self.silent_after:
             raise UsageError("a source is silent before others stand in for it")
 
+    def most_sources(self, version: int) -> int:
+        """Return how many sources may be joined of a version of IP: 6 or 4."""
+        return self.max_sources_ipv6 if version == 6 else self.max_sources_ipv4
+
 
 @dataclass(frozen=True, slots=True)
 class RatesConfig:

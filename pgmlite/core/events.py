@@ -18,6 +18,7 @@ from pgmlite.core.figures import (
     CheckResult,
     HookEnding,
     NetworkFigures,
+    OfferedChannel,
     OtherObject,
     ReceiveFigures,
     RepairFigures,
@@ -25,7 +26,7 @@ from pgmlite.core.figures import (
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest, Rung
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
 
 
@@ -209,7 +210,7 @@ class Resolved(Event):
     port: int | None
     """UDP port of a service; None: it is the name of a host."""
 
-    channels: tuple[Rung, ...]
+    channels: tuple[OfferedChannel, ...]
     """Of a service, at rising rates."""
 
     ttl: int

@@ -27,7 +27,7 @@ from pgmlite.net.arguments import (
     parse_endpoint,
     parse_source,
 )
-from pgmlite.net.groups import is_for_routers
+from pgmlite.net.groups import MAX_PORT, is_for_routers
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
@@ -42,11 +42,9 @@ from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
-MAX_PORT = 65_535
-
 SHORT_WAY = (
-    "group {} is source-specific, as those are that routers forward, and packets with 1 hop stay "
-    "on this link: where there are routers on the way, give packets more"
+    "group {} is source-specific, which is of use across routers, and packets with 1 hop stay on "
+    "this link: give them more if receivers are behind routers"
 )
 
 

@@ -254,7 +254,6 @@ class TestNamedChannels:
             (range(3), 21 * M, {0, 1}),
             (range(2, 4), 20 * M, {2}),
             (range(3, 4), 20 * M, {2}),
-            (range(3, 4), 1 * M, {0}),
         ],
     )
     def test_the_limit_holds_for_them_together(
@@ -267,6 +266,25 @@ class TestNamedChannels:
         assert one.channels == heard
         assert warnings(told) == [
             f"the rate limit allows channels {', '.join(map(str, sorted(heard)))} only"
+        ]
+
+    @pytest.mark.parametrize("channels", [range(1), range(3, 4)])
+    def test_it_says_so_too_if_a_user_named_others(self, channels: range) -> None:
+        # spec: RTE-2
+        one = listening(channels=channels, limit=1 * M)
+        one.start(0)
+        told = one.climb(0, LADDER)
+        assert warnings(told) == ["even the lowest channel has more than the rate limit"]
+        assert one.channels == {0}
+
+    def test_it_says_both_of_channels_and_of_the_limit(self) -> None:
+        # spec: RTE-1, RTE-2
+        one = listening(channels=range(2, 6), limit=20 * M)
+        one.start(0)
+        told = one.climb(0, LADDER)
+        assert warnings(told) == [
+            "the object has channels 0 to 3 only",
+            "the rate limit allows channels 2 only",
         ]
 
     def test_an_object_without_a_ladder_has_none(self) -> None:

@@ -182,21 +182,21 @@ class Listening:
         rates = tuple(rung.rate for rung in ladder)
         if self._config.channels is None:
             self.rates = Rates(self._config, rates, first=min(places), rng=self._rng)
-            told: list[Action] = [*self.rates.start(now)]
-            if self._config.limit is not None and self._config.limit < rates[0]:
-                told.append(_warning(now, "even the lowest channel has more than the rate limit"))
+            told: list[Action] = [*self.rates.start(now), *self._tell_of_limit(now, rates)]
             self._hear_first(now, self.rates.wanted)
             return told
         wanted = [number for number in self._config.channels if number < len(ladder)]
-        told_of = ""
+        told = []
         if len(wanted) < len(self._config.channels):
-            told_of = f"the object has channels 0 to {len(ladder) - 1} only"
+            told.append(_warning(now, f"the object has channels 0 to {len(ladder) - 1} only"))
         wanted = wanted or [len(ladder) - 1]
         allowed = self._within_limit(rates, wanted)
-        if allowed != wanted:
-            told_of = f"the rate limit allows channels {', '.join(map(str, allowed))} only"
+        over = self._tell_of_limit(now, rates)
+        if allowed != wanted and not over:
+            numbers = ", ".join(map(str, allowed))
+            told.append(_warning(now, f"the rate limit allows channels {numbers} only"))
         self._hear_first(now, frozenset(allowed))
-        return [_warning(now, told_of)] if told_of else []
+        return [*told, *over]
 
     @property
     def _is_away(self) -> bool:
@@ -246,6 +246,12 @@ class Listening:
                 allowed.append(number)
         below = [one for one in range(wanted[0]) if rates[one] <= self._config.limit]
         return allowed or below[-1:] or [0]
+
+    def _tell_of_limit(self, now: int, rates: tuple[int, ...]) -> list[Action]:
+        """Say so if no channel keeps to the limit: the lowest is heard all the same (RTE-2)."""
+        if self._config.limit is None or rates[0] <= self._config.limit:
+            return []
+        return [_warning(now, "even the lowest channel has more than the rate limit")]
 
     def _refuse_choice(self, now: int) -> list[Action]:
         """Say so if a user chose of channels, and there is one only."""

@@ -12,10 +12,12 @@ from itertools import islice
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.events import Event, Resolved, SourceState, Waiting, Warned
+from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer
 from pgmlite.core.receive.names import Name
 from pgmlite.errors import NetworkError
 from pgmlite.wire.control import Rung
+from pgmlite.wire.endpoint import ip_version
 
 ANY_SOURCE = frozenset({""})
 """Whoever sends: what there is outside of source-specific groups."""
@@ -63,7 +65,7 @@ class Sources:
         self._config = config or SourcesConfig()
         self._named = dict.fromkeys(named)
         self._names = {
-            name: Name(name, is_service=bool(name == service), config=self._config)
+            name: Name(name, is_service=name == service, config=self._config)
             for name in dict.fromkeys([service, *hosts])
             if name
         }
@@ -184,9 +186,7 @@ class Sources:
         sources.sort(key=lambda one: not self._is_heard(one))
         # spec: NET-18: of those that a user named the system itself says which it has no room for.
         chosen = dict.fromkeys([*self._named, *sources, *self._repairers, *self._of_object])
-        is_ipv6 = any(":" in one for one in chosen)
-        config = self._config
-        most = config.max_sources_ipv6 if is_ipv6 else config.max_sources_ipv4
+        most = self._config.most_sources(max(map(ip_version, chosen), default=6))
         self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 
     def _follow(self, now: int) -> None:
@@ -213,7 +213,7 @@ class Sources:
             tuple(sorted(self.wanted.intersection(name.sources))),
             tuple(name.standby),
             answer.ladder[0].group.port if answer.ladder else None,
-            answer.ladder,
+            tuple(OfferedChannel(*rung.group, rung.rate) for rung in answer.ladder),
             answer.ttl // SECOND,
             answer.is_authentic,
         )

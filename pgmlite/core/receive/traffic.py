@@ -16,9 +16,7 @@ from pgmlite.core.config import RatesConfig
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.serial import Sqns
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.layout import IPV6_UDP_HEADERS
-
-IPV4_UDP_HEADERS = 28
+from pgmlite.wire.endpoint import udp_headers
 
 
 def lost_between(sqns: Sqns, most: int) -> tuple[int, int]:
@@ -94,9 +92,7 @@ class Traffic:
     def take(self, batch: PacketBatch) -> None:
         """Take packets of one channel."""
         rows, channel = batch.rows, batch.channel
-        headers = HEADER_SIZE + (
-            IPV6_UDP_HEADERS if ":" in batch.source.address else IPV4_UDP_HEADERS
-        )
+        headers = HEADER_SIZE + udp_headers(batch.source.address)
         packet = 8 * (batch.payload.shape[1] + headers)
         self._bits[channel] = self._bits.get(channel, 0) + packet * len(rows)
         is_counted = self.packets < self._config.max_counted
