@@ -105,6 +105,8 @@ def _rate_changed(event: RateChanged) -> str:
             return f"up to {where}{measured}"
         case "down":
             return f"down to {where}{measured}"
+        case "silent":
+            return f"back to {where}: nothing came"
         case "disturbed":
             return f"staying on {where}: somebody else tried at the same time"
     return f"staying on {where}{measured}"

@@ -419,6 +419,9 @@ class RatesConfig:
     last_part: float = tunable(0.2, "of the object", least=0, most=1)
     """No try when no more is missing."""
 
+    lost_after: int = tunable(30 * SECOND, "ns")
+    """After so long without any packet the group that was named is heard again."""
+
     most_gap: int = tunable(16, "packets")
     """What is missing between two packets counts as so many at most: more is an outage, or made
     up."""

@@ -281,8 +281,9 @@ class RateChanged(Event):
     """bit/s that came while more was sent than fits; None: more never was."""
 
     reason: str
-    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit, or
-    ``disturbed``: others tried at the same time, so that nothing is known."""
+    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit,
+    ``disturbed``: others tried at the same time, so that nothing is known, or ``silent``: nothing
+    came of the channel before."""
 
 
 @dataclass(frozen=True, slots=True)

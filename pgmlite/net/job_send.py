@@ -12,6 +12,7 @@ from random import SystemRandom
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell, Warned
 from pgmlite.core.figures import SendChannel
+from pgmlite.core.reach import is_near
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.rate import Fixed
 from pgmlite.core.send.rings import rings_of
@@ -258,6 +259,13 @@ class SendJob:
             if one.group == other.group:
                 raise UsageError(
                     f"channel {other.group}: twice; each needs a group of its own", cause="channel"
+                )
+            # spec: RTE-13
+            if not is_near(*(Endpoint(far.group, far.port) for far in (other, one))):
+                raise UsageError(
+                    f"channel {other.group}: is assigned to others, or not of the same scope as "
+                    f"{one.group}: receivers would not follow",
+                    cause="channel",
                 )
         return channels
 

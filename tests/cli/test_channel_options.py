@@ -64,6 +64,7 @@ def test_the_error_names_the_option(
             None,
             "staying on channel 1, 6 Mbit/s: somebody else tried at the same time",
         ),
+        ("silent", None, "back to channel 1, 6 Mbit/s: nothing came"),
     ],
 )
 def test_words(reason: str, capacity: int | None, words: str) -> None:

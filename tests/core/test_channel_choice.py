@@ -124,13 +124,105 @@ class TestWithALadder:
         assert one.hears(63)
 
 
+def late(one: Listening, now: int) -> list[Action]:
+    """Return what is done until `now`, each thing when it is due."""
+    actions: list[Action] = []
+    while (due := one.deadline) is not None and due <= now:
+        actions += one.tick(due)
+        assert one.deadline is None or one.deadline > due, "it gets on"
+    return actions
+
+
+class TestStrangersLadders:
+    """Whoever can send to a group can announce an object, and name any groups in its manifest."""
+
+    @pytest.mark.parametrize(
+        ("named", "other"),
+        [
+            ("ff3e::8000:0", "ff3e::8000:1:1"),
+            ("ff3e::8000:0", "ff35::8000:1"),
+            ("ff3e:40:2001:db8::1", "ff3e::8000:1"),
+            ("ff15::1", "ff02::1"),
+            ("ff02::1234", "ff02::fb"),
+            ("239.1.2.3", "224.0.0.251"),
+            ("224.0.0.200", "224.0.0.5"),
+            ("239.1.2.3", "239.192.1.1"),
+            ("239.192.1.1", "239.255.1.1"),
+            ("239.1.2.3", "232.1.2.3"),
+            ("239.1.2.3", "233.1.2.3"),
+        ],
+    )
+    @pytest.mark.parametrize("limit", [None, 9 * M])
+    def test_they_lead_nowhere_else(self, named: str, other: str, limit: int | None) -> None:
+        # spec: RTE-13
+        port = 28775 if other != "ff3e::8000:1:1" else 5353
+        home, far = Endpoint(named, 28775), Endpoint(other, port)
+        one = listening(home, limit=limit)
+        one.start(0)
+        told = one.climb(0, (Rung(2 * M, home), Rung(3 * M, far)))
+        assert warnings(told) == [
+            f"the object says that {far} is a channel beside {home}: not believed"
+        ]
+        assert {group for group, _ in one.joined} == {home}
+        assert one.deadline is None
+        assert one.climb(5, (Rung(2 * M, home), Rung(3 * M, far))) == []
+
+    @pytest.mark.parametrize("other", ["239.7.7.7", "239.191.0.1"])
+    def test_what_is_of_the_same_scope_may_be_a_channel(self, other: str) -> None:
+        # spec: RTE-13
+        home, near = Endpoint("239.1.2.3", 28775), Endpoint(other, 28775)
+        one = listening(home, limit=9 * M)
+        one.start(0)
+        one.climb(0, (Rung(2 * M, home), Rung(3 * M, near)))
+        assert {group for group, _ in one.joined} == {near}
+
+    def test_they_do_not_lead_away_for_good(self) -> None:
+        # spec: RTE-14
+        one = listening(limit=15 * M)
+        one.start(0)
+        assert moves(one.climb(0, LADDER)) == ["-0", "+2"]
+        one.receive(5 * SECOND, packets(2, range(9)))
+        assert moves(late(one, 35 * SECOND - 1)) == []
+        told = late(one, 35 * SECOND)
+        assert moves(told) == ["-2", "+0"]
+        assert [event.reason for event in told if isinstance(event, RateChanged)] == ["silent"]
+        assert moves(late(one, 4000 * SECOND)) == []
+
+    def test_who_named_channels_hears_the_first_group_besides(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        assert moves(late(one, 30 * SECOND)) == ["+0"]
+        one.receive(40 * SECOND, packets(0, range(9)))
+        assert one.deadline is None
+        assert moves(one.receive(41 * SECOND, packets(3, range(9)))) == ["-0"]
+        assert one.deadline == 71 * SECOND
+
+    def test_another_ladder_is_climbed_from_the_group_that_was_named(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        late(one, 30 * SECOND)
+        assert moves(one.climb(31 * SECOND, (Rung(2 * M, GROUPS[0]),))) == ["-3"]
+
+    def test_one_without_channels_is_heard_where_it_is_until_it_is_silent(self) -> None:
+        # spec: RTE-14
+        one = listening(limit=15 * M)
+        one.start(0)
+        one.climb(0, LADDER)
+        assert moves(one.climb(SECOND, ())) == []
+        assert moves(late(one, 31 * SECOND)) == ["+0"]
+        assert one.deadline is None
+
+
 class TestNamedChannels:
     def test_one_that_was_named_stays(self) -> None:
         # spec: RTE-1
         one = listening(channels=range(3, 4))
         one.start(0)
         assert moves(one.climb(0, LADDER)) == ["-0", "+3"]
-        assert one.deadline is None
         assert one.channel_seconds(2 * SECOND) == (0.0, 0.0, 0.0, 2.0)
 
     def test_several_are_heard_at_once(self) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import count, pairwise
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +13,7 @@ from pgmlite.core.events import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.rates import RATE_TRANSITIONS, RateEvent, RateState
 from pgmlite.errors import UsageError
-from pgmlite.wire.batch import PacketBatch
-from tests.support.path import LADDER, M, Path, always, link, packets, reasons
+from tests.support.path import LADDER, M, Path, always, link, reasons
 
 
 class TestTable:
@@ -377,46 +375,16 @@ class TestTwoSenders:
         assert (failed.reason, failed.channel) == ("failed", 1)
 
 
-class TestForgery:
-    """Numbers are made up; a receiver must not pay more for them than their packets cost."""
-
-    @pytest.mark.parametrize(("most_gap", "is_left"), [(16, False), (1 << 30, True)])
-    def test_a_jump_counts_for_a_few_packets(self, most_gap: int, is_left: bool) -> None:
-        # spec: RTE-3
-        def jump(path: Path) -> Iterable[PacketBatch]:
-            if path.now % SECOND == 0:
-                yield packets(2, [path.now // 7])
-
-        path = Path(RatesConfig(try_after=600 * SECOND, most_gap=most_gap), first=2)
-        path.run(2)
-        assert bool(reasons(path.run(20, forged=jump))) is is_left
-
-    def test_channels_that_are_not_heard_say_nothing(self) -> None:
-        # spec: RTE-3
-        numbers = count()
-
-        def invented(path: Path) -> Iterable[PacketBatch]:
-            for channel in (0, 1, 3, 5, 63):
-                yield packets(channel, [next(numbers) * 1000 for _ in range(50)])
-
-        path = Path(RatesConfig(try_after=600 * SECOND), first=2)
-        assert not path.run(30, forged=invented)
-        assert path.machine.channel == 2
-
-    def test_invented_sessions_neither_raise_nor_lower_it(self) -> None:
-        # spec: RTE-3
-        numbers = count(7)
-
-        def invented(path: Path) -> Iterable[PacketBatch]:
-            for _ in range(20):
-                yield packets(2, [next(numbers)], tsi=next(numbers))
-
-        path = Path(RatesConfig(try_after=600 * SECOND), first=2)
-        path.run(2)
-        assert not path.run(20, forged=invented)
-        # What is really lost is seen all the same.
-        events = path.run(18, always(0.3), forged=invented)
-        assert reasons(events) == [("down", 1)]
+class TestComingBack:
+    def test_it_begins_anew_even_in_a_try(self) -> None:
+        # spec: RTE-14
+        path = Path(first=2)
+        path.until_try()
+        told = path.machine.come_back(path.now, 0)
+        assert reasons(told) == [("silent", 0)]
+        assert path.machine.wanted == {0}
+        assert path.machine.state is RateState.DEAF
+        assert path.until_try().channel == 1
 
 
 class TestFewPackets:

@@ -209,6 +209,13 @@ class Rates:
             self._drops_before = total
         self._drops = total
 
+    def come_back(self, now: int, channel: int) -> list[Event]:
+        """Hear a channel that was named instead of the present one, of which nothing comes."""
+        self._enter(now, RateEvent.FAILS if self.state is RateState.TRYING else RateEvent.LASTING)
+        self.channel, self._onset, self._is_proven = channel, None, False
+        self._begin(now)
+        return [RateChanged(now, self.channel, self.rate, None, "silent")]
+
     def tick(self, now: int, share: float) -> list[Event]:
         """Judge what came since the last look.
 
@@ -281,7 +288,7 @@ class Rates:
             if is_others and self.channel and not self._gives_way:
                 # No change of ours: somebody else is on the way to the right channel.
                 self._gives_way = True
-                self._wait = self._drawn_wait()
+                self._wait = self._ladder.drawn_wait(self.channel, gives_way=self._gives_way)
         elif self.state is RateState.STEADY:
             self._bits_before = look.bits
             self._is_proven = True
@@ -404,11 +411,4 @@ class Rates:
         self._began = self._calm_since = now
         self._losing_since = self._dropping_since = None
         self._gives_way = False
-        self._wait = self._drawn_wait()
-
-    def _drawn_wait(self) -> int:
-        """Return how long it has to be calm before a try, ns."""
-        # Who is low has more to gain and does less harm: they go first.
-        factor = 1 + max(0, self.channel - 1) * self._config.patience
-        factor *= self._config.gives_way if self._gives_way else 1
-        return round(self._config.try_after * factor * self._rng.uniform(0.5, 1.5))
+        self._wait = self._ladder.drawn_wait(self.channel, gives_way=self._gives_way)

@@ -71,6 +71,11 @@ class Sources:
         }
         self._service = self._names.get(service)
         self._repairers: dict[str, None] = {}
+        """Those that a user named, as far as they are no sources."""
+
+        self._of_object: dict[str, None] = {}
+        """Those that the manifest in hand names."""
+
         self._joined: dict[str, _Source] = {}
         self._told: dict[str, Resolved] = {}
         self.ladder: tuple[Rung, ...] = ()
@@ -79,11 +84,18 @@ class Sources:
         if self._named or self._names:
             self.wanted = frozenset(self._named)
 
-    def add(self, addresses: Collection[str]) -> None:
-        """Hear these as well: repairers, whose packets come from addresses of their own."""
-        new = dict.fromkeys(addresses).keys() - self._repairers
-        if self.wanted != ANY_SOURCE and new:
-            self._repairers |= dict.fromkeys(sorted(new))
+    def add(self, repairers: Collection[str]) -> None:
+        """Hear these as well, which a user named: packets come from addresses of their own."""
+        self._repairers |= dict.fromkeys(repairers)
+        self._choose_anew()
+
+    def adopt(self, repairers: Collection[str]) -> None:
+        """Hear those that a manifest names as well, and those of an earlier one no longer."""
+        self._of_object = dict.fromkeys(repairers)
+        self._choose_anew()
+
+    def _choose_anew(self) -> None:
+        if self.wanted != ANY_SOURCE:
             self._choose()
 
     # The contract of machines. What it returns says nothing of joining: that follows from `wanted`.
@@ -173,7 +185,7 @@ class Sources:
         # Whatever an answer says, nobody who is heard makes room for others.
         sources.sort(key=lambda one: not self._is_heard(one))
         # spec: NET-18: of those that a user named the system itself says which it has no room for.
-        chosen = dict.fromkeys([*self._named, *sources, *self._repairers])
+        chosen = dict.fromkeys([*self._named, *sources, *self._repairers, *self._of_object])
         most = self._config.most_sources(max(map(ip_version, chosen), default=6))
         self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 

@@ -7,6 +7,7 @@ no more than a few.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +60,17 @@ class Seen:
         return Seen(self.bits + other.bits, self.received + other.received, self.lost + other.lost)
 
 
+def _together(counts: Sequence[tuple[int, int]]) -> Seen:
+    """Return what came of a channel's sessions, whose (received, lost) packets are given.
+
+    The share that each lost counts by the packets that came of it: who invents a session makes up
+    what it lost, and has to send for it what is to be believed.
+    """
+    received = sum(came for came, _ in counts)
+    mean = sum(came * lost / (came + lost) for came, lost in counts) / max(1, received)
+    return Seen(0, received, round(received * mean / (1 - mean)))
+
+
 @dataclass(slots=True)
 class _Session:
     bits: int = 0
@@ -107,12 +119,14 @@ class Traffic:
         """Return what came since the last look: on each channel, and the bits of its sessions."""
         seen = {channel: Seen(bits) for channel, bits in self._bits.items()}
         sessions: dict[int, list[int]] = {channel: [] for channel in seen}
+        counts: dict[int, list[tuple[int, int]]] = {channel: [] for channel in seen}
         for (_, _, channel), session in self._sessions.items():
-            received, lost = lost_between(np.concatenate(session.sqns), self._config.most_gap)
-            seen[channel] += Seen(0, received, lost)
+            counts[channel].append(
+                lost_between(np.concatenate(session.sqns), self._config.most_gap)
+            )
             sessions[channel].append(session.bits)
         self._begin_anew()
-        return seen, sessions
+        return {one: seen[one] + _together(counts[one]) for one in seen}, sessions
 
 
 class Onset:
