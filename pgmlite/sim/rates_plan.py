@@ -162,7 +162,10 @@ def parse_rates_plan(text: str, changes: Mapping[str, Any]) -> RatesPlan:
     """
     table = {**tomllib.loads(text), **changes}
     if unknown := set(table) - set(KEYS):
-        raise UsageError(f"{min(unknown)!r}: there is no such setting in a plan of rates")
+        raise UsageError(
+            f"{min(unknown)!r}: there is no such setting in a plan of rates; it has "
+            f"{', '.join(KEYS)}"
+        )
     if missing := {"ladders", "capacity"} - set(table):
         raise UsageError(f"a plan of rates needs {min(missing)!r}")
     return RatesPlan(**{KEYS[key][0]: KEYS[key][1](key, value) for key, value in table.items()})

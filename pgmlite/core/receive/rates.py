@@ -243,7 +243,7 @@ class Rates:
         self._watch(now, look)
         if events := self._leave_if_bad(now, look):
             return events
-        self._settle(now, look)
+        self._settle(now)
         if self._is_time(now, share):
             return self._try(now)
         return []
@@ -323,7 +323,7 @@ class Rates:
         capacity = look.bits if is_losing else None
         return [RateChanged(now, self.channel, self.rate, capacity, "down")]
 
-    def _settle(self, now: int, look: _Look) -> None:
+    def _settle(self, now: int) -> None:
         """Find out whether losses begin or end."""
         config = self._config
         since = now - self._changed_at
