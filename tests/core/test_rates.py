@@ -82,6 +82,12 @@ class TestUp:
         path = Path()
         assert reasons(path.run(10, silent=frozenset({1}))) == [("failed", 0)]
 
+    def test_a_sender_that_is_slower_than_it_says_is_climbed_all_the_same(self) -> None:
+        # spec: RTE-5
+        path = Path()
+        path.ladder = tuple(rate * 2 // 5 for rate in path.ladder)
+        assert reasons(path.run(10)) == [("up", 1)]
+
     def test_the_wait_differs_from_receiver_to_receiver_and_is_longer_high_up(self) -> None:
         # spec: RTE-4
         low = [Path(seed=seed).until_try().at / SECOND for seed in range(20)]

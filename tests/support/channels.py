@@ -22,7 +22,7 @@ def send(lab: RoutedLab, source: Path, ladder: Sequence[int]) -> Process:
         for number, rate in enumerate(ladder)
         for word in ("--channel", f"{group(number)},{rate}M")
     ]
-    own = (*heard("S", 6), *HOPS, "-p", str(PORT), "-i", "eth0")
+    own = (*heard("S", 6), *HOPS, "--mtu", "1500", "-p", str(PORT), "-i", "eth0")
     return lab.pgmlite("S", "send", str(source), *channels, *own)
 
 

@@ -378,9 +378,10 @@ class Rates:
     def _verdict(self, look: _Look, capacity: int, *, is_clean: bool) -> str:
         """Return what a try showed, as the reason of a `RateChanged`."""
         tried = self.channel + 1
-        is_sent = 2 * look.tried >= self._ladder.rate(tried)
+        # Senders may be slower than they say, and lose nothing by it.
+        is_more = look.tried > (look.bits - look.tried or self._bits_before)
         is_overrun = look.drops > self._config.own_drops
-        if is_sent and not is_overrun and (is_clean or self._ladder.fits(tried, capacity)):
+        if is_more and not is_overrun and (is_clean or self._ladder.fits(tried, capacity)):
             return "up"
         # spec: RTE-10
         is_own = self._onset is None or self._onset.is_own

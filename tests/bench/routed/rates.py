@@ -23,8 +23,8 @@ SPAN = 80
 LATER = 9
 """Seconds after which a second receiver begins."""
 
-LASTING = 256 << 20
-"""Bytes of an object that is not complete by then."""
+LASTING = 160_000_000
+"""Bytes of an object that is not complete by then; more would be more to encode beside it."""
 
 LADDERS = {(2, 6, 14, 40): 2, (5, 20, 80): 0, (1, 3, 10, 30): 2}
 """Mbit/s of the channels, and the number of the highest that fits."""
