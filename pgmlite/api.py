@@ -43,6 +43,7 @@ from pgmlite.net.arguments import (
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_beside_name,
     check_channels,
     check_fec,
     check_hops,
@@ -241,8 +242,7 @@ def receive(
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
 
-    if name is not None and (group is not None or port is not None):
-        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+    check_beside_name(name, is_given=group is not None or port is not None)
     job = ReceiveJob(
         output=Path(output),
         name=name,

@@ -39,6 +39,7 @@ OPTIONS = {
         "listen",
         "on_complete",
         "order",
+        "rate_limit",
         "repairer",
         "seconds",
         "source",

@@ -116,11 +116,9 @@ def compare(
     measurements where there are any.
 
     PLAN is a TOML file, or one of the plans that come with pgmlite (--list). Without one: 1 to
-    1000 receivers at 1% and 5% loss.
+    1000 receivers at 1% and 5% loss. The plan "rates" is of receivers that choose among channels;
+    of the options that change a plan it takes --repetitions and --seed.
     """
-    # Imported here: other verbs start faster without the simulation.
-    from pgmlite.sim.report import Report
-
     if show_plans:
         _list_plans()
         return
@@ -148,12 +146,7 @@ def compare(
     started = time.monotonic()
     with _workers(chosen, jobs, dask) as executor, _Progress(quiet=as_json) as progress:
         report = _report(chosen, executor, progress.show)
-    if csv:
-        _write(csv, report.csv())
-    if plot and isinstance(report, Report):
-        from pgmlite.sim.plot import save
-
-        save(report, plot)
+    _keep(report, csv, plot)
     if as_json:
         print(report.json())
     else:
@@ -173,6 +166,19 @@ def _report(
     if isinstance(plan, RatesPlan):
         return RatesReport(plan, do_all(plan.trials(), climb, executor, progress))
     return Report(plan, perform_all(plan, executor, progress))
+
+
+def _keep(report: Report | RatesReport, csv: Path | None, plot: Path | None) -> None:
+    """Write the table and the picture that were asked for."""
+    # Imported here: other verbs start faster without the simulation.
+    from pgmlite.sim.report import Report
+
+    if csv:
+        _write(csv, report.csv())
+    if plot and isinstance(report, Report):
+        from pgmlite.sim.plot import save
+
+        save(report, plot)
 
 
 # The plan.

@@ -15,8 +15,8 @@ from pgmlite.cli.options import option
 from pgmlite.cli.signals import Signals
 from pgmlite.core.events import Checked, Event, Examined, ExamineStarted
 from pgmlite.core.figures import CheckResult
-from pgmlite.errors import PgmliteError, UsageError
-from pgmlite.net.arguments import check_seconds, parse_oid
+from pgmlite.errors import PgmliteError
+from pgmlite.net.arguments import check_beside_name, check_seconds, parse_oid
 from pgmlite.net.doctor.job import DoctorJob
 from pgmlite.net.doctor.place import asked_for_group, asked_for_name
 
@@ -71,9 +71,8 @@ def doctor(
     number = None if oid is None else parse_oid(oid)
     if name is None:
         asked = asked_for_group(group, port, interface, sources, number)
-    elif options.is_given("group") or options.is_given("port"):
-        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
     else:
+        check_beside_name(name, is_given=options.is_given("group") or options.is_given("port"))
         asked = asked_for_name(name, interface, sources, number)
     limit = check_seconds("seconds", seconds)
     assert limit is not None  # noqa: S101 - only None becomes None

@@ -61,17 +61,13 @@ interface = option(
     envvar="PGMLITE_INTERFACE",
     help="Network interface by name; may be left out where only one can be meant.",
 )
-_sources = partial(
-    option,
-    "--source",
-    "sources",
-    multiple=True,
-    envvar="PGMLITE_SOURCE",
-    help="Hear this sender and no others; repeatable. Needed for source-specific groups "
-    "(ff3x::/32, 232.0.0.0/8).",
+_sources = partial(option, "--source", "sources", multiple=True, envvar="PGMLITE_SOURCE")
+_NEEDED = "Needed for source-specific groups (ff3x::/32, 232.0.0.0/8)."
+sources = _sources(metavar="ADDR", help=f"Hear this sender and no others; repeatable. {_NEEDED}")
+sources_and_hosts = _sources(
+    metavar="ADDR|NAME",
+    help="Hear this sender and no others but those of NAME in DNS; repeatable. " + _NEEDED,
 )
-sources = _sources(metavar="ADDR")
-sources_and_hosts = _sources(metavar="ADDR|NAME")
 rate = option(
     "-r",
     "--rate",

@@ -9,7 +9,7 @@ from pgmlite.cli.tables import Column, render
 from pgmlite.core.human import human_rate
 
 if TYPE_CHECKING:
-    from pgmlite.sim.rates_plan import RatesReport
+    from pgmlite.sim.rates_plan import RatesCase, RatesReport
 
 
 def conditions(report: RatesReport) -> str:
@@ -22,33 +22,60 @@ def conditions(report: RatesReport) -> str:
     )
 
 
+FIGURES = {
+    "receiver": 0,
+    "fits\n(Mbit/s)": 4,
+    "10%\n(s)": 5,
+    "half\n(s)": 0,
+    "90%\n(s)": 0,
+    "failed\ntries": 0,
+    "at\nmost": 2,
+    "disturbed": 6,
+    "downs": 3,
+    "came\n(Mbit/s)": 0,
+    "10% had\nless than": 1,
+}
+"""Headings of what was measured, and which goes first where there is no room: the highest."""
+
+
 def table(report: RatesReport, width: int) -> list[str]:
     """Return its lines."""
     cases = report.cases
     ladders = ["/".join(f"{rate / 1e6:g}" for rate in one.ladder) for one in cases]
     groups = [(one.ladder, one.leave_latency, one.random_loss) for one in cases]
     ends = [place for place, (one, other) in enumerate(pairwise(groups)) if one != other]
+    rows = zip(*map(_row, cases), strict=True)
     return render(
         report.plan.title,
         [
             Column("ladder\n(Mbit/s)", ladders, is_number=False),
             Column("leave\n(s)", [f"{one.leave_latency:g}" for one in cases]),
             Column("loss", [f"{one.random_loss:.0%}" for one in cases]),
-            Column("receiver", [f"{one.receiver} of {one.receivers}" for one in cases]),
-            Column("fits\n(Mbit/s)", [f"{one.ladder[one.right] / 1e6:g}" for one in cases], 4),
-            Column("10%\n(s)", [_time(one.early) for one in cases], 5),
-            Column("half\n(s)", [_time(one.half) for one in cases]),
-            Column("90%\n(s)", [_time(one.late) for one in cases]),
-            Column("failed\ntries", [f"{one.failed:.2f}" for one in cases]),
-            Column("at\nmost", [str(one.most_failed) for one in cases], 2),
-            Column("disturbed", [f"{one.disturbed:.2f}" for one in cases], 6),
-            Column("downs", [f"{one.left:.2f}" for one in cases], 3),
-            Column("came\n(Mbit/s)", [f"{one.goodput / 1e6:.1f}" for one in cases]),
-            Column("10% had\nless than", [f"{one.least_goodput / 1e6:.1f}" for one in cases], 1),
+            *(
+                Column(heading, cells, spare)
+                for (heading, spare), cells in zip(FIGURES.items(), rows, strict=True)
+            ),
         ],
         width,
         ends,
     )
+
+
+def _row(case: RatesCase) -> list[str]:
+    """Return what was measured, in the order of `FIGURES`."""
+    return [
+        f"{case.receiver} of {case.receivers}",
+        f"{case.ladder[case.right] / 1e6:g}",
+        _time(case.early),
+        _time(case.half),
+        _time(case.late),
+        f"{case.failed:.2f}",
+        str(case.most_failed),
+        f"{case.disturbed:.2f}",
+        f"{case.left:.2f}",
+        f"{case.goodput / 1e6:.1f}",
+        f"{case.least_goodput / 1e6:.1f}",
+    ]
 
 
 def _time(seconds: float | None) -> str:

@@ -56,7 +56,7 @@ Examples:
 @option(
     "--rate-limit",
     metavar="RATE",
-    help="Hear no more bits a second than this, such as 20M.",
+    help="Hear no more bits a second than this, such as 20M; the lowest channel in any case.",
 )
 @option(
     "--on-complete",

@@ -29,6 +29,11 @@ Examples:
   pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
 """
 
+OF_ZONE = frozenset(
+    {"print_dns", "group", "port", "interface", "source", "rate", "channels", "hops"}
+)
+"""Parameters that say what ``--print-dns`` prints."""
+
 
 def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     """Return where to send and how fast, as `api.send` takes it.
@@ -38,10 +43,9 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     """
     if not channels:
         return {"group": group, "rate": parse_rate(rate)}
-    context = click.get_current_context()
     for option_, name in (("-g", "group"), ("-r", "rate")):
         # What the environment says is a default: it gives way.
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+        if options.is_given(name):
             raise UsageError(f"{option_}: each --channel has its own; leave it out")
     return {"channels": tuple(map(parse_channel, channels))}
 
@@ -157,9 +161,9 @@ def send(
     signals = Signals()
     signals.install()
     if print_dns is not None:
-        if as_json:
-            raise UsageError("--json: --print-dns prints lines of a zone")
-        _print_zone(print_dns, _dns_channels(group, rate, channels), port, interface, source)
+        _refuse_beside_zone()
+        found = _dns_channels(group, rate, channels)
+        _print_zone(print_dns, found, port, interface, source, hops)
         return
     if file is None:
         context = click.get_current_context()
@@ -195,6 +199,19 @@ def send(
     Output(as_json=as_json).follow(handle)
 
 
+def _refuse_beside_zone() -> None:
+    """
+    Raises:
+        UsageError: Something was given that the records of a sender do not depend on.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name not in OF_ZONE and options.is_given(name):
+            hint = parameter.get_error_hint(context).strip("'")
+            raise UsageError(f"{hint}: has no effect with --print-dns; leave it out")
+
+
 def _dns_channels(group: str, rate: str, channels: tuple[str, ...]) -> list[tuple[str | None, int]]:
     """Return the groups that DNS shall name, None where one is to be drawn, and their bit/s.
 
@@ -216,6 +233,7 @@ def _print_zone(
     port: int,
     interface: str | None,
     source: str | None,
+    hops: int,
 ) -> None:
     """Print the lines of a zone.
 
@@ -227,6 +245,6 @@ def _print_zone(
     from pgmlite.net.zone import zone_lines
 
     lines = zone_lines(
-        name, channels, port=port, interface=interface, source=source, rng=SystemRandom()
+        name, channels, port=port, interface=interface, source=source, hops=hops, rng=SystemRandom()
     )
     print("\n".join(lines))

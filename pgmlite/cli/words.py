@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pgmlite.cli.json_lines import oid_text
 from pgmlite.core.events import (
     Adopted,
@@ -26,11 +24,12 @@ from pgmlite.core.events import (
     Trying,
 )
 from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
-from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
+from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import Manifest
+from pgmlite.wire.endpoint import udp_headers
 
 MOST_ADDRESSES = 8
 """Those that a line has, at most."""
@@ -106,6 +105,8 @@ def _rate_changed(event: RateChanged) -> str:
             return f"up to {where}{measured}"
         case "down":
             return f"down to {where}{measured}"
+        case "silent":
+            return f"back to {where}: nothing came"
         case "disturbed":
             return f"staying on {where}: somebody else tried at the same time"
     return f"staying on {where}{measured}"
@@ -113,18 +114,10 @@ def _rate_changed(event: RateChanged) -> str:
 
 def _resolved(event: Resolved) -> str:
     """Return what DNS said of a name."""
-    said = f"{event.name}: {_some(event.sources) or 'no source'}"
+    said = f"{event.name}: {human_list(event.sources, MOST_ADDRESSES) or 'no source'}"
     if event.standby:
-        said += f"; standing by: {_some(event.standby)}"
+        said += f"; standing by: {human_list(event.standby, MOST_ADDRESSES)}"
     return said
-
-
-def _some(addresses: Sequence[str]) -> str:
-    """Return addresses, or the first of many."""
-    if len(addresses) <= MOST_ADDRESSES:
-        return ", ".join(addresses)
-    first = ", ".join(addresses[: MOST_ADDRESSES - 1])
-    return f"{first} and {len(addresses) - MOST_ADDRESSES + 1} more"
 
 
 def _damaged(event: Damaged) -> str:
@@ -195,7 +188,7 @@ def _cycle(manifest: Manifest, one: SendChannel) -> str:
     """Return how long a cycle takes on a channel; empty: that can't be said."""
     if not (one.rate and manifest.size):
         return ""
-    packet = manifest.symbol_size + HEADER_SIZE + Channel(one.group, 0, "", 0).overhead
+    packet = manifest.symbol_size + HEADER_SIZE + udp_headers(one.group)
     return f"; a cycle takes {human_time(manifest.symbols * packet * 8 / one.rate)}"
 
 

@@ -334,6 +334,10 @@ class SourcesConfig:
         if self.standby_after < self.silent_after:
             raise UsageError("a source is silent before others stand in for it")
 
+    def most_sources(self, version: int) -> int:
+        """Return how many sources may be joined of a version of IP: 6 or 4."""
+        return self.max_sources_ipv6 if version == 6 else self.max_sources_ipv4
+
 
 @dataclass(frozen=True, slots=True)
 class RatesConfig:
@@ -361,8 +365,8 @@ class RatesConfig:
     try_after: int = tunable(4 * SECOND, "ns")
     """The next channel is tried after so long without more loss than usual, give or take half."""
 
-    patience: float = tunable(0.4, "of it", least=0, most=10)
-    """And as much longer for each channel that is below the present one."""
+    patience: float = tunable(0.8, "of it", least=0, most=10)
+    """And as much longer for each channel below the present one, but for the lowest."""
 
     gives_way: float = tunable(2.0, "times", least=1)
     """And as much longer after losses that no change of our own explains: somebody else is on the
@@ -374,7 +378,7 @@ class RatesConfig:
     try_look: int = tunable(200 * MS, "ns")
     """How often it is looked, during a try, whether losses begin with it."""
 
-    onset: int = tunable(2, "looks")
+    onset: int = tunable(1, "looks")
     """Losses that begin later than so many of these after its first packet are not its own: queues
     are full by then."""
 
@@ -417,6 +421,9 @@ class RatesConfig:
 
     last_part: float = tunable(0.2, "of the object", least=0, most=1)
     """No try when no more is missing."""
+
+    lost_after: int = tunable(30 * SECOND, "ns")
+    """After so long without any packet the group that was named is heard again."""
 
     most_gap: int = tunable(16, "packets")
     """What is missing between two packets counts as so many at most: more is an outage, or made

@@ -18,6 +18,7 @@ from pgmlite.core.figures import (
     CheckResult,
     HookEnding,
     NetworkFigures,
+    OfferedChannel,
     OtherObject,
     ReceiveFigures,
     RepairFigures,
@@ -25,7 +26,7 @@ from pgmlite.core.figures import (
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest, Rung
+from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
 
 
@@ -209,7 +210,7 @@ class Resolved(Event):
     port: int | None
     """UDP port of a service; None: it is the name of a host."""
 
-    channels: tuple[Rung, ...]
+    channels: tuple[OfferedChannel, ...]
     """Of a service, at rising rates."""
 
     ttl: int
@@ -280,8 +281,9 @@ class RateChanged(Event):
     """bit/s that came while more was sent than fits; None: more never was."""
 
     reason: str
-    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit, or
-    ``disturbed``: others tried at the same time, so that nothing is known."""
+    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit,
+    ``disturbed``: others tried at the same time, so that nothing is known, or ``silent``: nothing
+    came of the channel before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,16 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class OfferedChannel:
+    """One channel of a service, as DNS has it."""
+
+    group: str
+    port: int
+    rate: int
+    """bit/s."""
+
+
+@dataclass(frozen=True, slots=True)
 class SendChannel:
     """One channel of a sender."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgmlite.core.machine import SECOND
 
 SILENT_AFTER = 5 * SECOND
@@ -34,3 +36,9 @@ def human_time(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds / 60:.1f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def human_list(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """Return names in a line; of more than `most`, those and how many more there are."""
+    more = len(names) - most
+    return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")

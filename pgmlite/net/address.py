@@ -20,8 +20,9 @@ import psutil
 from pgmlite.core.events import Tell, Waiting
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.errors import NetworkError, UsageError
-from pgmlite.net.groups import check_group
+from pgmlite.net.groups import check_group, check_port, parse_group
 from pgmlite.net.waiting import Wait, Waits
+from pgmlite.wire.endpoint import Endpoint, ip_version, udp_headers
 
 CHECK_PATIENCE = 5 * SECOND
 """ns that a start waits for addresses which the system still checks: that takes it up to 2 s."""
@@ -56,7 +57,7 @@ class Channel:
     @property
     def family(self) -> socket.AddressFamily:
         """AF_INET6 or AF_INET."""
-        return socket.AF_INET6 if ":" in self.group else socket.AF_INET
+        return socket.AF_INET6 if ip_version(self.group) == 6 else socket.AF_INET
 
     @property
     def address(self) -> tuple[str, int] | tuple[str, int, int, int]:
@@ -72,11 +73,10 @@ class Channel:
     @property
     def overhead(self) -> int:
         """Bytes of IP and UDP headers a packet."""
-        return 48 if self.family == socket.AF_INET6 else 28
+        return udp_headers(self.group)
 
     def __str__(self) -> str:
-        group = f"[{self.group}]" if ":" in self.group else self.group
-        return f"{group}:{self.port} on {self.interface}"
+        return f"{Endpoint(self.group, self.port)} on {self.interface}"
 
 
 def resolve(group: str, port: int, interface: str | None) -> Channel:
@@ -90,19 +90,11 @@ def resolve(group: str, port: int, interface: str | None) -> Channel:
         UsageError: Not a multicast group, one that nobody should use, or two interfaces.
         NetworkError: No such interface, or it can't carry the group.
     """
-    text, _, zone = group.partition("%")
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
+    address, named = parse_group(group, interface)
     if not address.is_multicast:
         raise UsageError(f"group {group}: not a multicast address (ff00::/8 or 224.0.0.0/4)")
-    if not 1 <= port <= 65535:
-        raise UsageError(f"port {port}: must be 1 to 65535")
-    if zone and interface and zone != interface:
-        raise UsageError(f"group {group}: names another interface than {interface}")
+    check_port(port)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    named = interface or zone
     check_group(address, is_loopback=bool(named) and "loopback" in _flags(named))
     name = named or _only_interface(f"group {group}", lambda one: has_family(one, family))
     index = _index(name)
@@ -165,8 +157,7 @@ def own_usable(name: str) -> list[str]:
 
 
 def _versions(name: str) -> tuple[int, ...]:
-    kinds = {6 if ":" in one else 4 for one in own_usable(name)}
-    return tuple(sorted(kinds, reverse=True))
+    return tuple(sorted(set(map(ip_version, own_usable(name))), reverse=True))
 
 
 def _index(name: str) -> int:

@@ -14,7 +14,7 @@ from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.control import is_link_local
-from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import MOST_REPAIRS
 from pgmlite.wire.layout import (
     IPV6_UDP_HEADERS,
@@ -85,7 +85,7 @@ def _why_not(
     """Return why no machine can have an address there; empty: one can."""
     if address.is_multicast or address.is_unspecified or str(address) == "255.255.255.255":
         return "not the address of one machine"
-    if channel and (address.version == 6) != (":" in channel.group):
+    if channel and address.version != ip_version(channel.group):
         return "the group is of the other kind of IP addresses"
     if zone and (channel is None or zone != channel.interface):
         return f"the interface is that of the group; leave %{zone} out"
@@ -248,6 +248,20 @@ def parse_hearing(channels: str | int) -> range | None:
             cause="channels",
         )
     return range(first, last + 1)
+
+
+def check_beside_name(name: str | None, *, is_given: bool) -> None:
+    """Refuse a group or a port beside the name of a service.
+
+    Args:
+        name: None: there is none.
+        is_given: Whether there is a group or a port.
+
+    Raises:
+        UsageError: There are both.
+    """
+    if name is not None and is_given:
+        raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
 
 
 def check_rate_limit(limit: int | None) -> int | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pgmlite.core.machine import DnsAnswer, Resolve
 from pgmlite.errors import UsageError
 from pgmlite.net.records import PREFIX, BadRecords
+from pgmlite.wire.endpoint import ip_version
 
 if TYPE_CHECKING:
     import asyncio
@@ -149,7 +150,7 @@ class Discovery:
             answer = await lookups.service(question, name, self._versions)
             if answer.ladder:
                 # Which kind of IP it is may not change any more: groups are joined (spec: DNS-4).
-                self._versions = (6 if ":" in answer.ladder[0].group.address else 4,)
+                self._versions = (ip_version(answer.ladder[0].group.address),)
             return answer
         except BadRecords as error:
             failure, why = error.cause, str(error)

@@ -14,6 +14,8 @@ from pgmlite.errors import UsageError
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+MAX_PORT = 65_535
+
 LINK_SCOPE, SITE_SCOPE = 2, 5
 WIDEST_NODE_SCOPE = 1
 """IPv6 groups of scope 0 (reserved) and 1 (interface-local) never leave the machine."""
@@ -24,6 +26,34 @@ SOURCE_SPECIFIC_FLAGS = 3
 
 LEAST_ID = 0x8000_0000
 """The last 32 bits of an IPv6 source-specific group that hosts may choose, at least."""
+
+
+def check_port(port: int) -> None:
+    """
+    Raises:
+        UsageError: It is no UDP port.
+    """
+    if not 1 <= port <= MAX_PORT:
+        raise UsageError(f"port {port}: must be 1 to {MAX_PORT}")
+
+
+def parse_group(group: str, interface: str | None) -> tuple[Address, str]:
+    """Return the address of a group, and the interface that was named; empty: none was.
+
+    Args:
+        group: ``ADDR`` or ``ADDR%INTERFACE``; any address, multicast or not.
+
+    Raises:
+        UsageError: It is no address, or two interfaces are named.
+    """
+    text, _, zone = group.partition("%")
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
+    if zone and interface and zone != interface:
+        raise UsageError(f"group {group}: names another interface than {interface}")
+    return address, interface or zone
 
 
 def is_source_specific(group: str | Address) -> bool:

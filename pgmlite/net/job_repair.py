@@ -32,6 +32,7 @@ from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 
 MOST_STRANGERS = 1_000
@@ -77,8 +78,14 @@ class RepairJob:
                 hear_repairers(group, manifest, tell)
             burst = packets_a_call(manifest.symbol_size)
             config = SenderConfig(rate=self.rate, packet_overhead=channel.overhead, max_burst=burst)
+            groups = [rung.group for rung in manifest.ladder]
+            own = Endpoint(channel.group, channel.port)
             machine = Repairer(
-                config, manifest, repair=RepairConfig(port=naks.port), rng=SystemRandom()
+                config,
+                manifest,
+                repair=RepairConfig(port=naks.port),
+                rng=SystemRandom(),
+                channel=groups.index(own) if own in groups else 0,
             )
             buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
             inputs = (naks, group)

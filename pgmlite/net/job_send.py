@@ -12,6 +12,7 @@ from random import SystemRandom
 from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell, Warned
 from pgmlite.core.figures import SendChannel
+from pgmlite.core.reach import is_near
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.rate import Fixed
 from pgmlite.core.send.rings import rings_of
@@ -26,7 +27,7 @@ from pgmlite.net.arguments import (
     parse_endpoint,
     parse_source,
 )
-from pgmlite.net.groups import is_for_routers
+from pgmlite.net.groups import MAX_PORT, is_for_routers
 from pgmlite.net.hashing import hash_beside
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
@@ -41,11 +42,9 @@ from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 
-MAX_PORT = 65_535
-
 SHORT_WAY = (
-    "group {} is source-specific, as those are that routers forward, and packets with 1 hop stay "
-    "on this link: where there are routers on the way, give packets more"
+    "group {} is source-specific, which is of use across routers, and packets with 1 hop stay on "
+    "this link: give them more if receivers are behind routers"
 )
 
 
@@ -260,6 +259,13 @@ class SendJob:
             if one.group == other.group:
                 raise UsageError(
                     f"channel {other.group}: twice; each needs a group of its own", cause="channel"
+                )
+            # spec: RTE-13
+            if not is_near(*(Endpoint(far.group, far.port) for far in (other, one))):
+                raise UsageError(
+                    f"channel {other.group}: is assigned to others, or not of the same scope as "
+                    f"{one.group}: receivers would not follow",
+                    cause="channel",
                 )
         return channels
 

@@ -58,10 +58,8 @@ class NakSocket:
             sock.setblocking(False)
         except OSError as error:
             sock.close()
-            where = f"[{self.address}]:{port}" if ":" in self.address else f"{self.address}:{port}"
-            raise NetworkError(
-                f"can't listen for NAKs at {where} on {channel.interface}: {error.strerror}"
-            ) from error
+            where = f"{Endpoint(self.address, port)} on {channel.interface}"
+            raise NetworkError(f"can't listen for NAKs at {where}: {error.strerror}") from error
         return sock
 
     def rejoin(self) -> None:

@@ -24,6 +24,7 @@ from pgmlite.net.udp import (
     raise_buffer,
     read,
 )
+from pgmlite.wire.endpoint import ip_version
 
 IP_MULTICAST_ALL = 49
 IPV6_MULTICAST_ALL = 29
@@ -50,7 +51,7 @@ RECEIVE_BUFFER_SHARE = 64
 
 def _storage(address: str) -> bytes:
     """Return an address as a `struct sockaddr_storage`."""
-    if ":" in address:
+    if ip_version(address) == 6:
         packed = socket.inet_pton(socket.AF_INET6, address)
         sockaddr = struct.pack("=HHI16sI", socket.AF_INET6, 0, 0, packed, 0)
     else:
@@ -133,7 +134,7 @@ class ReceiverSocket:
             NetworkError: The system refuses it.
         """
         option = MCAST_JOIN_SOURCE_GROUP if source else MCAST_JOIN_GROUP
-        if source and (":" in source) != (":" in channel.group):
+        if source and ip_version(source) != ip_version(channel.group):
             raise NetworkError(f"can't receive {channel} from {source}: another kind of address")
         try:
             sock.setsockopt(_level(channel), option, group_request(channel, source))

@@ -11,7 +11,7 @@ from pgmlite.core.config import MAX_RATE, MIN_RATE
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.groups import check_group, is_source_specific
 from pgmlite.wire.control import Rung
-from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.layout import MOST_CHANNELS
 
 PREFIX = "_pgmlite._udp"
@@ -22,9 +22,6 @@ KEYS = {6: "c", 4: "d"}
 """What the keys of channels begin with, by the version of IP; their numbers follow."""
 
 SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
-
-MAX_STRING = 255
-"""Bytes of one string of a TXT record."""
 
 
 class BadRecords(PgmliteError):
@@ -123,7 +120,7 @@ def txt_strings(channels: Sequence[tuple[str, int]]) -> list[str]:
     """
     strings, numbers = [VERSION], dict.fromkeys(KEYS, 0)
     for group, rate in channels:
-        version = 6 if ":" in group else 4
+        version = ip_version(group)
         strings.append(f"{KEYS[version]}{numbers[version]}={group},{rate_text(rate)}")
         numbers[version] += 1
     return strings

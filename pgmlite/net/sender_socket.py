@@ -127,7 +127,7 @@ class SenderSocket:
             stride: Bytes of a packet; the last may be shorter, a single one may have any length.
 
         Raises:
-            OSError: As the system says; see `PASSING`.
+            OSError: As the system says; see `LINK_ERRORS`, `REFUSALS` and `STRANGERS`.
         """
         if len(pieces) == 2:
             if self._segment and sum(map(len, pieces)) > self._segment:

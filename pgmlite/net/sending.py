@@ -179,7 +179,7 @@ class SendLoop:
 
     machine: Sender
     sockets: Sequence[SenderSocket]
-    """Where packets leave, by the channel of the session."""
+    """Where packets leave, by lane."""
 
     symbols: SymbolFile
     buffer: wire.SendBuffer
@@ -350,7 +350,7 @@ class SendLoop:
 
     def _transmit(self, burst: Transmit, now: int) -> None:
         payload, length, rows = burst.payload, burst.length, burst.rows
-        socket = self.sockets[burst.channel]
+        socket = self.sockets[self.machine.lane_of(burst.channel)]
         if isinstance(payload, bytes):
             if len(rows) == 1:  # an SPM may be longer than a small symbol
                 self._outbox.append(Call(socket, [rows.tobytes(), payload], rows))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pgmlite.net.address import resolve, usable_versions
 from pgmlite.net.arguments import name_sources, parse_repairer
 from pgmlite.net.discovery import Discovery, check_name
 from pgmlite.net.groups import check_sources
-from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.endpoint import Endpoint, ip_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ def whom_of_group(
         Listening([Endpoint(channel.group, channel.port)], whom, rates, SystemRandom()),
         channel.interface,
         known,
-        Discovery([6 if ":" in channel.group else 4]) if hosts else None,
+        Discovery([ip_version(channel.group)]) if hosts else None,
     )
 
 
@@ -104,7 +103,7 @@ def whom_of_name(
     chosen, versions = usable_versions(interface)
     given = [*named, *(address for address, _ in known)]
     # Groups are of one kind of IP: that of the addresses which the user gave.
-    fitting = [one for one in versions if all(_version(given_one) == one for given_one in given)]
+    fitting = [one for one in versions if all(ip_version(address) == one for address in given)]
     if not fitting:
         raise UsageError(
             f"name {name}: {chosen} can't use all of {', '.join(given)} for one group",
@@ -113,7 +112,3 @@ def whom_of_name(
     whom = Sources(named, service=service, hosts=hosts)
     whom.add([address for address, _ in known])
     return Whom(Listening((), whom, rates, SystemRandom()), chosen, known, Discovery(fitting))
-
-
-def _version(address: str) -> int:
-    return ipaddress.ip_address(address).version

@@ -11,8 +11,9 @@ from random import Random
 from pgmlite.errors import UsageError
 from pgmlite.net.address import own_usable, usable_versions
 from pgmlite.net.arguments import parse_source
-from pgmlite.net.groups import LEAST_ID, check_group, is_source_specific
+from pgmlite.net.groups import LEAST_ID, check_group, check_port, is_source_specific, parse_group
 from pgmlite.net.records import PREFIX, rate_text, txt_strings
+from pgmlite.wire.endpoint import ip_version
 from pgmlite.wire.layout import MOST_CHANNELS
 
 TTL = 300
@@ -45,6 +46,7 @@ def zone_lines(
     port: int,
     interface: str | None,
     source: str | None,
+    hops: int = 1,
     rng: Random,
 ) -> list[str]:
     """Return the lines to be put into a zone, so that `recv` finds this machine by a name.
@@ -54,6 +56,7 @@ def zone_lines(
         channels: (group, bit/s) of each; None: a group that is drawn.
         interface: None: the only one that can be meant.
         source: The address that packets will come from; None: those of the interface.
+        hops: With which packets will be sent; goes into the last line, the command of the sender.
 
     Raises:
         UsageError: A name, a group or an address is none that DNS can have here.
@@ -62,13 +65,12 @@ def zone_lines(
     service = name.removesuffix(".")
     if len(service) > MAX_NAME or not NAME.fullmatch(service):
         raise UsageError(f"name {name}: give one such as fw.example.org, in ASCII")
-    if not 1 <= port <= 65_535:
-        raise UsageError(f"port {port}: must be 1 to 65535")
+    check_port(port)
     addresses = _addresses(interface, source)
     ladder = _ladder(channels, addresses, rng)
-    version = _version(ladder[0][0])
-    mine = [one for one in addresses if _version(one) == version]
-    if not mine or any(_version(group) != version for group, _ in ladder):
+    version = ip_version(ladder[0][0])
+    mine = [one for one in addresses if ip_version(one) == version]
+    if not mine or any(ip_version(group) != version for group, _ in ladder):
         raise UsageError(f"name {name}: groups and addresses are not all of one kind of IP")
     host = _host(service)
     owner = f"{PREFIX}.{service}. {TTL} IN"
@@ -76,13 +78,10 @@ def zone_lines(
     return [
         f"{owner} SRV 0 0 {port} {host}.",
         f"{owner} TXT {strings}",
-        *(f"{host}. {TTL} IN {'AAAA' if ':' in one else 'A'} {one}" for one in mine),
-        f"; pgmlite send FILE {_options(ladder)} -p {port} --source {mine[0]}",
+        *(f"{host}. {TTL} IN {'AAAA' if version == 6 else 'A'} {one}" for one in mine),
+        f"; pgmlite send FILE {_options(ladder)} -p {port} --source {mine[0]}"
+        + (f" --hops {hops}" if hops > 1 else ""),
     ]
-
-
-def _version(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def _addresses(interface: str | None, source: str | None) -> list[str]:
@@ -108,7 +107,7 @@ def _ladder(
     """
     if len(channels) > MOST_CHANNELS:
         raise UsageError(f"{len(channels)} channels: at most {MOST_CHANNELS} are allowed")
-    best = max(map(_version, addresses))
+    best = max(map(ip_version, addresses))
     by_rate = sorted(channels, key=lambda channel: channel[1])
     return [(_check(group) if group else draw_group(best, rng), rate) for group, rate in by_rate]
 
@@ -127,10 +126,7 @@ def _check(group: str) -> str:
     Raises:
         UsageError: It is not source-specific, or is not for hosts to choose.
     """
-    try:
-        address = ipaddress.ip_address(group.partition("%")[0])
-    except ValueError:
-        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
+    address, _ = parse_group(group, None)
     if not is_source_specific(address):
         raise UsageError(
             f"group {group}: is not source-specific, and DNS names no others; "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -31,8 +31,8 @@ SLICE = 50 * MS
 PACKET = 1280
 """Bytes, IP headers included."""
 
-JOIN_LATENCY = 100 * MS
-"""From a join to the first packet, ns; 10 to 370 ms were measured over two routers."""
+JOIN_LATENCIES = 10 * MS, 370 * MS
+"""From a join to the first packet, ns, as measured over two routers."""
 
 UNEVEN = 0.5
 """By how much packets leave late, in packets of their channel: senders have other work."""
@@ -133,19 +133,49 @@ class _Climber:
     start: int
     rng: np.random.Generator
     heard: dict[Endpoint, int] = field(default_factory=dict)
-    """Groups, and from when on, ns."""
+    """Groups, and from when on they come, ns."""
 
     octets: int = 0
     channels: list[tuple[int, int]] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
+
+    def reach(self, now: int, link: Bottleneck) -> None:
+        """Let the joins arrive that have been on their way for long enough."""
+        for group, begins in self.heard.items():
+            if begins <= now:
+                link.join(group, id(self))
+
+    def live(
+        self,
+        now: int,
+        arrived: Sequence[tuple[_Stream, Times]],
+        manifest: Manifest,
+        link: Bottleneck,
+        loss: float,
+    ) -> None:
+        """Take what got over the link in one slice, as far as it is heard, and do what is due."""
+        if not self.heard:
+            self.perform(now, self.machine.start(now), link)
+            self.perform(now, self.machine.adopt(now, manifest), link)
+        for stream, sqns in arrived:
+            begins = self.heard.get(stream.rung.group)
+            if begins is None or begins > now:
+                continue
+            kept = self.rng.random(len(sqns)) >= loss
+            if kept.any():
+                batch = _batch(stream.channel, sqns[kept])
+                self.octets += len(batch) * PACKET
+                self.perform(now, self.machine.receive(now, batch), link)
+        deadline = self.machine.deadline
+        if deadline is not None and deadline <= now:
+            self.perform(now, self.machine.tick(now), link)
 
     def perform(self, now: int, actions: list[Action], link: Bottleneck) -> None:
         """Do what the machine says."""
         for action in actions:
             match action:
                 case Join(group=group):
-                    link.join(group, id(self))
-                    self.heard[group] = now + JOIN_LATENCY
+                    self.heard[group] = now + int(self.rng.integers(*JOIN_LATENCIES))
                 case Leave(group=group):
                     link.leave(now, group, id(self))
                     del self.heard[group]
@@ -194,26 +224,12 @@ def climb(trial: RatesTrial, config: RatesConfig | None = None) -> list[RatesOut
         for start in trial.starts
     ]
     for now in range(0, trial.duration, SLICE):
+        for climber in climbers:
+            climber.reach(now, link)
         arrived = list(_over_link(link, streams, now))
         for climber in climbers:
-            if climber.start > now:
-                continue
-            machine = climber.machine
-            if not climber.heard:
-                climber.perform(now, machine.start(now), link)
-                climber.perform(now, machine.adopt(now, manifest), link)
-            for stream, sqns in arrived:
-                since = climber.heard.get(stream.rung.group)
-                if since is None or since > now:
-                    continue
-                kept = climber.rng.random(len(sqns)) >= trial.loss
-                if kept.any():
-                    batch = _batch(stream.channel, sqns[kept])
-                    climber.octets += len(batch) * PACKET
-                    climber.perform(now, machine.receive(now, batch), link)
-            deadline = machine.deadline
-            if deadline is not None and deadline <= now:
-                climber.perform(now, machine.tick(now), link)
+            if climber.start <= now:
+                climber.live(now, arrived, manifest, link, trial.loss)
     return [climber.outcome(trial) for climber in climbers]
 
 

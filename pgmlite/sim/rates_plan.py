@@ -51,27 +51,16 @@ class RatesPlan:
     title: str = "Rates"
 
     def __post_init__(self) -> None:
-        for ladder in self.ladders:
-            rises = all(low < high for low, high in pairwise(ladder))
-            if not 2 <= len(ladder) <= MOST_CHANNELS or not rises:
-                raise UsageError(f"ladders: each has 2 to {MOST_CHANNELS} rates, which rise")
-            if ladder[0] < MIN_RATE or ladder[-1] > MAX_RATE:
-                raise UsageError(f"ladders: rates are {MIN_RATE} to {MAX_RATE} bit/s")
+        _check_ladders(self.ladders)
         if not MIN_RATE <= self.capacity <= MAX_RATE:
             raise UsageError(f"capacity {self.capacity}: must be {MIN_RATE} to {MAX_RATE} bit/s")
         if not 1 <= self.duration <= MOST_SECONDS:
             raise UsageError(f"duration_s {self.duration:g}: must be 1 to {MOST_SECONDS}")
+        _check_starts(self.starts, self.duration)
         if not all(0 <= one <= MOST_SECONDS for one in self.leave_latencies):
             raise UsageError(f"leave_latency_s: must be 0 to {MOST_SECONDS}")
         if not all(0 <= one <= 0.9 for one in self.random_losses):
             raise UsageError("random_loss: must be 0 to 0.9")
-        for some in self.starts:
-            if not 1 <= len(some) <= MOST_RECEIVERS or not all(
-                0 <= one < self.duration for one in some
-            ):
-                raise UsageError(
-                    f"starts_s: each has 1 to {MOST_RECEIVERS} times before the end of the run"
-                )
         if not 1 <= self.repetitions <= MOST_REPETITIONS:
             raise UsageError(f"repetitions {self.repetitions}: must be 1 to {MOST_REPETITIONS}")
 
@@ -96,6 +85,24 @@ class RatesPlan:
                 range(self.repetitions),
             )
         ]
+
+
+def _check_ladders(ladders: Sequence[Sequence[int]]) -> None:
+    for ladder in ladders:
+        rises = all(low < high for low, high in pairwise(ladder))
+        if not 2 <= len(ladder) <= MOST_CHANNELS or not rises:
+            raise UsageError(f"ladders: each has 2 to {MOST_CHANNELS} rates, which rise")
+        if ladder[0] < MIN_RATE or ladder[-1] > MAX_RATE:
+            raise UsageError(f"ladders: rates are {MIN_RATE} to {MAX_RATE} bit/s")
+
+
+def _check_starts(starts: Sequence[Sequence[float]], duration: float) -> None:
+    for some in starts:
+        fit = all(0 <= one < duration for one in some)
+        if not 1 <= len(some) <= MOST_RECEIVERS or not fit:
+            raise UsageError(
+                f"starts_s: each has 1 to {MOST_RECEIVERS} times before the end of the run"
+            )
 
 
 def _numbers(name: str, value: Any) -> tuple[float, ...]:
@@ -155,7 +162,10 @@ def parse_rates_plan(text: str, changes: Mapping[str, Any]) -> RatesPlan:
     """
     table = {**tomllib.loads(text), **changes}
     if unknown := set(table) - set(KEYS):
-        raise UsageError(f"{min(unknown)!r}: there is no such setting in a plan of rates")
+        raise UsageError(
+            f"{min(unknown)!r}: there is no such setting in a plan of rates; it has "
+            f"{', '.join(KEYS)}"
+        )
     if missing := {"ladders", "capacity"} - set(table):
         raise UsageError(f"a plan of rates needs {min(missing)!r}")
     return RatesPlan(**{KEYS[key][0]: KEYS[key][1](key, value) for key, value in table.items()})

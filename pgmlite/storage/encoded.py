@@ -25,7 +25,7 @@ from pgmlite.wire.batch import Octets
 from pgmlite.wire.geometry import Geometry, Ids, pieces
 from pgmlite.wire.layout import VISIT_SYMBOLS
 
-PASS_SYMBOLS = 8 * VISIT_SYMBOLS
+PASS_SYMBOLS = 32 * VISIT_SYMBOLS
 """Repair symbols of a block that are computed in one go: its parities cost as much as they do."""
 
 ROOM_SHARE = 0.5

@@ -45,6 +45,7 @@ class SymbolFile:
         size = STRIP_SYMBOLS * geometry.symbol_size
         self._most = min(STRIPS, max(LEAST_STRIPS, KEPT_BYTES // size))
         self._rows: Octets = np.zeros((self._most * STRIP_SYMBOLS, geometry.symbol_size), np.uint8)
+        self._bytes = self._rows.reshape(-1).data
         self._slots: dict[int, int] = {}
         """Which strip is where, the one used last at the end."""
 
@@ -84,6 +85,9 @@ class SymbolFile:
         """
         if self._encoded:
             self._encoded.passing(len(ids))
+        if len(ids) == 1:
+            self._fill_one(buffer, ids)
+            return
         if self._are_in_order(ids):
             self._source.gather(buffer, self._geometry.extents(ids))
             return
@@ -92,6 +96,19 @@ class SymbolFile:
         for start in range(0, len(ids), self._most):
             some = ids.cut(start, start + self._most)
             np.take(self._rows, self._find(some), axis=0, out=rows[start : start + len(some)])
+
+    def _fill_one(self, buffer: memoryview, ids: Named) -> None:
+        """Fill `buffer` with one symbol: what slow channels send in one go, so without arrays."""
+        block, place = int(ids.blocks[0]), int(ids.esis[0])
+        key = block * self._block_strips
+        if ids.are_repairs[0]:
+            place -= self._geometry.source(block)
+            key += self._source_strips
+        strip, inside = divmod(place, STRIP_SYMBOLS)
+        (slot,) = self._slots_of([key + strip])
+        size = self._geometry.symbol_size
+        start = (slot * STRIP_SYMBOLS + inside) * size
+        buffer[:size] = self._bytes[start : start + size]
 
     def _are_in_order(self, ids: Named) -> bool:
         """Whether they are source symbols that stand in long runs in the file."""

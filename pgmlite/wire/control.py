@@ -18,7 +18,7 @@ from construct import ConstructError
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire import derive
 from pgmlite.wire.digests import TreeShape, digest
-from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import Geometry, most_repairs, pieces
 from pgmlite.wire.layout import (
     CRITICAL,
@@ -245,7 +245,7 @@ def _unpack_ladder(values: Sequence[bytes]) -> tuple[Rung, ...]:
     if any(low.rate >= high.rate for low, high in pairwise(ladder)):
         raise ObjectError("manifest: the rates of its channels do not rise")
     groups = {rung.group for rung in ladder}
-    families = {":" in group.address for group in groups}
+    families = {ip_version(group.address) for group in groups}
     if len(groups) < len(ladder) or len(families) > 1:
         raise ObjectError("manifest: two channels are one, or of two kinds of IP addresses")
     if ladder and not ladder[0].rate:

@@ -31,7 +31,8 @@ MAGIC = 0x7067
 VERSION = 2
 
 IPV6_UDP_HEADERS = 48
-"""Bytes of IPv6 and UDP headers before a packet; the larger of the two families."""
+IPV4_UDP_HEADERS = 28
+"""Bytes of IP and UDP headers before a packet, without options."""
 
 MAX_PACKET = 65_507
 """Largest UDP payload of either address family, in bytes."""

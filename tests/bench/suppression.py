@@ -19,7 +19,7 @@ import numpy as np
 
 from pgmlite.core.config import NakConfig, RepairConfig
 from pgmlite.core.machine import MS, Action, Held, Prepare
-from pgmlite.sim.network import MemoryStore
+from pgmlite.sim.memory import MemoryStore
 from pgmlite.sim.theory import backoff_shape, nb_expected, nb_first
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.layout import PacketType

@@ -158,6 +158,10 @@ def test_one_is_the_same_as_a_group_and_a_rate(tmp_path: Path, inside: Inside) -
             "--channel ff15::1: 239.1.2.3 is of the other kind of IP addresses",
         ),
         (
+            ["--channel", "239.1.2.3,1M", "--channel", "239.255.2.3,2M"],
+            "--channel 239.255.2.3: is assigned to others, or not of the same scope as 239.1.2.3",
+        ),
+        (
             ["--channel", "239.1.2.3,1M", "--channel", "10.0.0.1,2M"],
             "group 10.0.0.1: not a multicast address",
         ),

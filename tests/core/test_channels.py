@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import chain
+from math import inf
 from random import Random
 from statistics import mean
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.course import course_of
 from pgmlite.core.machine import MS, SECOND, Action
-from pgmlite.core.receive.carousels import Carousels
+from pgmlite.core.receive.carousels import Carousel, Carousels, time_left
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.rate import Fixed
@@ -251,3 +255,14 @@ def test_a_symbol_of_another_territory_moves_no_carousel() -> None:
     carousels.bring(2 * MS, key, block, esi)
     (carousel,) = carousels.coming(2 * MS)
     assert carousel.sent == 31
+
+
+def test_time_left_is_infinite_where_a_territory_has_nothing_of_a_block() -> None:
+    # spec: NAK-7
+    geometry = Geometry(T * 100, T, 98, 1, 5)
+    carousel = Carousel(course_of(Ring.in_territory(geometry, 4, 7)), 0, 0, 0, 0, 0, (0, 0))
+    carousel.symbol_time = 1000.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        left = time_left([carousel], np.array([0, 0]), np.array([98, 2]), 0.0)
+    assert left == inf

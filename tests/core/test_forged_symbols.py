@@ -5,7 +5,7 @@ import pytest
 
 from pgmlite.core.events import Damaged
 from pgmlite.core.machine import Decode, Held, Prepare, Verify
-from pgmlite.sim.network import MemoryStore
+from pgmlite.sim.memory import MemoryStore
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.geometry import Ids
 from tests.support.builders import Sample

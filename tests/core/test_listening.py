@@ -41,10 +41,30 @@ def test_repairers_of_a_manifest_are_heard_where_sources_are_named() -> None:
     assert everybody.adopt(1, REPAIRED) == []
 
 
+def test_repairers_of_another_manifest_are_left() -> None:
+    # spec: NET-13
+    listening = Listening([GROUP], Sources(["fd01::1"]))
+    listening.start(0)
+    for number in range(200):
+        others = tuple(Endpoint(f"fd02::{number:x}:{n:x}", 7) for n in range(60))
+        listening.adopt(number, replace(REPAIRED, repairers=others))
+    assert listening.adopt(300, REPAIRED)[-1] == Join(GROUP, "fd01::9")
+    assert {source for _, source in listening.joined} == {"fd01::1", "fd01::9"}
+
+
+def test_repairers_of_the_other_kind_of_ip_are_not_joined() -> None:
+    # spec: NET-13
+    listening = Listening([Endpoint("232.1.2.3", 5)], Sources(["192.0.2.1"]))
+    listening.start(0)
+    both = (Endpoint("fd01::9", 7), Endpoint("192.0.2.9", 7))
+    joins = listening.adopt(1, replace(REPAIRED, repairers=both))
+    assert joins == [Join(Endpoint("232.1.2.3", 5), "192.0.2.9")]
+
+
 class Moving(Sources):
     """Sources that are others as soon as there is a manifest."""
 
-    def add(self, addresses: Collection[str]) -> None:
+    def adopt(self, repairers: Collection[str]) -> None:
         self.wanted = frozenset(["fd01::2", "fd01::3"])
 
 

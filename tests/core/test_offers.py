@@ -11,7 +11,7 @@ from pgmlite.core.machine import SECOND, Action, Complete, Decode, Prepare, Send
 from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
-from pgmlite.sim.network import answer
+from pgmlite.sim.memory import answer
 from pgmlite.wire.layout import Order, PacketType
 from tests.support.builders import Disk, Sample, batches, make_object
 from tests.support.nak_builders import spm_packet

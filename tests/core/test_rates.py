@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import count, pairwise
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -13,11 +12,8 @@ from pgmlite.core.config import RatesConfig
 from pgmlite.core.events import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.rates import RATE_TRANSITIONS, RateEvent, RateState
-from pgmlite.core.receive.traffic import Traffic, lost_between
 from pgmlite.errors import UsageError
-from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.endpoint import Endpoint
-from tests.support.path import LADDER, M, Path, always, link, packets, reasons
+from tests.support.path import LADDER, M, Path, always, link, reasons
 
 
 class TestTable:
@@ -85,6 +81,12 @@ class TestUp:
         # spec: RTE-5
         path = Path()
         assert reasons(path.run(10, silent=frozenset({1}))) == [("failed", 0)]
+
+    def test_a_sender_that_is_slower_than_it_says_is_climbed_all_the_same(self) -> None:
+        # spec: RTE-5
+        path = Path()
+        path.ladder = tuple(rate * 2 // 5 for rate in path.ladder)
+        assert reasons(path.run(10)) == [("up", 1)]
 
     def test_the_wait_differs_from_receiver_to_receiver_and_is_longer_high_up(self) -> None:
         # spec: RTE-4
@@ -298,6 +300,15 @@ class TestNeighbours:
         path.run(0.5, always(0.5), silent=frozenset({1}))
         assert path.until_rate(always(0.5)).reason == "disturbed"
 
+    def test_a_second_one_in_a_row_has_failed(self) -> None:
+        # spec: RTE-10: a path with a long queue looks like one with a neighbour.
+        path = Path()
+        for reason in ("disturbed", "failed", "disturbed"):
+            path.until_try(most=200)
+            path.run(1)
+            assert path.until_rate(always(0.5)).reason == reason
+            path.run(5)
+
     def test_losses_that_begin_with_it_are_its_own(self) -> None:
         # spec: RTE-10
         path = Path()
@@ -370,91 +381,16 @@ class TestTwoSenders:
         assert (failed.reason, failed.channel) == ("failed", 1)
 
 
-class TestForgery:
-    """Numbers are made up; a receiver must not pay more for them than their packets cost."""
-
-    @pytest.mark.parametrize(("most_gap", "is_left"), [(16, False), (1 << 30, True)])
-    def test_a_jump_counts_for_a_few_packets(self, most_gap: int, is_left: bool) -> None:
-        # spec: RTE-3
-        def jump(path: Path) -> Iterable[PacketBatch]:
-            if path.now % SECOND == 0:
-                yield packets(2, [path.now // 7])
-
-        path = Path(RatesConfig(try_after=600 * SECOND, most_gap=most_gap), first=2)
-        path.run(2)
-        assert bool(reasons(path.run(20, forged=jump))) is is_left
-
-    def test_what_is_missing_between_two_numbers_is_bounded(self) -> None:
-        # spec: RTE-3
-        sqns = packets(0, [5, 6, 7, 9, 1 << 30, 8, 8, 10]).rows["sqn"].astype("u4")
-        assert lost_between(sqns, 16) == (7, 16)
-        assert lost_between(sqns[:4], 16) == (4, 1)
-
-    def test_numbers_wrap(self) -> None:
-        sqns = packets(0, [(1 << 32) - 2, 1, (1 << 32) - 1]).rows["sqn"].astype("u4")
-        assert lost_between(sqns, 16) == (3, 1)
-
-    def test_channels_that_are_not_heard_say_nothing(self) -> None:
-        # spec: RTE-3
-        numbers = count()
-
-        def invented(path: Path) -> Iterable[PacketBatch]:
-            for channel in (0, 1, 3, 5, 63):
-                yield packets(channel, [next(numbers) * 1000 for _ in range(50)])
-
-        path = Path(RatesConfig(try_after=600 * SECOND), first=2)
-        assert not path.run(30, forged=invented)
-        assert path.machine.channel == 2
-
-    def test_invented_sessions_neither_raise_nor_lower_it(self) -> None:
-        # spec: RTE-3
-        numbers = count(7)
-
-        def invented(path: Path) -> Iterable[PacketBatch]:
-            for _ in range(20):
-                yield packets(2, [next(numbers)], tsi=next(numbers))
-
-        path = Path(RatesConfig(try_after=600 * SECOND), first=2)
-        path.run(2)
-        assert not path.run(20, forged=invented)
-        # What is really lost is seen all the same.
-        events = path.run(18, always(0.3), forged=invented)
-        assert reasons(events) == [("down", 1)]
-
-    def test_memory_is_bounded_by_what_came(self) -> None:
-        # spec: RTE-3
-        config = RatesConfig(max_sessions=4, max_counted=1000)
-        traffic = Traffic(config)
-        for tsi in range(100):
-            traffic.take(packets(0, range(3), tsi=tsi))
-        for first in range(0, 10_000, 500):
-            traffic.take(packets(0, range(first, first + 500), tsi=1000))
-        seen, sessions = traffic.look()
-        assert len(sessions[0]) == 4
-        assert seen[0].received <= 1500
-        assert seen[0].bits == 10_300 * 1280 * 8
-
-    def test_a_session_that_sends_much_is_not_driven_out(self) -> None:
-        # spec: RTE-3
-        traffic = Traffic(RatesConfig(max_sessions=4))
-        traffic.take(packets(0, [1, 3, 5], tsi=1))
-        for tsi in range(2, 100):
-            traffic.take(packets(0, [tsi], tsi=tsi))
-        seen, _ = traffic.look()
-        assert seen[0].lost == 2
-
-    def test_one_batch_may_be_of_several_sessions(self) -> None:
-        traffic = Traffic(RatesConfig())
-        batch = packets(0, [1, 100, 3, 101])
-        batch.rows["tsi"] = [1, 2, 1, 2]
-        traffic.take(batch)
-        seen, sessions = traffic.look()
-        assert (seen[0].received, seen[0].lost, len(sessions[0])) == (4, 1, 2)
-
-    def test_ipv4_has_smaller_headers(self) -> None:
-        traffic = Traffic(RatesConfig())
-        traffic.take(packets(0, [1], source=Endpoint("192.0.2.1", 1)))
-        assert traffic.look()[0][0].bits == 1260 * 8
+class TestComingBack:
+    def test_it_begins_anew_even_in_a_try(self) -> None:
+        # spec: RTE-14
+        path = Path(first=2)
+        path.until_try()
+        told = path.machine.come_back(path.now, 0)
+        assert reasons(told) == [("silent", 0)]
+        assert path.machine.wanted == {0}
+        assert path.machine.state is RateState.DEAF
+        assert path.until_try().channel == 1
 
 
 class TestFewPackets:

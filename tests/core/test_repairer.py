@@ -2,8 +2,9 @@
 
 from random import Random
 
-from pgmlite.core.config import SenderConfig
-from pgmlite.core.machine import MS, SECOND
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.machine import MS, SECOND, Transmit
+from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.layout import Flag
 from tests.support.answering import ODATA, OTHER, SAMPLE, Answering, alone
@@ -57,6 +58,19 @@ class TestWhatItHears:
         sender = alone()
         sender.give(spm_packet(SAMPLE, {"tsi": 7}, sector=3, sectors=2))
         assert sender.machine.refused["spm"] == 1
+
+    def test_on_a_channel_it_asks_to_be_asked_there(self) -> None:
+        # spec: REP-8
+        config = SenderConfig(rate=10_000_000, packet_overhead=48)
+        repair = RepairConfig(port=9)
+        machine = Repairer(config, SAMPLE.manifest, repair=repair, rng=Random(0), channel=2)
+        machine.start(0)
+        bursts = [one for one in machine.tick(0) if isinstance(one, Transmit)]
+        assert [one.channel for one in bursts] == [2] * len(bursts)
+        assert {int(one.rows["channel"][0]) for one in bursts} == {2}
+        assert machine.lane_of(2) == 0
+        machine.unsent(bursts[0].rows, 100)
+        assert machine.counters.unsent == 1
 
     def test_another_object_means_nothing(self) -> None:
         sender = alone()

@@ -8,6 +8,7 @@ import pytest
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.events import Resolved, SourceState, Waiting, Warned
+from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, DnsAnswer, Join, Leave, Resolve
 from pgmlite.core.receive.names import NAME_TRANSITIONS, Name, NameEvent, NameState
 from pgmlite.core.receive.sources import ANY_SOURCE, Sources
@@ -123,7 +124,8 @@ def test_all_sources_of_the_best_priority_are_joined_together() -> None:
     assert world.times(Join, group=GROUP) == [0.01, 0.01]
     assert world.joined == {A, B}
     (told,) = world.events(Resolved)
-    assert told == Resolved(10_000_000, NAME, (A, B), (C,), 28_775, LADDER, 60, dnssec=False)
+    channels = (OfferedChannel(*GROUP, 5_000_000),)
+    assert told == Resolved(10_000_000, NAME, (A, B), (C,), 28_775, channels, 60, dnssec=False)
 
 
 def test_hosts_need_no_ladder_and_add_to_what_a_user_named() -> None:

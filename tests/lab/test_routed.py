@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import crossing
+from tests.support import channels, crossing, dns_server
 from tests.support.lab import GROUPS as ANY_SOURCE
+from tests.support.lab import random_file
 from tests.support.routed import GROUPS, RoutedLab, address
+from tests.support.services import RATE, SERVICE, named, records, served
 
 pytestmark = [pytest.mark.lab, pytest.mark.routed]
 
@@ -86,6 +88,38 @@ def a_path_of_small_packets_is_named(folder: Path) -> None:
     assert "--mtu 1280" in warning["warning"]
 
 
+def a_standby_of_a_name_is_called_in(folder: Path) -> None:
+    """Both servers that DNS has for a name die; the one of the next priority finishes."""
+    source = random_file(folder / "source", 2)
+    with RoutedLab() as lab, served(lab, folder, records("ST", "P")):
+        senders = [crossing.sender(lab, node, 6, source, rate=RATE) for node in "STP"]
+        receiver = named(lab, "R2", folder / "out", SERVICE)
+        resolved = receiver.event("resolved")
+        receiver.stored(0.3)
+        for one in senders[:2]:
+            one.stop()
+        receiver.event("joined", lambda event: event["source"] == address("P"))
+        result = crossing.ended(receiver)
+    assert set(resolved["sources"]) == {address("S"), address("T")}
+    assert set(resolved["standby"]) == {address("P")}
+    assert result["per_source"].keys() == {address(node) for node in "STP"}
+    assert (folder / "out").read_bytes() == source.read_bytes()
+
+
+def a_channel_that_does_not_fit_is_left(folder: Path) -> None:
+    """A link of 5 Mbit/s carries the second of three channels, and not the third."""
+    source = random_file(folder / "source", 24)
+    with RoutedLab(receivers=1) as lab:
+        lab.rate("B", "5mbit")
+        channels.send(lab, source, (1, 3, 8)).event("start")
+        receiver = channels.receive(lab, "R1", folder / "out", "auto")
+        receiver.event("rate", lambda event: event["channel"] == 1)
+        receiver.event("trying", lambda event: event["channel"] == 2)
+        left = receiver.event("left", lambda event: event["group"] == channels.group(2))
+        chosen = receiver.event("rate", lambda event: event["at"] >= left["at"] - 1)
+    assert chosen["channel"] == 1
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     case.__name__: case
     for case in (
@@ -95,6 +129,8 @@ CASES: dict[str, Callable[[Path], None]] = {
         faults_of_the_path_pass,
         a_repairer_of_the_manifest_is_heard,
         a_path_of_small_packets_is_named,
+        a_standby_of_a_name_is_called_in,
+        a_channel_that_does_not_fit_is_left,
     )
 }
 
@@ -112,5 +148,7 @@ def running(
 
 @pytest.mark.parametrize("case", CASES)
 def test_routed(case: str, running: dict[str, Future[None]]) -> None:
-    # spec: NET-13
+    # spec: NET-13, DNS-5, DNS-6
+    if case == a_standby_of_a_name_is_called_in.__name__:
+        dns_server.need()
     running[case].result()

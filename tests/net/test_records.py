@@ -224,15 +224,20 @@ def test_send_prints_a_zone_and_sends_nothing(inside: Inside) -> None:
     assert "2500k" in ended.lines[1]
     again = inside("send", "--print-dns", "fw.example.org", "-i", "lo")
     assert again.lines[1] != ended.lines[1], "a group is drawn each time"
-    named = inside("send", "--print-dns", "fw.example.org", "-i", "lo", "-g", "232.1.2.3")
+    assert "--hops" not in again.lines[-1]
+    where = ("-i", "lo", "-g", "232.1.2.3", "--hops", "8")
+    named = inside("send", "--print-dns", "fw.example.org", *where)
     assert "d0=232.1.2.3,10M" in named.lines[1]
+    assert named.lines[-1].endswith("--hops 8"), "the sender's command has it"
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         (["-r", "max"], "--rate max: DNS names a rate"),
-        (["--json"], "--json"),
+        (["--json"], "--json: has no effect with --print-dns"),
+        (["--fec", "50%"], "--fec: has no effect with --print-dns; leave it out"),
+        (["fw.bin"], "FILE: has no effect with --print-dns"),
         (["-g", "239.1.2.3"], "is not source-specific"),
     ],
 )

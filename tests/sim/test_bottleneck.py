@@ -105,7 +105,7 @@ def changes(node: Node) -> list[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def sample() -> Sample:
     plain = make_object(
-        1_000 * 1_300, symbol_size=1_000, block_symbols=100, repair_symbols=300, tile_blocks=8
+        1_000 * 1_300, symbol_size=1_000, block_symbols=100, repair_symbols=350, tile_blocks=8
     )
     return Sample(plain.data, replace(plain.manifest, ladder=LADDER), plain.tree)
 

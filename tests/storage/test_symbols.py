@@ -18,7 +18,7 @@ from pgmlite.core.ring import Ring
 from pgmlite.errors import DiskError
 from pgmlite.fec.codec import RandomLinear
 from pgmlite.storage import encoded as encoded_module
-from pgmlite.storage.encoded import PASS_SYMBOLS, EncodedSymbols
+from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.geometry import Geometry, Ids
@@ -44,6 +44,15 @@ def expected(data: bytes, geometry: Geometry, ids: Ids) -> bytes:
         found.append(CODEC.encode(source, np.array([esi]))[0].tobytes())
     joined = b"".join(found)
     return joined[: geometry.length(ids)]
+
+
+PASS_SYMBOLS = 128
+"""Repair symbols of a pass: fewer than there are, so that small objects have several."""
+
+
+@pytest.fixture(autouse=True)
+def _short_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded_module, "PASS_SYMBOLS", PASS_SYMBOLS)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from pgmlite.core.receive.nak import Ask, NakMachine
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.wants import WantState
 from pgmlite.core.ring import Ring
-from pgmlite.sim.network import answer
+from pgmlite.sim.memory import answer
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import Order

@@ -31,7 +31,8 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
-from pgmlite.sim.network import MemoryStore, answer, symbol_bytes
+from pgmlite.sim.memory import MemoryStore, answer
+from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
 from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs

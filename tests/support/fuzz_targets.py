@@ -135,7 +135,7 @@ def receiver(data: bytes) -> None:
 
     def perform(actions: list[Action]) -> None:
         from pgmlite.core.machine import Store, Verify
-        from pgmlite.sim.network import answer
+        from pgmlite.sim.memory import answer
 
         todo = list(actions)
         while todo:

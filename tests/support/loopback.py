@@ -70,8 +70,8 @@ class Endpoint:
 
 
 def endpoint() -> Endpoint:
-    """Return a group and a port that nobody else uses, most likely."""
-    group = f"239.{_random.randint(192, 250)}.{_random.randint(0, 255)}.{_random.randint(1, 254)}"
+    """Return a group and a port that nobody else uses, most likely; all groups are of one scope."""
+    group = f"239.{_random.randint(192, 195)}.{_random.randint(0, 255)}.{_random.randint(1, 254)}"
     return Endpoint(group, _random.randint(20_000, 32_000))
 
 

@@ -23,7 +23,8 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.send.repairer import Repairer
 from pgmlite.core.send.sender import Sender
 from pgmlite.core.timing import grtt_of
-from pgmlite.sim.network import Link, MemoryStore, Network, Node, packets
+from pgmlite.sim.memory import MemoryStore
+from pgmlite.sim.network import Link, Network, Node, packets
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.endpoint import Endpoint

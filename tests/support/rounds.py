@@ -11,7 +11,8 @@ import numpy as np
 
 from pgmlite.core.machine import ObjectSymbols, Transmit
 from pgmlite.core.ring import Ring
-from pgmlite.sim.network import MemoryStore, packets
+from pgmlite.sim.memory import MemoryStore
+from pgmlite.sim.network import packets
 from pgmlite.wire.batch import HEADER_DTYPE, Flags, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids

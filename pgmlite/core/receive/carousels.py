@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import numpy.typing as npt
@@ -191,7 +192,8 @@ class Carousels:
 def time_left(coming: Sequence[Carousel], held: Numbers, sources: Numbers, loss: float) -> float:
     """Return the ns until carousels will have brought all blocks of an object with repair symbols.
 
-    All blocks advance alike, so the one that has least decides, and all carousels help it.
+    All blocks advance alike, so the one that has least decides, and all carousels help it. Infinite
+    if they bring nothing of it: a short block may have no part in a small territory.
 
     Args:
         coming: Those whose speed is known.
@@ -207,4 +209,5 @@ def time_left(coming: Sequence[Carousel], held: Numbers, sources: Numbers, loss:
         numbers = np.maximum(0, sources + TOO_MANY - np.maximum(held, led)) / (1 - loss)
         takes = carousel.course.symbols_until(carousel.sent, numbers) * carousel.symbol_time
         speed += 1 / np.maximum(takes, 1)
-    return float((1 / speed).max())
+    slowest = float(speed.min())
+    return 1 / slowest if slowest else inf

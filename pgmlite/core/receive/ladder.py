@@ -73,6 +73,16 @@ class Ladder:
         """Whether a channel fits into so many bit/s."""
         return self.needs(channel) <= self._config.headroom * capacity
 
+    # When to go on.
+
+    def drawn_wait(self, channel: int, *, gives_way: bool) -> int:
+        """Return how long it has to be calm on a channel before the next one is tried, ns."""
+        config = self._config
+        # Who is low has more to gain and does less harm: they go first.
+        factor = 1 + max(0, channel - 1) * config.patience
+        factor *= config.gives_way if gives_way else 1
+        return round(config.try_after * factor * self._rng.uniform(0.5, 1.5))
+
     # What is not tried for a while (spec: RTE-6).
 
     def is_open(self, now: int, channel: int) -> bool:

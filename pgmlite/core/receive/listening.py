@@ -13,6 +13,7 @@ from random import Random
 from pgmlite.core.config import RatesConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.machine import SECOND, Action, DnsAnswer, Join, Leave
+from pgmlite.core.reach import is_near
 from pgmlite.core.receive.rates import Rates
 from pgmlite.core.receive.sources import Sources
 from pgmlite.wire.batch import PacketBatch
@@ -51,8 +52,8 @@ class Listening:
         self.joined: frozenset[Membership] = frozenset()
         self.channels: frozenset[int] | None = ANY_CHANNEL
         self.rates: Rates | None = None
-        self._named = frozenset(groups)
-        """What is heard where there is no channel to choose."""
+        self._home = self._named = frozenset(groups)
+        """What the user or the service named, and what is heard without a channel to choose."""
 
         self._sources = sources
         self._config = config or RatesConfig()
@@ -68,13 +69,22 @@ class Listening:
 
         self._heard_since = 0
         self._seconds: list[float] = []
+        self._heard_at = 0
+        """When something of an object came last, or other groups were joined, ns."""
+
+        self._is_lost = False
+        """Nothing came of what is heard for long: the groups that were named are heard besides."""
 
     # What drivers and reports ask.
 
     @property
     def deadline(self) -> int | None:
         """When to call `tick` next, ns; None: only after something came."""
-        times = self._sources.deadline, self.rates.deadline if self.rates else None
+        times = (
+            self._sources.deadline,
+            self.rates.deadline if self.rates else None,
+            self._heard_at + self._config.lost_after if self._is_away else None,
+        )
         return min((one for one in times if one is not None), default=None)
 
     def hears(self, channel: int) -> bool:
@@ -99,9 +109,14 @@ class Listening:
 
     def receive(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take packets of an object that is being received."""
+        self._heard_at = now
         if self.rates:
             self.rates.receive(batch)
-        return self._sources.receive(now, batch.source.address)
+        actions = self._sources.receive(now, batch.source.address)
+        if self._is_lost and self.channels is not ANY_CHANNEL and batch.channel in self.channels:
+            self._is_lost = False
+            actions += self._follow()
+        return actions
 
     def resolved(self, now: int, answer: DnsAnswer) -> list[Action]:
         """Take what DNS says of who sends, and where.
@@ -114,7 +129,9 @@ class Listening:
 
     def adopt(self, now: int, manifest: Manifest) -> list[Action]:
         """Take what an object's manifest says of who sends, and where."""
-        self._sources.add([endpoint.address for endpoint in manifest.repairers])
+        families = {":" in group.address for group in self._groups}
+        named = [endpoint.address for endpoint in manifest.repairers]
+        self._sources.adopt([address for address in named if (":" in address) in families])
         return self.climb(now, manifest.ladder)
 
     def climb(self, now: int, ladder: Sequence[Rung]) -> list[Action]:
@@ -123,7 +140,9 @@ class Listening:
         if ladder == self._ladder:
             return self._follow()
         self._count_time(now)
-        self._named = frozenset(self._groups)
+        self._heard_at = now
+        self._named = self._home if self._is_lost else frozenset(self._groups)
+        self._is_lost = False
         self._ladder, self.rates, self.channels = ladder, None, ANY_CHANNEL
         self._seconds = [0.0] * len(ladder)
         told = [*self._choose(now, ladder)] if ladder else self._refuse_choice(now)
@@ -148,42 +167,51 @@ class Listening:
             told = self.rates.tick(now, stored / max(1, symbols))
             if told:
                 actions += [*told, *self._hear(now, self.rates.wanted)]
+        if self._is_away and now - self._heard_at >= self._config.lost_after:
+            actions += self._come_back(now)
         return actions + self._hear_service(now)
 
     # Channels.
 
     def _choose(self, now: int, ladder: tuple[Rung, ...]) -> list[Action]:
         """Begin to choose among the channels of a ladder, or hear what a user named of them."""
-        places = [number for number, rung in enumerate(ladder) if rung.group in self._named]
-        if not places:
+        places = _places(ladder, self._named)
+        if why_not := _why_not(ladder, places):
             self._seconds = []
-            if not self._named:
-                return []
-            return [
-                _warning(
-                    now,
-                    "the group that is heard is none of the object's channels: its rate can't be "
-                    f"chosen; join {ladder[0].group.address} port {ladder[0].group.port} instead",
-                )
-            ]
+            return [_warning(now, why_not)] if self._named else []
         rates = tuple(rung.rate for rung in ladder)
         if self._config.channels is None:
             self.rates = Rates(self._config, rates, first=min(places), rng=self._rng)
-            told: list[Action] = [*self.rates.start(now)]
-            if self._config.limit is not None and self._config.limit < rates[0]:
-                told.append(_warning(now, "even the lowest channel has more than the rate limit"))
+            told: list[Action] = [*self.rates.start(now), *self._tell_of_limit(now, rates)]
             self._hear_first(now, self.rates.wanted)
             return told
         wanted = [number for number in self._config.channels if number < len(ladder)]
-        told_of = ""
+        told = []
         if len(wanted) < len(self._config.channels):
-            told_of = f"the object has channels 0 to {len(ladder) - 1} only"
+            told.append(_warning(now, f"the object has channels 0 to {len(ladder) - 1} only"))
         wanted = wanted or [len(ladder) - 1]
         allowed = self._within_limit(rates, wanted)
-        if allowed != wanted:
-            told_of = f"the rate limit allows channels {', '.join(map(str, allowed))} only"
+        over = self._tell_of_limit(now, rates)
+        if allowed != wanted and not over:
+            numbers = ", ".join(map(str, allowed))
+            told.append(_warning(now, f"the rate limit allows channels {numbers} only"))
         self._hear_first(now, frozenset(allowed))
-        return [_warning(now, told_of)] if told_of else []
+        return [*told, *over]
+
+    @property
+    def _is_away(self) -> bool:
+        """Whether something that was named is not heard."""
+        return bool(self.joined) and not self._is_lost and not self._home <= set(self._groups)
+
+    def _come_back(self, now: int) -> list[Action]:
+        """Hear again what was named: of what is heard nothing came for long (spec: RTE-14)."""
+        self._heard_at = now
+        places = _places(self._ladder or (), self._home)
+        if self.rates and places:
+            told = self.rates.come_back(now, min(places))
+            return [*told, *self._hear(now, self.rates.wanted)]
+        self._is_lost = True
+        return self._follow()
 
     def _hear_service(self, now: int) -> list[Action]:
         """Hear what is wanted of the channels that a service has, as long as no object says more.
@@ -202,7 +230,8 @@ class Listening:
             wanted = fit[-1:] or [0]
         self._count_time(now)
         ladder, self._ladder, self.rates, self.channels = self._ladder, None, None, ANY_CHANNEL
-        self._named = frozenset(service[one].group for one in self._within_limit(rates, wanted))
+        self._home = frozenset(service[one].group for one in self._within_limit(rates, wanted))
+        self._named, self._is_lost = self._home, False
         return self._follow() if ladder is None else self.climb(now, ladder)
 
     def _within_limit(self, rates: tuple[int, ...], wanted: list[int]) -> list[int]:
@@ -217,6 +246,12 @@ class Listening:
                 allowed.append(number)
         below = [one for one in range(wanted[0]) if rates[one] <= self._config.limit]
         return allowed or below[-1:] or [0]
+
+    def _tell_of_limit(self, now: int, rates: tuple[int, ...]) -> list[Action]:
+        """Say so if no channel keeps to the limit: the lowest is heard all the same (RTE-2)."""
+        if self._config.limit is None or rates[0] <= self._config.limit:
+            return []
+        return [_warning(now, "even the lowest channel has more than the rate limit")]
 
     def _refuse_choice(self, now: int) -> list[Action]:
         """Say so if a user chose of channels, and there is one only."""
@@ -243,15 +278,14 @@ class Listening:
 
     @property
     def _groups(self) -> Collection[Endpoint]:
+        home = self._home if self._is_lost else frozenset()
         if self.channels is ANY_CHANNEL or not self._ladder:
-            return self._named
-        return {self._ladder[channel].group for channel in self.channels}
+            return self._named | home
+        return {self._ladder[channel].group for channel in self.channels} | home
 
     def _follow(self) -> list[Action]:
         """Join and leave what makes the difference to what is wanted."""
-        ladder = self._sources.ladder
-        groups = frozenset({ladder[0].group}) if ladder else self._groups
-        wanted = {(group, source) for group in groups for source in self._sources.wanted}
+        wanted = {(group, source) for group in self._groups for source in self._sources.wanted}
         gone, new = self.joined - wanted, wanted - self.joined
         self.joined = frozenset(wanted)
         return [
@@ -261,6 +295,26 @@ class Listening:
             ),
             *(Join(group, source) for group, source in sorted(new)),
         ]
+
+
+def _places(ladder: Sequence[Rung], groups: Collection[Endpoint]) -> list[int]:
+    """Return which channels of a ladder are heard in these groups."""
+    return [number for number, rung in enumerate(ladder) if rung.group in groups]
+
+
+def _why_not(ladder: Sequence[Rung], places: Sequence[int]) -> str:
+    """Return why nothing is chosen of a ladder of which `places` are heard; empty: it may be."""
+    if not places:
+        first = ladder[0].group
+        return (
+            "the group that is heard is none of the object's channels: its rate can't be chosen; "
+            f"join {first.address} port {first.port} instead"
+        )
+    heard = ladder[places[0]].group
+    # spec: RTE-13
+    if far := [rung.group for rung in ladder if not is_near(rung.group, heard)]:
+        return f"the object says that {far[0]} is a channel beside {heard}: not believed"
+    return ""
 
 
 def _warning(now: int, text: str) -> Warned:

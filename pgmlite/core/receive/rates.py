@@ -122,12 +122,7 @@ class Rates:
     """
 
     def __init__(
-        self,
-        config: RatesConfig,
-        rates: tuple[int, ...],
-        *,
-        first: int,
-        rng: Random,
+        self, config: RatesConfig, rates: tuple[int, ...], *, first: int, rng: Random
     ) -> None:
         """
         Args:
@@ -160,6 +155,9 @@ class Rates:
         self._dropping_since: int | None = None
         self._is_proven = False
         """The present channel was seen to fit."""
+
+        self._was_disturbed = False
+        """The latest try was: a second one in a row is our own doing after all."""
 
         self._gives_way = False
         """Others were seen to change what they hear."""
@@ -211,6 +209,13 @@ class Rates:
             self._drops_before = total
         self._drops = total
 
+    def come_back(self, now: int, channel: int) -> list[Event]:
+        """Hear a channel that was named instead of the present one, of which nothing comes."""
+        self._enter(now, RateEvent.FAILS if self.state is RateState.TRYING else RateEvent.LASTING)
+        self.channel, self._onset, self._is_proven = channel, None, False
+        self._begin(now)
+        return [RateChanged(now, self.channel, self.rate, None, "silent")]
+
     def tick(self, now: int, share: float) -> list[Event]:
         """Judge what came since the last look.
 
@@ -238,7 +243,7 @@ class Rates:
         self._watch(now, look)
         if events := self._leave_if_bad(now, look):
             return events
-        self._settle(now, look)
+        self._settle(now)
         if self._is_time(now, share):
             return self._try(now)
         return []
@@ -283,7 +288,7 @@ class Rates:
             if is_others and self.channel and not self._gives_way:
                 # No change of ours: somebody else is on the way to the right channel.
                 self._gives_way = True
-                self._wait = self._drawn_wait()
+                self._wait = self._ladder.drawn_wait(self.channel, gives_way=self._gives_way)
         elif self.state is RateState.STEADY:
             self._bits_before = look.bits
             self._is_proven = True
@@ -318,7 +323,7 @@ class Rates:
         capacity = look.bits if is_losing else None
         return [RateChanged(now, self.channel, self.rate, capacity, "down")]
 
-    def _settle(self, now: int, look: _Look) -> None:
+    def _settle(self, now: int) -> None:
         """Find out whether losses begin or end."""
         config = self._config
         since = now - self._changed_at
@@ -363,26 +368,31 @@ class Rates:
             look.seen, config.try_loss
         )
         reason = self._verdict(look, capacity, is_clean=is_clean)
-        self._conclude(now, reason, None if is_clean else capacity)
-        measured = None if is_clean or reason == "disturbed" else capacity
+        # Few losses may be by chance, and are no measure of what the path carries.
+        is_full = self._usual.is_exceeded(look.seen, CLEARLY * config.try_loss)
+        is_measured = not is_clean and (reason == "failed" or (is_full and reason == "up"))
+        measured = capacity if is_measured else None
+        self._conclude(now, reason, measured)
         return [RateChanged(now, self.channel, self.rate, measured, reason)]
 
     def _verdict(self, look: _Look, capacity: int, *, is_clean: bool) -> str:
         """Return what a try showed, as the reason of a `RateChanged`."""
         tried = self.channel + 1
-        is_sent = 2 * look.tried >= self._ladder.rate(tried)
+        # Senders may be slower than they say, and lose nothing by it.
+        is_more = look.tried > (look.bits - look.tried or self._bits_before)
         is_overrun = look.drops > self._config.own_drops
-        if is_sent and not is_overrun and (is_clean or self._ladder.fits(tried, capacity)):
+        if is_more and not is_overrun and (is_clean or self._ladder.fits(tried, capacity)):
             return "up"
         # spec: RTE-10
         is_own = self._onset is None or self._onset.is_own
-        return "failed" if is_own and look.bits >= DISTURBED * self._bits_before else "disturbed"
+        is_disturbed = not is_own or look.bits < DISTURBED * self._bits_before
+        return "disturbed" if is_disturbed and not self._was_disturbed else "failed"
 
     def _conclude(self, now: int, reason: str, capacity: int | None) -> None:
-        """Do what follows from a try; `capacity` in bit/s, None: it was not reached."""
+        """Do what follows from a try; `capacity` in bit/s, None: it was not measured."""
         tried, self._onset = self.channel + 1, None
-        fits = reason == "up"
-        if capacity is not None and reason != "disturbed":
+        fits, self._was_disturbed = reason == "up", reason == "disturbed"
+        if capacity is not None:
             self._ladder.block_above(now, tried, capacity, fits=fits)
         if reason == "failed":
             self._ladder.fail(now, tried)
@@ -402,11 +412,4 @@ class Rates:
         self._began = self._calm_since = now
         self._losing_since = self._dropping_since = None
         self._gives_way = False
-        self._wait = self._drawn_wait()
-
-    def _drawn_wait(self) -> int:
-        """Return how long it has to be calm before a try, ns."""
-        # Who is low has more to gain and does less harm: they go first.
-        factor = 1 + self.channel * self._config.patience
-        factor *= self._config.gives_way if self._gives_way else 1
-        return round(self._config.try_after * factor * self._rng.uniform(0.5, 1.5))
+        self._wait = self._ladder.drawn_wait(self.channel, gives_way=self._gives_way)

@@ -12,10 +12,12 @@ from itertools import islice
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.events import Event, Resolved, SourceState, Waiting, Warned
+from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer
 from pgmlite.core.receive.names import Name
 from pgmlite.errors import NetworkError
 from pgmlite.wire.control import Rung
+from pgmlite.wire.endpoint import ip_version
 
 ANY_SOURCE = frozenset({""})
 """Whoever sends: what there is outside of source-specific groups."""
@@ -63,12 +65,17 @@ class Sources:
         self._config = config or SourcesConfig()
         self._named = dict.fromkeys(named)
         self._names = {
-            name: Name(name, is_service=bool(name == service), config=self._config)
+            name: Name(name, is_service=name == service, config=self._config)
             for name in dict.fromkeys([service, *hosts])
             if name
         }
         self._service = self._names.get(service)
         self._repairers: dict[str, None] = {}
+        """Those that a user named, as far as they are no sources."""
+
+        self._of_object: dict[str, None] = {}
+        """Those that the manifest in hand names."""
+
         self._joined: dict[str, _Source] = {}
         self._told: dict[str, Resolved] = {}
         self.ladder: tuple[Rung, ...] = ()
@@ -77,11 +84,18 @@ class Sources:
         if self._named or self._names:
             self.wanted = frozenset(self._named)
 
-    def add(self, addresses: Collection[str]) -> None:
-        """Hear these as well: repairers, whose packets come from addresses of their own."""
-        new = dict.fromkeys(addresses).keys() - self._repairers
-        if self.wanted != ANY_SOURCE and new:
-            self._repairers |= dict.fromkeys(sorted(new))
+    def add(self, repairers: Collection[str]) -> None:
+        """Hear these as well, which a user named: packets come from addresses of their own."""
+        self._repairers |= dict.fromkeys(repairers)
+        self._choose_anew()
+
+    def adopt(self, repairers: Collection[str]) -> None:
+        """Hear those that a manifest names as well, and those of an earlier one no longer."""
+        self._of_object = dict.fromkeys(repairers)
+        self._choose_anew()
+
+    def _choose_anew(self) -> None:
+        if self.wanted != ANY_SOURCE:
             self._choose()
 
     # The contract of machines. What it returns says nothing of joining: that follows from `wanted`.
@@ -171,10 +185,8 @@ class Sources:
         # Whatever an answer says, nobody who is heard makes room for others.
         sources.sort(key=lambda one: not self._is_heard(one))
         # spec: NET-18: of those that a user named the system itself says which it has no room for.
-        chosen = dict.fromkeys([*self._named, *sources, *self._repairers])
-        is_ipv6 = any(":" in one for one in chosen)
-        config = self._config
-        most = config.max_sources_ipv6 if is_ipv6 else config.max_sources_ipv4
+        chosen = dict.fromkeys([*self._named, *sources, *self._repairers, *self._of_object])
+        most = self._config.most_sources(max(map(ip_version, chosen), default=6))
         self.wanted = frozenset(islice(chosen, max(most, len(self._named))))
 
     def _follow(self, now: int) -> None:
@@ -201,7 +213,7 @@ class Sources:
             tuple(sorted(self.wanted.intersection(name.sources))),
             tuple(name.standby),
             answer.ladder[0].group.port if answer.ladder else None,
-            answer.ladder,
+            tuple(OfferedChannel(*rung.group, rung.rate) for rung in answer.ladder),
             answer.ttl // SECOND,
             answer.is_authentic,
         )

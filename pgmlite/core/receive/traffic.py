@@ -7,6 +7,7 @@ no more than a few.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +16,7 @@ from pgmlite.core.config import RatesConfig
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.serial import Sqns
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.layout import IPV6_UDP_HEADERS
-
-IPV4_UDP_HEADERS = 28
+from pgmlite.wire.endpoint import udp_headers
 
 
 def lost_between(sqns: Sqns, most: int) -> tuple[int, int]:
@@ -61,6 +60,17 @@ class Seen:
         return Seen(self.bits + other.bits, self.received + other.received, self.lost + other.lost)
 
 
+def _together(counts: Sequence[tuple[int, int]]) -> Seen:
+    """Return what came of a channel's sessions, whose (received, lost) packets are given.
+
+    The share that each lost counts by the packets that came of it: who invents a session makes up
+    what it lost, and has to send for it what is to be believed.
+    """
+    received = sum(came for came, _ in counts)
+    mean = sum(came * lost / (came + lost) for came, lost in counts) / max(1, received)
+    return Seen(0, received, round(received * mean / (1 - mean)))
+
+
 @dataclass(slots=True)
 class _Session:
     bits: int = 0
@@ -82,9 +92,7 @@ class Traffic:
     def take(self, batch: PacketBatch) -> None:
         """Take packets of one channel."""
         rows, channel = batch.rows, batch.channel
-        headers = HEADER_SIZE + (
-            IPV6_UDP_HEADERS if ":" in batch.source.address else IPV4_UDP_HEADERS
-        )
+        headers = HEADER_SIZE + udp_headers(batch.source.address)
         packet = 8 * (batch.payload.shape[1] + headers)
         self._bits[channel] = self._bits.get(channel, 0) + packet * len(rows)
         is_counted = self.packets < self._config.max_counted
@@ -111,12 +119,14 @@ class Traffic:
         """Return what came since the last look: on each channel, and the bits of its sessions."""
         seen = {channel: Seen(bits) for channel, bits in self._bits.items()}
         sessions: dict[int, list[int]] = {channel: [] for channel in seen}
+        counts: dict[int, list[tuple[int, int]]] = {channel: [] for channel in seen}
         for (_, _, channel), session in self._sessions.items():
-            received, lost = lost_between(np.concatenate(session.sqns), self._config.most_gap)
-            seen[channel] += Seen(0, received, lost)
+            counts[channel].append(
+                lost_between(np.concatenate(session.sqns), self._config.most_gap)
+            )
             sessions[channel].append(session.bits)
         self._begin_anew()
-        return seen, sessions
+        return {one: seen[one] + _together(counts[one]) for one in seen}, sessions
 
 
 class Onset:

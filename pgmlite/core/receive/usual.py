@@ -11,7 +11,7 @@ LOOKS = 32
 """Latest looks that say what loss is usual: a quarter of them had no more. Losses that somebody
 else's try causes, for a dozen looks, are not."""
 
-CHANCE = 2.0
+CHANCE = 3.0
 """Standard deviations by which a share may be off by chance."""
 
 

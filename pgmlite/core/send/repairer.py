@@ -73,15 +73,24 @@ class Repairer(Sender):
     """Answers NAKs for other senders of the same object."""
 
     def __init__(
-        self, config: SenderConfig, manifest: Manifest, *, repair: RepairConfig, rng: Random
+        self,
+        config: SenderConfig,
+        manifest: Manifest,
+        *,
+        repair: RepairConfig,
+        rng: Random,
+        channel: int = 0,
     ) -> None:
         """
         Args:
             config: Of its session; it has no cycles and no start.
             rng: As for `Sender`.
+            channel: On which it hears and sends: receivers ask whom they hear there.
         """
         nothing = BlockTree(b"", manifest.symbol_size)
-        super().__init__(config, manifest, nothing, rings=[None], repair=repair, rng=rng)
+        super().__init__(
+            config, manifest, nothing, rings=[None], repair=repair, rng=rng, channel=channel
+        )
         self._geometry = manifest.geometry
         self._manifest = manifest
         self._carousel = Overheard(self._geometry, life=repair.head_life)

@@ -42,6 +42,7 @@ class Sender:
         repair: RepairConfig | None = None,
         rng: Random,
         rates: Sequence[RateControl] = (),
+        channel: int = 0,
     ) -> None:
         """
         Args:
@@ -51,6 +52,7 @@ class Sender:
             repair: Answer NAKs; None: send, and hear nothing.
             rng: Draws the tsi, the first sqns (spec: SND-1) and the nonces; asked again by `renew`.
             rates: Who owns the rate of each channel; none: one channel at the rate of `config`.
+            channel: Number of the first channel.
         """
         self._config = config
         self._repair = repair or RepairConfig()
@@ -64,7 +66,7 @@ class Sender:
         rings = rings or [Ring(manifest.geometry) for _ in rates]
         self.lanes = tuple(
             Lane(
-                channel,
+                number,
                 config,
                 manifest,
                 tree,
@@ -73,7 +75,7 @@ class Sender:
                 repair=repair,
                 admission=self._admission,
             )
-            for channel, (rate, ring) in enumerate(zip(rates, rings, strict=True))
+            for number, (rate, ring) in enumerate(zip(rates, rings, strict=True), channel)
         )
         for lane, sqn in zip(self.lanes, sqns, strict=True):
             lane.begin(self.tsi, sqn)
@@ -155,9 +157,14 @@ class Sender:
         """Take NAKs; nothing else that arrives means anything (spec: SND-2, REP-1)."""
         if batch.kind is PacketType.NAK and len(batch):
             # A receiver hears one channel: what it asks for has to come there.
-            lane = self.lanes[batch.channel if batch.channel < len(self.lanes) else 0]
+            number = self.lane_of(batch.channel)
+            lane = self.lanes[number if 0 <= number < len(self.lanes) else 0]
             lane.take_naks(now, batch, self._coming(now))
         return []
+
+    def lane_of(self, channel: int) -> int:
+        """Return which of its lanes sends on a channel, if one of them does."""
+        return channel - self.lanes[0].channel
 
     def _coming(self, now: int) -> Coming | None:
         """Return what others send unasked."""
@@ -181,7 +188,7 @@ class Sender:
         The schedule goes on past them.
         """
         # spec: SND-11
-        self.lanes[int(rows["channel"][0])].tally.unsent(rows, octets)
+        self.lanes[self.lane_of(int(rows["channel"][0]))].tally.unsent(rows, octets)
 
     def renew(self, now: int, held: Rows) -> None:
         """Go on as another session: its packets will come from another address or port.

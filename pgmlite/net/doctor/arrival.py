@@ -6,20 +6,17 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 
 from pgmlite.core.figures import CheckResult
-from pgmlite.core.human import human_bytes, human_rate
+from pgmlite.core.human import human_bytes, human_list, human_rate
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.diagnosis import SMALLER_MTUS
 from pgmlite.net.doctor.hearing import Ear, Hearing, Stream
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import FAIL, fail, ok, warn
+from pgmlite.net.doctor.results import FAIL, MOST_NAMED, fail, ok, warn
 from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.endpoint import Endpoint, udp_headers
 
 GONE_AFTER = 2_500 * MS
 """Silence at the end, ns, after which a sender has ended: it sends an SPM a second, at least."""
-
-MOST_NAMED = 4
-"""Sources, objects or streams that are named in one line."""
-
 
 BEHIND_WIRE = frozenset({"firewall", "rp_filter", "source"})
 """Causes of which packets get lost between the interface and the receiver."""
@@ -118,7 +115,7 @@ def _packet_size(place: Place, main: Ear) -> int:
     """Return the bytes of the object's largest packets, IP headers included."""
     current = main.machine.current
     payload = min(current.symbol_size, current.size) if current else 0
-    return payload + HEADER_SIZE + place.on("", 0).overhead
+    return payload + HEADER_SIZE + udp_headers(str(place.group))
 
 
 def _blocked(place: Place, main: Ear) -> CheckResult:
@@ -233,10 +230,8 @@ def _objects(ear: Ear) -> str:
 
 
 def _endpoint(stream: Stream) -> str:
-    group = f"[{stream.group}]" if ":" in stream.group else stream.group
-    return f"{group}:{stream.port} on {stream.interface}"
+    return f"{Endpoint(stream.group, stream.port)} on {stream.interface}"
 
 
 def _some(names: Sequence[str], between: str = ", ") -> str:
-    more = len(names) - MOST_NAMED
-    return between.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return human_list(names, MOST_NAMED, between)

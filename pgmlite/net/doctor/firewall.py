@@ -14,7 +14,7 @@ from typing import Any
 from pgmlite.core.figures import CheckResult
 from pgmlite.net.doctor.nft import Culprit, Packet, Ruleset, TooMuchError
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import fail, ok, warn
+from pgmlite.net.doctor.results import MOST_NAMED, fail, ok, warn
 from pgmlite.net.doctor.system import read_text
 
 LISTING = ("nft", "-j", "list", "ruleset")
@@ -30,9 +30,6 @@ OUTBOUND = ("output", "postrouting")
 
 LEGACY = ("ip_tables_names", "ip6_tables_names")
 """In ``/proc/net``: tables of the older iptables, of which nft knows nothing."""
-
-MOST_NAMED = 4
-"""Rules that are named in one line."""
 
 
 @dataclass(frozen=True, slots=True)

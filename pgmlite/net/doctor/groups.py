@@ -7,8 +7,9 @@ import ipaddress
 from pgmlite.core.figures import CheckResult
 from pgmlite.errors import UsageError
 from pgmlite.net import groups
-from pgmlite.net.doctor.place import Address, Place
+from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.results import fail, ok
+from pgmlite.net.groups import Address
 
 LOCAL_IPV4 = ipaddress.IPv4Network("224.0.0.0/24")
 """Link-local groups, which no router forwards (RFC 5771 section 4)."""

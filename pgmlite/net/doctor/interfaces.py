@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import psutil
 
 from pgmlite.core.figures import CheckResult
+from pgmlite.core.human import human_list
 from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.results import fail, ok, warn
 
-MOST_NAMED = 12
+MOST_INTERFACES = 12
 """Interfaces that are named in one line."""
 
 
@@ -71,25 +72,21 @@ def chosen(place: Place, known: Mapping[str, Interface]) -> Interface | None:
     return found[0] if len(found) == 1 else None
 
 
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
 def check_interface(place: Place, known: Mapping[str, Interface]) -> list[CheckResult]:
     """Look at the interface that is named, or for the one that is meant."""
     names = [one.name for one in candidates(place, known)]
+    all_names = human_list(sorted(known), MOST_INTERFACES)
     one = chosen(place, known)
     if one is None and place.interface:
         return [
             fail(
                 "interface",
-                f"{place.interface}: not found; this machine has {_named(sorted(known))}",
+                f"{place.interface}: not found; this machine has {all_names}",
                 "name one of them with -i",
             )
         ]
     if one is None and names:
-        text = f"{_named(names)} could all carry {place.where}"
+        text = f"{human_list(names, MOST_INTERFACES)} could all carry {place.where}"
         return [fail("interface", text, "name the one that leads to the sender with -i")]
     if one is None:
         text = f"none is up that carries multicast and has an {place.ip} address"

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.figures import CheckResult
+from pgmlite.core.human import human_list
 from pgmlite.core.machine import SECOND, DnsAnswer, Resolve
 from pgmlite.net.discovery import Discovery
-from pgmlite.net.doctor.place import Address, Asked, Place
-from pgmlite.net.doctor.results import fail, ok
+from pgmlite.net.doctor.place import Asked, Place
+from pgmlite.net.doctor.results import MOST_NAMED, fail, ok
+from pgmlite.net.groups import Address
 from pgmlite.net.waiting import POLL, Wait, Waits
-
-MOST_NAMED = 4
-"""Addresses that are named in one line."""
 
 PUBLISH = "publish the records: pgmlite send --print-dns prints them"
 SERVERS = "look at /etc/resolv.conf, and at the servers that it names"
@@ -63,7 +62,7 @@ def _check(answer: DnsAnswer) -> CheckResult:
     if answer.failure:
         advice = ADVICE.get(answer.failure, SERVERS)
         return fail("dns", answer.text, advice)
-    best, *others = [_some(tier) for tier in answer.tiers] or [""]
+    best, *others = [human_list(tier, MOST_NAMED) for tier in answer.tiers] or [""]
     text = f"{answer.name} is sent by {best}"
     if others:
         text += f", or else {'; '.join(others)}"
@@ -89,8 +88,7 @@ def place_by(asked: Asked, answers: dict[str, DnsAnswer]) -> Place | None:
     if group is None:
         return None
     found = [address for answer in answers.values() for address in _best(answer)]
-    limits = SourcesConfig()
-    most = limits.max_sources_ipv6 if group.version == 6 else limits.max_sources_ipv4
+    most = SourcesConfig().most_sources(group.version)
     sources = tuple(dict.fromkeys([*asked.sources, *found]))[:most]
     return Place(group, port, asked.interface, sources, asked.oid)
 
@@ -98,8 +96,3 @@ def place_by(asked: Asked, answers: dict[str, DnsAnswer]) -> Place | None:
 def _best(answer: DnsAnswer) -> list[Address]:
     """Return the sources that are heard first."""
     return [ipaddress.ip_address(one) for tier in answer.tiers[:1] for one in tier]
-
-
-def _some(addresses: Sequence[str]) -> str:
-    more = len(addresses) - MOST_NAMED
-    return ", ".join(addresses[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -29,7 +29,7 @@ ACCEPT, DROP, FALL = "accept", "drop", "fall"
 """Outcomes: FALL, the chain ended without a verdict."""
 
 Truth = bool | None
-Place = tuple[str, str, str]
+ChainName = tuple[str, str, str]
 """Family, table and chain."""
 
 
@@ -59,8 +59,8 @@ class Culprit:
         is_certain: The base chain drops the packet, whatever is not known of it.
     """
 
-    base: Place
-    chain: Place
+    base: ChainName
+    chain: ChainName
     handle: int | None
     is_certain: bool
 
@@ -93,8 +93,8 @@ class Ruleset:
         Args:
             listing: What ``nft -j list ruleset`` printed, as Python has it.
         """
-        self.chains: dict[Place, Chain] = {}
-        self._sets: dict[Place, Any] = {}
+        self.chains: dict[ChainName, Chain] = {}
+        self._sets: dict[ChainName, Any] = {}
         objects = listing.get("nftables") if isinstance(listing, dict) else None
         for one in objects if isinstance(objects, list) else ():
             for kind, body in one.items() if isinstance(one, dict) else ():
@@ -122,7 +122,7 @@ class Ruleset:
         elif kind in {"set", "map"}:
             self._sets[place] = body.get("elem", [])
 
-    def named(self, place: Place) -> Any:
+    def named(self, place: ChainName) -> Any:
         """Return the elements of a named set or map; None: there is none."""
         return self._sets.get(place)
 
@@ -157,9 +157,9 @@ class _Walk:
         self._ruleset = ruleset
         self._packet = packet
         self._steps = 0
-        self._blamed: dict[tuple[Place, int | None], None] = {}
+        self._blamed: dict[tuple[ChainName, int | None], None] = {}
 
-    def blame(self, base: Place) -> list[Culprit]:
+    def blame(self, base: ChainName) -> list[Culprit]:
         """Return what may drop the packet in a base chain."""
         outcomes = self._chain(base, ())
         if FALL in outcomes:
@@ -169,7 +169,7 @@ class _Walk:
         is_certain = outcomes == {DROP}
         return [Culprit(base, chain, handle, is_certain) for chain, handle in self._blamed]
 
-    def _chain(self, place: Place, above: tuple[Place, ...]) -> frozenset[str]:
+    def _chain(self, place: ChainName, above: tuple[ChainName, ...]) -> frozenset[str]:
         """Return the outcomes of a chain; FALL: those that called it go on."""
         chain = self._ruleset.chains.get(place)
         if chain is None or place in above or len(above) >= MOST_JUMPS:
@@ -188,7 +188,11 @@ class _Walk:
         return frozenset({*outcomes, FALL})
 
     def _rule(
-        self, place: Place, handle: int | None, statements: list[Any], above: tuple[Place, ...]
+        self,
+        place: ChainName,
+        handle: int | None,
+        statements: list[Any],
+        above: tuple[ChainName, ...],
     ) -> set[str]:
         """Return what a rule may lead to: outcomes, ``return``, or ``next``, the rule behind it."""
         found: set[str] = set()
@@ -218,7 +222,7 @@ class _Walk:
             return found
         return {*found, "next"}
 
-    def _note(self, place: Place, handle: int | None, found: set[str]) -> None:
+    def _note(self, place: ChainName, handle: int | None, found: set[str]) -> None:
         """Blame a rule that may drop; those in chains that it jumps to have blamed themselves."""
         if "blame" in found:
             found.discard("blame")
@@ -226,14 +230,14 @@ class _Walk:
 
     # Verdicts.
 
-    def jump(self, place: Place, body: Any, above: tuple[Place, ...]) -> set[str]:
+    def jump(self, place: ChainName, body: Any, above: tuple[ChainName, ...]) -> set[str]:
         """Return what a jump to another chain leads to."""
         outcomes = set(self._chain(self._target(place, body), above))
         if FALL in outcomes:
             outcomes = outcomes - {FALL} | {"next"}
         return outcomes
 
-    def goto(self, place: Place, body: Any, above: tuple[Place, ...]) -> set[str]:
+    def goto(self, place: ChainName, body: Any, above: tuple[ChainName, ...]) -> set[str]:
         """Return what going to another chain leads to: at its end, this one ends too."""
         outcomes = set(self._chain(self._target(place, body), above))
         if FALL in outcomes:
@@ -241,11 +245,11 @@ class _Walk:
         return outcomes
 
     @staticmethod
-    def _target(place: Place, body: Any) -> Place:
+    def _target(place: ChainName, body: Any) -> ChainName:
         target = body.get("target") if isinstance(body, dict) else None
         return (*place[:2], str(target))
 
-    def _map(self, place: Place, body: Any, above: tuple[Place, ...]) -> set[str]:
+    def _map(self, place: ChainName, body: Any, above: tuple[ChainName, ...]) -> set[str]:
         """Return what a map of verdicts leads to; ``next``: its key may not be in it."""
         body = body if isinstance(body, dict) else {}
         found: set[str] = set()
@@ -262,7 +266,7 @@ class _Walk:
                 return found
         return {*found, "next"}
 
-    def _elements(self, data: Any, place: Place) -> list[Any]:
+    def _elements(self, data: Any, place: ChainName) -> list[Any]:
         if isinstance(data, str) and data.startswith("@"):
             data = self._ruleset.named((*place[:2], data[1:]))
         elif isinstance(data, dict):
@@ -271,7 +275,7 @@ class _Walk:
 
     # Matches.
 
-    def _match(self, body: Any, place: Place) -> Truth:
+    def _match(self, body: Any, place: ChainName) -> Truth:
         if not isinstance(body, dict):
             return None
         left, right, operator = body.get("left"), body.get("right"), body.get("op")
@@ -290,7 +294,7 @@ class _Walk:
             return None
         return compare(value, right)
 
-    def _compare(self, left: Any, right: Any, place: Place) -> Truth:
+    def _compare(self, left: Any, right: Any, place: ChainName) -> Truth:
         if self._is_absent(left):
             return False
         value = self._value(left)
@@ -312,7 +316,7 @@ class _Walk:
             return self._packet.facts.get((str(body.get("protocol")), str(body.get("field"))))
         return self._packet.facts.get((kind, str(body.get("key")))) if kind != "fib" else None
 
-    def _holds(self, value: str | int, right: Any, place: Place, depth: int) -> Truth:
+    def _holds(self, value: str | int, right: Any, place: ChainName, depth: int) -> Truth:
         """Whether a value is what stands on the right: itself, a range, or one of many."""
         if depth > MOST_NESTED:
             return None
@@ -390,7 +394,7 @@ def _address(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-Verdict = Callable[[_Walk, Place, Any, tuple[Place, ...]], set[str]]
+Verdict = Callable[[_Walk, ChainName, Any, tuple[ChainName, ...]], set[str]]
 
 VERDICTS: dict[str, Verdict] = {
     "accept": lambda *_: {ACCEPT},

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.net.discovery import check_name
+from pgmlite.net.groups import Address, check_port, parse_group
 from pgmlite.net.whom import split_names
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+from pgmlite.wire.endpoint import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,7 @@ class Place:
     @property
     def where(self) -> str:
         """Group and port, for people."""
-        group = f"[{self.group}]" if self.group.version == 6 else str(self.group)
-        return f"{group}:{self.port}"
+        return str(Endpoint(str(self.group), self.port))
 
     def on(self, interface: str, index: int) -> Channel:
         """Return the channel of the group on an interface."""
@@ -90,16 +89,9 @@ def asked_for_group(
     Raises:
         UsageError: One of them is not what it should be, on any machine.
     """
-    text, _, zone = group.partition("%")
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        raise UsageError(f"group {group}: not an IPv4 or IPv6 address") from None
-    if not 1 <= port <= 65535:
-        raise UsageError(f"port {port}: must be 1 to 65535")
-    if zone and interface and zone != interface:
-        raise UsageError(f"group {group}: names another interface than {interface}")
-    return Asked(address, port, interface or zone, *_senders(sources), oid=oid)
+    address, named = parse_group(group, interface)
+    check_port(port)
+    return Asked(address, port, named, *_senders(sources), oid=oid)
 
 
 def asked_for_name(

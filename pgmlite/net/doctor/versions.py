@@ -10,16 +10,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pgmlite.core.figures import CheckResult
+from pgmlite.core.human import human_list
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import fail, ok, warn
+from pgmlite.net.doctor.results import MOST_NAMED, fail, ok, warn
 from pgmlite.net.doctor.system import igmp_versions, sysctl
 from pgmlite.net.doctor.tap import Query
 
 QUERY_INTERVAL = 125
 """Seconds from query to query by default (RFC 3810 section 9.2, RFC 3376 section 8.2)."""
-
-MOST_NAMED = 4
-"""Queriers that are named."""
 
 NEEDED = {"mld": 2, "igmp": 3}
 """The version that can name sources."""
@@ -110,7 +108,7 @@ def check_querier(
             return [ok("querier", text)]
         advice = "where switches snoop, one of them or a router must be the querier"
         return [warn("querier", text, advice)]
-    names = ", ".join(f"{one.source} ({said}v{one.version})" for one in heard[:MOST_NAMED])
+    names = human_list([f"{one.source} ({said}v{one.version})" for one in heard], MOST_NAMED)
     oldest = min(one.version for one in heard)
     if oldest < needed:
         text = f"the querier {names} can't take sources"

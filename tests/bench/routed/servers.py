@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
 import time
 from collections.abc import Iterator
@@ -11,17 +10,14 @@ from typing import Any
 
 from tests.bench.routed.figures import Figure, at_most, equal, routed
 from tests.support.crossing import ended, heard, sender, stopped
-from tests.support.dns_server import BROKEN, ZONE, DnsServer
-from tests.support.lab import PORT, Process, random_file, until
+from tests.support.dns_server import BROKEN, ZONE
+from tests.support.lab import PORT, random_file, until
 from tests.support.routed import GROUPS, RoutedLab, address
+from tests.support.services import RATE, SERVICE, named, records, served
 
 SIZE = 4
 """MiB."""
 
-RATE = "2M"
-"""Slow: how busy this machine is must not matter."""
-
-SERVICE = f"fw.{ZONE}"
 SILENCE = 15
 """Seconds of it within which a standby is joined."""
 
@@ -63,33 +59,6 @@ def adding(runs: int) -> Iterator[Figure]:
             ]
             what = f"{' '.join(options)}, mean of {runs}, worst {max(shares):.3f}"
             yield at_most(what, statistics.mean(shares), limit)
-
-
-def records(best: str, standby: str = "") -> str:
-    """Return the records of a service with these nodes as servers."""
-    lines = [f'_pgmlite._udp.fw TXT "txtvers=1" "c0={GROUPS[6]},{RATE}" "d0={GROUPS[4]},{RATE}"']
-    for priority, nodes in ((0, best), (10, standby)):
-        for node in nodes:
-            lines.append(f"_pgmlite._udp.fw SRV {priority} 0 {PORT} {node}.{ZONE}.")
-            lines.append(f"{node} AAAA {address(node)}")
-            lines.append(f"{node} A {address(node, 4)}")
-    return "\n".join([*lines, ""])
-
-
-@contextlib.contextmanager
-def served(lab: RoutedLab, folder: Path, text: str) -> Iterator[DnsServer]:
-    """Serve records on router B, which R1 and R2 ask."""
-    where = address("B")
-    for node in lab.receivers:
-        lab.resolve(node, where)
-    inside = lab.inside("B")
-    with DnsServer(folder / "dns", text, address=where, port=53, inside=inside) as server:
-        yield server
-
-
-def named(lab: RoutedLab, node: str, out: Path, name: str, *options: str) -> Process:
-    """Start a receiver that is told a name."""
-    return lab.pgmlite(node, "recv", name, "-i", "eth0", "-o", str(out), *options)
 
 
 def names(_runs: int) -> Iterator[Figure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from pgmlite.wire.layout import Order
 from pgmlite.wire.request import Counts
 from tests.support.builders import Sample, batches, make_object, make_spm
 from tests.support.nak_builders import SPM_FIELDS, spm_packet
+from tests.support.names import NAME, answer
 from tests.support.path import packets
 
 M = 1_000_000
@@ -122,13 +124,113 @@ class TestWithALadder:
         assert one.hears(63)
 
 
+def late(one: Listening, now: int) -> list[Action]:
+    """Return what is done until `now`, each thing when it is due."""
+    actions: list[Action] = []
+    while (due := one.deadline) is not None and due <= now:
+        actions += one.tick(due)
+        assert one.deadline is None or one.deadline > due, "it gets on"
+    return actions
+
+
+class TestStrangersLadders:
+    """Whoever can send to a group can announce an object, and name any groups in its manifest."""
+
+    @pytest.mark.parametrize(
+        ("named", "other"),
+        [
+            ("ff3e::8000:0", "ff3e::8000:1:1"),
+            ("ff3e::8000:0", "ff35::8000:1"),
+            ("ff3e:40:2001:db8::1", "ff3e::8000:1"),
+            ("ff15::1", "ff02::1"),
+            ("ff02::1234", "ff02::fb"),
+            ("239.1.2.3", "224.0.0.251"),
+            ("224.0.0.200", "224.0.0.5"),
+            ("239.1.2.3", "239.192.1.1"),
+            ("239.192.1.1", "239.255.1.1"),
+            ("239.1.2.3", "232.1.2.3"),
+            ("239.1.2.3", "233.1.2.3"),
+        ],
+    )
+    @pytest.mark.parametrize("limit", [None, 9 * M])
+    def test_they_lead_nowhere_else(self, named: str, other: str, limit: int | None) -> None:
+        # spec: RTE-13
+        port = 28775 if other != "ff3e::8000:1:1" else 5353
+        home, far = Endpoint(named, 28775), Endpoint(other, port)
+        one = listening(home, limit=limit)
+        one.start(0)
+        told = one.climb(0, (Rung(2 * M, home), Rung(3 * M, far)))
+        assert warnings(told) == [
+            f"the object says that {far} is a channel beside {home}: not believed"
+        ]
+        assert {group for group, _ in one.joined} == {home}
+        assert one.deadline is None
+        assert one.climb(5, (Rung(2 * M, home), Rung(3 * M, far))) == []
+
+    @pytest.mark.parametrize("other", ["239.7.7.7", "239.191.0.1"])
+    def test_what_is_of_the_same_scope_may_be_a_channel(self, other: str) -> None:
+        # spec: RTE-13
+        home, near = Endpoint("239.1.2.3", 28775), Endpoint(other, 28775)
+        one = listening(home, limit=9 * M)
+        one.start(0)
+        one.climb(0, (Rung(2 * M, home), Rung(3 * M, near)))
+        assert {group for group, _ in one.joined} == {near}
+
+    def test_they_do_not_lead_away_for_good(self) -> None:
+        # spec: RTE-14
+        one = listening(limit=15 * M)
+        one.start(0)
+        assert moves(one.climb(0, LADDER)) == ["-0", "+2"]
+        one.receive(5 * SECOND, packets(2, range(9)))
+        assert moves(late(one, 35 * SECOND - 1)) == []
+        told = late(one, 35 * SECOND)
+        assert moves(told) == ["-2", "+0"]
+        assert [event.reason for event in told if isinstance(event, RateChanged)] == ["silent"]
+        assert moves(late(one, 4000 * SECOND)) == []
+
+    def test_who_named_channels_hears_the_first_group_besides(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        assert moves(late(one, 30 * SECOND)) == ["+0"]
+        one.receive(40 * SECOND, packets(0, range(9)))
+        assert one.deadline is None
+        assert moves(one.receive(41 * SECOND, packets(3, range(9)))) == ["-0"]
+        assert one.deadline == 71 * SECOND
+
+    def test_another_ladder_is_climbed_from_the_group_that_was_named(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        late(one, 30 * SECOND)
+        assert moves(one.climb(31 * SECOND, (Rung(2 * M, GROUPS[0]),))) == ["-3"]
+
+    def test_so_is_an_object_without_channels_heard_there_alone(self) -> None:
+        # spec: RTE-14
+        one = listening(channels=range(3, 4))
+        one.start(0)
+        one.climb(0, LADDER)
+        late(one, 30 * SECOND)
+        assert moves(one.climb(31 * SECOND, ())) == ["-3"]
+
+    def test_one_without_channels_is_heard_where_it_is_until_it_is_silent(self) -> None:
+        # spec: RTE-14
+        one = listening(limit=15 * M)
+        one.start(0)
+        one.climb(0, LADDER)
+        assert moves(one.climb(SECOND, ())) == []
+        assert moves(late(one, 31 * SECOND)) == ["+0"]
+        assert one.deadline is None
+
+
 class TestNamedChannels:
     def test_one_that_was_named_stays(self) -> None:
         # spec: RTE-1
         one = listening(channels=range(3, 4))
         one.start(0)
         assert moves(one.climb(0, LADDER)) == ["-0", "+3"]
-        assert one.deadline is None
         assert one.channel_seconds(2 * SECOND) == (0.0, 0.0, 0.0, 2.0)
 
     def test_several_are_heard_at_once(self) -> None:
@@ -152,7 +254,6 @@ class TestNamedChannels:
             (range(3), 21 * M, {0, 1}),
             (range(2, 4), 20 * M, {2}),
             (range(3, 4), 20 * M, {2}),
-            (range(3, 4), 1 * M, {0}),
         ],
     )
     def test_the_limit_holds_for_them_together(
@@ -165,6 +266,25 @@ class TestNamedChannels:
         assert one.channels == heard
         assert warnings(told) == [
             f"the rate limit allows channels {', '.join(map(str, sorted(heard)))} only"
+        ]
+
+    @pytest.mark.parametrize("channels", [range(1), range(3, 4)])
+    def test_it_says_so_too_if_a_user_named_others(self, channels: range) -> None:
+        # spec: RTE-2
+        one = listening(channels=channels, limit=1 * M)
+        one.start(0)
+        told = one.climb(0, LADDER)
+        assert warnings(told) == ["even the lowest channel has more than the rate limit"]
+        assert one.channels == {0}
+
+    def test_it_says_both_of_channels_and_of_the_limit(self) -> None:
+        # spec: RTE-1, RTE-2
+        one = listening(channels=range(2, 6), limit=20 * M)
+        one.start(0)
+        told = one.climb(0, LADDER)
+        assert warnings(told) == [
+            "the object has channels 0 to 3 only",
+            "the rate limit allows channels 2 only",
         ]
 
     def test_an_object_without_a_ladder_has_none(self) -> None:
@@ -251,3 +371,62 @@ class TestLeaving:
         assert not machine.knows_repairer
         self.give(machine, [spm_packet(CLIMBING, {"sqn": 9}, **SPM_FIELDS)])
         assert not machine.knows_repairer
+
+
+class TestService:
+    """A name in DNS has channels, too: they say what to hear first; an object's count."""
+
+    A = "2001:db8::a"
+
+    def service(self, **config: Any) -> Listening:
+        sources = Sources(service=NAME)
+        return Listening((), sources, RatesConfig(**config), Random(1))
+
+    def resolve(self, one: Listening, now: int = 0, ladder: tuple[Rung, ...] = LADDER) -> list[str]:
+        if now == 0:
+            one.start(0)
+        return moves(one.resolved(now, answer([self.A], ladder=ladder)))
+
+    @pytest.mark.parametrize(
+        ("config", "joined"),
+        [
+            ({}, ["+0"]),
+            ({"limit": 15 * M}, ["+2"]),
+            ({"limit": 1 * M}, ["+0"]),
+            ({"channels": range(1, 2)}, ["+1"]),
+            ({"channels": range(3)}, ["+0", "+1", "+2"]),
+            ({"channels": range(3), "limit": 9 * M}, ["+0", "+1"]),
+            ({"channels": range(5, 6)}, ["+0"]),
+        ],
+    )
+    def test_it_says_what_to_hear_first(self, config: dict, joined: list[str]) -> None:
+        # spec: RTE-1, RTE-2
+        assert self.resolve(self.service(**config)) == joined
+
+    def test_an_objects_ladder_is_climbed_from_there(self) -> None:
+        # spec: RTE-1
+        one = self.service(limit=15 * M)
+        self.resolve(one)
+        told = one.climb(5, LADDER)
+        assert told == [RateChanged(5, 2, 14 * M, None, "start")]
+        assert one.rates
+
+    def test_one_that_has_none_is_heard_where_it_comes(self) -> None:
+        one = self.service()
+        self.resolve(one)
+        assert one.climb(5, ()) == []
+        assert {group for group, _ in one.joined} == {GROUPS[0]}
+        assert one.hears(0)
+
+    def test_a_service_that_fell_silent_may_have_moved(self) -> None:
+        # spec: DNS-4, RTE-1
+        one = self.service()
+        self.resolve(one)
+        one.climb(5, LADDER)
+        moved = (Rung(3 * M, GROUPS[3]),)
+        now = 100 * SECOND
+        while one.deadline is not None and one.deadline <= now:
+            one.tick(one.deadline)
+        assert self.resolve(one, now, moved) == ["-0", "+3"]
+        assert one.rates
+        assert one.rates.channel == 3
