@@ -135,8 +135,7 @@ class PartFile:
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes fit; an object as long as the output may be there already."""
-        room = room_of(self._fd)
-        return room is None or size <= room or (self._old is not None and self._old.size == size)
+        return size <= room_of(self._fd) or (self._old is not None and self._old.size == size)
 
     def prepare(self, wanted: Prepare) -> Held:
         """Say what of an object is there before its first packet.
