@@ -47,7 +47,7 @@ def text_of(event: Event, began: int) -> str:
                 f"{event.nak_port}"
             )
         case ReceiveStarted():
-            whence = f" from {', '.join(event.sources)}" if event.sources else ""
+            whence = f" from {human_list(event.sources, MOST_ADDRESSES)}" if event.sources else ""
             return (
                 f"waiting for {_channel(event)}{whence} "
                 f"(receive buffer {human_bytes(event.buffer)})"

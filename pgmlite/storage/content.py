@@ -102,8 +102,7 @@ class Content:
             DiskError: It does not.
         """
         size, self._room_due = self._room_due, None
-        free = None if size is None else room_of(self._fd)
-        if size is not None and free is not None and free < size:
+        if size is not None and (free := room_of(self._fd)) < size:
             raise DiskError(
                 f"output {self._output}: the object has {size} bytes, the disk has {free} free"
             )

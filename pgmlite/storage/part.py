@@ -135,8 +135,7 @@ class PartFile:
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes fit; an object as long as the output may be there already."""
-        room = room_of(self._fd)
-        return room is None or size <= room or bool(self._old and self._old.size == size)
+        return size <= room_of(self._fd) or (self._old is not None and self._old.size == size)
 
     def prepare(self, wanted: Prepare) -> Held:
         """Say what of an object is there before its first packet.
@@ -221,8 +220,9 @@ class PartFile:
 
     def _copy(self, seed: Seed, block: Block) -> bool:
         """Copy a block; False if what is there then is not what was hashed."""
+        is_right = self._content.copy(seed, block)
         self.reused += block.length
-        return self._content.copy(seed, block)
+        return is_right
 
     def _copy_borrowed(self, most: int) -> None:
         """Copy some of the blocks that the output has."""

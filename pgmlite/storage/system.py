@@ -132,14 +132,18 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(os.fsdecode(name + tail))
 
 
-def room_of(fd: int) -> int | None:
+UNKNOWN_ROOM = 1 << 63
+"""Bytes: more than any object has; a full disk is found when it is full."""
+
+
+def room_of(fd: int) -> int:
     """Return for how many bytes the disk of a file has room, those that the file has among them;
-    None: it does not say, and a full disk is found when it is full.
+    `UNKNOWN_ROOM`: it does not say.
     """
     try:
         disk, status = os.fstatvfs(fd), os.fstat(fd)
     except OSError:
-        return None
+        return UNKNOWN_ROOM
     if not disk.f_blocks:
-        return None  # some file systems say 0 for all they don't know
+        return UNKNOWN_ROOM  # some file systems say 0 for all they don't know
     return disk.f_bavail * disk.f_frsize + status.st_blocks * 512
