@@ -335,6 +335,7 @@ def test_plans_that_come_with_pgmlite_are_listed(capsys: pytest.CaptureFixture[s
         "lab",
         "large",
         "million",
+        "rates",
     ]
 
 
