@@ -38,6 +38,10 @@ def human_time(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+MOST_NAMED = 4
+"""Things of a kind that are named in one line."""
+
+
 def human_list(names: Sequence[str], most: int, between: str = ", ") -> str:
     """Return names in a line; of more than `most`, those and how many more there are."""
     more = len(names) - most

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel, resolve
-from pgmlite.net.udp import SOL_UDP, UDP_GRO, Arrival, pin, read
+from pgmlite.net.udp import SOL_UDP, UDP_GRO, Arrival, open_socket, pin, read
 from pgmlite.wire.endpoint import Endpoint
 
 
@@ -42,10 +42,7 @@ class NakSocket:
         self.port: int = self._sock.getsockname()[1]
 
     def _open(self, channel: Channel, port: int) -> socket.socket:
-        try:
-            sock = socket.socket(channel.family, socket.SOCK_DGRAM)
-        except OSError as error:
-            raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
+        sock = open_socket(channel)
         try:
             pin(sock, channel)
             if channel.family == socket.AF_INET6:

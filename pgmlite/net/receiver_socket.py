@@ -20,6 +20,7 @@ from pgmlite.net.udp import (
     SOL_UDP,
     UDP_GRO,
     Arrival,
+    open_socket,
     pin,
     raise_buffer,
     read,
@@ -92,10 +93,7 @@ class ReceiverSocket:
         self._sock = self._open(channel)
 
     def _open(self, channel: Channel) -> socket.socket:
-        try:
-            sock = socket.socket(channel.family, socket.SOCK_DGRAM)
-        except OSError as error:
-            raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
+        sock = open_socket(channel)
         try:
             # Several receivers of one group may run on one machine.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,7 @@ from pgmlite.core.causes import Fact
 from pgmlite.core.decode import Decoded
 from pgmlite.core.events import Adopted, ReceiveProgress, ReceiveStarted, Tell, Warned
 from pgmlite.core.figures import NetworkFigures, ReceiveFigures
-from pgmlite.core.human import human_bytes, human_list, human_rate
+from pgmlite.core.human import MOST_NAMED, human_bytes, human_list, human_rate
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import (
     MS,
@@ -52,9 +52,6 @@ BATCH_BYTES = 1 << 20
 
 LONGEST_NAP = 10 * MS
 SHORTEST_NAP = MS // 5
-
-MOST_NAMED = 4
-"""Sources that are named to people."""
 
 BUFFER_MS = 100
 """A receive buffer should hold this much of the rate: the longest pause of a busy machine."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import AddressState, Channel, own_addresses, plain, resolve
-from pgmlite.net.udp import SO_SNDBUFFORCE, SOL_UDP, UDP_SEGMENT, pin, raise_buffer
+from pgmlite.net.udp import SO_SNDBUFFORCE, SOL_UDP, UDP_SEGMENT, open_socket, pin, raise_buffer
 from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
 
@@ -85,10 +85,7 @@ class SenderSocket:
         self._is_foreign = self.address not in own_addresses(channel)
 
     def _open(self, channel: Channel, source: str, port: int) -> socket.socket:
-        try:
-            sock = socket.socket(channel.family, socket.SOCK_DGRAM)
-        except OSError as error:
-            raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
+        sock = open_socket(channel)
         try:
             pin(sock, channel)
             # spec: NET-3: never fragments, and no ICMP message lowers the MTU: it may be forged.

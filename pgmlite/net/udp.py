@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import CONGESTION_EXPERIENCED
 from pgmlite.wire.endpoint import Endpoint
@@ -21,6 +22,18 @@ SO_SNDBUFFORCE, SO_RCVBUFFORCE, SO_RXQ_OVFL = 32, 33, 40
 
 ECN = frozenset({(socket.IPPROTO_IP, socket.IP_TOS), (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)})
 """Where the system says how routers marked what it read: level and kind."""
+
+
+def open_socket(channel: Channel) -> socket.socket:
+    """Return a UDP socket of the channel's family.
+
+    Raises:
+        NetworkError: The system has none.
+    """
+    try:
+        return socket.socket(channel.family, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise NetworkError(f"{channel}: no socket: {error.strerror}") from error
 
 
 def raise_buffer(sock: socket.socket, option: int, forced: int, size: int) -> int:

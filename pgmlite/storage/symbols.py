@@ -6,6 +6,8 @@ read by strips, of which the latest are kept, and put in their order in memory.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 
 from pgmlite.storage.encoded import EncodedSymbols
@@ -13,6 +15,7 @@ from pgmlite.storage.source import SourceFile
 from pgmlite.wire.batch import Octets
 from pgmlite.wire.geometry import Geometry, Named, pieces
 from pgmlite.wire.layout import STRIP_SYMBOLS
+from pgmlite.wire.request import Symbols
 
 STRIPS = 64
 """Strips that are kept, at most: four tiles of eight blocks, and what repairs take beside."""
@@ -27,6 +30,9 @@ FEW = 8
 
 LONG_RUN = 8
 """Symbols in a row, in the mean, from which on they are read where they belong at once."""
+
+
+Number = TypeVar("Number", int, Symbols)
 
 
 class SymbolFile:
@@ -100,12 +106,11 @@ class SymbolFile:
     def _fill_one(self, buffer: memoryview, ids: Named) -> None:
         """Fill `buffer` with one symbol: what slow channels send in one go, so without arrays."""
         block, place = int(ids.blocks[0]), int(ids.esis[0])
-        key = block * self._block_strips
-        if ids.are_repairs[0]:
+        is_repair = bool(ids.are_repairs[0])
+        if is_repair:
             place -= self._geometry.source(block)
-            key += self._source_strips
         strip, inside = divmod(place, STRIP_SYMBOLS)
-        (slot,) = self._slots_of([key + strip])
+        (slot,) = self._slots_of([self._key(block, strip, is_repair * self._source_strips)])
         size = self._geometry.symbol_size
         start = (slot * STRIP_SYMBOLS + inside) * size
         buffer[:size] = self._bytes[start : start + size]
@@ -124,11 +129,19 @@ class SymbolFile:
         if are_repairs.any():
             places = places - np.where(are_repairs, self._geometry.sources(ids.blocks), 0)
         strips, inside = np.divmod(places, STRIP_SYMBOLS)
-        keys = ids.blocks * self._block_strips + strips + are_repairs * self._source_strips
+        keys = self._key(ids.blocks, strips, are_repairs * self._source_strips)
         if len(keys) <= FEW:
             return np.array(self._slots_of(keys.tolist())) * STRIP_SYMBOLS + inside
         wanted, inverse = np.unique(keys, return_inverse=True)
         return np.array(self._slots_of(wanted.tolist()))[inverse] * STRIP_SYMBOLS + inside
+
+    def _key(self, blocks: Number, strips: Number, before: Number) -> Number:
+        """Return the numbers of strips in the object.
+
+        Args:
+            before: Source strips of the block, if these are repair strips; else 0.
+        """
+        return blocks * self._block_strips + strips + before
 
     def _slots_of(self, keys: list[int]) -> list[int]:
         """Return where strips are, which are read if they are not there."""

@@ -17,9 +17,7 @@ from tests.support.loopback import (
     SYMBOL,
     Running,
     drain,
-    endpoint,
     raw_receiver,
-    raw_sender,
     receiving,
     sending,
 )
@@ -40,22 +38,6 @@ def test_a_transfer_under_attack(tmp_path):
     assert result.peak_kib < MEMORY_LIMIT_KIB
     # Dozens of MiB may be in use for large datagrams at one moment and not at another.
     assert result.growth_kib < 80 << 10
-
-
-@pytest.fixture
-def sample():
-    return make_object(30 * SYMBOL, symbol_size=SYMBOL, block_symbols=8)
-
-
-@pytest.fixture
-def place():
-    return endpoint()
-
-
-@pytest.fixture
-def stranger(place):
-    with raw_sender(place) as sock:
-        yield sock
 
 
 def broadcast(sock: socket.socket, sample: Sample, receiver: Running) -> None:

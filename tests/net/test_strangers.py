@@ -9,23 +9,7 @@ from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import pieces
 from tests.net.test_hostile import broadcast
 from tests.support.builders import make_object, packet, spm_body
-from tests.support.loopback import ODATA, SPM, SYMBOL, endpoint, raw_sender, receiving
-
-
-@pytest.fixture
-def sample():
-    return make_object(30 * SYMBOL, symbol_size=SYMBOL, block_symbols=8)
-
-
-@pytest.fixture
-def place():
-    return endpoint()
-
-
-@pytest.fixture
-def stranger(place):
-    with raw_sender(place) as sock:
-        yield sock
+from tests.support.loopback import ODATA, SPM, SYMBOL, receiving
 
 
 def test_an_announcement_of_nothing_replaces_no_output(tmp_path, sample, place, stranger):

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -236,9 +237,9 @@ class Namespaces(contextlib.ExitStack):
             raise
         return self
 
+    @abstractmethod
     def _build(self) -> None:
         """Make all nodes and links."""
-        raise NotImplementedError
 
     def _add(self, *nodes: str) -> None:
         """Add nodes without links."""

@@ -6,12 +6,12 @@ import ipaddress
 from collections.abc import Collection, Iterable, Sequence
 
 from pgmlite.core.figures import CheckResult
-from pgmlite.core.human import human_bytes, human_list, human_rate
+from pgmlite.core.human import MOST_NAMED, human_bytes, human_list, human_rate
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.diagnosis import SMALLER_MTUS
 from pgmlite.net.doctor.hearing import Ear, Hearing, Stream
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import FAIL, MOST_NAMED, fail, ok, warn
+from pgmlite.net.doctor.results import FAIL, fail, ok, warn
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.endpoint import Endpoint, udp_headers
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pgmlite.core.figures import CheckResult
+from pgmlite.core.human import MOST_NAMED
 from pgmlite.net.doctor.nft import Culprit, Packet, Ruleset, TooMuchError
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import MOST_NAMED, fail, ok, warn
+from pgmlite.net.doctor.results import fail, ok, warn
 from pgmlite.net.doctor.system import read_text
 
 LISTING = ("nft", "-j", "list", "ruleset")

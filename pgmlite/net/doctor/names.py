@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from pgmlite.core.config import SourcesConfig
 from pgmlite.core.figures import CheckResult
-from pgmlite.core.human import human_list
+from pgmlite.core.human import MOST_NAMED, human_list
 from pgmlite.core.machine import SECOND, DnsAnswer, Resolve
 from pgmlite.net.discovery import Discovery
 from pgmlite.net.doctor.place import Asked, Place
-from pgmlite.net.doctor.results import MOST_NAMED, fail, ok
+from pgmlite.net.doctor.results import fail, ok
 from pgmlite.net.groups import Address
 from pgmlite.net.waiting import POLL, Wait, Waits
 

@@ -6,9 +6,6 @@ from pgmlite.core.figures import CheckResult
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
-MOST_NAMED = 4
-"""Things of a kind that are named in one line."""
-
 
 def ok(cause: str, text: str) -> CheckResult:
     """Return that nothing is wrong with something."""

@@ -10,9 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pgmlite.core.figures import CheckResult
-from pgmlite.core.human import human_list
+from pgmlite.core.human import MOST_NAMED, human_list
 from pgmlite.net.doctor.place import Place
-from pgmlite.net.doctor.results import MOST_NAMED, fail, ok, warn
+from pgmlite.net.doctor.results import fail, ok, warn
 from pgmlite.net.doctor.system import igmp_versions, sysctl
 from pgmlite.net.doctor.tap import Query
 
