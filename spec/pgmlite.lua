@@ -23,11 +23,11 @@ f["pgmlite.oid"] = ProtoField.uint64("pgmlite.oid", "oid", base.HEX, nil, nil, "
 f["pgmlite.size"] = ProtoField.uint64("pgmlite.size", "size", base.DEC, nil, nil, "Bytes in the object.")
 f["pgmlite.offset"] = ProtoField.uint64("pgmlite.offset", "offset", base.DEC, nil, nil, "ODATA, RDATA: byte offset in the object, of the symbol itself if it is a source symbol, of its block if it is a repair symbol. TREE: number of the node. NCF: packets of the session until all that it names was sent, at most; 0: it does not say. SPM, NAK: 0.")
 f["pgmlite.sqn"] = ProtoField.uint32("pgmlite.sqn", "sqn", base.DEC, nil, nil, "Sequence number: +1 for every packet of (tsi, channel), random start. NAK: the highest one seen of the session that is asked.")
-f["pgmlite.esi"] = ProtoField.uint32("pgmlite.esi", "esi", base.DEC, nil, nil, "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks. Else: 0.")
+f["pgmlite.esi"] = ProtoField.uint32("pgmlite.esi", "esi", base.DEC, nil, nil, "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks, 1: that of tiles. Else: 0.")
 f["pgmlite.spm.timestamp"] = ProtoField.uint64("pgmlite.spm.timestamp", "timestamp", base.DEC, nil, nil, "Sender's monotonic clock in nanoseconds.")
 f["pgmlite.spm.rate"] = ProtoField.uint64("pgmlite.spm.rate", "rate", base.DEC, nil, nil, "Rate of the session in bit/s, IP headers included; 0: not limited.")
 f["pgmlite.spm.spm_interval"] = ProtoField.uint32("pgmlite.spm.spm_interval", "spm_interval", base.DEC, nil, nil, "Longest time to the next SPM, in milliseconds.")
-f["pgmlite.spm.options"] = ProtoField.bytes("pgmlite.spm.options", "options", base.NONE, "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: repairs; a session without them takes no NAKs.")
+f["pgmlite.spm.options"] = ProtoField.bytes("pgmlite.spm.options", "options", base.NONE, "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: position of the carousel; a session without one only repeats. 0x0003: repairs; a session without them takes no NAKs. 0x0004: a signature of the manifest; there may be several.")
 f["pgmlite.position.place"] = ProtoField.uint64("pgmlite.position.place", "place", base.DEC, nil, nil, "Symbols that the carousel has sent since its start.")
 f["pgmlite.position.order"] = ProtoField.uint8("pgmlite.position.order", "order", base.DEC, {[0] = "BLOCKS", [1] = "ROUNDS", [2] = "RANDOM", [3] = "TERRITORY"}, nil, "0: blocks, 1: rounds, 2: rounds in random order, 3: rounds in a territory.")
 f["pgmlite.position.sector"] = ProtoField.uint8("pgmlite.position.sector", "sector", base.DEC, nil, nil, "i of i/n: the sector with which the carousel begins; order 3: the territory that it sends.")
@@ -40,6 +40,8 @@ f["pgmlite.repairs.gsize"] = ProtoField.uint8("pgmlite.repairs.gsize", "gsize", 
 f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_factor", "backoff_factor", base.DEC, nil, nil, "k: receivers wait up to k times the GRTT before a NAK.")
 f["pgmlite.repairs.repair_share"] = ProtoField.uint8("pgmlite.repairs.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take.")
 f["pgmlite.repairs.repair_port"] = ProtoField.uint16("pgmlite.repairs.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; not 0.")
+f["pgmlite.signature.key_id"] = ProtoField.uint64("pgmlite.signature.key_id", "key_id", base.DEC, nil, nil, "First 8 bytes of the digest of the public key, as its DER SubjectPublicKeyInfo (RFC 8410).")
+f["pgmlite.signature.signature"] = ProtoField.bytes("pgmlite.signature.signature", "signature", base.NONE, "Ed25519 signature (RFC 8032) of the 20 bytes `pgmlite manifest v2` and a zero byte, then all bytes of the manifest.")
 f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
 f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 2.")
 f["pgmlite.manifest.digest_algorithm"] = ProtoField.uint8("pgmlite.manifest.digest_algorithm", "digest_algorithm", base.DEC, {[1] = "BLAKE3_256"}, nil, "1: BLAKE3 with 256-bit output, for every digest here.")
@@ -52,7 +54,11 @@ f["pgmlite.manifest.strip_symbols"] = ProtoField.uint16("pgmlite.manifest.strip_
 f["pgmlite.manifest.size"] = ProtoField.uint64("pgmlite.manifest.size", "size", base.DEC, nil, nil, "Bytes in the object; equal to the header's.")
 f["pgmlite.manifest.tree_digest"] = ProtoField.bytes("pgmlite.manifest.tree_digest", "tree_digest", base.NONE, "Digest of the root of the tree of blocks: it names the content.")
 f["pgmlite.manifest.name"] = ProtoField.string("pgmlite.manifest.name", "name", base.UNICODE, "File name: 1 to 255 bytes of UTF-8, length first.")
-f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first one is channel 0: rate in bit/s (64 bits), group and port as of a repairer.")
+f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first one is channel 0: rate in bit/s (64 bits), group and port as of a repairer. 0x0003: the release, of a signed object. 0x0004: digest of the root of the tree of tiles (32 bytes), of a signed object.")
+f["pgmlite.release.number"] = ProtoField.uint64("pgmlite.release.number", "number", base.DEC, nil, nil, "Number of the release: higher ones of a stream replace lower ones.")
+f["pgmlite.release.created"] = ProtoField.uint64("pgmlite.release.created", "created", base.DEC, nil, nil, "When it was signed, seconds since 1970-01-01 00:00 UTC.")
+f["pgmlite.release.expires"] = ProtoField.uint64("pgmlite.release.expires", "expires", base.DEC, nil, nil, "When it is taken no more, seconds as of `created`; 0: never.")
+f["pgmlite.release.stream"] = ProtoField.bytes("pgmlite.release.stream", "stream", base.NONE, "Name of the stream: 1 to 64 bytes of UTF-8, length first.")
 f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP", [2] = "COUNTS"}, nil, "0: ranges, 1: bitmap, 2: counts.")
 f["pgmlite.request.flags"] = ProtoField.uint8("pgmlite.request.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
 f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges, counts: how many. Bitmap: how many bytes.")
@@ -68,9 +74,9 @@ f["pgmlite.nak.timestamp"] = ProtoField.uint64("pgmlite.nak.timestamp", "timesta
 f["pgmlite.nak.loss"] = ProtoField.uint16("pgmlite.nak.loss", "loss", base.DEC, nil, nil, "Share of packets lost, in 1/65535.")
 f["pgmlite.nak.reserved"] = ProtoField.uint16("pgmlite.nak.reserved", "reserved", base.DEC, nil, nil, "Reserved: 0.")
 f["pgmlite.nak.request"] = ProtoField.bytes("pgmlite.nak.request", "request", base.NONE, "The symbols asked for.")
-f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kind", base.HEX, {[32769] = "MANIFEST", [2] = "POSITION", [3] = "REPAIRS"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
+f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kind", base.HEX, {[32769] = "MANIFEST", [2] = "POSITION", [3] = "REPAIRS", [4] = "SIGNATURE"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
-f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER", [2] = "CHANNEL"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
+f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER", [2] = "CHANNEL", [3] = "RELEASE", [4] = "TILES"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
 f["pgmlite.flags.repair_symbol"] = ProtoField.bool("pgmlite.flags.repair_symbol", "repair symbol", 8, nil, 0x1)
 f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of the tree of blocks.")
@@ -181,6 +187,10 @@ places["repairs"] = {
   {f["pgmlite.repairs.repair_share"], 11, 1},
   {f["pgmlite.repairs.repair_port"], 12, 2},
 }
+places["signature"] = {
+  {f["pgmlite.signature.key_id"], 0, 8},
+  {f["pgmlite.signature.signature"], 8, 64},
+}
 places["manifest"] = {
   {f["pgmlite.manifest.magic"], 0, 4},
   {f["pgmlite.manifest.version"], 4, 1},
@@ -193,6 +203,11 @@ places["manifest"] = {
   {f["pgmlite.manifest.strip_symbols"], 14, 2},
   {f["pgmlite.manifest.size"], 16, 8},
   {f["pgmlite.manifest.tree_digest"], 24, 32},
+}
+places["release"] = {
+  {f["pgmlite.release.number"], 0, 8},
+  {f["pgmlite.release.created"], 8, 8},
+  {f["pgmlite.release.expires"], 16, 8},
 }
 places["request"] = {
   {f["pgmlite.request.form"], 0, 1},

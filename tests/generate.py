@@ -21,9 +21,9 @@ from pgmlite.core.receive.rates import RATE_TRANSITIONS
 from pgmlite.core.receive.transfer import TRANSFER_TRANSITIONS
 from pgmlite.core.receive.wants import WANT_TRANSITIONS
 from pgmlite.dissect.lua import dissector
-from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.digests import block_digest, digest
+from pgmlite.wire.manifest import REFUSED_RANGES
 from tests.support import event_schema, ring_vectors, vector_files, vectors
 from tests.support.config_tables import config_table
 

@@ -9,10 +9,10 @@ from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.cursor import first_of, steps_from
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.send.sender import Sender
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.derive import STRUCTS, fields
 from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import VERSION, PacketType
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import build_nak
 from tests import generate
 from tests.requirements import CLAUSE, cited, untested

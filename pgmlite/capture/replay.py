@@ -22,10 +22,10 @@ from pgmlite.net.loop import attend, tell_of_disk
 from pgmlite.net.waiting import Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import HEADER, MAGIC, VERSION, PacketType
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import parse_nak
 
 GATHER = 5 * MS

@@ -13,7 +13,8 @@ from pgmlite.cli.codes import Told
 from pgmlite.cli.json_lines import line
 from pgmlite.cli.options import option
 from pgmlite.cli.signals import Signals
-from pgmlite.core.events import Checked, Event, Examined, ExamineStarted
+from pgmlite.core.events import Event, Examined, ExamineStarted
+from pgmlite.core.events_listening import Checked
 from pgmlite.core.figures import CheckResult
 from pgmlite.errors import PgmliteError
 from pgmlite.net.arguments import check_beside_name, check_seconds, parse_oid

@@ -24,16 +24,11 @@ from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import (
-    MANIFEST_MAGIC,
-    Manifest,
-    SpmPosition,
-    parse_manifest,
-    parse_spm,
-)
+from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType
+from pgmlite.wire.manifest import MANIFEST_MAGIC, Manifest, parse_manifest
 from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, likely_rings, parse_nak
 
 MAX_SESSIONS = 1_000

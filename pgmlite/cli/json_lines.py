@@ -10,7 +10,7 @@ from pgmlite.cli.codes import EXIT_OK, exit_code, line_of, with_options
 from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 
 OIDS = frozenset({"oid", "by"})
 """Fields that are object identifiers."""

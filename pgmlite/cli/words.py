@@ -10,26 +10,23 @@ from pgmlite.core.events import (
     Event,
     Hooked,
     NakDue,
-    RateChanged,
     ReceiveFailed,
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
-    Resolved,
     SendProgress,
     SendStarted,
-    SourceState,
     Stopped,
     Superseded,
-    Trying,
 )
+from pgmlite.core.events_listening import RateChanged, Resolved, SourceState, Trying
 from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import udp_headers
+from pgmlite.wire.manifest import Manifest
 
 MOST_ADDRESSES = 8
 """Those that a line has, at most."""

@@ -15,10 +15,8 @@ from typing import ClassVar
 from pgmlite.core.causes import Fact
 from pgmlite.core.figures import (
     CaptureFigures,
-    CheckResult,
     HookEnding,
     NetworkFigures,
-    OfferedChannel,
     OtherObject,
     ReceiveFigures,
     RepairFigures,
@@ -26,8 +24,8 @@ from pgmlite.core.figures import (
     SendFigures,
 )
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,32 +133,6 @@ class ReceiveStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Joined(Event):
-    """A receiver asks the network for a source of a group."""
-
-    NAME: ClassVar[str] = "joined"
-
-    group: str
-    port: int
-    source: str
-    """Its address; empty: whoever sends."""
-
-
-@dataclass(frozen=True, slots=True)
-class Left(Event):
-    """A receiver asks the network for a source of a group no longer."""
-
-    NAME: ClassVar[str] = "left"
-
-    group: str
-    port: int
-    source: str
-    reason: str
-    """``source``: it is not wanted any more; ``channel``: the group is not; ``end``: the receiver
-    ends."""
-
-
-@dataclass(frozen=True, slots=True)
 class ReplayStarted(Event):
     """A capture is about to be read."""
 
@@ -195,52 +167,6 @@ class ExamineStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Resolved(Event):
-    """DNS has said who sends, or something else than before."""
-
-    NAME: ClassVar[str] = "resolved"
-
-    name: str
-    sources: tuple[str, ...]
-    """Addresses that are heard."""
-
-    standby: tuple[str, ...]
-    """Those that will be, should the others fall silent."""
-
-    port: int | None
-    """UDP port of a service; None: it is the name of a host."""
-
-    channels: tuple[OfferedChannel, ...]
-    """Of a service, at rising rates."""
-
-    ttl: int
-    """Seconds."""
-
-    dnssec: bool
-    """The server says that it has checked signatures; nothing follows from it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceState(Event):
-    """A source that is asked for is heard, or silent, or called in for silent ones."""
-
-    NAME: ClassVar[str] = "source"
-
-    address: str
-    state: str
-    """``heard``, ``silent`` or ``standby``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked(Event):
-    """``doctor`` has looked at something."""
-
-    NAME: ClassVar[str] = "check"
-
-    result: CheckResult
-
-
-@dataclass(frozen=True, slots=True)
 class Adopted(Event):
     """The manifest of the object being received is in hand."""
 
@@ -252,38 +178,6 @@ class Adopted(Event):
 
     stored: int = 0
     """Symbols that are there already: whoever knows the disk fills this in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trying(Event):
-    """A receiver joins a channel to see whether it fits."""
-
-    NAME: ClassVar[str] = "trying"
-
-    channel: int
-    rate: int
-    """bit/s that it has."""
-
-
-@dataclass(frozen=True, slots=True)
-class RateChanged(Event):
-    """A receiver has chosen a channel."""
-
-    NAME: ClassVar[str] = "rate"
-
-    channel: int
-    """The highest that is heard from now on."""
-
-    rate: int
-    """bit/s that it has."""
-
-    capacity: int | None
-    """bit/s that came while more was sent than fits; None: more never was."""
-
-    reason: str
-    """``start``, ``up``, ``down``, ``failed``: the channel that was tried does not fit,
-    ``disturbed``: others tried at the same time, so that nothing is known, or ``silent``: nothing
-    came of the channel before."""
 
 
 @dataclass(frozen=True, slots=True)

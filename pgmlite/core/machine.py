@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from pgmlite.core.events import Event
 from pgmlite.wire.batch import Octets, PacketBatch, Rows
-from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Named
+from pgmlite.wire.manifest import Manifest, Rung
 from pgmlite.wire.request import Symbols
 
 MS = 1_000_000

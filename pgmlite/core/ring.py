@@ -21,6 +21,7 @@ from random import Random
 
 import numpy as np
 
+from pgmlite.core.visits import Visits, visits_of
 from pgmlite.errors import UsageError
 from pgmlite.wire.control import SpmPosition
 from pgmlite.wire.digests import digest
@@ -38,37 +39,6 @@ MOST_SECTORS = 255
 """n of i/n, at most: it has one byte in SPMs."""
 
 NONE: Symbols = np.zeros(0, np.int64)
-
-
-def visit_edges(total: int, visits: int) -> Symbols:
-    """Return where the visits of `total` symbols begin and end, (visits + 1,) numbers."""
-    return np.arange(visits + 1, dtype=np.int64) * total // max(1, visits)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pattern:
-    """The rings of a group, visit after visit, symbol by symbol in turn.
-
-    Attributes:
-        blocks: (n,) block of each symbol, counted from the group's first.
-        esis: (n,) its encoding symbol id.
-        starts: (visits + 1,) where the visits begin.
-    """
-
-    blocks: Symbols
-    esis: Symbols
-    starts: Symbols
-
-    @classmethod
-    def of(cls, edges: list[Symbols]) -> _Pattern:
-        """Return the pattern of blocks, of each of which it is given where its visits begin."""
-        sizes = [np.diff(one) for one in edges]
-        blocks = np.repeat(np.arange(len(edges)), [int(one[-1]) for one in edges])
-        esis = np.concatenate([np.arange(int(one[-1])) for one in edges])
-        visits = np.concatenate([np.repeat(np.arange(len(one)), one) for one in sizes])
-        firsts = np.concatenate([np.repeat(a[:-1], b) for a, b in zip(edges, sizes, strict=True)])
-        turn = np.lexsort((blocks, esis - firsts, visits))
-        return cls(blocks[turn], esis[turn], np.sum(edges, axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,23 +158,11 @@ class Ring:
         """Return which of `total` things are those of a sector, by default of its own."""
         return _share(total, self.sector if sector is None else sector, self.sectors)
 
-    # How long things are.
-
     @cached_property
-    def _edges(self) -> tuple[Symbols, Symbols]:
-        """Where the visits begin and end in the ring of a full block and in that of the last."""
-        geometry = self.geometry
-        last = max(0, geometry.blocks - 1)
-        repair_visits = geometry.visits - geometry.source_visits
+    def _layout(self) -> Visits:
+        return visits_of(self.geometry)
 
-        def edges(source: int, repairs: int) -> Symbols:
-            behind = source + visit_edges(repairs, repair_visits)[1:]
-            return np.concatenate((visit_edges(source, geometry.source_visits), behind))
-
-        full = edges(geometry.block_symbols, geometry.repair_symbols)
-        if not geometry.blocks:
-            return full, np.zeros_like(full)
-        return full, edges(geometry.source(last), geometry.repairs(last))
+    # How long things are.
 
     @cached_property
     def _visits(self) -> list[int]:
@@ -230,7 +188,7 @@ class Ring:
     @cached_property
     def _starts(self) -> list[int]:
         """Places in a turn at which the visits begin, in their order; then its end."""
-        full, last = (np.diff(edges) for edges in self._edges)
+        full, last = (np.diff(edges) for edges in self._layout.edges)
         sizes: Symbols = max(0, self.geometry.blocks - 1) * full + last
         return [0, *np.cumsum(sizes[self._visits]).tolist()]
 
@@ -285,12 +243,12 @@ class Ring:
     def turn_of(self) -> Rings:
         """How many encoding symbols of each block a turn has."""
         sent = np.array(self._visits, np.int64)
-        full, last = (int(np.diff(edges)[sent].sum()) for edges in self._edges)
+        full, last = (int(np.diff(edges)[sent].sum()) for edges in self._layout.edges)
         return Rings(self.geometry.blocks, full, last)
 
     def lowest(self, block: int) -> int:
         """Return the lowest encoding symbol id of a block that it sends."""
-        full, last = self._edges
+        full, last = self._layout.edges
         return int((last if block == self.geometry.blocks - 1 else full)[min(self._visits)])
 
     # What is at a place.
@@ -302,7 +260,7 @@ class Ring:
         while count:
             group, start, stop = self._stretch_at(place)
             stop = min(stop, start + count)
-            pattern = self._pattern(group)
+            pattern = self._layout.pattern(group)
             blocks.append(pattern.blocks[start:stop] + group * self.geometry.tile_blocks)
             esis.append(pattern.esis[start:stop])
             place, count = place + stop - start, count - (stop - start)
@@ -318,39 +276,23 @@ class Ring:
         if lead and place < lead.length:
             at = int(np.searchsorted(lead.edges, place, side="right")) - 1
             group = int(lead.groups[at])
-            stop = int(self._pattern(group).starts[geometry.source_visits])
+            stop = int(self._layout.pattern(group).starts[geometry.source_visits])
             return group, place - int(lead.edges[at]), stop
         skip = (place - self.lead) % self.turn
         at = bisect_right(self._starts, skip) - 1
         visit = self._visits[at]
         skip -= self._starts[at]
-        full = self._patterns[0].starts
+        full = self._layout.patterns[0].starts
         size = int(full[visit + 1] - full[visit])
         group = min(skip // size, geometry.groups - 1)
-        starts = self._pattern(group).starts
+        starts = self._layout.pattern(group).starts
         return group, int(starts[visit]) + skip - group * size, int(starts[visit + 1])
-
-    @cached_property
-    def _patterns(self) -> tuple[_Pattern, _Pattern]:
-        """Those of a full group and of the last one."""
-        geometry, (full, last) = self.geometry, self._edges
-        others = geometry.blocks - 1 - (geometry.groups - 1) * geometry.tile_blocks
-        whole = _Pattern.of([full] * geometry.tile_blocks)
-        return whole, _Pattern.of([full] * others + [last])
-
-    def _pattern(self, group: int) -> _Pattern:
-        return self._patterns[group == self.geometry.groups - 1]
 
     # Where a symbol is.
 
     def visits_of(self, ids: Ids) -> Symbols:
         """Return the visit of the ring in which each of (n,) symbols is sent."""
-        full, last = self._edges
-        visits = np.searchsorted(full, ids.esis, side="right") - 1
-        is_last = ids.blocks == self.geometry.blocks - 1
-        if is_last.any():
-            visits[is_last] = np.searchsorted(last, ids.esis[is_last], side="right") - 1
-        return visits.astype(np.int64)
+        return self._layout.visits_of(ids)
 
     def places(self, ids: Ids, after: int) -> Symbols:
         """Return the first place, `after` or later, at which each of (n,) symbols is sent.
@@ -360,10 +302,10 @@ class Ring:
         geometry = self.geometry
         visits = self.visits_of(ids)
         groups = ids.blocks // geometry.tile_blocks
-        inside = _inside(geometry, self._edges, ids, visits, groups)
+        inside = self._layout.inside(ids, visits, groups)
         if self.is_endless:
             return _next(self._in_lead(visits, groups) + inside, after, self.turn)
-        sizes = np.diff(self._edges[0])[visits] * geometry.tile_blocks
+        sizes = np.diff(self._layout.edges[0])[visits] * geometry.tile_blocks
         starts = self._start_of[visits]
         is_sent = starts < NEVER
         begins = self.lead + np.where(is_sent, starts, 0) + groups * sizes
@@ -382,7 +324,7 @@ class Ring:
         starts = np.full(geometry.groups, NEVER >> 1)
         starts[lead.groups] = lead.edges[:-1]
         visits = np.minimum(visits, geometry.source_visits - 1)
-        full, last = (pattern.starts for pattern in self._patterns)
+        full, last = (pattern.starts for pattern in self._layout.patterns)
         within = np.where(groups == geometry.groups - 1, last[visits], full[visits])
         found: Symbols = starts[groups] + within
         return found
@@ -410,21 +352,3 @@ def _next(places: Symbols, after: int, turn: int) -> Symbols:
     late = np.maximum(0, after - places)
     found: Symbols = places + -(-late // max(1, turn)) * turn
     return found
-
-
-def _inside(
-    geometry: Geometry, edges: tuple[Symbols, Symbols], ids: Ids, visits: Symbols, groups: Symbols
-) -> Symbols:
-    """Return how many symbols of its tile are sent before each of (n,) symbols."""
-    (full, last), final = edges, geometry.blocks - 1
-    first = groups * geometry.tile_blocks
-    # The last block may have fewer symbols in a visit, or other ones, than the others have.
-    has_last = first + geometry.tile_blocks > final
-    others = np.where(has_last, final - first, geometry.tile_blocks)
-    is_last = ids.blocks == final
-    step = ids.esis - np.where(is_last, last[visits], full[visits])
-    size = np.diff(full)[visits]
-    short = np.where(has_last, np.diff(last)[visits], 0)
-    inside: Symbols = others * np.minimum(size, step + is_last)
-    inside += np.where(is_last, step, ids.blocks - first + np.minimum(short, step))
-    return inside

@@ -12,7 +12,7 @@ from importlib import resources
 from construct import Struct
 
 from pgmlite import dissect
-from pgmlite.wire import control, geometry, layout, request
+from pgmlite.wire import control, geometry, layout, manifest, request
 from pgmlite.wire.derive import STRUCTS, Field, fields
 from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import (
@@ -146,7 +146,7 @@ def dissector() -> str:
         "MAX_SYMBOL_SIZE": layout.MAX_SYMBOL_SIZE,
         "SYMBOL_ALIGNMENT": layout.SYMBOL_ALIGNMENT,
         "MANIFEST": sum(field.size or 0 for field in fields(layout.MANIFEST)),
-        "MANIFEST_MAGIC": int.from_bytes(control.MANIFEST_MAGIC, "big"),
+        "MANIFEST_MAGIC": int.from_bytes(manifest.MANIFEST_MAGIC, "big"),
         "CRITICAL": layout.CRITICAL,
         "REPAIR_SYMBOL": int(Flag.REPAIR_SYMBOL),
         "STRIP_SYMBOLS": layout.STRIP_SYMBOLS,
@@ -154,16 +154,16 @@ def dissector() -> str:
         "OPTION_POSITION": int(SpmOption.POSITION),
         "OPTION_REPAIRS": int(SpmOption.REPAIRS),
         "REPAIRER": int(ManifestOption.REPAIRER),
-        "ENDPOINT": control.ENDPOINT_SIZE,
+        "ENDPOINT": manifest.ENDPOINT_SIZE,
         "CHANNEL": int(ManifestOption.CHANNEL),
-        "RUNG": control.RATE_SIZE + control.ENDPOINT_SIZE,
+        "RUNG": manifest.RATE_SIZE + manifest.ENDPOINT_SIZE,
         "MOST_CHANNELS": layout.MOST_CHANNELS,
-        "MAPPED_IPV4": f'"{control.MAPPED_IPV4.hex().upper()}"',
+        "MAPPED_IPV4": f'"{manifest.MAPPED_IPV4.hex().upper()}"',
         "RANGES": int(RequestForm.RANGES),
         "BITMAP": int(RequestForm.BITMAP),
         "COUNTS": int(RequestForm.COUNTS),
     }
-    refused = ", ".join(f"{{{first}, {last}}}" for first, last, _ in control.REFUSED_RANGES)
+    refused = ", ".join(f"{{{first}, {last}}}" for first, last, _ in manifest.REFUSED_RANGES)
     text = resources.files(dissect).joinpath("template.lua").read_text()
     types = ", ".join(f"{one.name} = {one.value}" for one in PacketType)
     names = ", ".join(f'[{one.value}] = "{one.name}"' for one in PacketType)

@@ -13,7 +13,6 @@ from pgmlite.core.ring import MOST_SECTORS
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import MOST_REPAIRS
 from pgmlite.wire.layout import (
@@ -24,6 +23,7 @@ from pgmlite.wire.layout import (
     SYMBOL_ALIGNMENT,
     Order,
 )
+from pgmlite.wire.manifest import is_link_local
 
 DEFAULT_GROUP = "ff15::7067:6d"
 DEFAULT_PORT = 28_775

@@ -19,7 +19,7 @@ from pgmlite.net.hook import Command, Ending, safe_name, supervise
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.record import Phase, Publication, PublishedRecord
 from pgmlite.storage.system import reason
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 
 PATIENCE = hook.GRACE + 1 * SECOND
 """For a record that another process has: what a killed receiver left running ends within it."""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
 
-from pgmlite.core.config import RatesConfig, ReceiverConfig
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss

@@ -31,9 +31,10 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire import batch as wire
-from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest, parse_manifest
 
 MOST_STRANGERS = 1_000
 """Objects that are not ours and are remembered, and told of."""

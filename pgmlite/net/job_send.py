@@ -37,10 +37,10 @@ from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
-from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
+from pgmlite.wire.manifest import Manifest, Rung
 
 SHORT_WAY = (
     "group {} is source-specific, which is of use across routers, and packets with 1 hop stay on "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pgmlite.core.events import Joined, Left, Tell, Warned
+from pgmlite.core.events import Tell, Warned
+from pgmlite.core.events_listening import Joined, Left
 from pgmlite.core.machine import Join, Leave
 from pgmlite.core.receive.listening import Membership
 from pgmlite.errors import NetworkError, UsageError

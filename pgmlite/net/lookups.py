@@ -20,7 +20,7 @@ import dns.resolver
 
 from pgmlite.core.machine import NOT_OFFERED, SECOND, DnsAnswer
 from pgmlite.net.records import PREFIX, BadRecords, read_txt
-from pgmlite.wire.control import Rung
+from pgmlite.wire.manifest import Rung
 
 LIFETIME = 5.0
 """Seconds in which a question has to be answered."""

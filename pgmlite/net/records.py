@@ -10,9 +10,9 @@ from itertools import pairwise
 from pgmlite.core.config import MAX_RATE, MIN_RATE
 from pgmlite.errors import PgmliteError, UsageError
 from pgmlite.net.groups import check_group, is_source_specific
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.layout import MOST_CHANNELS
+from pgmlite.wire.manifest import Rung
 
 PREFIX = "_pgmlite._udp"
 """What a name is looked up under (RFC 2782)."""

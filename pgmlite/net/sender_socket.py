@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import AddressState, Channel, own_addresses, plain, resolve
 from pgmlite.net.udp import SO_SNDBUFFORCE, SOL_UDP, UDP_SEGMENT, open_socket, pin, raise_buffer
-from pgmlite.wire.control import is_link_local
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import is_link_local
 
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import UsageError

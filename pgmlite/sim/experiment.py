@@ -36,11 +36,11 @@ from pgmlite.sim.plan import (
 )
 from pgmlite.sim.work import do_all
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import DIGEST_SIZE, IPV6_UDP_HEADERS, Order
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import parse_nak
 
 SENDER = "sender"

@@ -29,10 +29,11 @@ from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.core.ring import Ring
 from pgmlite.sim.stock import MemberStock, Stock
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.manifest import Manifest
 
 Counts = npt.NDArray[np.int64]
 

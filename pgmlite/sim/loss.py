@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest
 
 Shares = npt.NDArray[np.float32]
 

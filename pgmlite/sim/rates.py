@@ -14,16 +14,17 @@ from random import Random
 
 import numpy as np
 
-from pgmlite.core.config import MAX_RATE, RatesConfig
-from pgmlite.core.events import RateChanged
+from pgmlite.core.config import MAX_RATE
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events_listening import RateChanged
 from pgmlite.core.machine import MS, SECOND, Action, Join, Leave
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
 from pgmlite.sim.bottleneck import Bottleneck, Times
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, Octets, PacketBatch
-from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import IPV6_UDP_HEADERS, PacketType
+from pgmlite.wire.manifest import Manifest, Rung
 
 SLICE = 50 * MS
 """What is simulated at a time, ns."""

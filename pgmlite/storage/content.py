@@ -21,9 +21,9 @@ from pgmlite.storage.seeds import Block, Seed, has_block
 from pgmlite.storage.stream import END, StripStream
 from pgmlite.storage.system import PIECES_AT_ONCE, extents_of, reason, room_of
 from pgmlite.storage.writeback import WriteBack
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import DIGEST_SIZE
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import expand
 
 FAILED_LATE = frozenset({errno.EIO, errno.ENOSPC, errno.EDQUOT})

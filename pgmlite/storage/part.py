@@ -27,7 +27,7 @@ from pgmlite.storage.publish import dress, usual_mode
 from pgmlite.storage.seeds import Block, Seed, fill, find
 from pgmlite.storage.system import beside, close_quietly, reason, room_of
 from pgmlite.storage.writeback import WriteBack
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 
 BLOCKS_COPIED = 4
 """Blocks of the output that are copied in one step, so that packets are read in between."""

@@ -21,8 +21,8 @@ from typing import Any, Self
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
 from pgmlite.storage.system import NOT_KNOWN, beside, lock, reason, sync_all
-from pgmlite.wire.control import MAX_NAME, Manifest
 from pgmlite.wire.layout import DIGEST_SIZE
+from pgmlite.wire.manifest import MAX_NAME, Manifest
 
 MAX_RECORD = 4 << 10
 """Bytes; ours have less than half of it, whatever the name."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.system import PIECES_AT_ONCE, reason
-from pgmlite.wire.control import MAX_OBJECT_SIZE, Manifest, Rung, object_name
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.manifest import MAX_OBJECT_SIZE, Manifest, Rung, object_name
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""

@@ -17,10 +17,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import numpy_dtype
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import DATA_TYPES, DIGEST_SIZE, HEADER, MAGIC, VERSION, Flag, PacketType
+from pgmlite.wire.layout import (
+    DATA_TYPES,
+    DIGEST_SIZE,
+    HEADER,
+    MAGIC,
+    SYMBOL_DIGEST_SIZE,
+    VERSION,
+    Flag,
+    PacketType,
+    Tree,
+)
+from pgmlite.wire.manifest import MAX_OBJECT_SIZE, is_symbol_size
 
 HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
@@ -231,8 +241,9 @@ def _check(
     if kind in DATA_TYPES:
         fits = 1 <= width <= symbol_size
     else:
+        # Nodes have digests of 32 bytes, and the leaves of tiles digests of 8 behind one of 32.
         fits = kind is not PacketType.TREE or (
-            DIGEST_SIZE <= width <= symbol_size and width % DIGEST_SIZE == 0
+            DIGEST_SIZE <= width <= symbol_size and width % SYMBOL_DIGEST_SIZE == 0
         )
     if not fits:
         refused["length"] += len(rows)
@@ -255,7 +266,7 @@ def _check(
             odd = esis > offsets // symbol_size  # its block would begin before the object
         bad |= offsets % symbol_size != 0
     else:
-        odd = esis != 0
+        odd = esis > (Tree.TILES if kind is PacketType.TREE else 0)
     odd &= ~bad
     if bad.any():
         refused["offset"] += int(np.count_nonzero(bad))

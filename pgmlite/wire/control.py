@@ -5,41 +5,23 @@ spec/protocol.md sections 3.2 to 3.4.
 
 from __future__ import annotations
 
-import ipaddress
-import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from functools import cached_property
-from itertools import pairwise
 from typing import Any, TypeVar
 
 from construct import ConstructError
 
-from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.errors import RefusedPacket
 from pgmlite.wire import derive
-from pgmlite.wire.digests import TreeShape, digest
-from pgmlite.wire.endpoint import Endpoint, ip_version
-from pgmlite.wire.geometry import Geometry, most_repairs, pieces
 from pgmlite.wire.layout import (
     CRITICAL,
     HEADER,
-    MANIFEST,
-    MAX_BLOCK_SYMBOLS,
+    KEY_ID_SIZE,
     MAX_CONTROL,
-    MAX_FEC_BLOCK_SYMBOLS,
-    MAX_MANIFEST,
-    MAX_SYMBOL_SIZE,
-    MIN_SYMBOL_SIZE,
-    MOST_CHANNELS,
     POSITION,
     REPAIRS,
+    SIGNATURE,
+    SIGNATURE_SIZE,
     SPM_BODY,
-    STRIP_SYMBOLS,
-    SYMBOL_ALIGNMENT,
-    TILE_BLOCKS,
-    DigestAlgorithm,
-    FecScheme,
-    ManifestOption,
     Order,
     SpmOption,
 )
@@ -52,289 +34,6 @@ OPTION_HEAD_SIZE = 4
 
 MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
 """Bytes of an SPM behind the header, at most."""
-
-MAPPED_IPV4 = bytes(10) + b"\xff\xff"
-ENDPOINT_SIZE = 18
-RATE_SIZE = 8
-MANIFEST_MAGIC = b"PGLM"
-MAX_NAME = 255
-
-REFUSED_RANGES = (
-    (0x0000, 0x001F, "C0 controls"),
-    (0x007F, 0x009F, "DEL and C1 controls"),
-    (0x061C, 0x061C, "direction of text: ALM"),
-    (0x200E, 0x200F, "direction of text: LRM, RLM"),
-    (0x2028, 0x2029, "line and paragraph separators"),
-    (0x202A, 0x202E, "direction of text: embeddings and overrides"),
-    (0x2066, 0x2069, "direction of text: isolates"),
-    (0xD800, 0xDFFF, "surrogates, which UTF-8 does not have"),
-)
-"""First and last of the characters that a name may not have, and what they are. A closed list:
-another version of Unicode changes nothing (spec: MAN-5)."""
-
-REFUSED_CHARACTERS = re.compile(
-    "[" + "".join(f"{chr(first)}-{chr(last)}" for first, last, _ in REFUSED_RANGES) + "]"
-)
-
-MAX_OBJECT_SIZE = (1 << 63) - 1
-"""Offsets stay exact in signed 64-bit arithmetic."""
-
-
-def is_symbol_size(value: int) -> bool:
-    """Whether `value` bytes may be a symbol size."""
-    return MIN_SYMBOL_SIZE <= value <= MAX_SYMBOL_SIZE and value % SYMBOL_ALIGNMENT == 0
-
-
-def is_link_local(address: str) -> bool:
-    """Whether an IPv4 or IPv6 address means something on one link only."""
-    return ipaddress.ip_address(address).is_link_local
-
-
-def object_name(file_name: str) -> str:
-    """Return a manifest name for `file_name`: allowed, at most 255 bytes of UTF-8, not empty."""
-    # A receiver prints the name: control characters would reach its terminal.
-    allowed = REFUSED_CHARACTERS.sub("\N{REPLACEMENT CHARACTER}", file_name)
-    return allowed.encode()[:MAX_NAME].decode(errors="ignore") or "object"
-
-
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """One channel of an object's ladder: its rate, and where it is heard.
-
-    Attributes:
-        rate: bit/s, IP headers included.
-        group: Multicast group and UDP port.
-    """
-
-    rate: int
-    group: Endpoint
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What an object is; immutable, and named by its digest (spec: MAN-1 to MAN-4).
-
-    Attributes:
-        symbol_size: Bytes in a symbol.
-        block_symbols: Source symbols in every block but the last, which may be shorter.
-        size: Bytes in the object.
-        tree_digest: Digest of the root of the tree of blocks, which holds the digest of every
-            block; that of nothing for an empty object.
-    """
-
-    symbol_size: int
-    block_symbols: int
-    size: int
-    tree_digest: bytes
-    name: str
-    repairers: tuple[Endpoint, ...] = ()
-    """Addresses and ports of repairers that receivers may ask."""
-
-    repair_symbols: int = 0
-    """M, repair symbols of a full block; 0: the object has none."""
-
-    tile_blocks: int = 1
-    """Blocks that carousels send symbol by symbol in turn."""
-
-    ladder: tuple[Rung, ...] = ()
-    """The channels by number, at rising rates; none: there is one, wherever it is heard."""
-
-    @cached_property
-    def raw(self) -> bytes:
-        """The manifest's bytes on the wire."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return bytes(
-            MANIFEST.build(
-                values
-                | {
-                    "digest_algorithm": DigestAlgorithm.BLAKE3_256,
-                    "fec_scheme": (
-                        FecScheme.PRECODED_RLC if self.repair_symbols else FecScheme.NONE
-                    ),
-                    "strip_symbols": STRIP_SYMBOLS,
-                    "options": [
-                        {"kind": ManifestOption.REPAIRER, "value": _pack_endpoint(endpoint)}
-                        for endpoint in self.repairers
-                    ]
-                    + [
-                        {"kind": ManifestOption.CHANNEL, "value": _pack_rung(rung)}
-                        for rung in self.ladder
-                    ],
-                }
-            )
-        )
-
-    @cached_property
-    def oid(self) -> int:
-        """The object identifier: the first 8 bytes of the manifest's digest, big-endian."""
-        # spec: MAN-2
-        return manifest_oid(self.raw)
-
-    @cached_property
-    def geometry(self) -> Geometry:
-        """Where everything of the object is."""
-        return Geometry(
-            self.size,
-            self.symbol_size,
-            self.block_symbols,
-            self.repair_symbols,
-            self.tile_blocks,
-        )
-
-    @property
-    def symbols(self) -> int:
-        """Source symbols in the object."""
-        return self.geometry.symbols
-
-    @property
-    def block_size(self) -> int:
-        """Bytes in every block but the last."""
-        return self.geometry.block_size
-
-    @property
-    def blocks(self) -> int:
-        """Source blocks in the object."""
-        return self.geometry.blocks
-
-    @cached_property
-    def tree(self) -> TreeShape:
-        """The shape of the tree of blocks."""
-        return TreeShape(self.blocks, self.symbol_size)
-
-
-def manifest_oid(raw: bytes) -> int:
-    """Return the object identifier of a manifest's bytes."""
-    return int.from_bytes(digest(raw)[:8], "big")
-
-
-def _pack_endpoint(endpoint: Endpoint) -> bytes:
-    address = ipaddress.ip_address(endpoint[0])
-    packed = address.packed if address.version == 6 else MAPPED_IPV4 + address.packed
-    return packed + endpoint[1].to_bytes(2, "big")
-
-
-def _unpack_endpoint(value: bytes) -> Endpoint:
-    """Return address and port.
-
-    Raises:
-        ObjectError: It has another length, or port 0.
-    """
-    port = int.from_bytes(value[16:], "big")
-    if len(value) != ENDPOINT_SIZE or not port:
-        raise ObjectError("manifest: an address and port are malformed")
-    address = ipaddress.IPv6Address(value[:16])
-    return Endpoint(str(address.ipv4_mapped or address), port)
-
-
-def _pack_rung(rung: Rung) -> bytes:
-    return rung.rate.to_bytes(RATE_SIZE, "big") + _pack_endpoint(rung.group)
-
-
-def _unpack_ladder(values: Sequence[bytes]) -> tuple[Rung, ...]:
-    """Return the ladder of an object (spec: MAN-7).
-
-    Raises:
-        ObjectError: It is none that a receiver can climb.
-    """
-    ladder = tuple(
-        Rung(int.from_bytes(value[:RATE_SIZE], "big"), _unpack_endpoint(value[RATE_SIZE:]))
-        for value in values
-    )
-    if len(ladder) > MOST_CHANNELS:
-        raise ObjectError(f"manifest: {len(ladder)} channels, at most {MOST_CHANNELS} are allowed")
-    if any(low.rate >= high.rate for low, high in pairwise(ladder)):
-        raise ObjectError("manifest: the rates of its channels do not rise")
-    groups = {rung.group for rung in ladder}
-    families = {ip_version(group.address) for group in groups}
-    if len(groups) < len(ladder) or len(families) > 1:
-        raise ObjectError("manifest: two channels are one, or of two kinds of IP addresses")
-    if ladder and not ladder[0].rate:
-        raise ObjectError("manifest: a channel has no rate")
-    if not all(ipaddress.ip_address(group.address).is_multicast for group in groups):
-        raise ObjectError("manifest: a channel is not a multicast group")
-    return ladder
-
-
-def _check_manifest(parsed: Any) -> None:
-    """
-    Raises:
-        ObjectError: A value is none that we know, or that may be.
-    """
-    # construct lets unknown enum values pass: every value is checked here.
-    if parsed.digest_algorithm != DigestAlgorithm.BLAKE3_256:
-        raise ObjectError(f"manifest: digest algorithm {parsed.digest_algorithm} is unknown")
-    if parsed.fec_scheme not in tuple(FecScheme):
-        raise ObjectError(f"manifest: FEC scheme {parsed.fec_scheme} is unknown")
-    if not is_symbol_size(parsed.symbol_size):
-        raise ObjectError(f"manifest: symbol size {parsed.symbol_size} is not allowed")
-    if not 1 <= parsed.block_symbols <= MAX_BLOCK_SYMBOLS:
-        raise ObjectError(f"manifest: {parsed.block_symbols} symbols a block is not allowed")
-    if parsed.size > MAX_OBJECT_SIZE:
-        raise ObjectError(f"manifest: object size {parsed.size} is not allowed")
-    if not parsed.size and parsed.tree_digest != digest(b""):
-        raise ObjectError("manifest: the object is empty, its tree is not")
-    _check_repairs(parsed)
-    if parsed.strip_symbols != STRIP_SYMBOLS:
-        raise ObjectError(f"manifest: {parsed.strip_symbols} symbols a strip is not allowed")
-    if not parsed.name or REFUSED_CHARACTERS.search(parsed.name):
-        raise ObjectError("manifest: the name is empty or has characters that are refused")
-    for option in parsed.options:
-        if option.kind >= CRITICAL:
-            raise ObjectError(f"manifest: option {option.kind:#x} is unknown and critical")
-
-
-def _check_repairs(parsed: Any) -> None:
-    """
-    Raises:
-        ObjectError: The sizes are none that the FEC scheme has.
-    """
-    # spec: FEC-1
-    if not 1 <= parsed.tile_blocks <= TILE_BLOCKS:
-        raise ObjectError(f"manifest: tiles of {parsed.tile_blocks} blocks are not allowed")
-    count = parsed.repair_symbols
-    if parsed.fec_scheme == FecScheme.NONE:
-        if count:
-            raise ObjectError(f"manifest: {count} repair symbols without a FEC scheme")
-        return
-    most = min(MAX_FEC_BLOCK_SYMBOLS, max(1, pieces(parsed.size, parsed.symbol_size)))
-    if parsed.block_symbols > most:
-        raise ObjectError(
-            f"manifest: {parsed.block_symbols} symbols a block, with repair symbols at most {most}"
-        )
-    if not 1 <= count <= most_repairs(parsed.block_symbols):
-        raise ObjectError(
-            f"manifest: {count} repair symbols for {parsed.block_symbols} are not allowed"
-        )
-
-
-def parse_manifest(raw: bytes) -> Manifest:
-    """Parse and check a manifest; `raw` may come from anywhere.
-
-    Raises:
-        ObjectError: It is not a valid manifest; the message says what is wrong.
-    """
-    if len(raw) > MAX_MANIFEST:
-        raise ObjectError(f"manifest of {len(raw)} bytes: at most {MAX_MANIFEST} are allowed")
-    try:
-        parsed = MANIFEST.parse(raw)
-    except (ConstructError, UnicodeDecodeError) as error:
-        raise ObjectError(f"manifest does not parse: {' '.join(str(error).split())}") from error
-    _check_manifest(parsed)
-    repairers = tuple(
-        endpoint
-        for option in parsed.options
-        if option.kind == ManifestOption.REPAIRER
-        # spec: MAN-6
-        if not is_link_local((endpoint := _unpack_endpoint(option.value))[0])
-    )
-    ladder = _unpack_ladder(
-        [option.value for option in parsed.options if option.kind == ManifestOption.CHANNEL]
-    )
-    plain = {f.name: parsed[f.name] for f in fields(Manifest) if f.name in parsed}
-    manifest = Manifest(**plain, repairers=repairers, ladder=ladder)
-    # What was parsed is what gets hashed and passed on, options included.
-    manifest.__dict__["raw"] = raw
-    return manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +77,19 @@ class SpmRepairs:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature of a manifest.
+
+    Attributes:
+        key_id: Which key it is said to be of (`KEY_ID_SIZE` bytes).
+        value: Ed25519, of `SIGNED_CONTEXT` and the manifest.
+    """
+
+    key_id: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Spm:
     """The body of an SPM.
 
@@ -388,6 +100,7 @@ class Spm:
         manifest: The manifest's bytes.
         position: Of the carousel; None: the session has none, it only repeats what was lost.
         repairs: None: nobody listens.
+        signatures: Of the manifest; they are no part of it.
     """
 
     timestamp: int
@@ -396,6 +109,7 @@ class Spm:
     manifest: bytes
     position: SpmPosition | None = None
     repairs: SpmRepairs | None = None
+    signatures: tuple[Signature, ...] = ()
 
     def build(self) -> bytes:
         """Return the body's bytes."""
@@ -406,6 +120,9 @@ class Spm:
         if self.repairs:
             value = REPAIRS.build(asdict(self.repairs))
             options.append({"kind": SpmOption.REPAIRS, "value": value})
+        for one in self.signatures:
+            value = SIGNATURE.build({"key_id": one.key_id, "signature": one.value})
+            options.append({"kind": SpmOption.SIGNATURE, "value": value})
         fixed = {name: getattr(self, name) for name in ("timestamp", "rate", "spm_interval")}
         return bytes(SPM_BODY.build(fixed | {"options": options}))
 
@@ -421,11 +138,15 @@ def parse_spm(body: bytes) -> Spm:
     try:
         parsed = SPM_BODY.parse(body)
         values: dict[int, bytes] = {}
+        signatures: list[Signature] = []
         for option in parsed.options:
             if option.kind not in SPM_OPTIONS:
                 if option.kind >= CRITICAL:
                     raise RefusedPacket("spm", f"option {option.kind:#x} is unknown and critical")
                 continue  # spec: VER-4: a later version may send several of a kind
+            if option.kind == SpmOption.SIGNATURE:
+                signatures.append(_signature(option.value))
+                continue
             if option.kind in values:
                 raise RefusedPacket("spm", f"option {option.kind:#x} twice")
             values[option.kind] = option.value
@@ -444,7 +165,18 @@ def parse_spm(body: bytes) -> Spm:
         values[SpmOption.MANIFEST],
         position,
         repairs,
+        tuple(signatures),
     )
+
+
+def _signature(value: bytes) -> Signature:
+    """
+    Raises:
+        RefusedPacket: reason ``spm``: it has another length.
+    """
+    if len(value) != KEY_ID_SIZE + SIGNATURE_SIZE:
+        raise RefusedPacket("spm", f"a signature of {len(value)} bytes")
+    return Signature(value[:KEY_ID_SIZE], value[KEY_ID_SIZE:])
 
 
 SPM_OPTIONS = frozenset(SpmOption)

@@ -126,6 +126,22 @@ class TreeShape:
         return max(0, self.nodes + self.blocks - 1) * DIGEST_SIZE
 
 
+def rows_of(shape: TreeShape, digests: bytes) -> tuple[bytes, bytes]:
+    """Return the digest of the root of a tree, that of nothing if it has none, and its row.
+
+    Args:
+        digests: Of all blocks, one after the other.
+    """
+    size = shape.fanout * DIGEST_SIZE
+    rows = [digests]
+    for _ in shape.levels:
+        below = memoryview(rows[-1])
+        nodes = [digest(below[at : at + size]) for at in range(0, len(below), size)]
+        rows.append(b"".join(nodes))
+    root = rows.pop() if shape.nodes else digest(b"")
+    return root, b"".join(reversed(rows))
+
+
 class BlockTree:
     """The tree of an object that is here whole.
 
@@ -142,14 +158,7 @@ class BlockTree:
         """
         self.shape = TreeShape(len(digests) // DIGEST_SIZE, symbol_size)
         self.digests = digests
-        size = self.shape.fanout * DIGEST_SIZE
-        rows = [digests]
-        for _ in self.shape.levels:
-            below = memoryview(rows[-1])
-            nodes = [digest(below[at : at + size]) for at in range(0, len(below), size)]
-            rows.append(b"".join(nodes))
-        self.root = rows.pop() if self.shape.nodes else digest(b"")
-        self._row = b"".join(reversed(rows))
+        self.root, self._row = rows_of(self.shape, digests)
 
     def node(self, number: int) -> bytes:
         """Return what the packet of a node carries."""

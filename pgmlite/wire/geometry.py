@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pgmlite.wire.layout import TILE_BLOCKS, VISIT_SYMBOLS
+from pgmlite.wire.layout import DIGEST_SIZE, SYMBOL_DIGEST_SIZE, TILE_BLOCKS, VISIT_SYMBOLS
 from pgmlite.wire.request import Rings, Symbols
 
 LAST_REPAIRS = 32
@@ -41,6 +41,13 @@ def pieces(size: int, piece: int) -> int:
 def most_repairs(block_symbols: int) -> int:
     """Return how many repair symbols a block of `block_symbols` source symbols may have."""
     return max(MOST_REPAIRS * block_symbols, LEAST_REPAIRS)
+
+
+def most_tile_blocks(symbol_size: int) -> int:
+    """Return how many blocks a tile may have of which a leaf fits in a symbol; 0: none."""
+    # spec: TILE-1
+    room = (symbol_size - DIGEST_SIZE) // (VISIT_SYMBOLS * SYMBOL_DIGEST_SIZE)
+    return max(0, min(TILE_BLOCKS, room))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

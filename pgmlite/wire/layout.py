@@ -70,6 +70,17 @@ TILE_BLOCKS = 8
 
 DIGEST_SIZE = 32
 
+SYMBOL_DIGEST_SIZE = 8
+"""Bytes of a symbol's digest in a leaf of the tree of tiles: it tells which symbol of a tile is
+wrong, and what is right is judged by digests of full length."""
+
+KEY_ID_SIZE = 8
+SIGNATURE_SIZE = 64
+"""Bytes of an Ed25519 signature (RFC 8032 section 5.1.6)."""
+
+MAX_STREAM = 64
+"""Bytes of a stream's name, at most."""
+
 
 class PacketType(IntEnum):
     """Packet types; all numbers but that of TREE are RFC 3208's (section 8)."""
@@ -84,6 +95,13 @@ class PacketType(IntEnum):
 
 DATA_TYPES = frozenset({PacketType.ODATA, PacketType.RDATA})
 """Types whose payload is a symbol of the object."""
+
+
+class Tree(IntEnum):
+    """The trees of an object, as `esi` of a TREE packet names them."""
+
+    BLOCKS = 0
+    TILES = 1
 
 
 class RequestForm(IntEnum):
@@ -128,6 +146,7 @@ class SpmOption(IntEnum):
     MANIFEST = 0x8001
     POSITION = 0x0002
     REPAIRS = 0x0003
+    SIGNATURE = 0x0004
 
 
 class ManifestOption(IntEnum):
@@ -135,6 +154,8 @@ class ManifestOption(IntEnum):
 
     REPAIRER = 0x0001
     CHANNEL = 0x0002
+    RELEASE = 0x0003
+    TILES = 0x0004
 
 
 CRITICAL = 0x8000
@@ -165,7 +186,8 @@ HEADER = Struct(
     "sqn" / Int32ub * "Sequence number: +1 for every packet of (tsi, channel), random start. "
     "NAK: the highest one seen of the session that is asked.",
     "esi" / Int32ub * "ODATA, RDATA: encoding symbol id: place of the symbol in its block, source "
-    "symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks. Else: 0.",
+    "symbols from 0 on, repair symbols behind them. TREE: which tree, 0: that of blocks, 1: that "
+    "of tiles. Else: 0.",
 )
 
 OPTION = Struct(
@@ -181,7 +203,7 @@ SPM_BODY = Struct(
     / GreedyRange(OPTION)
     * "Options, to the end of the packet. 0x8001: the manifest, which must be there. 0x0002: "
     "position of the carousel; a session without one only repeats. 0x0003: repairs; a session "
-    "without them takes no NAKs.",
+    "without them takes no NAKs. 0x0004: a signature of the manifest; there may be several.",
     Terminated,
 )
 
@@ -204,6 +226,13 @@ REPAIRS = Struct(
     "backoff_factor" / Int8ub * "k: receivers wait up to k times the GRTT before a NAK.",
     "repair_share" / Int8ub * "Percent of the rate that repairs may take.",
     "repair_port" / Int16ub * "UDP port for NAKs, at this packet's source address; not 0.",
+)
+
+SIGNATURE = Struct(
+    "key_id" / Bytes(KEY_ID_SIZE) * "First 8 bytes of the digest of the public key, as its DER "
+    "SubjectPublicKeyInfo (RFC 8410).",
+    "signature" / Bytes(SIGNATURE_SIZE) * "Ed25519 signature (RFC 8032) of the 20 bytes `pgmlite "
+    "manifest v2` and a zero byte, then all bytes of the manifest.",
 )
 
 REQUEST_HEAD = Struct(
@@ -255,6 +284,15 @@ NAK_BODY = Struct(
     "request" / REQUEST * "The symbols asked for.",
 )
 
+RELEASE = Struct(
+    "number" / Int64ub * "Number of the release: higher ones of a stream replace lower ones.",
+    "created" / Int64ub * "When it was signed, seconds since 1970-01-01 00:00 UTC.",
+    "expires" / Int64ub * "When it is taken no more, seconds as of `created`; 0: never.",
+    "stream" / PascalString(Int8ub, "utf8") * "Name of the stream: 1 to 64 bytes of UTF-8, length "
+    "first.",
+    Terminated,
+)
+
 MANIFEST = Struct(
     "magic" / Const(b"PGLM") * "The letters `PGLM`.",
     "version" / Const(2, Int8ub) * "Version of the manifest: 2.",
@@ -274,9 +312,14 @@ MANIFEST = Struct(
     "name" / PascalString(Int8ub, "utf8") * "File name: 1 to 255 bytes of UTF-8, length first.",
     "options" / GreedyRange(OPTION) * "Options, to the end of the manifest. 0x0001: a repairer, "
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first "
-    "one is channel 0: rate in bit/s (64 bits), group and port as of a repairer.",
+    "one is channel 0: rate in bit/s (64 bits), group and port as of a repairer. 0x0003: the "
+    "release, of a signed object. 0x0004: digest of the root of the tree of tiles (32 bytes), of a "
+    "signed object.",
     Terminated,
 )
+
+SIGNED_CONTEXT = b"pgmlite manifest v2\0"
+"""What stands before a manifest when it is signed: no signature of anything else fits it."""
 
 ENUMS: dict[tuple[str, str], type[IntEnum]] = {
     ("header", "type"): PacketType,

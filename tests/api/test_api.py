@@ -15,14 +15,13 @@ from pgmlite.core.events import (
     Completed,
     Event,
     Hashing,
-    Joined,
-    Left,
     ReceiveFailed,
     ReceiveProgress,
     ReceiveStarted,
     Stopped,
     Warned,
 )
+from pgmlite.core.events_listening import Joined, Left
 from pgmlite.errors import DiskError, Interrupted, TimedOut, UsageError
 from tests.support.loopback import BLOCK, LO, PATIENCE, endpoint, make_file, sending
 

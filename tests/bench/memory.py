@@ -33,11 +33,11 @@ from pgmlite.net.loop import attend
 from pgmlite.storage import content
 from pgmlite.storage.part import PartFile
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch, ReceiveBuffer
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import MAGIC, VERSION, Flag, Order, PacketType
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Sample, batches
 
 SYMBOL, BLOCK = 1_404, 1_024

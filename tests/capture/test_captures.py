@@ -21,8 +21,9 @@ from pgmlite.core.timing import grtt_of
 from pgmlite.errors import ObjectError, RefusedPacket, UsageError
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.layout import HEADER, PacketType
+from pgmlite.wire.manifest import parse_manifest
 from pgmlite.wire.request import NAK_FIXED_SIZE, Counts, likely_rings, parse_nak, parse_request
 from tests import record_captures
 from tests.generate import ROOT

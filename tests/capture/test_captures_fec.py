@@ -12,8 +12,9 @@ import pytest
 from pgmlite.cli import run
 from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.layout import HEADER, Order, PacketType
+from pgmlite.wire.manifest import Manifest, parse_manifest
 from pgmlite.wire.request import parse_nak, parse_request
 from tests.capture.test_captures import INDEX, VALID, packets, path_of
 from tests.support.ring_vectors import named

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pgmlite.cli.words import text_of
-from pgmlite.core.events import RateChanged, Trying
+from pgmlite.core.events_listening import RateChanged, Trying
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import check_rate_limit, parse_hearing
 from tests.support.loopback import Cli, Ended, Endpoint, Running, endpoint, make_file

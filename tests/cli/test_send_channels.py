@@ -8,7 +8,8 @@ import pytest
 
 import pgmlite
 from pgmlite.errors import UsageError
-from pgmlite.wire.control import parse_manifest, parse_spm
+from pgmlite.wire.control import parse_spm
+from pgmlite.wire.manifest import parse_manifest
 from tests.support.loopback import (
     HEADER,
     ODATA,

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgmlite.core.config import NakConfig, RatesConfig, ReceiverConfig
-from pgmlite.core.events import RateChanged, Trying, Warned
+from pgmlite.core.config import NakConfig, ReceiverConfig
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events import Warned
+from pgmlite.core.events_listening import RateChanged, Trying
 from pgmlite.core.machine import MS, SECOND, Action, Held, Join, Leave, Prepare
 from pgmlite.core.receive.carousels import Carousels
 from pgmlite.core.receive.listening import Listening
@@ -19,9 +21,9 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.repairers import Repairers
 from pgmlite.core.receive.sources import Sources
 from pgmlite.core.ring import Ring
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order
+from pgmlite.wire.manifest import Rung
 from pgmlite.wire.request import Counts
 from tests.support.builders import Sample, batches, make_object, make_spm
 from tests.support.nak_builders import SPM_FIELDS, spm_packet

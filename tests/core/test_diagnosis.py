@@ -14,8 +14,8 @@ from pgmlite.core.receive.evidence import LONGEST_NAME, MOST_OTHERS
 from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.send.sender import Sender
 from pgmlite.net.drops import DropCount
-from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest, manifest_oid
 from tests.support.builders import (
     Drive,
     Sample,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.errors import RefusedPacket
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Sample, make_object
 
 SAMPLE = make_object(13 * 512 - 100)  # 13 blocks; nodes of 2: 1, 2, 4, 7

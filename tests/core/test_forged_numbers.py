@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.traffic import Traffic
 from pgmlite.wire.batch import PacketBatch

@@ -13,9 +13,9 @@ from pgmlite.core.needs import NO_SYMBOLS
 from pgmlite.core.receive.blocks import STRETCH, Blocks
 from pgmlite.core.receive.lookout import Lookout
 from pgmlite.core.ring import Ring
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import Geometry, Sizes
 from pgmlite.wire.layout import Order, PacketType
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import Symbols
 from tests.support.asking import Asking
 from tests.support.builders import Drive, Sample, make_object, packet, spm_body

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgmlite.core.config import RatesConfig
-from pgmlite.core.events import RateChanged, Trying
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events_listening import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.rates import RATE_TRANSITIONS, RateEvent, RateState
 from pgmlite.errors import UsageError

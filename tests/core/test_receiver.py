@@ -16,8 +16,8 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.blocks import FILL_SYMBOLS
 from pgmlite.core.receive.transfer import TransferState
-from pgmlite.wire.control import Manifest, manifest_oid
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest, manifest_oid
 from tests.support.builders import Drive, Sample, make_object, packet, spm_body
 
 # 6 blocks of 8 symbols, the last of 3 symbols of which the last has 20 bytes; a tree of 6 nodes.

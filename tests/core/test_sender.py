@@ -17,8 +17,9 @@ from pgmlite.core.receive.digests import VerifiedTree
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
-from pgmlite.wire.control import SpmPosition, parse_manifest, parse_spm
+from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.layout import HEADER, Flag, Order, PacketType
+from pgmlite.wire.manifest import parse_manifest
 from tests.support.builders import (
     TSI,
     Sample,

@@ -6,14 +6,15 @@ from itertools import pairwise, product
 
 import pytest
 
-from pgmlite.core.config import SourcesConfig
-from pgmlite.core.events import Resolved, SourceState, Waiting, Warned
+from pgmlite.core.config_listening import SourcesConfig
+from pgmlite.core.events import Waiting, Warned
+from pgmlite.core.events_listening import Resolved, SourceState
 from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, DnsAnswer, Join, Leave, Resolve
 from pgmlite.core.receive.names import NAME_TRANSITIONS, Name, NameEvent, NameState
 from pgmlite.core.receive.sources import ANY_SOURCE, Sources
 from pgmlite.errors import NetworkError, UsageError
-from pgmlite.wire.control import Rung
+from pgmlite.wire.manifest import Rung
 from tests.support.names import (
     GROUP,
     LADDER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.core.config import SourcesConfig
+from pgmlite.core.config_listening import SourcesConfig
 from pgmlite.core.machine import (
     FAILURES,
     NOT_OFFERED,
@@ -19,8 +19,8 @@ from pgmlite.core.machine import (
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
 from pgmlite.errors import NetworkError
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Rung
 
 NAMES = ("fw", "h")
 ADDRESSES = [f"192.0.2.{n}" for n in range(24)]

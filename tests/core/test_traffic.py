@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.receive.traffic import Seen, Traffic, lost_between
 from pgmlite.core.receive.usual import UsualLoss
 from pgmlite.wire.endpoint import Endpoint

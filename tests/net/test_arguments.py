@@ -20,8 +20,8 @@ from pgmlite.net.arguments import (
     parse_repairer,
 )
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import is_symbol_size
 from pgmlite.wire.layout import IPV6_UDP_HEADERS, Order
+from pgmlite.wire.manifest import is_symbol_size
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import dns.asyncresolver
 import pytest
 
 import pgmlite
-from pgmlite.core.events import Event, Joined, ReceiveStarted, Resolved, SourceState, Waiting
+from pgmlite.core.events import Event, ReceiveStarted, Waiting
+from pgmlite.core.events_listening import Joined, Resolved, SourceState
 from pgmlite.errors import Interrupted, NetworkError, TimedOut, UsageError
 from pgmlite.net import discovery, whom
 from tests.support.dns_server import DnsServer, asks, fake_server, need

@@ -19,8 +19,8 @@ from pgmlite.core.machine import FAILURES, NOT_OFFERED, SECOND, DnsAnswer, Resol
 from pgmlite.errors import UsageError
 from pgmlite.net import discovery as discovery_module
 from pgmlite.net.discovery import Discovery, check_name
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Rung
 from tests.support.dns_server import DnsServer, asks, fake_server, look_up, need
 
 TXT = '"txtvers=1" "c0=ff3e::9c1f:77a2,5M"'

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from pgmlite.net.sender_socket import SenderSocket
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 from tests.bench.hostile import RATE, attack
 from tests.support.builders import Drive, Sample, make_object, packet, spm_body
 from tests.support.loopback import (

@@ -9,7 +9,8 @@ from contextlib import closing, contextmanager, suppress
 
 import pytest
 
-from pgmlite.core.events import Joined, Left, Warned
+from pgmlite.core.events import Warned
+from pgmlite.core.events_listening import Joined, Left
 from pgmlite.core.machine import Join, Leave
 from pgmlite.errors import NetworkError, UsageError
 from pgmlite.net import membership as module

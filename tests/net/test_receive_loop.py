@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from pgmlite.core.config import ReceiverConfig, SenderConfig
-from pgmlite.core.events import Adopted, Joined, Left, ReceiveStarted
+from pgmlite.core.events import Adopted, ReceiveStarted
+from pgmlite.core.events_listening import Joined, Left
 from pgmlite.core.impair import Loss
 from pgmlite.core.machine import Join, Leave, SendNak
 from pgmlite.core.receive import diagnosis as diagnosis_module
@@ -30,10 +31,10 @@ from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import SendBuffer
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Judging, Sample, joined, make_object
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import (

@@ -18,8 +18,8 @@ from pgmlite.net.address import usable_versions
 from pgmlite.net.groups import check_group, is_source_specific
 from pgmlite.net.records import BadRecords, rate_text, read_txt, txt_strings
 from pgmlite.net.zone import draw_group, zone_lines
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Rung
 from tests.support.dns_server import DnsServer, look_up, need
 from tests.support.loopback import Inside
 

@@ -5,8 +5,8 @@ import shlex
 
 import pytest
 
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import pieces
+from pgmlite.wire.manifest import Manifest
 from tests.net.test_hostile import broadcast
 from tests.support.builders import make_object, packet, spm_body
 from tests.support.loopback import ODATA, SPM, SYMBOL, receiving

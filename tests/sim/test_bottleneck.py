@@ -8,8 +8,9 @@ from random import Random
 import numpy as np
 import pytest
 
-from pgmlite.core.config import RatesConfig, ReceiverConfig, SenderConfig
-from pgmlite.core.events import RateChanged
+from pgmlite.core.config import ReceiverConfig, SenderConfig
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events_listening import RateChanged
 from pgmlite.core.machine import MS, SECOND, Complete
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.receiver import Receiver
@@ -20,9 +21,9 @@ from pgmlite.core.send.sender import Sender
 from pgmlite.errors import UsageError
 from pgmlite.sim.bottleneck import Bottleneck
 from pgmlite.sim.network import Link, Network, Node
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order
+from pgmlite.wire.manifest import Rung
 from tests.support.builders import Sample, make_object
 
 K = 1_000

@@ -17,8 +17,8 @@ from pgmlite.errors import DiskError
 from pgmlite.storage import system
 from pgmlite.storage.hints import HEADER, SUSPECT
 from pgmlite.storage.part import PartFile
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import block_digest
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import make_object
 from tests.support.part_files import (
     SAMPLE,

@@ -35,11 +35,12 @@ from pgmlite.sim.memory import MemoryStore, answer
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.control import Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Flag, Order, PacketType
+from pgmlite.wire.manifest import Manifest
 
 TSI = 0x5E55_1011_0000_0001
 GRO_SEGMENTS = 64
@@ -67,7 +68,14 @@ def make_spm(manifest: bytes, **fields: int) -> Spm:
     position = None if fields.get("repair_share") == 100 else SpmPosition(**place)
     blank = dict.fromkeys(SpmRepairs.__slots__, 0)
     repairs = SpmRepairs(**(blank | fields)) if fields.get("repair_port") else None
-    return Spm(manifest=manifest, position=position, repairs=repairs, **values)
+    return Spm(
+        values["timestamp"],
+        values["rate"],
+        values["spm_interval"],
+        manifest,
+        position,
+        repairs,
+    )
 
 
 def spm_body(manifest: bytes, **fields: int) -> bytes:

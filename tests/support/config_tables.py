@@ -8,15 +8,9 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from pgmlite.core import config
-from pgmlite.core.config import (
-    NakConfig,
-    RatesConfig,
-    ReceiverConfig,
-    RepairConfig,
-    SenderConfig,
-    SourcesConfig,
-)
+from pgmlite.core import config, config_listening
+from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.config_listening import RatesConfig, SourcesConfig
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.tunables import Limits, limits_of
 
@@ -35,7 +29,8 @@ CONFIGS: dict[str, Any] = {
 def _texts() -> dict[tuple[str, str], str]:
     """Return what stands under each field, in one line, by class and field."""
     found = {}
-    for declared in ast.parse(inspect.getsource(config)).body:
+    source = inspect.getsource(config) + inspect.getsource(config_listening)
+    for declared in ast.parse(source.replace("from __future__ import annotations", "")).body:
         if not isinstance(declared, ast.ClassDef):
             continue
         for field, text in zip(declared.body, declared.body[1:], strict=False):

@@ -12,12 +12,12 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pgmlite.cli.json_lines import OIDS
-from pgmlite.core import events
+from pgmlite.core import events, events_listening
 from pgmlite.core.causes import CAUSES
 from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Manifest
 
 Schema = dict[str, Any]
 
@@ -50,7 +50,9 @@ ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
 
 def classes() -> list[type[Event]]:
     """Return the classes of events that become lines, as they stand in their module."""
-    found = [one for one in vars(events).values() if isinstance(one, type)]
+    found = [
+        one for one in (vars(events) | vars(events_listening)).values() if isinstance(one, type)
+    ]
     return [one for one in found if issubclass(one, Event) and one.NAME]
 
 

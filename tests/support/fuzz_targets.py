@@ -29,9 +29,10 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, RefusedPacket, TimedOut
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, parse_manifest, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import HEADER, PacketType
+from pgmlite.wire.manifest import Manifest, parse_manifest
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import pcaps

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pgmlite.wire.control import REFUSED_RANGES
 from pgmlite.wire.layout import (
     MAX_MANIFEST,
     ManifestOption,
     RequestForm,
     SpmOption,
 )
+from pgmlite.wire.manifest import REFUSED_RANGES
 from tests.support.builders import packet, spm_body
 from tests.support.vectors import (
     CODED,

@@ -8,8 +8,8 @@ from typing import Any
 from pgmlite.core.machine import SECOND, Action, DnsAnswer, Resolve
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.sources import Sources
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Rung
 
 NAME = "fw.example.org"
 GROUP = Endpoint("ff3e::9c1f:77a2", 28_775)

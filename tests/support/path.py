@@ -7,8 +7,9 @@ from random import Random
 
 import numpy as np
 
-from pgmlite.core.config import RatesConfig
-from pgmlite.core.events import Event, RateChanged, Trying
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events import Event
+from pgmlite.core.events_listening import RateChanged, Trying
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive.rates import Rates
 from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch

@@ -16,7 +16,6 @@ from pgmlite.core.timing import (
 )
 from pgmlite.fec.codec import RandomLinear
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, Rung, parse_manifest
 from pgmlite.wire.derive import values
 from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
@@ -37,6 +36,7 @@ from pgmlite.wire.layout import (
     RequestForm,
     SpmOption,
 )
+from pgmlite.wire.manifest import Manifest, Rung, parse_manifest
 from pgmlite.wire.request import (
     NAK_FIXED_SIZE,
     Counts,

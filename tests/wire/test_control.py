@@ -7,26 +7,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.control import (
-    MAX_OBJECT_SIZE,
-    MAX_SPM,
-    REFUSED_CHARACTERS,
-    REFUSED_RANGES,
-    Manifest,
-    Spm,
-    SpmPosition,
-    SpmRepairs,
-    manifest_oid,
-    object_name,
-    parse_manifest,
-    parse_spm,
-)
+from pgmlite.wire.control import MAX_SPM, Spm, SpmPosition, SpmRepairs, parse_spm
 from pgmlite.wire.layout import (
     MAX_BLOCK_SYMBOLS,
     MAX_FEC_BLOCK_SYMBOLS,
     MAX_MANIFEST,
     MAX_SYMBOL_SIZE,
     TILE_BLOCKS,
+)
+from pgmlite.wire.manifest import (
+    MAX_OBJECT_SIZE,
+    REFUSED_CHARACTERS,
+    REFUSED_RANGES,
+    Manifest,
+    manifest_oid,
+    object_name,
+    parse_manifest,
 )
 from tests.support.builders import spm_body
 from tests.support.vectors import option, parts_of

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgmlite.wire.control import Manifest, parse_manifest
 from pgmlite.wire.digests import digest
 from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.manifest import Manifest, parse_manifest
 
 T = 64
 

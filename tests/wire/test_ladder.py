@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.errors import ObjectError
-from pgmlite.wire.control import MAX_SPM, Rung, parse_manifest, parse_spm
+from pgmlite.wire.control import MAX_SPM, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAX_MANIFEST, MOST_CHANNELS
+from pgmlite.wire.manifest import Rung, parse_manifest
 from tests.support.builders import spm_body
 from tests.support.invalid_vectors import bad_ladders
 from tests.support.vectors import LADDER, SMALL, channel, option

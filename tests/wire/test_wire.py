@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, ReceiveBuffer, SendBuffer
-from pgmlite.wire.control import MAX_OBJECT_SIZE, is_symbol_size
 from pgmlite.wire.derive import STRUCTS, fields, fill_tables, markdown_table, numpy_dtype
 from pgmlite.wire.layout import HEADER, MAX_SYMBOL_SIZE, PacketType
+from pgmlite.wire.manifest import MAX_OBJECT_SIZE, is_symbol_size
 from tests.support.builders import Read, cut, endpoint, fill, joined, make_object, packet
 
 HEADER_FIELDS = list(fields(HEADER))

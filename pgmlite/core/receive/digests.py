@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, Octets
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import digest
+from pgmlite.wire.manifest import Manifest
 
 
 class VerifiedTree:

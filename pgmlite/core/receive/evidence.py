@@ -11,7 +11,8 @@ from pgmlite.core.receive.offers import Refuse, Wait
 from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows
-from pgmlite.wire.control import Spm, SpmPosition, parse_manifest
+from pgmlite.wire.control import Spm, SpmPosition
+from pgmlite.wire.manifest import parse_manifest
 
 MOST_OTHERS = 16
 """Other objects remembered; the one silent for longest makes room."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 
 
 @dataclass(slots=True)

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from random import Random
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.machine import SECOND, Action, DnsAnswer, Join, Leave
 from pgmlite.core.reach import is_near
 from pgmlite.core.receive.rates import Rates
 from pgmlite.core.receive.sources import Sources
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.control import Manifest, Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Manifest, Rung
 
 Membership = tuple[Endpoint, str]
 """Group and source."""

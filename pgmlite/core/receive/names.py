@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable
 from enum import Enum, auto
 
-from pgmlite.core.config import SourcesConfig
+from pgmlite.core.config_listening import SourcesConfig
 from pgmlite.core.machine import DnsAnswer, Resolve
 
 

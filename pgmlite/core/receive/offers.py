@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pgmlite.wire.batch import Rows
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

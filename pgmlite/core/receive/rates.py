@@ -37,8 +37,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
 
-from pgmlite.core.config import RatesConfig
-from pgmlite.core.events import Event, RateChanged, Trying
+from pgmlite.core.config_listening import RatesConfig
+from pgmlite.core.events import Event
+from pgmlite.core.events_listening import RateChanged, Trying
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.ladder import Ladder
 from pgmlite.core.receive.traffic import Onset, Seen, Traffic

@@ -30,9 +30,10 @@ from pgmlite.core.receive.sources import Sources
 from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest, Spm, manifest_oid, parse_manifest, parse_spm
+from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.geometry import Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.manifest import Manifest, manifest_oid, parse_manifest
 
 ENCODING_SYMBOLS = 2
 """Encoding symbols of an object, in source symbols that it may have at most: one byte each."""

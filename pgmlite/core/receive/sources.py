@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from pgmlite.core.config import SourcesConfig
-from pgmlite.core.events import Event, Resolved, SourceState, Waiting, Warned
+from pgmlite.core.config_listening import SourcesConfig
+from pgmlite.core.events import Event, Waiting, Warned
+from pgmlite.core.events_listening import Resolved, SourceState
 from pgmlite.core.figures import OfferedChannel
 from pgmlite.core.machine import NOT_OFFERED, SECOND, Action, DnsAnswer
 from pgmlite.core.receive.names import Name
 from pgmlite.errors import NetworkError
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import ip_version
+from pgmlite.wire.manifest import Rung
 
 ANY_SOURCE = frozenset({""})
 """Whoever sends: what there is outside of source-specific groups."""

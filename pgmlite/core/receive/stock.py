@@ -20,8 +20,9 @@ from pgmlite.core.receive.counts import Numbers
 from pgmlite.core.receive.decoding import Verdict
 from pgmlite.core.receive.verification import Verification
 from pgmlite.wire.batch import Flags, Octets, PacketBatch
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
+from pgmlite.wire.layout import Tree
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import Symbols
 
 
@@ -127,7 +128,10 @@ class Stock:
         self._verification.learn(manifest, self._coded or plain)
 
     def take_nodes(self, batch: PacketBatch) -> None:
-        """Take packets that carry nodes of the tree of blocks."""
+        """Take packets that carry nodes of the tree of blocks, those of others not."""
+        mine = batch.rows["esi"] == Tree.BLOCKS
+        self._counters.nodes_unused += len(batch) - int(np.count_nonzero(mine))
+        batch = batch.select(mine)
         self._group()
         self._verification.take_nodes(batch, self._counters)
 

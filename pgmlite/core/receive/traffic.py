@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pgmlite.core.config import RatesConfig
+from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.serial import Sqns
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch

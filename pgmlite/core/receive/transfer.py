@@ -29,9 +29,10 @@ from pgmlite.core.receive.stock import Stock
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest, Spm
+from pgmlite.wire.control import Spm
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.manifest import Manifest
 
 
 class TransferState(Enum):

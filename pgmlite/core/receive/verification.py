@@ -18,8 +18,8 @@ from pgmlite.core.receive.decoding import Decoding, Verdict
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import Symbols
 
 

@@ -15,7 +15,7 @@ from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import TokenBucket, cost_of
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.control import Manifest
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import NAK_HEAD_DTYPE, Nak, parse_nak
 
 NONCE = np.dtype({"names": ["nonce"], "formats": [NAK_HEAD_DTYPE["nonce"]], "offsets": [0]})

@@ -6,8 +6,8 @@ import numpy as np
 
 from pgmlite.core import serial
 from pgmlite.wire.batch import HEADER_DTYPE, WHOLE_HEADER, Rows
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.layout import MAGIC, VERSION, PacketType
+from pgmlite.wire.manifest import Manifest
 
 
 class Headers:

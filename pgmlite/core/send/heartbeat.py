@@ -6,7 +6,8 @@ from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import MS
 from pgmlite.core.send.rate import Pacer
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Manifest, Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.control import Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.manifest import Manifest
 
 
 class Heartbeat:

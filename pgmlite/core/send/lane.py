@@ -17,10 +17,10 @@ from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Named
 from pgmlite.wire.layout import Flag, PacketType
+from pgmlite.wire.manifest import Manifest
 
 REPAIR_SYMBOL = np.uint8(Flag.REPAIR_SYMBOL)
 

@@ -20,10 +20,11 @@ from pgmlite.core.send.schedule import Coming, later_than
 from pgmlite.core.send.sender import Sender
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.control import Manifest, SpmPosition, parse_spm
+from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.manifest import Manifest
 
 
 class Overheard:

@@ -18,9 +18,9 @@ from pgmlite.core.send.lane import Lane
 from pgmlite.core.send.rate import Fixed, RateControl
 from pgmlite.core.send.schedule import Carousel, Coming
 from pgmlite.wire.batch import PacketBatch, Rows
-from pgmlite.wire.control import Manifest
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest
 
 
 class Sender:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgmlite.core.events import Checked, Examined, ExamineStarted, Tell
+from pgmlite.core.events import Examined, ExamineStarted, Tell
+from pgmlite.core.events_listening import Checked
 from pgmlite.core.figures import CheckResult
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import NetworkError, TimedOut

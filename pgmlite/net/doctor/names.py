@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
-from pgmlite.core.config import SourcesConfig
+from pgmlite.core.config_listening import SourcesConfig
 from pgmlite.core.figures import CheckResult
 from pgmlite.core.human import MOST_NAMED, human_list
 from pgmlite.core.machine import SECOND, DnsAnswer, Resolve

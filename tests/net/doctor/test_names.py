@@ -14,8 +14,8 @@ from pgmlite.net import discovery
 from pgmlite.net.doctor import names
 from pgmlite.net.doctor.names import ADVICE, check_names, place_by
 from pgmlite.net.doctor.place import Asked
-from pgmlite.wire.control import Rung
 from pgmlite.wire.endpoint import Endpoint
+from pgmlite.wire.manifest import Rung
 from tests.support.dns_server import DnsServer, asks, free_port, need
 from tests.support.loopback import LO, Cli, Inside, Running, make_file
 
