@@ -71,7 +71,7 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         "esi",
     )
     yield "esi of an spm", replaced(spm, 44, b"\0\0\0\1"), "esi"
-    yield "node of another tree", packet(7, payload, **(h | {"esi": 1})), "esi"
+    yield "node of a third tree", packet(7, payload, **(h | {"esi": 2})), "esi"
     yield "offset between symbols", packet(4, payload, **(h | {"offset": 32})), "offset"
     yield "node number past 2^63", packet(7, payload, **(h | {"offset": 1 << 63})), "offset"
     yield "short symbol in the middle", packet(4, payload[:40], **(h | {"offset": 64})), "offset"
