@@ -156,6 +156,15 @@ class RepairConfig:
     source_symbols_per_second: float = tunable(100_000.0, "a second")
     """Symbols queued for one source."""
 
+    alone_share: float = tunable(0.1, "of the ODATA", least=0, most=1)
+    """Symbols queued for one source while the carousel goes on, whatever it says it lost."""
+
+    alone_margin: float = tunable(0.02, "of the object", least=0, most=1)
+    """Those that it may have beyond what it says it lost, once."""
+
+    alone_burst: int = tunable(64, "symbols", least=0)
+    """The same however small the object is."""
+
     symbols_a_nak: int = tunable(1_024, "symbols")
     """A NAK counts as one more for each time that it names as many: they cost our time."""
 
