@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -15,7 +16,7 @@ from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import SpmRepairs
 from pgmlite.wire.layout import PacketType
-from tests.support.builders import Sample, batches, make_object, ring_of
+from tests.support.builders import Sample, batches, beside, make_object, ring_of
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, spm_packet, symbols_of
 
 SAMPLE = make_object(1_000 * 4_000, symbol_size=1_000, block_symbols=100)
@@ -37,11 +38,13 @@ class Answering:
         repair: RepairConfig | None = None,
         rng: Random | None = None,
         carousel: bool = True,
+        trusting: bool = True,
         **config: Any,
     ) -> None:
         """
         Args:
             carousel: Send the object too; False: a stand-alone repairer.
+            trusting: Repeat for one source as much as it asks for (REP-16).
         """
         rings = [ring_of(sample.manifest.geometry, config)]
         values = {"rate": 10_000_000, "packet_overhead": 48} | config
@@ -51,10 +54,20 @@ class Answering:
             repair or RepairConfig(port=9),
             rng or Random(0),
         )
+        if trusting:
+            repair = replace(repair, alone_burst=1 << 20)
         self.machine = (
-            Sender(settings, sample.manifest, sample.tree, rings=rings, repair=repair, rng=rng)
+            Sender(
+                settings,
+                sample.manifest,
+                sample.tree,
+                rings=rings,
+                repair=repair,
+                rng=rng,
+                **beside(sample),
+            )
             if carousel
-            else Repairer(settings, sample.manifest, repair=repair, rng=rng)
+            else Repairer(settings, sample.manifest, repair=repair, rng=rng, **beside(sample))
         )
         self.now = 0
         self.sent: list[tuple[int, Transmit]] = []

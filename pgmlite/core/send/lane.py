@@ -77,6 +77,8 @@ class Lane:
                 tiles=TileNodes(tiles) if tiles else None,
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
+                channel=channel,
+                symbols=manifest.symbols,
                 # spec: REP-5: two full steps.
                 most_credit=2 * config.transmit_limit,
                 counters=self._counters,
@@ -161,9 +163,15 @@ class Lane:
             elsewhere: What other sessions send unasked, if this lane has no schedule.
         """
         if self.repairs:
-            coming = self.schedule if self._is_moving else elsewhere
-            last = self._packets.headers.last
-            self.repairs.take_naks(now, batch, tsi=self._tsi, last=last, coming=coming)
+            schedule = self.schedule if self._is_moving else None
+            self.repairs.take_naks(
+                now,
+                batch,
+                tsi=self._tsi,
+                last=self._packets.headers.last,
+                coming=schedule or elsewhere,
+                passed=schedule.sent if schedule else None,
+            )
 
     # What it sends.
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from pgmlite.core.config import RepairConfig
-from pgmlite.core.send.admission import Admission, Source
+from pgmlite.core.send.admission import Admission, Asked
+from pgmlite.core.send.alone import Account
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.credit import Credit
 from pgmlite.core.send.group import Group
@@ -29,6 +30,8 @@ class Repairs:
         tiles: TileNodes | None,
         admission: Admission,
         group: Group,
+        channel: int,
+        symbols: int,
         most_credit: int,
         counters: SendCounters,
     ) -> None:
@@ -37,6 +40,8 @@ class Repairs:
             ledger: For what is asked for, empty.
             tiles: The nodes that go out with repairs of a signed object.
             admission: Of the session; its lanes share it.
+            channel: Of the lane.
+            symbols: Source symbols in the object.
             most_credit: Packets of credit that are kept.
             counters: Of the lane.
         """
@@ -46,6 +51,8 @@ class Repairs:
         self._admission = admission
         self._counters = counters
         self.group = group
+        self._channel = channel
+        self._symbols = symbols
         self.credit = Credit(config.share, most=most_credit)
         self.confirmations = ledger.confirmations
         self.log = ledger.log
@@ -65,7 +72,14 @@ class Repairs:
         return self.waiting > 0 or (self.tiles is not None and self.tiles.left > 0)
 
     def take_naks(
-        self, now: int, batch: PacketBatch, *, tsi: int, last: int, coming: Coming | None
+        self,
+        now: int,
+        batch: PacketBatch,
+        *,
+        tsi: int,
+        last: int,
+        coming: Coming | None,
+        passed: int | None,
     ) -> None:
         """Queue and confirm what a batch of NAKs asks for.
 
@@ -73,6 +87,7 @@ class Repairs:
             tsi: The session.
             last: The latest sqn sent.
             coming: What is sent unasked; None: nothing.
+            passed: Symbols that the lane sent unasked; None: it sends nothing any more.
         """
         for asked in self._admission.admitted(now, batch, tsi):
             self._counters.naks_received += 1
@@ -84,16 +99,25 @@ class Repairs:
                 last,
                 coming=coming,
                 than=self.credit.scheduled(self.waiting),
-                most=partial(self._most, now, asked.source),
+                most=partial(self._most, now, asked, passed),
             )
             if is_known:
                 self.group.overlap()
 
-    def _most(self, now: int, source: Source, wanted: int) -> int:
-        """Return how many of so many symbols may be queued for a source."""
+    def _most(self, now: int, asked: Asked, passed: int | None, wanted: int) -> int:
+        """Return how many of so many symbols may be queued for who asked."""
         # Over its budget: serve what is left of it, confirm no more than that.
-        room = self._config.max_waiting - self.waiting
-        return source.symbols.take(now, min(room, wanted), self._symbol_cost)
+        source, config = asked.source, self._config
+        room = config.max_waiting - self.waiting
+        if passed is None:
+            return source.symbols.take(now, min(room, wanted), self._symbol_cost)
+        # spec: REP-16
+        account = source.accounts.setdefault(self._channel, Account(passed))
+        left = account.left(config, self._symbols, passed, asked.nak.loss)
+        most = min(room, wanted, max(0, left))
+        taken = source.symbols.take(now, most, self._symbol_cost)
+        account.had += taken
+        return taken
 
     def hear_data(self, now: int, ids: Ids) -> None:
         """Note what another repairer sends: within the hold-off it need not be sent from here."""
