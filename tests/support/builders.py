@@ -289,6 +289,13 @@ def ring_of(geometry: Geometry, config: dict[str, Any]) -> Ring:
     return Ring(geometry, **({"order": default} | fields))
 
 
+def beside(sample: Sample) -> dict[str, Any]:
+    """Return what senders are given of a signed object beside what they are of any."""
+    return {
+        name: getattr(sample, name) for name in ("tiles", "signatures") if hasattr(sample, name)
+    }
+
+
 def make_sender(
     sample: Sample,
     *,
@@ -303,7 +310,15 @@ def make_sender(
     ring = ring_of(sample.manifest.geometry, config)
     settings = SenderConfig(**({"rate": 10_000_000, "packet_overhead": 48} | config))
     rng = rng or Random("sender")
-    return Sender(settings, sample.manifest, sample.tree, rings=[ring], repair=repair, rng=rng)
+    return Sender(
+        settings,
+        sample.manifest,
+        sample.tree,
+        rings=[ring],
+        repair=repair,
+        rng=rng,
+        **beside(sample),
+    )
 
 
 def play(
