@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-import numpy as np
-
 from pgmlite.core.machine import Store
 from tests.support.builders import Drive
 from tests.support.signed import SignedSample, make_signed
