@@ -205,6 +205,7 @@ def receive(
     repairers: Iterable[str] = (),
     channels: str | int = "auto",
     rate_limit: int | None = None,
+    max_size: int | None = None,
     on_complete: str | None = None,
     hook_timeout: float | None = None,
     bases: Iterable[StrPath] = (),
@@ -239,6 +240,7 @@ def receive(
         channels: Of an object that is sent at several rates: ``auto`` hears the one that fits, a
             number that one, ``0-2`` all of these at once.
         rate_limit: bit/s that all channels which are heard may have together; None: no limit.
+        max_size: Bytes; larger objects are not taken; None: any that the machine can hold.
         on_complete: A command that is run, with the output's path as its last argument, once that
             is in place; at least once, so again if a receiver before this one could not.
         hook_timeout: Seconds after which it is ended; None: never.
@@ -252,6 +254,7 @@ def receive(
     # Imported when needed: a sender starts sooner without it.
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
+    from pgmlite.net.limits import check_size
 
     check_beside_name(name, is_given=group is not None or port is not None)
     key_paths = tuple(map(Path, keys))
@@ -273,6 +276,7 @@ def receive(
         repairers=tuple(repairers),
         channels=parse_hearing(channels),
         rate_limit=check_rate_limit(rate_limit),
+        max_size=check_size("max_size", max_size),
         hook_timeout=check_seconds("hook_timeout", hook_timeout),
         command=None if on_complete is None else find_command(on_complete),
         bases=tuple(map(Path, bases)),

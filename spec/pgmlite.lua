@@ -41,7 +41,7 @@ f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_
 f["pgmlite.repairs.repair_share"] = ProtoField.uint8("pgmlite.repairs.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take.")
 f["pgmlite.repairs.repair_port"] = ProtoField.uint16("pgmlite.repairs.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; not 0.")
 f["pgmlite.signature.key_id"] = ProtoField.uint64("pgmlite.signature.key_id", "key_id", base.DEC, nil, nil, "First 8 bytes of the digest of the public key, as its DER SubjectPublicKeyInfo (RFC 8410).")
-f["pgmlite.signature.signature"] = ProtoField.bytes("pgmlite.signature.signature", "signature", base.NONE, "Ed25519 signature (RFC 8032) of the 20 bytes `pgmlite manifest v2` and a zero byte, then all bytes of the manifest.")
+f["pgmlite.signature.signature"] = ProtoField.bytes("pgmlite.signature.signature", "signature", base.NONE, "Ed25519 signature (RFC 8032) of `pgmlite manifest v2` in ASCII, a zero byte, and all bytes of the manifest.")
 f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
 f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 2.")
 f["pgmlite.manifest.digest_algorithm"] = ProtoField.uint8("pgmlite.manifest.digest_algorithm", "digest_algorithm", base.DEC, {[1] = "BLAKE3_256"}, nil, "1: BLAKE3 with 256-bit output, for every digest here.")

@@ -12,7 +12,7 @@ from pgmlite.cli import options
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_rate_limit, parse_share
+from pgmlite.cli.values import parse_rate_limit, parse_share, parse_size
 from pgmlite.errors import UsageError
 
 EXAMPLES = """\b
@@ -69,6 +69,11 @@ Examples:
     help="Hear no more bits a second than this, such as 20M; the lowest channel in any case.",
 )
 @option(
+    "--max-size",
+    metavar="BYTES",
+    help="Take no larger object, such as 500M or 4G; the disk and the memory are limits anyway.",
+)
+@option(
     "--on-complete",
     metavar="CMD",
     help="Run CMD, with PATH as its last argument, once the file is in place; again, if a "
@@ -119,6 +124,7 @@ def recv(
     repairer: tuple[str, ...],
     channels: str,
     rate_limit: str | None,
+    max_size: str | None,
     on_complete: str | None,
     hook_timeout: float | None,
     drop: str,
@@ -157,6 +163,7 @@ def recv(
         repairers=repairer,
         channels=channels,
         rate_limit=parse_rate_limit(rate_limit),
+        max_size=parse_size("--max-size", max_size),
         on_complete=on_complete,
         hook_timeout=hook_timeout,
         bases=bases,

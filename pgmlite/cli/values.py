@@ -9,8 +9,9 @@ from pgmlite.core.human import human_rate
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import LEAST_FEC
 from pgmlite.wire.geometry import MOST_REPAIRS
+from pgmlite.wire.manifest import MAX_OBJECT_SIZE
 
-SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def parse_rate(text: str) -> int | None:
@@ -21,9 +22,8 @@ def parse_rate(text: str) -> int | None:
     """
     if text == "max":
         return None
-    number, suffix = (text[:-1], text[-1]) if text[-1:] in set("kKMG") else (text, "")
     try:
-        rate = Decimal(number) * SUFFIXES[suffix]
+        rate = _number(text, "kKMG")
         if not MIN_RATE <= rate <= MAX_RATE:
             raise UsageError(
                 f"rate {text}: must be {human_rate(MIN_RATE)} to {human_rate(MAX_RATE)}"
@@ -33,6 +33,36 @@ def parse_rate(text: str) -> int | None:
             f"rate {text}: give bits a second such as 500k, 10M or 2.5G, or max"
         ) from None
     return int(rate)
+
+
+def _number(text: str, suffixes: str) -> Decimal:
+    """Return a number with one of some suffixes, or none.
+
+    Raises:
+        ArithmeticError: It is none.
+    """
+    number, suffix = (text[:-1], text[-1]) if text[-1:] in set(suffixes) else (text, "")
+    return Decimal(number) * SUFFIXES[suffix]
+
+
+def parse_size(option: str, text: str | None) -> int | None:
+    """Return ``500M``, ``1.5G``, ``64000`` in bytes; None: nothing was said.
+
+    Args:
+        option: What names it in the error.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    if text is None:
+        return None
+    try:
+        size = _number(text, "kKMGT")
+        if 1 <= size <= MAX_OBJECT_SIZE:
+            return int(size)
+    except ArithmeticError:
+        pass
+    raise UsageError(f"{option} {text}: give bytes such as 64000, 500M or 4G")
 
 
 def parse_channel(text: str) -> tuple[str, int]:

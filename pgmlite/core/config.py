@@ -156,6 +156,15 @@ class RepairConfig:
     source_symbols_per_second: float = tunable(100_000.0, "a second")
     """Symbols queued for one source."""
 
+    alone_share: float = tunable(0.1, "of the ODATA", least=0, most=1)
+    """Symbols queued for one source while the carousel goes on, whatever it says it lost."""
+
+    alone_margin: float = tunable(0.02, "of the object", least=0, most=1)
+    """Those that it may have beyond what it says it lost, once."""
+
+    alone_burst: int = tunable(64, "symbols", least=0)
+    """The same however small the object is."""
+
     symbols_a_nak: int = tunable(1_024, "symbols")
     """A NAK counts as one more for each time that it names as many: they cost our time."""
 
@@ -334,6 +343,18 @@ class ReceiverConfig:
 
     max_surplus: int = tunable(16 << 20, "bytes")
     """Symbols in memory for which their blocks have no place left: they help to decode these."""
+
+    max_leaves: int = tunable(512, "leaves")
+    """Leaves of the tree of tiles that are kept, the latest used: they come with their tiles."""
+
+    max_waiting: int = tunable(64 << 20, "bytes")
+    """Symbols in memory that wait until their tile is whole or its leaf is there, at most."""
+
+    tile_patience: int = tunable(2 * SECOND, "ns")
+    """A tile whose leaf is there waits no longer for its other symbols."""
+
+    last_symbols: int = tunable(256, "symbols", least=0)
+    """With fewer missing of the object, no symbol waits for its tile."""
 
     def __post_init__(self) -> None:
         check(self)

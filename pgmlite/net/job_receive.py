@@ -20,6 +20,7 @@ from pgmlite.errors import PgmliteError
 from pgmlite.net.completion import CompletionHook
 from pgmlite.net.hook import Command
 from pgmlite.net.installing import Installing
+from pgmlite.net.limits import symbols_here
 from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Waits
@@ -48,6 +49,7 @@ class ReceiveJob:
     repairers: tuple[str, ...]
     channels: range | None
     rate_limit: int | None
+    max_size: int
     command: Command | None
     hook_timeout: int | None
     bases: tuple[Path, ...]
@@ -96,7 +98,13 @@ class ReceiveJob:
                 if self.name is None
                 else whom_of_name(self.name, *rest)
             )
-            config = ReceiverConfig(oid=self.oid, naks=self.naks, repairers=whom.repairers)
+            config = ReceiverConfig(
+                oid=self.oid,
+                max_object_size=self.max_size,
+                max_symbols=symbols_here(),
+                naks=self.naks,
+                repairers=whom.repairers,
+            )
             # One that was asked for and does not fit is the user's to know at once.
             has_room = part.has_room if self.oid is None else None
             machine = Receiver(

@@ -114,6 +114,10 @@ class PacketBatch:
         """Return the batch of some rows: `mask` is (n,) of bool, or a slice; itself if of all."""
         if not isinstance(mask, slice) and mask.all():
             return self  # a mask of numpy copies every payload
+        return self.take(mask)
+
+    def take(self, mask: Flags | slice | npt.NDArray[np.intp]) -> PacketBatch:
+        """Return the batch of some rows, which may be numbers in any order."""
         return PacketBatch(
             self.kind,
             self.rows[mask],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -37,11 +38,13 @@ class Answering:
         repair: RepairConfig | None = None,
         rng: Random | None = None,
         carousel: bool = True,
+        trusting: bool = True,
         **config: Any,
     ) -> None:
         """
         Args:
             carousel: Send the object too; False: a stand-alone repairer.
+            trusting: Repeat for one source as much as it asks for (REP-16).
         """
         rings = [ring_of(sample.manifest.geometry, config)]
         values = {"rate": 10_000_000, "packet_overhead": 48} | config
@@ -51,6 +54,8 @@ class Answering:
             repair or RepairConfig(port=9),
             rng or Random(0),
         )
+        if trusting:
+            repair = replace(repair, alone_burst=1 << 20)
         self.machine = (
             Sender(settings, sample.manifest, sample.tree, rings=rings, repair=repair, rng=rng)
             if carousel

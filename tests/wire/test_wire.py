@@ -138,7 +138,9 @@ REFUSED = {
         packet(PacketType.RDATA, SYMBOL, **GOOD, offset=64, esi=2),
         packet(PacketType.ODATA, SYMBOL[:40], **GOOD, offset=960, esi=16),
         packet(PacketType.ODATA, SYMBOL, **GOOD, esi=(1 << 32) - 1),
-        *(packet(kind, SYMBOL, **GOOD, esi=1) for kind in (0, 7, 8, 10)),
+        *(packet(kind, SYMBOL, **GOOD, esi=1) for kind in (0, 8, 10)),
+        packet(PacketType.TREE, SYMBOL, **GOOD, esi=2),
+        packet(PacketType.TREE, SYMBOL, **GOOD, esi=(1 << 32) - 1),
     ],
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from pgmlite.core.config import RepairConfig
 from pgmlite.core.machine import SECOND
+from pgmlite.core.send.alone import Account
 from pgmlite.core.timing import TokenBucket, cost_of
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import PacketBatch
@@ -31,11 +32,13 @@ class Source:
         naks: Its budget of NAKs.
         symbols: Its budget of symbols.
         asked_at: When its latest NAK came, ns.
+        accounts: What it had of each lane, by channel.
     """
 
     naks: TokenBucket
     symbols: TokenBucket
     asked_at: int
+    accounts: dict[int, Account] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pgmlite.core.config import RepairConfig, SenderConfig
@@ -16,7 +18,9 @@ from pgmlite.core.send.nodes import NodeCarousel
 from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, Schedule
+from pgmlite.core.tiles import TileTree
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
+from pgmlite.wire.control import Signature
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Named
 from pgmlite.wire.layout import Flag, PacketType
@@ -35,6 +39,8 @@ class Lane:
         manifest: Manifest,
         tree: BlockTree,
         *,
+        tiles: TileTree | None,
+        signatures: Sequence[Signature],
         rate: RateControl,
         schedule: Schedule | None,
         repair: RepairConfig | None,
@@ -42,6 +48,8 @@ class Lane:
     ) -> None:
         """
         Args:
+            tiles: Of a signed object: its tree of tiles, whose leaves go out with their tiles.
+            signatures: Of the manifest.
             schedule: What it sends by itself; None: nothing, it only repeats.
             repair: How it answers NAKs; None, as `admission`: not at all.
         """
@@ -54,7 +62,9 @@ class Lane:
         self._headers = Headers(manifest, channel, config.transmit_limit)
         self._pacer = Pacer(rate, burst_time=config.burst_time)
         self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
-        self._heartbeat = Heartbeat(config, manifest, self._pacer, has_repairs=repair is not None)
+        self._heartbeat = Heartbeat(
+            config, manifest, signatures, self._pacer, has_repairs=repair is not None
+        )
         self._nodes = NodeCarousel(tree, manifest.symbols, share=config.tree_share)
         self._share = repair.share if repair and schedule else 1.0
         self.repairs: Repairs | None = None
@@ -64,6 +74,8 @@ class Lane:
                 ledger_for(repair, manifest.geometry, schedule.ring if schedule else None),
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
+                channel=channel,
+                symbols=manifest.symbols,
                 # spec: REP-5: two full steps.
                 most_credit=2 * config.transmit_limit,
                 counters=self._counters,
@@ -142,9 +154,15 @@ class Lane:
             elsewhere: What other sessions send unasked, if this lane has no schedule.
         """
         if self.repairs:
-            coming = self.schedule if self._is_moving else elsewhere
-            last = self._headers.last
-            self.repairs.take_naks(now, batch, tsi=self._tsi, last=last, coming=coming)
+            schedule = self.schedule if self._is_moving else None
+            self.repairs.take_naks(
+                now,
+                batch,
+                tsi=self._tsi,
+                last=self._headers.last,
+                coming=schedule or elsewhere,
+                passed=schedule.sent if schedule else None,
+            )
 
     # What it sends.
 

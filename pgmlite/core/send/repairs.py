@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from pgmlite.core.config import RepairConfig
-from pgmlite.core.send.admission import Admission, Source
+from pgmlite.core.send.admission import Admission, Asked
+from pgmlite.core.send.alone import Account
 from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.credit import Credit
 from pgmlite.core.send.group import Group
@@ -27,6 +28,8 @@ class Repairs:
         *,
         admission: Admission,
         group: Group,
+        channel: int,
+        symbols: int,
         most_credit: int,
         counters: SendCounters,
     ) -> None:
@@ -34,6 +37,8 @@ class Repairs:
         Args:
             ledger: For what is asked for, empty.
             admission: Of the session; its lanes share it.
+            channel: Of the lane.
+            symbols: Source symbols in the object.
             most_credit: Packets of credit that are kept.
             counters: Of the lane.
         """
@@ -42,6 +47,8 @@ class Repairs:
         self._admission = admission
         self._counters = counters
         self.group = group
+        self._channel = channel
+        self._symbols = symbols
         self.credit = Credit(config.share, most=most_credit)
         self.confirmations = ledger.confirmations
         self.log = ledger.log
@@ -56,7 +63,14 @@ class Repairs:
         return self.ledger.waiting
 
     def take_naks(
-        self, now: int, batch: PacketBatch, *, tsi: int, last: int, coming: Coming | None
+        self,
+        now: int,
+        batch: PacketBatch,
+        *,
+        tsi: int,
+        last: int,
+        coming: Coming | None,
+        passed: int | None,
     ) -> None:
         """Queue and confirm what a batch of NAKs asks for.
 
@@ -64,6 +78,7 @@ class Repairs:
             tsi: The session.
             last: The latest sqn sent.
             coming: What is sent unasked; None: nothing.
+            passed: Symbols that the lane sent unasked; None: it sends nothing any more.
         """
         for asked in self._admission.admitted(now, batch, tsi):
             self._counters.naks_received += 1
@@ -75,16 +90,25 @@ class Repairs:
                 last,
                 coming=coming,
                 than=self.credit.scheduled(self.waiting),
-                most=partial(self._most, now, asked.source),
+                most=partial(self._most, now, asked, passed),
             )
             if is_known:
                 self.group.overlap()
 
-    def _most(self, now: int, source: Source, wanted: int) -> int:
-        """Return how many of so many symbols may be queued for a source."""
+    def _most(self, now: int, asked: Asked, passed: int | None, wanted: int) -> int:
+        """Return how many of so many symbols may be queued for who asked."""
         # Over its budget: serve what is left of it, confirm no more than that.
-        room = self._config.max_waiting - self.waiting
-        return source.symbols.take(now, min(room, wanted), self._symbol_cost)
+        source, config = asked.source, self._config
+        room = config.max_waiting - self.waiting
+        if passed is None:
+            return source.symbols.take(now, min(room, wanted), self._symbol_cost)
+        # spec: REP-16
+        account = source.accounts.setdefault(self._channel, Account(passed))
+        left = account.left(config, self._symbols, passed, asked.nak.loss)
+        most = min(room, wanted, max(0, left))
+        taken = source.symbols.take(now, most, self._symbol_cost)
+        account.had += taken
+        return taken
 
     def hear_data(self, now: int, ids: Ids) -> None:
         """Note what another repairer sends: within the hold-off it need not be sent from here."""
