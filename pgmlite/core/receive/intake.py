@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Warned
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Policy, Refuse, Take
 from pgmlite.core.receive.transfer import check_position
@@ -46,9 +47,18 @@ class Admitted:
     in_place_of: tuple[int, ...] = ()
     signed: Signed | None = None
 
+    @property
+    def release(self) -> int | None:
+        """As what it is signed; None: nobody was asked."""
+        return self.signed.release.number if self.signed else None
+
 
 class Intake:
-    """Answers for objects that are on the air and not being received."""
+    """Answers for objects that are on the air and not being received.
+
+    Attributes:
+        signers: Ids of the keys that signed each object that is received, by oid.
+    """
 
     def __init__(
         self,
@@ -70,6 +80,7 @@ class Intake:
         self._evidence = evidence
         self._trust = trust
         self._name = name
+        self.signers: dict[int, tuple[bytes, ...]] = {}
 
     def data_reason(self, transfers: Mapping[int, Ongoing]) -> str:
         """Return why no data is taken before its manifest; empty: it may be."""
@@ -118,6 +129,28 @@ class Intake:
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))
             raise
         return Admitted(manifest, answer.in_place_of, signed)
+
+    def adopt(self, taken: Admitted) -> None:
+        """Take note that an object is received from now on."""
+        if self._trust and taken.signed:
+            self._trust.adopt(taken.signed)
+            self.signers[taken.manifest.oid] = taken.signed.signers
+
+    def repeated(self, now: int, batch: PacketBatch, spm: Spm) -> None:
+        """Take note of an SPM that repeats the manifest in hand: who else has signed it?"""
+        # spec: TRU-5
+        if self._trust:
+            oid = int(batch.rows["oid"][0])
+            known = self.signers.get(oid, ())
+            more = self._trust.more_signers(now, spm, batch.source.address, known)
+            self.signers[oid] = (*known, *(one for one in more if one not in known))
+
+    def warnings(self) -> list[Warned]:
+        """Return what people should know, and was not told yet."""
+        if not (self._trust and self._trust.warnings):
+            return []
+        told, self._trust.warnings = self._trust.warnings, []
+        return told
 
     def _signed(self, now: int, batch: PacketBatch, spm: Spm, header: Offer) -> Signed | None:
         """Return what is signed, and wanted; None: anybody's is taken.

@@ -124,12 +124,17 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
-        if any(offer.stream == _stream_of(one) for one in others if offer.stream):
-            return self._take(offer, tuple(transfers))
-        # A carousel keeps its object, and nothing else announces one.
-        if any(one.manifest and now - one.heard < self.switch_after for one in others):
+        if any(self._is_kept(now, one, offer) for one in others):
             return Wait()
         return self._take(offer, tuple(transfers))
+
+    def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:
+        """Whether an object that is received gives no way to another one."""
+        # spec: TRU-8: a higher release; lower ones are not offered.
+        if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
+            return False
+        # A carousel keeps its object, and nothing else announces one.
+        return now - one.heard < self.switch_after
 
     def _take(self, offer: Offer, in_place_of: tuple[int, ...] = ()) -> Answer:
         """Take an object, if there is room for it."""

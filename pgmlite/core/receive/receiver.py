@@ -27,7 +27,7 @@ from pgmlite.core.receive.transfer import Transfer
 from pgmlite.core.trust import Trust
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Spm, parse_spm
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
 from pgmlite.wire.manifest import Manifest
 
@@ -63,10 +63,6 @@ class Receiver:
         """
         self._config = config
         self._rng = rng
-        self._trust = trust
-        self._signers: dict[int, tuple[bytes, ...]] = {}
-        """Of each object, the keys that signed it."""
-
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
@@ -75,9 +71,7 @@ class Receiver:
         self.current: Transfer | None = None
         self.counters = ReceiverCounters()
         self.evidence = Evidence(config.oid)
-        policy = policy or OneObject(
-            config.oid, config.switch_after, is_chosen=trust is not None or bool(name)
-        )
+        policy = policy or OneObject(config.oid, config.switch_after, is_chosen=bool(trust or name))
         self._intake = Intake(config, policy, self.evidence, trust=trust, name=name)
 
     # What drivers and reports ask.
@@ -101,7 +95,7 @@ class Receiver:
     @property
     def signers(self) -> tuple[bytes, ...]:
         """Ids of the keys, of those that were given, that signed the current object."""
-        return self._signers.get(self.current.oid, ()) if self.current else ()
+        return self._intake.signers.get(self.current.oid, ()) if self.current else ()
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -263,11 +257,8 @@ class Receiver:
             count = int(counts[number])
             offer = Offer.of(batch.rows[places[firsts[number]]])
             # spec: RCV-5: one oid has one shape.
-            answer = (
-                Refuse()
-                if offer.oid in self.transfers
-                else self._intake.answer(now, offer, self.transfers)
-            )
+            is_other = offer.oid in self.transfers
+            answer = Refuse() if is_other else self._intake.answer(now, offer, self.transfers)
             if isinstance(answer, Take):
                 # spec: RCV-1
                 transfer = self._begin(now, offer, answer)
@@ -291,10 +282,7 @@ class Receiver:
                 actions += take(batch.select(slice(place, place + 1)))
             except RefusedPacket as refusal:
                 self.counters.refused[refusal.reason] += 1
-        if self._trust and self._trust.warnings:
-            actions += self._trust.warnings
-            self._trust.warnings = []
-        return actions
+        return actions + self._intake.warnings()
 
     def _receive_spm(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take one SPM.
@@ -306,39 +294,28 @@ class Receiver:
         oid = int(batch.rows["oid"][0])
         if (known := self.transfers.get(oid)) and known.manifest:
             told = known.receive_spm(now, batch, spm, is_heard=self.listening.hears(batch.channel))
-            self._hear_signers(now, oid, batch, spm)
+            self._intake.repeated(now, batch, spm)
             return told + self.listening.receive(now, batch)
         taken = self._intake.announced(now, batch, spm, self.transfers)
         actions: list[Action] = []
         # One oid with two shapes: the unannounced packets that were taken first were forged.
         if known is None or not known.is_of(batch).all():
-            release = taken.signed.release.number if taken.signed else None
             given_up = [old for old in taken.in_place_of if self.transfers[old].manifest]
-            actions += [Superseded(now, old, oid, release) for old in given_up]
+            actions += [Superseded(now, old, oid, taken.release) for old in given_up]
             known = self._begin(now, Offer.of(batch.rows[0]), Take(taken.in_place_of))
             actions += known.begin(None)
-        if self._trust and taken.signed:
-            self._trust.adopt(taken.signed)
-            self._signers[oid] = taken.signed.signers
+        self._intake.adopt(taken)
         actions += [
             replace(one, signed_by=self.signers) if isinstance(one, Adopted) else one
             for one in known.adopt(now, batch, spm, taken.manifest)
         ]
         return actions + self._listen(self.listening.adopt(now, taken.manifest))
 
-    def _hear_signers(self, now: int, oid: int, batch: PacketBatch, spm: Spm) -> None:
-        """Take note of keys that signed the manifest in hand as well (spec: TRU-6)."""
-        if self._trust is None:
-            return
-        known = self._signers.get(oid, ())
-        more = self._trust.more_signers(now, spm, batch.source.address, known)
-        self._signers[oid] = (*known, *(one for one in more if one not in known))
-
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:
         """Return the transfer of an object, which begins now, in place of others."""
         for oid in {*answer.in_place_of, offer.oid} & self.transfers.keys():
             gone = self.transfers.pop(oid)
-            self._signers.pop(oid, None)
+            self._intake.signers.pop(oid, None)
             self._lost += gone.losses.lost
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)
