@@ -31,6 +31,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
+from pgmlite.core.trust import Trust
 from pgmlite.sim.memory import MemoryStore, answer
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire import batch as wire
@@ -421,6 +422,8 @@ class Drive:
         disk: bytes = b"",
         store: MemoryStore | None = None,
         policy: Policy | None = None,
+        trust: Trust | None = None,
+        name: str = "",
         **config: Any,
     ) -> None:
         """
@@ -428,8 +431,12 @@ class Drive:
             disk: What an earlier run left.
             store: A disk that keeps a record, in place of one that does not.
             policy: Which objects are taken; None: as `config` says.
+            trust: Whose objects are taken; None: anybody's.
+            name: A pattern that their names match; empty: any.
         """
-        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0), policy=policy)
+        self.machine = Receiver(
+            ReceiverConfig(**config), rng=Random(0), policy=policy, trust=trust, name=name
+        )
         self.store = store or Disk(disk)
         self.seen: list[Action] = []
         self._room = 0
