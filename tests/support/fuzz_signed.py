@@ -13,7 +13,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.sim.memory import answer
 from pgmlite.wire import batch as wire
 from pgmlite.wire.endpoint import Endpoint
-from tests.support.builders import Disk
+from tests.support.disk import Disk
 from tests.support.fuzz_pieces import joined, pieces
 from tests.support.signed import symbols_of
 from tests.support.signed_vectors import SIGNED, malformed_signed, signed_file, valid_signed
