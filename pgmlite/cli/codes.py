@@ -30,6 +30,7 @@ EXIT_CODES: dict[type[PgmliteError], int] = {
 OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
+        "allow_rollback",
         "base",
         "block_symbols",
         "channel",
