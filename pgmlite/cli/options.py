@@ -133,7 +133,7 @@ no_checksum = option(
     is_flag=True,
     help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )
-keys = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
+key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 
 Command = Callable[..., None]
 

@@ -35,7 +35,7 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
 
 @click.command(epilog=EXAMPLES, short_help="Sign FILE, or FILE.pglm once more.")
 @options.file
-@options.keys(metavar="K.pem", help="Private key to sign with (PEM, Ed25519); repeatable.")
+@options.key_files(metavar="K.pem", help="Private key to sign with (PEM, Ed25519); repeatable.")
 @option(
     "--release",
     type=click.IntRange(0, (1 << 64) - 1),

@@ -21,7 +21,7 @@ Examples:
 
 @click.command(epilog=EXAMPLES, short_help="Check the signatures and the content of FILE.pglm.")
 @click.argument("file", metavar="FILE.pglm", type=options.PATH, callback=options.named)
-@options.keys(
+@options.key_files(
     metavar="PUB.pem|FOLDER",
     help="Public key, of which one has to have signed; repeatable. Without one, who signed is not "
     "checked.",

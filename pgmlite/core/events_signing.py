@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pgmlite.core.events import Event
 from pgmlite.errors import PgmliteError
-from pgmlite.wire.manifest import Manifest, Release
+from pgmlite.wire.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,13 @@ class Signed(Event):
 
     path: str
     manifest: Manifest
-    release: Release
-    keys: tuple[bytes, ...]
+    created: int
+    """When it was signed first, seconds since 1970."""
+
+    expires: int
+    """Likewise; 0: never."""
+
+    signed_by: tuple[bytes, ...]
     """Ids of the keys that signed it; none: it has no signature yet."""
 
     message: str
@@ -49,7 +54,12 @@ class Verified(Event):
     path: str
     content: str
     manifest: Manifest
-    release: Release
+    created: int
+    """When it was signed first, seconds since 1970."""
+
+    expires: int
+    """Likewise; 0: never."""
+
     signatures: tuple[SignatureState, ...]
     error: PgmliteError | None
     """None: they are."""

@@ -70,13 +70,21 @@ def write_message(path: Path | None, manifest: Manifest) -> None:
 
 
 def _signed(
-    path: Path, manifest: Manifest, signatures: Sequence[Signature], message: Path | None
+    path: Path,
+    manifest: Manifest,
+    release: Release,
+    signatures: Sequence[Signature],
+    message: Path | None,
 ) -> Signed:
-    if manifest.release is None:
-        raise ObjectError(f"{path}: has no release")
-    keys = tuple(one.key_id for one in signatures)
-    where = "" if message is None else str(message)
-    return Signed(time.monotonic_ns(), str(path), manifest, manifest.release, keys, where)
+    return Signed(
+        time.monotonic_ns(),
+        str(path),
+        manifest,
+        release.created,
+        release.expires,
+        tuple(one.key_id for one in signatures),
+        "" if message is None else str(message),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +123,7 @@ class SignJob:
                 partial(write_signed, path, source, planned, partial(sign_with, keys)), tell
             )
         write_message(self.message, manifest)
-        signed = _signed(path, manifest, signatures, self.message)
+        signed = _signed(path, manifest, release, signatures, self.message)
         tell(signed)
         return signed
 
@@ -165,7 +173,9 @@ class AddSignatureJob:
                 fresh.append(self._made_elsewhere(self.public_key, self.signature, signed.manifest))
             signed.add(fresh)
             write_message(self.message, signed.manifest)
-            done = _signed(self.file, signed.manifest, signed.signatures, self.message)
+            done = _signed(
+                self.file, signed.manifest, signed.release, signed.signatures, self.message
+            )
         tell(done)
         return done
 
@@ -238,7 +248,8 @@ class VerifyJob:
                 str(self.file),
                 str(content),
                 manifest,
-                release,
+                release.created,
+                release.expires,
                 tuple(states),
                 error,
             )
