@@ -31,6 +31,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
+from pgmlite.core.trust import Trust
 from pgmlite.sim.memory import MemoryStore, answer
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire import batch as wire
@@ -289,6 +290,13 @@ def ring_of(geometry: Geometry, config: dict[str, Any]) -> Ring:
     return Ring(geometry, **({"order": default} | fields))
 
 
+def beside(sample: Sample) -> dict[str, Any]:
+    """Return what senders are given of a signed object beside what they are of any."""
+    return {
+        name: getattr(sample, name) for name in ("tiles", "signatures") if hasattr(sample, name)
+    }
+
+
 def make_sender(
     sample: Sample,
     *,
@@ -303,7 +311,15 @@ def make_sender(
     ring = ring_of(sample.manifest.geometry, config)
     settings = SenderConfig(**({"rate": 10_000_000, "packet_overhead": 48} | config))
     rng = rng or Random("sender")
-    return Sender(settings, sample.manifest, sample.tree, rings=[ring], repair=repair, rng=rng)
+    return Sender(
+        settings,
+        sample.manifest,
+        sample.tree,
+        rings=[ring],
+        repair=repair,
+        rng=rng,
+        **beside(sample),
+    )
 
 
 def play(
@@ -406,6 +422,8 @@ class Drive:
         disk: bytes = b"",
         store: MemoryStore | None = None,
         policy: Policy | None = None,
+        trust: Trust | None = None,
+        name: str = "",
         **config: Any,
     ) -> None:
         """
@@ -413,8 +431,12 @@ class Drive:
             disk: What an earlier run left.
             store: A disk that keeps a record, in place of one that does not.
             policy: Which objects are taken; None: as `config` says.
+            trust: Whose objects are taken; None: anybody's.
+            name: A pattern that their names match; empty: any.
         """
-        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0), policy=policy)
+        self.machine = Receiver(
+            ReceiverConfig(**config), rng=Random(0), policy=policy, trust=trust, name=name
+        )
         self.store = store or Disk(disk)
         self.seen: list[Action] = []
         self._room = 0
