@@ -24,7 +24,7 @@ from pgmlite.wire import batch as wire
 from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.manifest import Release
-from tests.support.builders import Disk
+from tests.support.disk import Disk
 from tests.support.fuzz_pieces import joined, pieces
 from tests.support.signed import key_id, private_key, symbols_of
 from tests.support.signed_vectors import (

@@ -37,7 +37,7 @@ from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
 from tests.support import fuzz_signed, pcaps
 from tests.support.answering import Answering
-from tests.support.builders import Disk
+from tests.support.disk import Disk
 from tests.support.fuzz_pieces import joined, pieces
 from tests.support.invalid_vectors import invalid
 from tests.support.signed_vectors import valid_signed
