@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,9 +36,6 @@ HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
 
 HEADER_SIZE = HEADER_DTYPE.itemsize
-
-TYPE_AT = HEADER_DTYPE.fields["type"][1] if HEADER_DTYPE.fields else 0
-"""Where in a packet its type stands."""
 
 WHOLE_HEADER = np.dtype((np.void, HEADER_SIZE))
 """The same bytes as one item: numpy copies fields one by one, which takes ten times as long."""
@@ -204,8 +201,7 @@ def read_rows(
     """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`.
 
     Args:
-        at: As in `PacketBatch`.
-        marks: As in `PacketBatch`.
+        at: As in `PacketBatch`; `marks` too.
     """
     came = _Came(source, at, marks)
     keys = rows["key"]
@@ -291,7 +287,7 @@ def _check(
 
 @dataclass(frozen=True, slots=True)
 class _Stretch:
-    """Rows of the buffer that one source sent."""
+    """Rows that one source sent."""
 
     start: int
     stop: int
@@ -300,7 +296,7 @@ class _Stretch:
 
 @dataclass(frozen=True, slots=True)
 class _Odd:
-    """One read that did not fit the rows."""
+    """Packets of one length, of a read that did not fit the rows."""
 
     octets: Octets
     stride: int
@@ -308,15 +304,17 @@ class _Odd:
     is_congested: bool
 
     @property
-    def begins_with_node(self) -> bool:
-        """Whether it is whole packets, and the first of them looks like a node of a tree."""
-        is_whole = self.stride > TYPE_AT and len(self.octets) % self.stride == 0
-        return is_whole and bool(self.octets[TYPE_AT] == PacketType.TREE)
+    def kind(self) -> tuple[int, int]:
+        """The type of its first packet and its ESI, by its header; -1: it is too short."""
+        if len(self.octets) < HEADER_SIZE:
+            return -1, -1
+        row = np.ndarray((1,), HEADER_DTYPE, self.octets)[0]
+        return int(row["type"]), int(row["esi"])
 
     def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
         """Return the batches of it, as `read` does."""
-        marked = self.is_congested
-        return read(self.octets, self.stride, self.source, refused, at=at, is_congested=marked)
+        how = self.octets, self.stride, self.source
+        return read(*how, refused, at=at, is_congested=self.is_congested)
 
 
 class ReceiveBuffer:
@@ -385,8 +383,11 @@ class ReceiveBuffer:
             is_congested: A router marked all of them.
         """
         count, tail = divmod(length, stride)
-        if stride != self.stride or tail or count > self._read_rows:
-            self._stretches.append(_Odd(self._join(length), stride, source, is_congested))
+        if stride != self.stride or not count or -(-length // stride) > self._read_rows:
+            octets, cut = self._join(length), count * stride
+            for some, size in ((octets[:cut], stride), (octets[cut:], tail)):
+                if len(some):
+                    self._stretches.append(_Odd(some, size, source, is_congested))
             return
         start, self._used = self._used, self._used + count
         if is_congested:
@@ -394,9 +395,12 @@ class ReceiveBuffer:
                 self._marks = np.zeros(len(self._rows), np.bool_)
             self._marks[start : self._used] = True
         self._stretches.append(_Stretch(start, self._used, source))
+        if tail:
+            # Often a node of a tree: it must not cost a copy of all that came with it.
+            self._stretches.append(_Odd(self._join(tail), tail, source, is_congested))
 
     def _join(self, length: int) -> Octets:
-        """Return a copy of the last `length` bytes read, in one piece."""
+        """Return a copy of the next `length` bytes that were read, in one piece."""
         rows = min(-(-length // self.stride), self._read_rows)
         span = slice(self._used, self._used + rows)
         joined = np.concatenate((self._headers[span], self._payload[span]), axis=1).reshape(-1)
@@ -408,43 +412,54 @@ class ReceiveBuffer:
     def batches(self, refused: Counter[str], at: int | None = None) -> list[PacketBatch]:
         """Return what came, in order, and begin anew; views, good until the next read.
 
-        NCFs and nodes of trees stand first, what is alike of one source together: they speak of
-        what follows, and must not cut what they came between into small batches.
+        NCFs and nodes of trees stand before the data that came since the SPM before them, what is
+        alike together: they speak of it, and must not cut it into small batches.
 
         Args:
             at: When it was read, as in `PacketBatch`.
         """
-        ahead: list[PacketBatch] = []
+        batches: list[PacketBatch] = []
+        since: list[_Stretch | _Odd] = []
+        for came in self._stretches:
+            since.append(came)
+            if isinstance(came, _Odd) and came.kind[0] == PacketType.SPM:
+                batches += self._between_spms(since, refused, at)
+                since = []
+        batches += self._between_spms(since, refused, at)
+        self._begin_anew()
+        return batches
+
+    def _between_spms(
+        self, came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
+    ) -> list[PacketBatch]:
+        batches: list[PacketBatch] = []
         parts: list[_Stretch | PacketBatch] = []
-        nodes: dict[tuple[int, Endpoint, bool], list[Octets]] = {}
-        for part in self._stretches:
-            if isinstance(part, _Odd) and part.begins_with_node:
-                key = part.stride, part.source, part.is_congested
-                nodes.setdefault(key, []).append(part.octets)
-            elif isinstance(part, _Odd):
-                for batch in part.read(refused, at):
-                    (ahead if batch.kind in AHEAD else parts).append(batch)
+        # Tree by tree, in their order: a leaf is of no use before the nodes above it.
+        nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
+        nodes.sort(key=lambda one: one.kind)
+        for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
+            first, *others = alike
+            joined = np.concatenate([first.octets, *(one.octets for one in others)])
+            batches += replace(first, octets=joined).read(refused, at)
+        for part in came:
+            if isinstance(part, _Odd):
+                if part.kind[0] != PacketType.TREE:
+                    for batch in part.read(refused, at):
+                        (batches if batch.kind in AHEAD else parts).append(batch)
             elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
                 parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
             else:
                 parts.append(part)
-        for (stride, source, is_congested), pieces in nodes.items():
-            ahead += _Odd(np.concatenate(pieces), stride, source, is_congested).read(refused, at)
-        batches = ahead
         for one in parts:
-            if isinstance(one, _Stretch):
-                span = slice(one.start, one.stop)
-                batches += read_rows(
-                    self._rows[span],
-                    self._payload[span],
-                    one.source,
-                    refused,
-                    at=at,
-                    marks=None if self._marks is None else self._marks[span],
-                )
-            else:
+            if isinstance(one, PacketBatch):
                 batches.append(one)
-        self._begin_anew()
+                continue
+            span = slice(one.start, one.stop)
+            batches += read_rows(
+                *(self._rows[span], self._payload[span], one.source, refused),
+                at=at,
+                marks=None if self._marks is None else self._marks[span],
+            )
         return batches
 
 
