@@ -36,7 +36,8 @@ from pgmlite.net.waiting import Waits
 from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order

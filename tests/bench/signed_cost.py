@@ -21,7 +21,7 @@ import numpy as np
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Decode, Held, Prepare, Transmit, Verify
 from pgmlite.core.receive.receiver import Receiver
-from pgmlite.wire.batch import ReceiveBuffer
+from pgmlite.wire.buffers import ReceiveBuffer
 from pgmlite.wire.layout import DATA_TYPES
 from tests.support.builders import Sample, encode, fill, joined, make_sender, play
 from tests.support.poison import SENDER

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.wire import batch as wire
-from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, ReceiveBuffer, SendBuffer
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch
+from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.derive import STRUCTS, fields, fill_tables, markdown_table, numpy_dtype
 from pgmlite.wire.layout import HEADER, MAX_SYMBOL_SIZE, PacketType
 from pgmlite.wire.manifest import MAX_OBJECT_SIZE, is_symbol_size
