@@ -39,7 +39,8 @@ from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.signed import SignedFile, content_path, is_signed_name
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAX_PACKET, Order
 from pgmlite.wire.manifest import Manifest, Rung
