@@ -1,14 +1,14 @@
-"""The variable parts: SPM bodies and manifests, parsed by construct into checked dataclasses.
+"""The bodies of SPMs (spec/protocol.md sections 3.2 and 3.4).
 
-spec/protocol.md sections 3.2 to 3.4.
+Anybody can send them, and each is looked at: so they are parsed without construct, which builds
+them and is the declaration.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
-
-from construct import ConstructError
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+import struct
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire import derive
@@ -29,8 +29,14 @@ from pgmlite.wire.layout import (
 SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
 """Bytes of an SPM between the header and the options."""
 
-OPTION_HEAD_SIZE = 4
+_FIXED, _POSITION, _REPAIRS = map(derive.packing, (SPM_BODY, POSITION, REPAIRS))
+_OPTION_HEAD = struct.Struct(">HH")
+
+OPTION_HEAD_SIZE = _OPTION_HEAD.size
 """Bytes of an option before its value."""
+
+MOST_OPTIONS = 32
+"""Options in one SPM (spec: PKT-9)."""
 
 MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
 """Bytes of an SPM behind the header, at most."""
@@ -135,38 +141,49 @@ def parse_spm(body: bytes) -> Spm:
     """
     if len(body) > MAX_SPM:
         raise RefusedPacket("spm", f"{len(body)} bytes")
+    values: dict[int, bytes] = {}
+    signatures: list[Signature] = []
     try:
-        parsed = SPM_BODY.parse(body)
-        values: dict[int, bytes] = {}
-        signatures: list[Signature] = []
-        for option in parsed.options:
-            if option.kind not in SPM_OPTIONS:
-                if option.kind >= CRITICAL:
-                    raise RefusedPacket("spm", f"option {option.kind:#x} is unknown and critical")
-                continue  # spec: VER-4: a later version may send several of a kind
-            if option.kind == SpmOption.SIGNATURE:
-                signatures.append(_signature(option.value))
+        timestamp, rate, interval = _FIXED.unpack_from(body)
+        for kind, value in _options(body):
+            if kind == SpmOption.SIGNATURE:
+                signatures.append(_signature(value))
                 continue
-            if option.kind in values:
-                raise RefusedPacket("spm", f"option {option.kind:#x} twice")
-            values[option.kind] = option.value
-        if SpmOption.MANIFEST not in values:
-            raise RefusedPacket("spm", "no manifest")
-        position = _option(POSITION, SpmPosition, values.get(SpmOption.POSITION))
-        repairs = _option(REPAIRS, SpmRepairs, values.get(SpmOption.REPAIRS))
-    except ConstructError as error:
-        raise RefusedPacket("spm", " ".join(str(error).split())) from error
-    if repairs and not repairs.repair_port:
-        raise RefusedPacket("spm", "NAKs to port 0")
-    return Spm(
-        parsed.timestamp,
-        parsed.rate,
-        parsed.spm_interval,
-        values[SpmOption.MANIFEST],
-        position,
-        repairs,
-        tuple(signatures),
-    )
+            if kind in values:
+                raise RefusedPacket("spm", f"option {kind:#x} twice")
+            values[kind] = value
+        position = _position(values.get(SpmOption.POSITION))
+        repairs = _repairs(values.get(SpmOption.REPAIRS))
+    except struct.error as error:
+        raise RefusedPacket("spm", str(error)) from error
+    if SpmOption.MANIFEST not in values:
+        raise RefusedPacket("spm", "no manifest")
+    manifest = values[SpmOption.MANIFEST]
+    return Spm(timestamp, rate, interval, manifest, position, repairs, tuple(signatures))
+
+
+def _options(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and value of the options that are known.
+
+    Raises:
+        RefusedPacket: reason ``spm``: there are too many, one is cut off, or unknown and critical.
+        struct.error: One has no length.
+    """
+    at = _FIXED.size
+    for _ in range(MOST_OPTIONS):
+        if at == len(body):
+            return
+        kind, length = _OPTION_HEAD.unpack_from(body, at)
+        start, at = at + OPTION_HEAD_SIZE, at + OPTION_HEAD_SIZE + length
+        if at > len(body):
+            raise RefusedPacket("spm", f"option {kind:#x} is cut off")
+        if kind in SPM_OPTIONS:
+            yield kind, body[start:at]
+        elif kind >= CRITICAL:
+            raise RefusedPacket("spm", f"option {kind:#x} is unknown and critical")
+        # spec: VER-4: a later version may send several of a kind
+    if at < len(body):
+        raise RefusedPacket("spm", f"more than {MOST_OPTIONS} options")
 
 
 def _signature(value: bytes) -> Signature:
@@ -180,18 +197,31 @@ def _signature(value: bytes) -> Signature:
 
 
 SPM_OPTIONS = frozenset(SpmOption)
-_Option = TypeVar("_Option", SpmPosition, SpmRepairs)
 
 
-def _option(struct: Any, made: type[_Option], value: bytes | None) -> _Option | None:
-    """Return the dataclass of an option's value.
-
+def _position(value: bytes | None) -> SpmPosition | None:
+    """
     Raises:
-        RefusedPacket: reason ``spm``: it has another length.
+        RefusedPacket: reason ``spm``: what is reserved is not 0.
+        struct.error: It has another length.
     """
     if value is None:
         return None
-    if len(value) != struct.sizeof():
-        raise RefusedPacket("spm", f"an option of {len(value)} bytes")
-    parsed = struct.parse(value)
-    return made(**{field.name: parsed[field.name] for field in fields(made)})
+    place, order, sector, sectors, reserved, first = _POSITION.unpack(value)
+    if reserved:
+        raise RefusedPacket("spm", f"reserved {reserved}")
+    return SpmPosition(place, order, sector, sectors, first)
+
+
+def _repairs(value: bytes | None) -> SpmRepairs | None:
+    """
+    Raises:
+        RefusedPacket: reason ``spm``: it names no port.
+        struct.error: It has another length.
+    """
+    if value is None:
+        return None
+    repairs = SpmRepairs(*_REPAIRS.unpack(value))
+    if not repairs.repair_port:
+        raise RefusedPacket("spm", "NAKs to port 0")
+    return repairs

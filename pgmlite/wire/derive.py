@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from struct import Struct as Packing
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,16 @@ def numpy_dtype(
     return np.dtype(
         {"names": names, "formats": formats, "offsets": offsets, "itemsize": struct.sizeof()}
     )
+
+
+def packing(struct: Any) -> Packing:
+    """Return how the integers at the beginning of a struct are packed, up to what may vary.
+
+    Raises:
+        KeyError: One of them does not have 1, 2, 4 or 8 bytes.
+    """
+    some = [field for field in fields(struct) if field.size is not None]
+    return Packing(">" + "".join({1: "B", 2: "H", 4: "I", 8: "Q"}[one.size or 0] for one in some))
 
 
 def markdown_table(struct: Any) -> str:

@@ -174,58 +174,94 @@ def shapes(bench: Bench) -> Iterator[tuple[str, Shape]]:
         fields = other.fields | {"type": kind, "offset": 0, "esi": 0}
         yield f"{kind.name}, another object", lambda b, n, f=fields: (b.symbol(0, **f), STRANGER)
     yield "ODATA, a symbol that is there", lambda b, n: (b.symbol(n + 10), STRANGER)
-    yield "RDATA, a symbol that is there", lambda b, n: (
-        b.symbol(n + 10, type=PacketType.RDATA, tsi=n),
-        STRANGER,
+    yield (
+        "RDATA, a symbol that is there",
+        lambda b, n: (
+            b.symbol(n + 10, type=PacketType.RDATA, tsi=n),
+            STRANGER,
+        ),
     )
-    yield "ODATA, far away, new sessions", lambda b, n: (
-        b.symbol(symbols - 2 - 2_000 * (n % 300), tsi=n),
-        STRANGER,
+    yield (
+        "ODATA, far away, new sessions",
+        lambda b, n: (
+            b.symbol(symbols - 2 - 2_000 * (n % 300), tsi=n),
+            STRANGER,
+        ),
     )
-    yield "TREE, forged", lambda b, n: (
-        own(b, PacketType.TREE, bytes(32 * 43), offset=1 + n % 3, tsi=n),
-        STRANGER,
+    yield (
+        "TREE, forged",
+        lambda b, n: (
+            own(b, PacketType.TREE, bytes(32 * 43), offset=1 + n % 3, tsi=n),
+            STRANGER,
+        ),
     )
-    yield "TREE of tiles, forged", lambda b, n: (
-        own(b, PacketType.TREE, bytes(32 * 43), offset=n, esi=1, tsi=n),
-        STRANGER,
+    yield (
+        "TREE of tiles, forged",
+        lambda b, n: (
+            own(b, PacketType.TREE, bytes(32 * 43), offset=n, esi=1, tsi=n),
+            STRANGER,
+        ),
     )
     yield "NAK", lambda b, n: (own(b, PacketType.NAK, bytes(24) + names(b, n, "one run")), STRANGER)
     for repairs in (0, 512):
-        yield f"SPM, another object of 1 TiB, M {repairs}", lambda b, n, r=repairs: (
-            tib(r, n + 1, place=n << 20),
-            STRANGER,
+        yield (
+            f"SPM, another object of 1 TiB, M {repairs}",
+            lambda b, n, r=repairs: (
+                tib(r, n + 1, place=n << 20),
+                STRANGER,
+            ),
         )
-    yield "SPM, wrong manifest", lambda b, n: (
-        packet(PacketType.SPM, spm_body(manifest.raw + bytes(n + 1)), **b.sample.fields),
-        STRANGER,
+    yield (
+        "SPM, wrong manifest",
+        lambda b, n: (
+            packet(PacketType.SPM, spm_body(manifest.raw + bytes(n + 1)), **b.sample.fields),
+            STRANGER,
+        ),
     )
     yield "SPM, junk", lambda b, n: (own(b, PacketType.SPM, bytes(1_184)), STRANGER)
     for order in (Order.ROUNDS, Order.BLOCKS):
-        yield f"SPM, same object, {order.name}, far place", lambda b, n, o=order: (
-            position(b, 99, (n % 79 + 1) * symbols // 80, 1, o, n),
-            STRANGER,
+        yield (
+            f"SPM, same object, {order.name}, far place",
+            lambda b, n, o=order: (
+                position(b, 99, (n % 79 + 1) * symbols // 80, 1, o, n),
+                STRANGER,
+            ),
         )
-        yield f"SPM, same object, {order.name}, new sessions and rings", lambda b, n, o=order: (
-            position(b, n, n * 1_000, 1 + n % 16, o, n),
-            STRANGER,
+        yield (
+            f"SPM, same object, {order.name}, new sessions and rings",
+            lambda b, n, o=order: (
+                position(b, n, n * 1_000, 1 + n % 16, o, n),
+                STRANGER,
+            ),
         )
-        yield f"SPM, same object, {order.name}, it stands", lambda b, n, o=order: (
-            position(b, 98, 5, 1, o, n),
-            STRANGER,
+        yield (
+            f"SPM, same object, {order.name}, it stands",
+            lambda b, n, o=order: (
+                position(b, 98, 5, 1, o, n),
+                STRANGER,
+            ),
         )
-        yield f"SPM, the sender's session, {order.name}, far place", lambda b, n, o=order: (
-            position(b, 1, (n % 79 + 1) * symbols // 80, 1, o, n),
-            SENDER,
+        yield (
+            f"SPM, the sender's session, {order.name}, far place",
+            lambda b, n, o=order: (
+                position(b, 1, (n % 79 + 1) * symbols // 80, 1, o, n),
+                SENDER,
+            ),
         )
     for form in ["one run"] if geometry.is_coded else ["one run", "many runs", "bitmap"]:
-        yield f"NCF, {form}, new sessions", lambda b, n, f=form: (
-            ncf(b, names(b, n, f), n, 1_000 + n),
-            STRANGER,
+        yield (
+            f"NCF, {form}, new sessions",
+            lambda b, n, f=form: (
+                ncf(b, names(b, n, f), n, 1_000 + n),
+                STRANGER,
+            ),
         )
-        yield f"NCF, {form}, the sender's session", lambda b, n, f=form: (
-            ncf(b, names(b, n, f), n, int(b.sample.fields["tsi"])),
-            SENDER,
+        yield (
+            f"NCF, {form}, the sender's session",
+            lambda b, n, f=form: (
+                ncf(b, names(b, n, f), n, int(b.sample.fields["tsi"])),
+                SENDER,
+            ),
         )
 
 
