@@ -43,6 +43,7 @@ from pgmlite.net.arguments import (
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_beside_keys,
     check_beside_name,
     check_channels,
     check_fec,
@@ -195,6 +196,10 @@ def receive(
     interface: str | None = None,
     sources: Iterable[str] = (),
     oid: str | int | None = None,
+    keys: Iterable[StrPath] = (),
+    stream: str | None = None,
+    object_name: str | None = None,
+    allow_rollback: bool = False,
     timeout: float | None = None,
     naks: bool = True,
     repairers: Iterable[str] = (),
@@ -223,6 +228,12 @@ def receive(
             sends. A source-specific group (ff3x::/32, 232.0.0.0/8) needs one. Beside a name they
             are heard as well.
         oid: The only object that is taken, as a number or 16 hexadecimal digits; None: the first.
+        keys: Public keys (PEM), or folders of them: only what the owner of one has signed is taken,
+            and no release that is older than what was installed. None: whoever sends is believed.
+            Needs cryptography (``pip install 'pgmlite[trust]'``).
+        stream: The only stream whose releases are taken; needs `keys`.
+        object_name: A pattern such as ``router-*.bin``: only objects with such a name are taken.
+        allow_rollback: Take an older release than was installed as well; needs `keys`.
         timeout: Seconds after which it gives up; None: never.
         naks: Ask for repairs.
         repairers: ``ADDR:PORT`` of stand-alone repairers that may be asked.
@@ -246,6 +257,8 @@ def receive(
     from pgmlite.net.limits import check_size
 
     check_beside_name(name, is_given=group is not None or port is not None)
+    key_paths = tuple(map(Path, keys))
+    check_beside_keys(key_paths, stream=stream, allow_rollback=allow_rollback)
     job = ReceiveJob(
         output=Path(output),
         name=name,
@@ -254,6 +267,10 @@ def receive(
         interface=interface,
         sources=tuple(sources),
         oid=parse_oid(oid) if isinstance(oid, str) else oid,
+        keys=key_paths,
+        stream=stream or "",
+        object_name=object_name or "",
+        allow_rollback=allow_rollback,
         timeout=check_seconds("timeout", timeout),
         naks=naks,
         repairers=tuple(repairers),

@@ -53,7 +53,7 @@ class Header:
         check(flags == 0 or self.is_repair, "reserved")
         check(is_symbol_size(size), "symbol_size")
         check(not is_data or 1 <= width <= size, "length")
-        digests = 32 <= width <= size and width % 32 == 0
+        digests = 32 <= width <= size and width % 8 == 0
         check(self.type != TREE or digests, "length")
         check(max(self.size, self.offset) <= LIMIT, "offset")
         check(not is_data or self.offset % size == 0, "offset")
@@ -61,7 +61,8 @@ class Header:
             check(width == size and room > 0, "offset")
         else:
             check(not is_data or (room >= width if width == size else room == width), "offset")
-            check(self.esi <= (self.offset // size if is_data else 0), "esi")
+            most = self.offset // size if is_data else int(self.type == TREE)
+            check(self.esi <= most, "esi")
         self.symbols = -(-self.size // size)
 
 
@@ -86,6 +87,7 @@ def parse_spm(body):
     sizes, found = {2: POSITION.size, 3: 14}, {}  # position, repairs
     for kind, value in options(body, SPM_FIXED, "spm"):
         check(kind < 0x8000 or kind == 0x8001, "spm")
+        check(kind != 4 or len(value) == 72, "spm")  # a signature (PKT-9)
         if kind in (0x8001, 2, 3):
             check(kind not in found and len(value) == sizes.get(kind, len(value)), "spm")
             found[kind] = value
@@ -118,13 +120,16 @@ class Manifest:
         except UnicodeDecodeError:
             raise Refused("manifest") from None
         check(self.name and not REFUSED.intersection(map(ord, self.name)), "manifest")
-        rates, groups = [0], []
+        rates, groups, trust = [0], [], {}
         for kind, value in options(raw, end, "manifest"):
             check(kind < 0x8000, "manifest")
             if kind == 2:  # a channel: rate, group and port (MAN-7)
                 check(len(value) == 26 and value[24:] != b"\0\0", "manifest")
                 rates.append(int.from_bytes(value[:8]))
                 groups.append(value[8:])
+            if kind in (3, 4):  # release and tiles (MAN-8)
+                check(kind not in trust, "manifest")
+                trust[kind] = value
             if kind == 1:  # an endpoint of a repairer: address and port
                 check(len(value) == 18 and value[16:] != b"\0\0", "manifest")
         check(len(groups) <= 6 and len(set(groups)) == len(groups), "manifest")
@@ -140,6 +145,25 @@ class Manifest:
             levels.insert(0, -(-levels[0] // self.fanout))
         self.starts = [sum(levels[:level]) for level in range(len(levels) + 1)]
         self.nodes = self.starts[-2]
+        self.tiles_digest, self.release = trust.get(4), None
+        check(len(trust) in (0, 2), "manifest")
+        if trust:
+            self._trust(trust[3])
+
+    def _trust(self, value):
+        """MAN-8."""
+        check(len(value) > 25 and len(value) == 25 + value[24] <= 25 + 64, "manifest")
+        number, created, expires = struct.unpack_from(">QQQ", value)
+        try:
+            stream = value[25:].decode()
+        except UnicodeDecodeError:
+            raise Refused("manifest") from None
+        check(not REFUSED.intersection(map(ord, stream)), "manifest")
+        check(not expires or expires > created, "manifest")
+        self.release = number, created, expires, stream
+        check(len(self.tiles_digest) == 32, "manifest")
+        check(self.size or self.tiles_digest == digest(b""), "manifest")
+        check(self.tile <= (self.symbol_size - 32) // 128, "manifest")  # TILE-1
 
     def children(self, node):
         """Return what a node has the digests of: nodes, or blocks numbered on behind them."""
@@ -253,18 +277,25 @@ class Receiver:
                 self.heard = now  # RCV-4
             if header.type in (ODATA, RDATA):
                 check(not self.manifest or self.manifest.has(header), "esi")  # PKT-13
-                number = header.offset // header.symbol_size
-                if not header.is_repair:
-                    self.symbols.setdefault(number, body)  # RCV-10
-                elif self.manifest:  # FEC-6; before it they are left aside
-                    block = number // self.manifest.block_symbols
-                    self.repairs.setdefault(block, {}).setdefault(header.esi, body)
+                self._keep(header, body)
             elif header.type == TREE:
-                self._node(header.offset, body)
+                (self._leaf if header.esi else self._node)(header.offset, body)
             elif self.manifest:
                 check(len(body) <= 1_232 - HEADER.size, "request")
                 parse_request(body, header.symbols, self.manifest)  # valid or not: we never ask
             self._verify()
+
+    def _keep(self, header, body):
+        """Store a symbol."""
+        number = header.offset // header.symbol_size
+        if not header.is_repair:
+            self.symbols.setdefault(number, body)  # RCV-10
+        elif self.manifest:  # FEC-6; before it they are left aside
+            block = number // self.manifest.block_symbols
+            self.repairs.setdefault(block, {}).setdefault(header.esi, body)
+
+    def _leaf(self, number, body):
+        """A node of the tree of tiles: witness_signed.py has what uses it."""
 
     def _adopt(self, header):
         check(header.size <= MAX_SIZE and header.symbols <= MAX_SYMBOLS, "too_large")  # RCV-2

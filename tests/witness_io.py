@@ -12,7 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from tests.witness import HEADER, Receiver
+from tests.witness import HEADER
+from tests.witness_signed import Receiver
 
 
 def payloads(path):
@@ -59,9 +60,9 @@ def listen(group, port, interface, patience=30.0):
         return receiver.data
 
 
-def replay(path, port=28_775):
+def replay(path, port=28_775, keys=()):
     """Return a receiver that was given all packets of a capture to `port`."""
-    receiver = Receiver()
+    receiver = Receiver(keys=keys)
     for now, to, payload in payloads(path):
         if to == port:
             receiver.feed(payload, now)

@@ -30,12 +30,14 @@ EXIT_CODES: dict[type[PgmliteError], int] = {
 OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
+        "allow_rollback",
         "base",
         "channel",
         "channels",
         "duration",
         "fec",
         "hook_timeout",
+        "key",
         "listen",
         "on_complete",
         "order",
@@ -44,6 +46,7 @@ OPTIONS = {
         "seconds",
         "source",
         "start",
+        "stream",
         "timeout",
     )
 }

@@ -86,6 +86,8 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "block_symbols": manifest.block_symbols,
         "repair_symbols": manifest.repair_symbols,
         "tree_digest": manifest.tree_digest.hex(),
+        "stream": manifest.release.stream if manifest.release else None,
+        "release": manifest.release.number if manifest.release else None,
     }
 
 

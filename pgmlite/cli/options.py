@@ -90,6 +90,21 @@ listen = option(
     help="Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at "
     "the port after --port.",
 )
+keys = option(
+    "--key",
+    "keys",
+    type=PATH,
+    multiple=True,
+    metavar="PUB.pem",
+    help="Take only what the owner of this public key has signed; repeatable, or a folder of keys.",
+)
+stream = option("--stream", metavar="NAME", help="Take releases of this stream only; needs --key.")
+object_name = option(
+    "--name",
+    "object_name",
+    metavar="GLOB",
+    help="Take an object with such a name only, such as 'router-*.bin'.",
+)
 output_path = option(
     "-o",
     "--output",

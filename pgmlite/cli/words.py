@@ -14,6 +14,7 @@ from pgmlite.core.events import (
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
+    ReplayStarted,
     SendProgress,
     SendStarted,
     Stopped,
@@ -35,31 +36,12 @@ MOST_ADDRESSES = 8
 def text_of(event: Event, began: int) -> str:
     """Return an event's line, `began` ns being the start; empty: it has none."""
     match event:
-        case SendStarted():
-            return _send_started(event)
-        case RepairStarted(manifest=manifest):
-            return (
-                f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
-                f"{oid_text(manifest.oid)}, at {human_rate(event.rate)}; NAKs at port "
-                f"{event.nak_port}"
-            )
-        case ReceiveStarted():
-            whence = f" from {human_list(event.sources, MOST_ADDRESSES)}" if event.sources else ""
-            return (
-                f"waiting for {_channel(event)}{whence} "
-                f"(receive buffer {human_bytes(event.buffer)})"
-            )
-        case Adopted(manifest=manifest):
-            return (
-                f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
-                f"announced at {human_rate(event.rate)}; no key: integrity is checked, origin is "
-                "not"
-            )
+        case SendStarted() | RepairStarted() | ReceiveStarted() | ReplayStarted():
+            return _started(event)
+        case Adopted():
+            return _adopted(event)
         case Superseded():
-            return (
-                f"object {oid_text(event.oid)} is no longer sent, {oid_text(event.by)} is: "
-                "starting anew"
-            )
+            return _superseded(event)
         case Damaged():
             return _damaged(event)
         case NakDue():
@@ -75,6 +57,50 @@ def text_of(event: Event, began: int) -> str:
         case Stopped():
             return _stopped(event)
     return _of_listening(event)
+
+
+def _started(event: SendStarted | RepairStarted | ReceiveStarted | ReplayStarted) -> str:
+    match event:
+        case SendStarted():
+            return _send_started(event)
+        case RepairStarted(manifest=manifest):
+            return (
+                f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
+                f"{oid_text(manifest.oid)}, at {human_rate(event.rate)}; NAKs at port "
+                f"{event.nak_port}"
+            )
+        case ReceiveStarted():
+            whence = f" from {human_list(event.sources, MOST_ADDRESSES)}" if event.sources else ""
+            return (
+                f"waiting for {_channel(event)}{whence} "
+                f"(receive buffer {human_bytes(event.buffer)}){_origin(event.keys)}"
+            )
+        case ReplayStarted():
+            return f"reading {event.capture}{_origin(event.keys)}"
+
+
+def _origin(keys: tuple[bytes, ...]) -> str:
+    """Return what there is to say about keys when it begins."""
+    return "" if keys else "; no key: integrity is checked, origin is not"
+
+
+def _adopted(event: Adopted) -> str:
+    manifest, release = event.manifest, event.manifest.release
+    text = (
+        f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
+        f"announced at {human_rate(event.rate)}"
+    )
+    if release and event.signed_by:
+        keys = human_list([key.hex() for key in event.signed_by], MOST_ADDRESSES)
+        text += f"; release {release.number} of {release.stream}, signed by {keys}"
+    return text
+
+
+def _superseded(event: Superseded) -> str:
+    if event.by_release is None:
+        gone = f"object {oid_text(event.oid)} is no longer sent"
+        return f"{gone}, {oid_text(event.by)} is: starting anew"
+    return f"release {event.by_release} is there, object {oid_text(event.by)}: starting anew"
 
 
 def _of_listening(event: Event) -> str:

@@ -354,5 +354,17 @@ class ReceiverConfig:
     max_surplus: int = tunable(16 << 20, "bytes")
     """Symbols in memory for which their blocks have no place left: they help to decode these."""
 
+    max_leaves: int = tunable(512, "leaves")
+    """Leaves of the tree of tiles that are kept, the latest used: they come with their tiles."""
+
+    max_waiting: int = tunable(64 << 20, "bytes")
+    """Symbols in memory that wait until their tile is whole or its leaf is there, at most."""
+
+    tile_patience: int = tunable(2 * SECOND, "ns")
+    """A tile whose leaf is there waits no longer for its other symbols."""
+
+    last_symbols: int = tunable(256, "symbols", least=0)
+    """With fewer missing of the object, no symbol waits for its tile."""
+
     def __post_init__(self) -> None:
         check(self)

@@ -1,14 +1,13 @@
-"""The bodies of SPMs (spec/protocol.md sections 3.2 and 3.4).
+"""The variable parts: SPM bodies and manifests, parsed by construct into checked dataclasses.
 
-Anybody can send them, and each is looked at: so they are parsed without construct, which builds
-them and is the declaration.
+spec/protocol.md sections 3.2 to 3.4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-import struct
+from typing import TypeVar
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire import derive
@@ -17,6 +16,7 @@ from pgmlite.wire.layout import (
     HEADER,
     KEY_ID_SIZE,
     MAX_CONTROL,
+    OPTION,
     POSITION,
     REPAIRS,
     SIGNATURE,
@@ -26,14 +26,17 @@ from pgmlite.wire.layout import (
     SpmOption,
 )
 
-SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
+SPM_FIXED = derive.Integers(SPM_BODY)
+SPM_FIXED_SIZE = SPM_FIXED.size
 """Bytes of an SPM between the header and the options."""
 
-_FIXED, _POSITION, _REPAIRS = map(derive.packing, (SPM_BODY, POSITION, REPAIRS))
-_OPTION_HEAD = struct.Struct(">HH")
-
-OPTION_HEAD_SIZE = _OPTION_HEAD.size
+OPTION_HEAD = derive.Integers(OPTION)
+OPTION_LENGTH_SIZE = 2
+OPTION_HEAD_SIZE = OPTION_HEAD.size + OPTION_LENGTH_SIZE
 """Bytes of an option before its value."""
+
+POSITION_FIELDS = derive.Integers(POSITION)
+REPAIRS_FIELDS = derive.Integers(REPAIRS)
 
 MOST_OPTIONS = 32
 """Options in one SPM (spec: PKT-9)."""
@@ -141,47 +144,59 @@ def parse_spm(body: bytes) -> Spm:
     """
     if len(body) > MAX_SPM:
         raise RefusedPacket("spm", f"{len(body)} bytes")
+    fixed = SPM_FIXED.read(body)
+    if fixed is None:
+        raise RefusedPacket("spm", "cut off")
     values: dict[int, bytes] = {}
     signatures: list[Signature] = []
-    try:
-        timestamp, rate, interval = _FIXED.unpack_from(body)
-        for kind, value in _options(body):
-            if kind == SpmOption.SIGNATURE:
-                signatures.append(_signature(value))
-                continue
-            if kind in values:
-                raise RefusedPacket("spm", f"option {kind:#x} twice")
-            values[kind] = value
-        position = _position(values.get(SpmOption.POSITION))
-        repairs = _repairs(values.get(SpmOption.REPAIRS))
-    except struct.error as error:
-        raise RefusedPacket("spm", str(error)) from error
+    for kind, value in _options(body, SPM_FIXED.size):
+        if kind not in SPM_OPTIONS:
+            if kind >= CRITICAL:
+                raise RefusedPacket("spm", f"option {kind:#x} is unknown and critical")
+            continue  # spec: VER-4: a later version may send several of a kind
+        if kind == SpmOption.SIGNATURE:
+            signatures.append(_signature(value))
+            continue
+        if kind in values:
+            raise RefusedPacket("spm", f"option {kind:#x} twice")
+        values[kind] = value
     if SpmOption.MANIFEST not in values:
         raise RefusedPacket("spm", "no manifest")
-    manifest = values[SpmOption.MANIFEST]
-    return Spm(timestamp, rate, interval, manifest, position, repairs, tuple(signatures))
+    position = _option(POSITION_FIELDS, SpmPosition, values.get(SpmOption.POSITION))
+    repairs = _option(REPAIRS_FIELDS, SpmRepairs, values.get(SpmOption.REPAIRS))
+    if repairs and not repairs.repair_port:
+        raise RefusedPacket("spm", "NAKs to port 0")
+    return Spm(
+        fixed["timestamp"],
+        fixed["rate"],
+        fixed["spm_interval"],
+        values[SpmOption.MANIFEST],
+        position,
+        repairs,
+        tuple(signatures),
+    )
 
 
-def _options(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and value of the options that are known.
+def _options(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and value of each option from `at` to the end.
 
     Raises:
-        RefusedPacket: reason ``spm``: there are too many, one is cut off, or unknown and critical.
-        struct.error: One has no length.
+        RefusedPacket: reason ``spm``: one is cut off, or there are too many.
     """
-    at = _FIXED.size
+    # Not by construct: whatever a stranger sends as an SPM is parsed, and should not cost more
+    # than a packet of data.
     for _ in range(MOST_OPTIONS):
         if at == len(body):
             return
-        kind, length = _OPTION_HEAD.unpack_from(body, at)
-        start, at = at + OPTION_HEAD_SIZE, at + OPTION_HEAD_SIZE + length
-        if at > len(body):
-            raise RefusedPacket("spm", f"option {kind:#x} is cut off")
-        if kind in SPM_OPTIONS:
-            yield kind, body[start:at]
-        elif kind >= CRITICAL:
-            raise RefusedPacket("spm", f"option {kind:#x} is unknown and critical")
-        # spec: VER-4: a later version may send several of a kind
+        head = OPTION_HEAD.read(body, at)
+        at += OPTION_HEAD_SIZE
+        if head is None or at > len(body):
+            raise RefusedPacket("spm", "an option is cut off")
+        length = int.from_bytes(body[at - OPTION_LENGTH_SIZE : at], "big")
+        if at + length > len(body):
+            raise RefusedPacket("spm", "an option is cut off")
+        yield head["kind"], body[at : at + length]
+        at += length
     if at < len(body):
         raise RefusedPacket("spm", f"more than {MOST_OPTIONS} options")
 
@@ -197,31 +212,18 @@ def _signature(value: bytes) -> Signature:
 
 
 SPM_OPTIONS = frozenset(SpmOption)
+_Option = TypeVar("_Option", SpmPosition, SpmRepairs)
 
 
-def _position(value: bytes | None) -> SpmPosition | None:
-    """
+def _option(declared: derive.Integers, made: type[_Option], value: bytes | None) -> _Option | None:
+    """Return the dataclass of an option's value.
+
     Raises:
-        RefusedPacket: reason ``spm``: what is reserved is not 0.
-        struct.error: It has another length.
+        RefusedPacket: reason ``spm``: it has another length, or a reserved field is not 0.
     """
     if value is None:
         return None
-    place, order, sector, sectors, reserved, first = _POSITION.unpack(value)
-    if reserved:
-        raise RefusedPacket("spm", f"reserved {reserved}")
-    return SpmPosition(place, order, sector, sectors, first)
-
-
-def _repairs(value: bytes | None) -> SpmRepairs | None:
-    """
-    Raises:
-        RefusedPacket: reason ``spm``: it names no port.
-        struct.error: It has another length.
-    """
-    if value is None:
-        return None
-    repairs = SpmRepairs(*_REPAIRS.unpack(value))
-    if not repairs.repair_port:
-        raise RefusedPacket("spm", "NAKs to port 0")
-    return repairs
+    parsed = declared.read(value) if len(value) == declared.size else None
+    if parsed is None:
+        raise RefusedPacket("spm", f"an option of {len(value)} bytes")
+    return made(**{name: parsed[name] for name in made.__slots__})

@@ -231,8 +231,8 @@ REPAIRS = Struct(
 SIGNATURE = Struct(
     "key_id" / Bytes(KEY_ID_SIZE) * "First 8 bytes of the digest of the public key, as its DER "
     "SubjectPublicKeyInfo (RFC 8410).",
-    "signature" / Bytes(SIGNATURE_SIZE) * "Ed25519 signature (RFC 8032) of the 20 bytes `pgmlite "
-    "manifest v2` and a zero byte, then all bytes of the manifest.",
+    "signature" / Bytes(SIGNATURE_SIZE) * "Ed25519 signature (RFC 8032) of `pgmlite manifest v2` "
+    "in ASCII, a zero byte, and all bytes of the manifest.",
 )
 
 REQUEST_HEAD = Struct(

@@ -360,7 +360,9 @@ class TestDecoding:
     def decoding(self) -> tuple[CodedBlocks, Decoding]:
         """Return a block that has enough, and waits for its turn."""
         sample = make_object(8 * SIZE, repair_symbols=64)
-        blocks, tree = CodedBlocks(sample.manifest.geometry, PLENTY), VerifiedTree(sample.manifest)
+        manifest = sample.manifest
+        blocks = CodedBlocks(manifest.geometry, PLENTY)
+        tree = VerifiedTree(manifest.tree, manifest.tree_digest)
         decoding = Decoding(blocks, tree)
         decoding.learn(tree.add(0, np.frombuffer(sample.tree.node(0), np.uint8)))
         named = [(0, 8 + esi) for esi in range(9)]

@@ -21,6 +21,10 @@ def octets(node: bytes) -> np.ndarray:
     return np.frombuffer(node, np.uint8)
 
 
+def verified_tree(manifest: Manifest) -> VerifiedTree:
+    return VerifiedTree(manifest.tree, manifest.tree_digest)
+
+
 def give(tree: VerifiedTree, number: int, of: Sample = SAMPLE) -> range | None:
     return tree.add(number, octets(of.tree.node(number)))
 
@@ -29,7 +33,7 @@ class TestVerifiedTree:
     @given(st.lists(st.integers(0, NODES - 1)))
     def test_takes_each_node_once_and_after_its_parent(self, numbers: list[int]) -> None:
         # spec: TREE-4
-        tree, taken = VerifiedTree(SAMPLE.manifest), set()
+        tree, taken = verified_tree(SAMPLE.manifest), set()
         for number in [*numbers, *range(NODES)]:
             is_of_use = number not in taken and (not number or tree.shape.parent(number) in taken)
             found = give(tree, number)
@@ -49,7 +53,7 @@ class TestVerifiedTree:
     @pytest.mark.parametrize("number", range(NODES))
     def test_refuses_what_does_not_match_its_parent(self, number: int) -> None:
         # spec: TREE-4
-        tree = VerifiedTree(SAMPLE.manifest)
+        tree = verified_tree(SAMPLE.manifest)
         for one in SAMPLE.tree.shape.above(number):
             assert give(tree, one) is not None
         forged = bytearray(SAMPLE.tree.node(number))
@@ -66,7 +70,7 @@ class TestVerifiedTree:
     def test_refuses_what_fits_no_place(self, number: int, width: int) -> None:
         # spec: TREE-3
         with pytest.raises(RefusedPacket) as caught:
-            VerifiedTree(SAMPLE.manifest).add(number, np.zeros(width, np.uint8))
+            verified_tree(SAMPLE.manifest).add(number, np.zeros(width, np.uint8))
         assert caught.value.reason == "tree"
 
     def test_a_forged_manifest_costs_no_memory(self) -> None:
@@ -77,7 +81,7 @@ class TestVerifiedTree:
 
         before = resident()
         forged = Manifest(64, 1, 64 << 20, bytes(32), "forged")
-        trees = [VerifiedTree(forged) for _ in range(8)]
+        trees = [verified_tree(forged) for _ in range(8)]
         waiting = [Candidates(tree) for tree in trees]
         assert resident() - before < 8 << 20
         assert [one.due for one in waiting] == [0] * 8
@@ -90,7 +94,7 @@ class TestCandidates:
         self, blocks: list[int], leaves: list[int], head: int
     ) -> None:
         # spec: RCV-11
-        tree = VerifiedTree(SAMPLE.manifest)
+        tree = verified_tree(SAMPLE.manifest)
         candidates = Candidates(tree)
         for number in range(NODES - 7):
             assert give(tree, number) == range(0)
@@ -120,7 +124,7 @@ class TestCandidates:
         assert sorted(taken) == list(range(13))
 
     def test_a_block_may_come_again(self) -> None:
-        tree = VerifiedTree(SAMPLE.manifest)
+        tree = verified_tree(SAMPLE.manifest)
         candidates = Candidates(tree)
         for number in range(NODES):
             give(tree, number)

@@ -286,7 +286,7 @@ class TestTree:
         sample = make_object(64 * 4_000, block_symbols=25)  # 160 blocks, 8 levels of nodes
         kinds = self.kinds(sample, 10_000_000, 3)
         for joined in [at for at, (kind, _) in enumerate(kinds) if kind is SPM][1:4]:
-            tree, odata = VerifiedTree(sample.manifest), 0
+            tree, odata = VerifiedTree(sample.manifest.tree, sample.manifest.tree_digest), 0
             for kind, number in kinds[joined:]:
                 odata += kind is ODATA
                 if kind is TREE:

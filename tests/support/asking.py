@@ -22,7 +22,8 @@ from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import Order
 from pgmlite.wire.request import Symbols, build_request
-from tests.support.builders import Disk, Sample, batches, make_spm
+from tests.support.builders import Sample, batches, make_spm
+from tests.support.disk import Disk
 from tests.support.nak_builders import GRTT, SPM_FIELDS, spm_packet, symbols_of
 
 

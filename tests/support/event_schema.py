@@ -44,6 +44,8 @@ MANIFEST: dict[str, Schema] = {
     "block_symbols": COUNT,
     "repair_symbols": COUNT,
     "tree_digest": DIGEST,
+    "stream": {"anyOf": [TEXT, {"type": "null"}]},
+    "release": {"anyOf": [COUNT, {"type": "null"}]},
 }
 ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
 

@@ -13,6 +13,7 @@ from pgmlite.wire.layout import (
 )
 from pgmlite.wire.manifest import REFUSED_RANGES
 from tests.support.builders import packet, spm_body
+from tests.support.signed_vectors import malformed_signed
 from tests.support.vectors import (
     CODED,
     EMPTY,
@@ -71,7 +72,7 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         "esi",
     )
     yield "esi of an spm", replaced(spm, 44, b"\0\0\0\1"), "esi"
-    yield "node of another tree", packet(7, payload, **(h | {"esi": 1})), "esi"
+    yield "node of a third tree", packet(7, payload, **(h | {"esi": 2})), "esi"
     yield "offset between symbols", packet(4, payload, **(h | {"offset": 32})), "offset"
     yield "node number past 2^63", packet(7, payload, **(h | {"offset": 1 << 63})), "offset"
     yield "short symbol in the middle", packet(4, payload[:40], **(h | {"offset": 64})), "offset"
@@ -253,7 +254,7 @@ def bad_requests() -> Iterator[tuple[str, bytes]]:
 def invalid() -> Iterator[dict[str, Any]]:
     """Yield the invalid packets, each with what comes before it and the reason."""
     known = [SMALL.spm(tsi=TSI).hex()]
-    for name, one, reason in malformed():
+    for name, one, reason in (*malformed(), *malformed_signed()):
         case = {"name": name, "at": "receiver", "before": [], "hex": one.hex(), "reason": reason}
         is_nothing = one[3:4] == bytes(1) and one[24:32] == bytes(8)
         yield case | ({"asked": one[16:24].hex()} if is_nothing else {})

@@ -29,6 +29,7 @@ from tests.support.count_vectors import RINGS, counts, read_counts
 from tests.support.fec_vectors import fec_file
 from tests.support.invalid_vectors import invalid
 from tests.support.ring_vectors import rings_file
+from tests.support.signed_vectors import signed_file, valid_signed
 from tests.support.vectors import (
     CODED,
     EMPTY,
@@ -48,7 +49,10 @@ def packets_file() -> dict[str, Any]:
     return {
         "about": "Valid packets of every type with their fields. 64-bit fields and bytes are "
         "hexadecimal. symbols: first and last number of each stretch that a request names.",
-        "packets": [{"name": name, "hex": one.hex(), **describe(one)} for name, one in valid()],
+        "packets": [
+            {"name": name, "hex": one.hex(), **describe(one)}
+            for name, one in (*valid(), *valid_signed())
+        ],
     }
 
 
@@ -227,6 +231,7 @@ FILES = {
     "object.json": object_file,
     "digests.json": digests_file,
     "rings.json": rings_file,
+    "signed.json": signed_file,
     "timing.json": timing_file,
 }
 """What is in ``spec/vectors``, by file."""

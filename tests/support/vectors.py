@@ -26,8 +26,10 @@ from pgmlite.wire.layout import (
     NAK_BODY,
     OPTION,
     POSITION,
+    RELEASE,
     REPAIRS,
     REQUEST,
+    SIGNATURE,
     SPM_BODY,
     Flag,
     ManifestOption,
@@ -208,6 +210,17 @@ def _named(found: dict[str, Any], body: bytes, total: int, oid: int) -> None:
         found["symbols"] = stretches(names)
 
 
+def _trusted(found: dict[str, Any], options: list[Any], own: list[Any]) -> None:
+    """Add the signatures of an SPM, and the release in its manifest."""
+    signatures = [one.value for one in options if one.kind == SpmOption.SIGNATURE]
+    if signatures:
+        parsed = [SIGNATURE.parse(value) for value in signatures]
+        found["signatures"] = [values(SIGNATURE, one) for one in parsed]
+    for one in own:
+        if one.kind == ManifestOption.RELEASE:
+            found["release"] = values(RELEASE, RELEASE.parse(one.value))
+
+
 def describe(one: bytes) -> dict[str, Any]:
     """Return the fields of a valid packet, as the vectors have them."""
     parsed = HEADER.parse(one)
@@ -226,6 +239,7 @@ def describe(one: bytes) -> dict[str, Any]:
             manifest = parse_manifest(raw)
             found["repairers"] = [list(one) for one in manifest.repairers]
             found["ladder"] = [[one.rate, *one.group] for one in manifest.ladder]
+            _trusted(found, spm.options, MANIFEST.parse(raw).options)
         case PacketType.NCF:
             found["request"] = values(REQUEST, REQUEST.parse(body))
             _named(found, body, total, parsed.oid)

@@ -196,6 +196,11 @@ class Blocks:
         duplicates = len(symbols) - len(fresh)
         return Kept(rows, fresh, duplicates=duplicates, whole=self._mark(fresh))
 
+    def forget(self, symbols: Symbols) -> None:
+        """Mark (n,) symbols that are stored as missing; only before the blocks are known."""
+        self.have[symbols] = False
+        self.stored -= len(symbols)
+
     def _mark(self, fresh: Symbols) -> tuple[int, ...]:
         """Mark `fresh`, (n,) ascending, none of them stored; return the blocks made whole."""
         self.have[fresh] = True

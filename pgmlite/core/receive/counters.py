@@ -22,7 +22,7 @@ class ReceiverCounters:
 
     early: int = 0
     """Symbols that came before what lies in their place was looked at, or repair symbols before
-    the manifest: not kept."""
+    the manifest, or any of an object with tiles: not kept."""
 
     unneeded: int = 0
     """Symbols of blocks that have enough of others."""

@@ -1,4 +1,4 @@
-"""What is known of the tree of blocks, and which blocks wait to be compared with it.
+"""What is known of a tree, and which blocks wait to be compared with that of the blocks.
 
 spec/protocol.md section 4 (TREE): each node is checked against its parent when it comes, so that a
 forged one costs nobody but itself, and a block can be verified as soon as its leaf is there.
@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, Octets
-from pgmlite.wire.digests import digest
-from pgmlite.wire.manifest import Manifest
+from pgmlite.wire.digests import TreeShape, digest
 
 
 class VerifiedTree:
@@ -24,9 +23,13 @@ class VerifiedTree:
         shape: Of the tree.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
-        self.shape = manifest.tree
-        self._root = manifest.tree_digest
+    def __init__(self, shape: TreeShape, root: bytes) -> None:
+        """
+        Args:
+            root: Digest of the root.
+        """
+        self.shape = shape
+        self._root = root
         # Pages of zeros cost nothing until a node arrives: a forged manifest costs no memory.
         self._row: Octets = np.zeros(self.shape.row_size, np.uint8)
         self._has: Flags = np.zeros(self.shape.nodes, np.bool_)
@@ -44,18 +47,30 @@ class VerifiedTree:
         # spec: TREE-4
         if number >= self.shape.nodes or len(node) != self.shape.length(number):
             raise RefusedPacket("tree", f"node {number} of {len(node)} bytes")
-        parent = self.shape.parent(number)
-        if self._has[number] or (number and not self._has[parent]):
+        if self._has[number] or not self.is_right(number, node.tobytes()):
             return None
-        expected = self._digest(number) if number else self._root
-        if digest(node.tobytes()) != expected:
-            raise RefusedPacket("tree", f"node {number} is not what its parent says")
         children = self.shape.children(number)
         self._row[self.shape.place(children)] = node
         self._has[number] = True
         if number not in self.shape.leaves:
             return range(0)
         return range(children.start - self.shape.nodes, children.stop - self.shape.nodes)
+
+    def is_right(self, number: int, octets: bytes) -> bool:
+        """Compare a node, or what stands below the nodes, with its parent.
+
+        Returns:
+            False: the parent is not there.
+
+        Raises:
+            RefusedPacket: reason ``tree``: the parent says another.
+        """
+        if number and not self._has[self.shape.parent(number)]:
+            return False
+        expected = self._digest(number) if number else self._root
+        if digest(octets) != expected:
+            raise RefusedPacket("tree", f"node {number} is not what its parent says")
+        return True
 
     def knows(self, blocks: npt.NDArray[np.int64]) -> Flags:
         """Return whether the digest of each of (n,) blocks is there."""

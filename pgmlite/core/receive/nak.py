@@ -58,9 +58,9 @@ together is asked for as the random wait demands, and what we lost alone fills t
 **Invariants.** (1) A block has at most one want. (2) `Wants.due` has those in DUE and
 `Wants.cycles` all others, and none is DONE: `Wants.move` alone changes either. (3) A timer is set
 for just those in `Wants.cycles`. (4) Of a want in BACK_OFF, `unconfirmed` is what its NAK will ask
-for, but for what came in between. (5) Whatever strangers send: at most `max_cycles` wants with a timer, `max_due`
-without one, `max_ncfs` NCFs; one tick starts at most `looked_at`. (6) No NAK goes to an address
-that is not trusted (NAK-9).
+for, but for what came in between. (5) Whatever strangers send: at most `max_cycles`
+wants with a timer, `max_due` without one, `max_ncfs` NCFs; one tick starts at most `looked_at`. (6)
+No NAK goes to an address that is not trusted (NAK-9).
 """
 
 from __future__ import annotations

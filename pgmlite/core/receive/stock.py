@@ -46,6 +46,9 @@ class Stock:
         self._unused: Manifest | None = None
         """The manifest, as long as nothing was worked out of its size."""
 
+        self._collected: list[Symbols] = []
+        """What came before the manifest."""
+
         self._verification = Verification(plain)
 
     # What there is.
@@ -105,6 +108,13 @@ class Stock:
 
     def learn(self, manifest: Manifest) -> None:
         """Take the manifest: from now on there are blocks, and maybe repair symbols."""
+        collected, self._collected = self._collected, []
+        if manifest.tiles_digest is not None:
+            # spec: RCV-19: nobody knows whether they are what was signed.
+            for symbols in collected:
+                self._plain.forget(symbols)
+                self._counters.fetched -= len(symbols)
+                self._counters.early += len(symbols)
         # spec: RCV-18: its size may be made up, and many of them may come.
         self._geometry, self._unused = manifest.geometry, manifest
         if self._plain.stored or not manifest.geometry.symbols:
@@ -173,6 +183,8 @@ class Stock:
             kept = self._coded.add(Ids(self._coded.geometry.blocks_of(symbols), esis), payload)
         else:
             kept = self._plain.add(symbols)
+            if self._geometry is None:
+                self._collected.append(kept.places)
         self._verification.add(kept.whole, kept.enough)
         counters.fetched += len(kept.places) + kept.spare
         counters.duplicates += kept.duplicates

@@ -17,22 +17,21 @@ import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted
-from pgmlite.core.machine import Action, Complete, Held, Prepare, SendNak
-from pgmlite.core.needs import Count, Exact
-from pgmlite.core.receive import policy
-from pgmlite.core.receive.asks import Ask, build_nak_packet
+from pgmlite.core.machine import Action, Complete, Held, Prepare
+from pgmlite.core.receive.asking import Asking
+from pgmlite.core.receive.attribution import Attribution, Released
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
+from pgmlite.core.receive.liveness import Liveness
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import NakCounters, Naks, naks_for
-from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
+from pgmlite.core.receive.sessions import session_of
 from pgmlite.core.receive.stock import Stock
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.control import Spm
-from pgmlite.wire.geometry import Geometry, Ids, Sizes
-from pgmlite.wire.layout import DATA_TYPES, PacketType
+from pgmlite.wire.geometry import Geometry, Sizes
+from pgmlite.wire.layout import DATA_TYPES, PacketType, Tree
 from pgmlite.wire.manifest import Manifest
 
 
@@ -79,9 +78,9 @@ class Transfer:
         oid: Its identifier; `size` and `symbol_size` are those of its headers.
         state: Where it is.
         manifest: None: it did not come yet.
-        heard: When a carousel of the object was heard last, ns.
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
+        asking: What is asked for.
     """
 
     def __init__(
@@ -103,7 +102,6 @@ class Transfer:
         self.oid, self.size, self.symbol_size = oid, size, symbol_size
         self.state = TransferState.COLLECTING
         self.manifest: Manifest | None = None
-        self.heard = now
         self.losses = LossCounts(config.max_senders)
         self.large = LargePackets(min(size, symbol_size))
         self._config = config
@@ -113,9 +111,10 @@ class Transfer:
 
         self._sizes = Sizes(size, symbol_size)
         self._stock = Stock(oid, self._sizes, config=config, counters=counters)
-        self._rng = rng
-        self._naks: Naks | None = None
-        """What is asked for; None: the manifest did not come yet."""
+        self._liveness = Liveness(now)
+        self.asking = Asking(config, counters=counters, losses=self.losses, rng=rng)
+        self._attribution: Attribution | None = None
+        """None: the object has no tiles, or the manifest did not come yet."""
 
         self._odata_bytes = 0
         self._head = 0
@@ -136,6 +135,11 @@ class Transfer:
         return mine
 
     @property
+    def heard(self) -> int:
+        """When a carousel of the object was heard last, ns."""
+        return self._liveness.heard
+
+    @property
     def is_complete(self) -> bool:
         """Whether every block was verified: nothing is taken any more."""
         return self.state is TransferState.COMPLETE
@@ -147,7 +151,10 @@ class Transfer:
             return None
         if self._stock.has_due:
             return 0
-        return self._naks.deadline if self._naks and self._asks else None
+        times = [self.asking.deadline] if self._asks else []
+        if self._attribution:
+            times.append(self._attribution.deadline)
+        return min((at for at in times if at is not None), default=None)
 
     @property
     def _asks(self) -> bool:
@@ -170,18 +177,9 @@ class Transfer:
         return self._odata_bytes / self.size / (1 - self.losses.share) if self.size else 0.0
 
     @property
-    def knows_repairer(self) -> bool:
-        """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return self._naks is not None and self._naks.knows_repairer
-
-    @property
-    def naks(self) -> NakCounters:
-        """What was asked for."""
-        return self._naks.counters if self._naks else NakCounters()
-
-    def time_left(self, now: int) -> float | None:
-        """Return the ns until carousels will have brought what is missing; None: not known."""
-        return self._naks.time_left(now, self.losses.share) if self._naks else None
+    def forgers(self) -> dict[str, int]:
+        """Addresses from which symbols came that were not what was signed, and how many."""
+        return self._attribution.blame.forgers if self._attribution else {}
 
     # The machine's contract, and its answers.
 
@@ -200,8 +198,7 @@ class Transfer:
         """Forget the sessions of channels that are not heard: what they send is not lost."""
         # spec: RTE-9
         self.losses.forget(hears)
-        if self._naks:
-            self._naks.forget(hears)
+        self.asking.forget(hears)
 
     def receive(self, now: int, batch: PacketBatch, *, is_heard: bool = True) -> list[Action]:
         """Take packets that are no SPMs, not once it is complete; all of them if `is_heard` is
@@ -216,14 +213,17 @@ class Transfer:
         self.losses.count(batch, is_heard=is_heard)
         self.large.take(batch)
         if batch.kind in DATA_TYPES:
-            actions += self._receive_data(now, batch, is_heard=is_heard)
+            if self._attribution is None:
+                actions += self._receive_data(now, batch, is_heard=is_heard)
+            else:
+                released = self._attribution.take(now, batch, is_heard=is_heard)
+                actions += self._receive_released(now, released)
         elif batch.kind is PacketType.TREE:
-            self.heard = now
-            self._stock.take_nodes(batch)
+            actions += self._receive_nodes(now, batch)
         elif batch.kind is PacketType.NCF and is_heard:
-            self._receive_ncfs(now, batch)
-        if self._naks and is_heard:
-            self._naks.take_sqn(now, session_of(batch), int(batch.rows["sqn"][-1]))
+            self.asking.take_ncfs(now, batch)
+        if is_heard and (self._attribution is None or batch.kind not in DATA_TYPES):
+            self.asking.take_sqn(now, batch)
         return actions + self._verify_some()
 
     def receive_spm(
@@ -242,32 +242,44 @@ class Transfer:
             raise RefusedPacket("manifest", "it contradicts the one in hand")
         check_position(known.geometry, spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
-        if spm.position:
-            self.heard = now
+        if spm.position and self._attribution is None:
+            self._liveness.announce(now, session_of(batch))
         if is_heard:
             self._take_spm(now, batch, spm)
         return []
 
     def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
         """Take the manifest, and the SPM that brought it."""
-        self._now = self.heard = now
+        self._now = now
+        self._liveness.prove(now)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
         if manifest.geometry.symbols:
-            self._naks = naks_for(self._config.nak, manifest.geometry, self._stock, rng=self._rng)
+            self.asking.learn(manifest, self._stock)
+            if manifest.tiles_digest is not None:
+                # spec: RCV-19
+                self._attribution = Attribution(
+                    manifest.geometry,
+                    manifest.tiles_digest,
+                    config=self._config,
+                    counters=self._counters,
+                    is_ending=self._is_ending,
+                )
+        if spm.position:
+            self._liveness.announce(now, session_of(batch))
         self._take_spm(now, batch, spm)
         return [Adopted(now, manifest, spm.rate), *self._complete_if_whole()]
 
     def tick(self, now: int) -> list[Action]:
         """Verify and decode some of the blocks that wait for it; send the NAKs that are due."""
         self._now = now
-        actions = self._verify_some()
-        if self._naks and self._asks and not self.is_complete:
-            deadline = self._naks.deadline
-            if deadline is not None and deadline <= now:
-                loss = self.losses.share
-                actions += [self._nak(now, ask, loss) for ask in self._naks.tick(now, loss=loss)]
+        actions: list[Action] = []
+        if self._attribution and not self.is_complete:
+            actions += self._receive_released(now, self._attribution.tick(now))
+        actions += self._verify_some()
+        if self._asks and not self.is_complete:
+            actions += self.asking.tick(now)
         return actions
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -291,9 +303,36 @@ class Transfer:
     def _enter(self, event: TransferEvent) -> None:
         self.state = TRANSFER_TRANSITIONS[self.state, event]
 
+    def _is_ending(self) -> bool:
+        """Whether so little is missing that nothing should wait (spec: RCV-20)."""
+        stored, symbols = self.progress
+        return symbols - stored < self._config.last_symbols
+
+    def _receive_released(self, now: int, released: Released) -> list[Action]:
+        """Take data packets that are known to be what was signed."""
+        actions: list[Action] = []
+        for batch, is_heard in released:
+            before = self._counters.fetched
+            actions += self._receive_data(now, batch, is_heard=is_heard)
+            if self._attribution and self._counters.fetched > before:
+                self._attribution.blame.bring(now, batch.source.address)
+            if is_heard:
+                self.asking.take_sqn(now, batch)
+        return actions
+
+    def _receive_nodes(self, now: int, batch: PacketBatch) -> list[Action]:
+        """Take packets that carry nodes of either tree."""
+        of_tiles = batch.rows["esi"] == Tree.TILES
+        if self._attribution is None or not of_tiles.any():
+            self._stock.take_nodes(batch)
+            return []
+        if not of_tiles.all():
+            self._stock.take_nodes(batch.select(~of_tiles))
+        released = self._attribution.take_nodes(now, batch.select(of_tiles))
+        return self._receive_released(now, released)
+
     def _receive_data(self, now: int, batch: PacketBatch, *, is_heard: bool) -> list[Action]:
         actions = self._stock.keep(batch)
-        key = session_of(batch)
         is_repair = batch.repairs
         repairs = int(np.count_nonzero(is_repair))
         passing = len(batch) - repairs
@@ -301,65 +340,22 @@ class Transfer:
         self._counters.rdata += repairs
         if passing:
             last = len(batch) - 1 - int(is_repair[::-1].argmin())
-            self.heard = now
+            if self._attribution:
+                self._liveness.prove(now)
+            else:
+                self._liveness.bring(now, session_of(batch))
             self._odata_bytes += passing * batch.payload.shape[1]
             self._head = self._sizes.number(int(batch.offsets[last]))
-            if is_heard:
-                self._take_data(now, key, batch, last)
-        if repairs and is_heard and self.manifest and self._naks:
-            repaired = batch.select(is_repair)
-            blocks = repaired.offsets // self.manifest.geometry.block_size
-            self._naks.take_repair(now, key, Ids(blocks, repaired.rows["esi"].astype(np.int64)))
+        if is_heard:
+            self.asking.take_data(now, session_of(batch), batch)
         return actions
-
-    def _take_data(self, now: int, key: SessionKey, batch: PacketBatch, last: int) -> None:
-        """Learn from the place of the `last` ODATA of a batch where its carousel is."""
-        if self.manifest is None or self._naks is None:
-            return
-        block = int(batch.offsets[last]) // self.manifest.geometry.block_size
-        self._naks.take_data(now, key, block, int(batch.rows["esi"][last]))
-        tracker = self.losses.get(key)
-        if tracker and policy.is_trusted(self._config.nak, tracker.received):
-            self._naks.trust(key)
-
-    def _receive_ncfs(self, now: int, batch: PacketBatch) -> None:
-        if self._naks is None:
-            return
-        for body, last in zip(batch.payload, repaired_by(batch), strict=True):
-            try:
-                if not self._naks.take_ncfs(now, session_of(batch), (body.tobytes(),), last):
-                    self._counters.refused["promise"] += 1
-            except RefusedPacket as refusal:
-                self._counters.refused[refusal.reason] += 1
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Learn where the carousel is, and whether its sender may be asked."""
         self.losses.count(batch)
-        key = session_of(batch)
         if spm.position:
             self.large.take_spm(now, batch, spm.position)
-        if self._naks is None or self.manifest is None:
-            return
-        if spm.position and (ring := Ring.at(self.manifest.geometry, spm.position)):
-            tracker = self.losses.get(key)
-            received = tracker.received if tracker else 0
-            self._naks.take_position(now, key, ring, spm.position.place, received=received)
-        told = self._config.repairers.union(self.manifest.repairers)
-        if found := policy.endpoint_of(spm, batch.source, told):
-            endpoint, is_told = found
-            self._naks.take_repairer(now, endpoint, key, spm, preferred=is_told)
-
-    def _nak(self, now: int, ask: Ask[Exact] | Ask[Count], loss: float) -> SendNak:
-        tracker = self.losses.get(ask.repairer.key)
-        return build_nak_packet(
-            now,
-            ask,
-            symbol_size=self.symbol_size,
-            oid=self.oid,
-            size=self.size,
-            sqn=tracker.highest if tracker else 0,
-            loss=loss,
-        )
+        self.asking.take_spm(now, batch, spm)
 
     def _verify_some(self) -> list[Action]:
         return [*self._stock.take_due(self._head)]

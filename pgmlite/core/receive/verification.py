@@ -81,7 +81,7 @@ class Verification:
         """Take the manifest, and what is known of the blocks now: note which may be whole."""
         geometry = self._geometry = manifest.geometry
         self._blocks, self._has_foreign = blocks, False
-        tree = self._tree = VerifiedTree(manifest)
+        tree = self._tree = VerifiedTree(manifest.tree, manifest.tree_digest)
         self._candidates = Candidates(tree)
         self._decoding = Decoding(blocks, tree) if isinstance(blocks, CodedBlocks) else None
         self._verified = np.zeros(geometry.blocks, np.bool_)

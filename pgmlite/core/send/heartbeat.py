@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.machine import MS
 from pgmlite.core.send.rate import Pacer
 from pgmlite.wire.batch import HEADER_SIZE
-from pgmlite.wire.control import Spm, SpmPosition, SpmRepairs
+from pgmlite.wire.control import Signature, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.manifest import Manifest
 
 
@@ -14,14 +16,21 @@ class Heartbeat:
     """The SPMs of one lane."""
 
     def __init__(
-        self, config: SenderConfig, manifest: Manifest, pacer: Pacer, *, has_repairs: bool
+        self,
+        config: SenderConfig,
+        manifest: Manifest,
+        signatures: Sequence[Signature],
+        pacer: Pacer,
+        *,
+        has_repairs: bool,
     ) -> None:
         self._config = config
         self._manifest = manifest
+        self._signatures = tuple(signatures)
         self._pacer = pacer
         repairs = SpmRepairs(0, 0, 0, 0, 0, 1) if has_repairs else None
-        body = Spm(0, 0, 0, manifest.raw, SpmPosition(0), repairs).build()
-        self._wire_bytes = HEADER_SIZE + len(body) + config.packet_overhead
+        longest = Spm(0, 0, 0, manifest.raw, SpmPosition(0), repairs, self._signatures).build()
+        self._wire_bytes = HEADER_SIZE + len(longest) + config.packet_overhead
         self.due = 0
 
     def interval(self, now: int) -> int:
@@ -34,4 +43,12 @@ class Heartbeat:
         interval = self.interval(now)
         self.due = now + interval
         rate = self._pacer.rate(now) or 0
-        return Spm(now, rate, -(-interval // MS), self._manifest.raw, position, repairs).build()
+        return Spm(
+            timestamp=now,
+            rate=rate,
+            spm_interval=-(-interval // MS),
+            manifest=self._manifest.raw,
+            position=position,
+            repairs=repairs,
+            signatures=self._signatures,
+        ).build()

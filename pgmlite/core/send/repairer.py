@@ -5,7 +5,7 @@ It hears the group, answers NAKs, and sends nothing else but SPMs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import numpy as np
@@ -18,9 +18,10 @@ from pgmlite.core.ring import Ring
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, later_than
 from pgmlite.core.send.sender import Sender
+from pgmlite.core.tiles import TileTree
 from pgmlite.errors import RefusedPacket, UsageError
 from pgmlite.wire.batch import PacketBatch
-from pgmlite.wire.control import SpmPosition, parse_spm
+from pgmlite.wire.control import Signature, SpmPosition, parse_spm
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import DATA_TYPES, PacketType
@@ -78,6 +79,8 @@ class Repairer(Sender):
         config: SenderConfig,
         manifest: Manifest,
         *,
+        tiles: TileTree | None = None,
+        signatures: Sequence[Signature] = (),
         repair: RepairConfig,
         rng: Random,
         channel: int = 0,
@@ -85,12 +88,21 @@ class Repairer(Sender):
         """
         Args:
             config: Of its session; it has no cycles and no start.
+            tiles: As for `Sender`; so are `signatures`.
             rng: As for `Sender`.
             channel: On which it hears and sends: receivers ask whom they hear there.
         """
         nothing = BlockTree(b"", manifest.symbol_size)
         super().__init__(
-            config, manifest, nothing, rings=[None], repair=repair, rng=rng, channel=channel
+            config,
+            manifest,
+            nothing,
+            tiles=tiles,
+            signatures=signatures,
+            rings=[None],
+            repair=repair,
+            rng=rng,
+            channel=channel,
         )
         self._geometry = manifest.geometry
         self._manifest = manifest

@@ -17,7 +17,9 @@ from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.lane import Lane
 from pgmlite.core.send.rate import Fixed, RateControl
 from pgmlite.core.send.schedule import Carousel, Coming
+from pgmlite.core.tiles import TileTree
 from pgmlite.wire.batch import PacketBatch, Rows
+from pgmlite.wire.control import Signature
 from pgmlite.wire.digests import BlockTree
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.manifest import Manifest
@@ -38,6 +40,8 @@ class Sender:
         manifest: Manifest,
         tree: BlockTree,
         *,
+        tiles: TileTree | None = None,
+        signatures: Sequence[Signature] = (),
         rings: Sequence[Ring | None] = (),
         repair: RepairConfig | None = None,
         rng: Random,
@@ -47,6 +51,8 @@ class Sender:
         """
         Args:
             tree: The tree of blocks whose root the manifest names.
+            tiles: Of a signed object: the tree of tiles whose root the manifest names.
+            signatures: Of the manifest, beside which all SPMs have them.
             rings: In which order each channel sends the object, None: it sends nothing by itself;
                 none: rounds from the start, on each.
             repair: Answer NAKs; None: send, and hear nothing.
@@ -70,6 +76,8 @@ class Sender:
                 config,
                 manifest,
                 tree,
+                tiles=tiles,
+                signatures=signatures,
                 rate=rate,
                 schedule=Carousel(ring, config.cycles) if ring else None,
                 repair=repair,

@@ -1,0 +1,268 @@
+"""Which symbols of an object with tiles are what was signed (spec: RCV-19 to RCV-23).
+
+Theory of operation
+===================
+
+**Fast.** What comes as a whole tile in its order, whose leaf is here, is hashed where it lies and
+goes on: one digest for 128 symbols.
+
+**Held.** Everything else is copied, and waits until its tile is whole, or until it can't be
+expected to become whole any more: the lane went on to another tile, or was silent. Then each
+symbol is compared with its own digest. What is repaired, and the last symbols of the object, are
+compared at once. Without its leaf a tile waits: the leaf comes once more before the next tile.
+
+**Refused.** A symbol that is wrong costs itself: what else waits of its tile, of the same place
+too, is compared beside it. Its source is blamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.receive.blame import Blame
+from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.hold import CANDIDATES, MOST_LANES, MOST_TILES, Hold, Lane, Part, Waiting
+from pgmlite.core.receive.leaves import Leaves
+from pgmlite.core.tiles import tiles_of
+from pgmlite.errors import RefusedPacket
+from pgmlite.wire.batch import Flags, PacketBatch, stretches
+from pgmlite.wire.geometry import Geometry, Ids
+from pgmlite.wire.layout import VISIT_SYMBOLS, PacketType
+from pgmlite.wire.tiles import Leaf, symbol_digests, tile_digest
+
+Released = list[tuple[PacketBatch, bool]]
+"""Packets that are what was signed, and whether their channel is heard."""
+
+
+class Attribution:
+    """Tells the symbols of one object that were signed from all others.
+
+    Attributes:
+        blame: What the sources were worth.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        root: bytes,
+        *,
+        config: ReceiverConfig,
+        counters: ReceiverCounters,
+        is_ending: Callable[[], bool],
+    ) -> None:
+        """
+        Args:
+            root: Digest of the root of the tree of tiles.
+            is_ending: Whether so little is missing that nothing waits for its tile.
+        """
+        self.blame = Blame()
+        self._geometry = geometry
+        self._config = config
+        self._counters = counters
+        self._is_ending = is_ending
+        self._tiles = tiles_of(geometry)
+        self._leaves = Leaves(self._tiles, root, config.max_leaves)
+        largest = geometry.tile_blocks * VISIT_SYMBOLS * geometry.symbol_size
+        pair = MOST_TILES * CANDIDATES * largest
+        self._hold = Hold(max(1, min(MOST_LANES, config.max_waiting // pair - 1)))
+
+    # What comes.
+
+    def take(self, now: int, batch: PacketBatch, *, is_heard: bool) -> Released:
+        """Take data packets that name symbols of the object.
+
+        Returns:
+            Those that are known to be right, and others that waited; views, good as long as those
+            of `batch`.
+        """
+        if self.blame.shuns(now, batch.source.address):
+            self._counters.refused["shunned"] += len(batch)
+            return []
+        released: Released = []
+        for lane, some in _lanes(batch):
+            ids = Ids(some.offsets // self._geometry.block_size, some.rows["esi"].astype(np.int64))
+            tiles, places = self._tiles.of(ids), self._tiles.places(ids)
+            for start, stop in stretches(tiles[1:] != tiles[:-1]):
+                span = slice(start, stop)
+                one = some if stop - start == len(some) else some.select(span)
+                part = Part(
+                    lane, int(tiles[start]), one, ids.cut(start, stop), places[span], is_heard
+                )
+                released += self._take(now, part)
+        return released
+
+    def take_nodes(self, now: int, batch: PacketBatch) -> Released:
+        """Take packets that carry nodes of the tree of tiles; return what they set free."""
+        address = batch.source.address
+        if self.blame.shuns(now, address):
+            self._counters.refused["shunned"] += len(batch)
+            return []
+        released: Released = []
+        for number, octets in zip(batch.offsets.tolist(), batch.payload, strict=True):
+            try:
+                tile = self._leaves.add(number, octets)
+            except RefusedPacket as refusal:
+                self._counters.refused[refusal.reason] += 1
+                self.blame.take(now, address, 0, 1)
+                continue
+            if tile is None:
+                self._counters.nodes_unused += 1
+            elif tile >= 0:
+                released += self._learn(now, tile)
+        return released
+
+    def _learn(self, now: int, tile: int) -> Released:
+        """Look at what waits for a leaf that came."""
+        released: Released = []
+        for waiting in [one for one in self._hold if one.tile == tile]:
+            is_latest = self._hold.beside(waiting.lane)[-1] is waiting
+            if waiting.is_whole or not is_latest or self._is_urgent(waiting.lane):
+                released += self._settle(now, waiting)
+        return released
+
+    def _is_urgent(self, lane: Lane) -> bool:
+        return lane.is_repair or self._is_ending()
+
+    def _take(self, now: int, part: Part) -> Released:
+        """Take packets of one lane and tile."""
+        leaf = self._leaves.get(part.tile)
+        size = self._tiles.symbols(part.tile)
+        waiting = self._hold.find(part.lane, part.tile)
+        if leaf and waiting is None:
+            if self._is_right(part, leaf, size):
+                return self._release(now, part)
+            if self._is_urgent(part.lane):
+                return self._compare(now, part, leaf)
+        released: Released = []
+        if waiting is None:
+            released += self._go_on(now, part.lane)
+            waiting = Waiting.of(now, part, size)
+            for gone in self._hold.put(waiting):
+                self._drop(gone)
+        self._refuse("unattributed", waiting.add(part))
+        if leaf and (waiting.count >= size or self._is_urgent(part.lane)):
+            released += self._settle(now, waiting)
+        return released
+
+    def _go_on(self, now: int, lane: Lane) -> Released:
+        """Look at what waits of a lane that goes on to another tile."""
+        released: Released = []
+        for waiting in self._hold.beside(lane):
+            if self._leaves.get(waiting.tile):
+                released += self._settle(now, waiting)
+        return released
+
+    def _drop(self, waiting: Waiting) -> None:
+        self._refuse("unattributed", waiting.count)
+
+    def _refuse(self, reason: str, count: int) -> None:
+        if count:
+            self._counters.refused[reason] += count
+
+    # What is right.
+
+    def _is_right(self, part: Part, leaf: Leaf, size: int) -> bool:
+        """Whether packets are a whole tile in its order, each as it was signed."""
+        batch = part.batch
+        if len(batch) != size or batch.payload.shape[1] != self._geometry.symbol_size:
+            return False
+        if not (part.places == np.arange(size)).all():
+            return False
+        return tile_digest(batch.payload) == leaf.tile
+
+    def _settle(self, now: int, waiting: Waiting) -> Released:
+        """Let go what waits of a tile whose leaf is here, as far as it is right."""
+        leaf = self._leaves.get(waiting.tile)
+        if leaf is None:
+            return []
+        self._hold.remove(waiting)
+        part = waiting.part()
+        if waiting.is_whole and tile_digest(part.batch.payload) == leaf.tile:
+            return self._release(now, part)
+        return self._compare(now, part, leaf)
+
+    def _compare(self, now: int, part: Part, leaf: Leaf) -> Released:
+        """Let go the packets whose symbols have their own digests."""
+        digests = symbol_digests(part.ids.blocks, part.ids.esis, part.symbols)
+        right: Flags = digests == leaf.symbols[part.places]
+        wrong = len(right) - int(np.count_nonzero(right))
+        if not wrong:
+            return self._release(now, part)
+        self._counters.refused["forged"] += wrong
+        self.blame.take(now, part.lane.source.address, 0, wrong)
+        if wrong == len(right):
+            return []
+        ids = Ids(part.ids.blocks[right], part.ids.esis[right])
+        batch = part.batch.select(right)
+        return self._release(now, part._replace(batch=batch, ids=ids, places=part.places[right]))
+
+    def _release(self, now: int, part: Part) -> Released:
+        self.blame.take(now, part.lane.source.address, len(part.batch), 0)
+        for gone in self._hold.trust(now, part.lane):
+            self._drop(gone)
+        return [(one, part.is_heard) for one in self._cut(part)]
+
+    def _cut(self, part: Part) -> Iterator[PacketBatch]:
+        """Yield packets as they came: the object's last source symbol with its own length."""
+        batch, geometry = part.batch, self._geometry
+        short = geometry.symbols * geometry.symbol_size - geometry.size
+        width = geometry.symbol_size - short
+        are_last = geometry.are_last(part.ids)
+        if not short or batch.payload.shape[1] == width or not are_last.any():
+            yield batch
+            return
+        whole = batch.select(~are_last)
+        if len(whole):
+            yield whole
+        last = batch.select(are_last)
+        yield replace(last, payload=last.payload[:, :width])
+
+    # Time.
+
+    @property
+    def deadline(self) -> int | None:
+        """When something has waited long enough, ns."""
+        since = min((one.since for one in self._known()), default=None)
+        return None if since is None else since + self._config.tile_patience
+
+    def _known(self) -> list[Waiting]:
+        return [one for one in self._hold if self._leaves.get(one.tile)]
+
+    def tick(self, now: int) -> Released:
+        """Look at what has waited long enough for the rest of its tile."""
+        released: Released = []
+        for waiting in self._known():
+            if waiting.since + self._config.tile_patience <= now:
+                released += self._settle(now, waiting)
+        return released
+
+
+def _lanes(batch: PacketBatch) -> Iterator[tuple[Lane, PacketBatch]]:
+    """Yield the lanes of data packets, and the packets of each."""
+    rows = batch.rows
+    same: Flags = rows["tsi"] == rows["tsi"][0]
+    same &= rows["channel"] == rows["channel"][0]
+    same &= rows["type"] == rows["type"][0]
+    if same.all():
+        yield _lane_of(batch), batch
+        return
+    order = np.lexsort((rows["type"], rows["channel"], rows["tsi"]))
+    some = rows[order]
+    changes: Flags = some["tsi"][1:] != some["tsi"][:-1]
+    changes |= some["channel"][1:] != some["channel"][:-1]
+    changes |= some["type"][1:] != some["type"][:-1]
+    for start, stop in stretches(changes):
+        found = batch.take(order[start:stop])
+        lane = _lane_of(found)
+        yield lane, replace(found, kind=lane.kind)
+
+
+def _lane_of(batch: PacketBatch) -> Lane:
+    """Return the lane of a batch's first packet."""
+    row = batch.rows[0]
+    is_repair = int(row["type"]) == PacketType.RDATA
+    return Lane(batch.source, int(row["tsi"]), int(row["channel"]), is_repair)
