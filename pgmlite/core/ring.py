@@ -268,6 +268,15 @@ class Ring:
             return Ids(blocks[0], esis[0])
         return Ids(np.concatenate([NONE, *blocks]), np.concatenate([NONE, *esis]))
 
+    def tile_at(self, place: int) -> tuple[int, int, int]:
+        """Return the tile of the symbol at `place`, and the places at which it begins and ends."""
+        group, at, _ = self._stretch_at(place)
+        starts = self._layout.pattern(group).starts
+        visit = int(np.searchsorted(starts, at, side="right")) - 1
+        begin = place - at + int(starts[visit])
+        size = int(starts[visit + 1] - starts[visit])
+        return visit * self.geometry.groups + group, begin, begin + size
+
     def _stretch_at(self, place: int) -> tuple[int, int, int]:
         """Return a group, and from where to where in its pattern what follows stands."""
         lead, geometry = self._lead, self.geometry

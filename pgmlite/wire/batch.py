@@ -37,6 +37,9 @@ HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 
 HEADER_SIZE = HEADER_DTYPE.itemsize
 
+TYPE_AT = HEADER_DTYPE.fields["type"][1] if HEADER_DTYPE.fields else 0
+"""Where in a packet its type stands."""
+
 WHOLE_HEADER = np.dtype((np.void, HEADER_SIZE))
 """The same bytes as one item: numpy copies fields one by one, which takes ten times as long."""
 
@@ -49,6 +52,10 @@ AS_ODATA = np.uint64((PacketType.RDATA - PacketType.ODATA) << 32)
 MOST_TURNS = 16
 """Stretches of one type in one read from which on the packets of each type are brought together;
 if there are fewer, each is a batch in place."""
+
+AHEAD = frozenset({PacketType.TREE, PacketType.NCF})
+"""What is given ahead of the data that it came between: it speaks of that, and would cut it into
+small batches."""
 
 Rows = np.ndarray[Any, np.dtype[np.void]]
 Octets = npt.NDArray[np.uint8]
@@ -212,12 +219,12 @@ def read_rows(
         selections = [slice(start, stop) for start, stop in parts]
     else:
         selections = [alike == key for key in np.unique(alike)]
-    batches = []
+    ahead: list[PacketBatch] = []
+    batches: list[PacketBatch] = []
     for some in selections:
-        batches += _check(
-            int(keys[some].min()), rows[some], payload[some], came.select(some), refused
-        )
-    return batches
+        found = _check(int(keys[some].min()), rows[some], payload[some], came.select(some), refused)
+        (ahead if found and found[0].kind in AHEAD else batches).extend(found)
+    return ahead + batches
 
 
 class _Came(NamedTuple):
@@ -299,6 +306,17 @@ class _Odd:
     stride: int
     source: Endpoint
     is_congested: bool
+
+    @property
+    def begins_with_node(self) -> bool:
+        """Whether it is whole packets, and the first of them looks like a node of a tree."""
+        is_whole = self.stride > TYPE_AT and len(self.octets) % self.stride == 0
+        return is_whole and bool(self.octets[TYPE_AT] == PacketType.TREE)
+
+    def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
+        """Return the batches of it, as `read` does."""
+        marked = self.is_congested
+        return read(self.octets, self.stride, self.source, refused, at=at, is_congested=marked)
 
 
 class ReceiveBuffer:
@@ -390,30 +408,28 @@ class ReceiveBuffer:
     def batches(self, refused: Counter[str], at: int | None = None) -> list[PacketBatch]:
         """Return what came, in order, and begin anew; views, good until the next read.
 
-        NCFs stand first: they speak of repairs that follow, and must not cut what they came
-        between into small batches.
+        NCFs and nodes of trees stand first, what is alike of one source together: they speak of
+        what follows, and must not cut what they came between into small batches.
 
         Args:
             at: When it was read, as in `PacketBatch`.
         """
         ahead: list[PacketBatch] = []
         parts: list[_Stretch | PacketBatch] = []
+        nodes: dict[tuple[int, Endpoint, bool], list[Octets]] = {}
         for part in self._stretches:
-            if isinstance(part, _Odd):
-                found = read(
-                    part.octets,
-                    part.stride,
-                    part.source,
-                    refused,
-                    at=at,
-                    is_congested=part.is_congested,
-                )
-                for batch in found:
-                    (ahead if batch.kind is PacketType.NCF else parts).append(batch)
+            if isinstance(part, _Odd) and part.begins_with_node:
+                key = part.stride, part.source, part.is_congested
+                nodes.setdefault(key, []).append(part.octets)
+            elif isinstance(part, _Odd):
+                for batch in part.read(refused, at):
+                    (ahead if batch.kind in AHEAD else parts).append(batch)
             elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
                 parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
             else:
                 parts.append(part)
+        for (stride, source, is_congested), pieces in nodes.items():
+            ahead += _Odd(np.concatenate(pieces), stride, source, is_congested).read(refused, at)
         batches = ahead
         for one in parts:
             if isinstance(one, _Stretch):

@@ -16,7 +16,7 @@ from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.control import SpmRepairs
 from pgmlite.wire.layout import PacketType
-from tests.support.builders import Sample, batches, make_object, ring_of
+from tests.support.builders import Sample, batches, beside, make_object, ring_of
 from tests.support.nak_builders import kind_of, nak_packet, spm_of, spm_packet, symbols_of
 
 SAMPLE = make_object(1_000 * 4_000, symbol_size=1_000, block_symbols=100)
@@ -57,9 +57,17 @@ class Answering:
         if trusting:
             repair = replace(repair, alone_burst=1 << 20)
         self.machine = (
-            Sender(settings, sample.manifest, sample.tree, rings=rings, repair=repair, rng=rng)
+            Sender(
+                settings,
+                sample.manifest,
+                sample.tree,
+                rings=rings,
+                repair=repair,
+                rng=rng,
+                **beside(sample),
+            )
             if carousel
-            else Repairer(settings, sample.manifest, repair=repair, rng=rng)
+            else Repairer(settings, sample.manifest, repair=repair, rng=rng, **beside(sample))
         )
         self.now = 0
         self.sent: list[tuple[int, Transmit]] = []

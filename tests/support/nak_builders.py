@@ -30,7 +30,7 @@ from pgmlite.wire.control import Spm, parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Nak, build_nak, build_request, parse_nak, parse_request
-from tests.support.builders import Sample, packet, ring_of, spm_body
+from tests.support.builders import Sample, beside, packet, ring_of, spm_body
 
 Flags = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int64]
@@ -172,10 +172,18 @@ class Group:
         settings = SenderConfig(**values)
         rng = self.network.rng(name)
         if issubclass(machine, Repairer):
-            built: Sender = machine(settings, manifest, repair=repair or RepairConfig(), rng=rng)
+            built: Sender = machine(
+                settings, manifest, repair=repair or RepairConfig(), rng=rng, **beside(self.sample)
+            )
         else:
             built = machine(
-                settings, manifest, self.sample.tree, rings=[ring], repair=repair, rng=rng
+                settings,
+                manifest,
+                self.sample.tree,
+                rings=[ring],
+                repair=repair,
+                rng=rng,
+                **beside(self.sample),
             )
         link = Link(latency=latency)
         return self.network.add(name, built, data=self.sample.data, link=link, at=at)

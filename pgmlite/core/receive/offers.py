@@ -73,8 +73,9 @@ class Ongoing(Protocol):
     manifest: Manifest | None
     """None: it did not come yet."""
 
-    heard: int
-    """When a carousel of the object was heard last, ns."""
+    @property
+    def heard(self) -> int:
+        """When a carousel of the object was heard last, ns."""
 
     @property
     def is_complete(self) -> bool:

@@ -114,7 +114,7 @@ class Receiver:
 
     def time_left(self, now: int) -> float | None:
         """Return the ns until carousels bring what is missing of the current object, if known."""
-        return self.current.time_left(now) if self.current else None
+        return self.current.asking.time_left(now) if self.current else None
 
     @property
     def heard(self) -> int | None:
@@ -124,12 +124,12 @@ class Receiver:
     @property
     def knows_repairer(self) -> bool:
         """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return any(transfer.knows_repairer for transfer in self.transfers.values())
+        return any(transfer.asking.knows_repairer for transfer in self.transfers.values())
 
     @property
     def naks(self) -> NakCounters:
         """What was asked for of the current object."""
-        return self.current.naks if self.current else NakCounters()
+        return self.current.asking.counters if self.current else NakCounters()
 
     @property
     def large(self) -> LargePackets:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pgmlite.core.config import RepairConfig, SenderConfig
-from pgmlite.core.machine import ObjectSymbols, Transmit
+from pgmlite.core.machine import Transmit
 from pgmlite.core.send.admission import Admission
 from pgmlite.core.send.counters import Tally, odata_in, rate_of
 from pgmlite.core.send.group import Group
-from pgmlite.core.send.headers import Headers
 from pgmlite.core.send.heartbeat import Heartbeat
 from pgmlite.core.send.ledger import ledger_for
 from pgmlite.core.send.nodes import NodeCarousel
+from pgmlite.core.send.packets import Packets
 from pgmlite.core.send.rate import Pacer, RateControl
 from pgmlite.core.send.repairs import Repairs
 from pgmlite.core.send.schedule import Coming, Schedule
+from pgmlite.core.send.tiles import TileNodes
 from pgmlite.core.tiles import TileTree
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch, Rows
 from pgmlite.wire.control import Signature
 from pgmlite.wire.digests import BlockTree
-from pgmlite.wire.geometry import Named
-from pgmlite.wire.layout import Flag, PacketType
+from pgmlite.wire.layout import PacketType, Tree
 from pgmlite.wire.manifest import Manifest
-
-REPAIR_SYMBOL = np.uint8(Flag.REPAIR_SYMBOL)
 
 
 class Lane:
@@ -59,19 +55,26 @@ class Lane:
         self._counters = self.tally.counters
         self._config = config
         self._geometry = manifest.geometry
-        self._headers = Headers(manifest, channel, config.transmit_limit)
+        self._packets = Packets(manifest, channel, limit=config.transmit_limit)
         self._pacer = Pacer(rate, burst_time=config.burst_time)
         self._packet_size = self._wire_bytes(manifest.symbol_size, 1)
         self._heartbeat = Heartbeat(
             config, manifest, signatures, self._pacer, has_repairs=repair is not None
         )
         self._nodes = NodeCarousel(tree, manifest.symbols, share=config.tree_share)
+        self._tiles = TileNodes(tiles) if tiles and schedule else None
         self._share = repair.share if repair and schedule else 1.0
         self.repairs: Repairs | None = None
         if repair and admission:
             self.repairs = Repairs(
                 repair,
-                ledger_for(repair, manifest.geometry, schedule.ring if schedule else None),
+                ledger_for(
+                    repair,
+                    manifest.geometry,
+                    schedule.ring if schedule else None,
+                    by_tile=tiles is not None,
+                ),
+                tiles=TileNodes(tiles) if tiles else None,
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
                 channel=channel,
@@ -80,6 +83,7 @@ class Lane:
                 most_credit=2 * config.transmit_limit,
                 counters=self._counters,
             )
+        self._packets.repairs = self.repairs
         self._tsi = 0
         self._started = 0
         self._ended: tuple[int, int] | None = None
@@ -94,7 +98,10 @@ class Lane:
     @property
     def is_over(self) -> bool:
         """Whether it has sent all that its schedule has, an empty object's SPM once."""
-        return self.schedule is not None and self.schedule.is_over and self._counters.packets > 0
+        if self.schedule is None or not self.schedule.is_over:
+            return False
+        # The last leaf too goes out once more.
+        return self._counters.packets > 0 and not (self._tiles and self._tiles.left)
 
     @property
     def throughput(self) -> tuple[int, int]:
@@ -120,7 +127,7 @@ class Lane:
     def begin(self, tsi: int, sqn: int) -> None:
         """Send as session `tsi` from now on, the first packet with the number `sqn`."""
         self._tsi = tsi
-        self._headers.begin(tsi, sqn)
+        self._packets.headers.begin(tsi, sqn)
 
     def start(self, now: int) -> None:
         """Begin: an SPM is due at once."""
@@ -144,6 +151,8 @@ class Lane:
         # An SPM comes first, and a node after it; what it repeats needs no NCF of its own.
         self._heartbeat.due = now
         self._nodes.begin()
+        for tiles in self._tile_nodes:
+            tiles.begin()
         if self.repairs:
             self.repairs.confirmations.clear()
 
@@ -159,7 +168,7 @@ class Lane:
                 now,
                 batch,
                 tsi=self._tsi,
-                last=self._headers.last,
+                last=self._packets.headers.last,
                 coming=schedule or elsewhere,
                 passed=schedule.sent if schedule else None,
             )
@@ -197,7 +206,13 @@ class Lane:
 
     @property
     def _has_repairs(self) -> bool:
-        return self.repairs is not None and self.repairs.waiting > 0
+        return self.repairs is not None and self.repairs.is_waiting
+
+    @property
+    def _tile_nodes(self) -> list[TileNodes]:
+        """Those beside the schedule, and those beside repairs."""
+        both = self._tiles, self.repairs.tiles if self.repairs else None
+        return [tiles for tiles in both if tiles]
 
     def _confirm(self, now: int) -> list[Transmit]:
         """Send NCFs, at once as long as they keep to their share (spec: REP-3)."""
@@ -208,9 +223,8 @@ class Lane:
             wire_bytes = self._wire_bytes(len(body), 1)
             # spec: REP-5: what confirms repairs is a part of what they cost.
             repairs.credit.spend(wire_bytes / self._packet_size)
-            rows = self._rows(PacketType.NCF, 1)
-            rows["offset"] = self._promise(now, repairs)
-            burst = Transmit(self.channel, rows, body)
+            promise = self._promise(now, repairs)
+            burst = self._packets.control(PacketType.NCF, body, offset=promise)
             self._account(now, burst)
             repairs.confirmations.sent(now, self._pacer.takes(now, wire_bytes, repairs.ncf_share))
             self._counters.ncfs_sent += 1
@@ -221,72 +235,87 @@ class Lane:
         """Return within how many packets all that waits has left (spec: REP-11)."""
         packets = repairs.promise(between=self._burst_size(now), is_shared=self._is_moving)
         spms = -(-packets * self._packet_time(now) // self._heartbeat.interval(now))
-        nodes = self._nodes.most(packets, spms) if self._is_moving else 0
+        if not self._is_moving:
+            return packets + spms
+        nodes = self._nodes.most(packets, spms)
+        if self._tiles and self.schedule:
+            nodes += self._tiles.left + self._tiles.most(self.schedule.tiles(packets) + spms)
         return packets + spms + nodes
 
     def _next_bursts(self, now: int) -> list[Transmit]:
         """Return what is sent now, by rank: SPM, TREE, repairs within their share, ODATA."""
         if now >= self._heartbeat.due:
             return [self._spm(now)]
+        if self._is_moving and self._tiles and self._tiles.is_pressing:
+            return self._packets.nodes(Tree.TILES, self._next_tile_nodes(self._burst_size(now)))
         if self._is_moving and self._nodes.is_due:
-            return self._tree_bursts(now)
-        if self._has_repairs and (burst := self._repair_burst(now)):
-            return [burst]
+            return self._packets.nodes(Tree.BLOCKS, self._nodes.take(self._burst_size(now)))
+        if self._has_repairs and (bursts := self._repair_bursts(now)):
+            return bursts
         if self.schedule and self._is_moving:
-            return [self._odata_burst(now, self.schedule)]
+            return self._schedule_bursts(now, self.schedule)
         return []
 
     def _spm(self, now: int) -> Transmit:
         self._nodes.announced()
+        for tiles in self._tile_nodes:
+            tiles.announced()
         position = self.schedule.position if self.schedule else None
         repairs = self.repairs.option(now, self._share) if self.repairs else None
         body = self._heartbeat.body(now, position, repairs)
-        return Transmit(self.channel, self._rows(PacketType.SPM, 1), body)
+        return self._packets.control(PacketType.SPM, body)
 
-    def _tree_bursts(self, now: int) -> list[Transmit]:
-        """Return some nodes in a row: one at a time, since they are not as long as symbols."""
-        bursts = []
-        for number, node in self._nodes.take(self._burst_size(now)):
-            rows = self._rows(PacketType.TREE, 1)
-            rows["offset"] = number
-            bursts.append(Transmit(self.channel, rows, node))
-        return bursts
+    def _next_tile_nodes(self, most: int) -> list[tuple[int, bytes]]:
+        """Return what comes before the schedule's next symbol, at most so many nodes."""
+        if not self._tiles or not self.schedule:
+            return []
+        if self.schedule.is_over:
+            self._tiles.finish()
+        else:
+            tile, begin, _ = self.schedule.tile
+            self._nodes.make_room(self._tiles.enter(tile, begin))
+        return self._tiles.take(most)
 
-    def _repair_burst(self, now: int) -> Transmit | None:
+    def _repair_bursts(self, now: int) -> list[Transmit]:
         if self.repairs is None:
-            return None
+            return []
         limit = self._burst_size(now)
         if self._is_moving:
             # spec: REP-5: repairs go first as long as the carousel has its share.
             limit = min(limit, self.repairs.credit.packets)
         if not limit:
-            return None
+            return []
+        if nodes := self.repairs.take_nodes(limit):
+            wire_bytes = sum(self._wire_bytes(len(node), 1) for _, node in nodes)
+            self.repairs.credit.spend(wire_bytes / self._packet_size)
+            return self._packets.nodes(Tree.TILES, nodes)
         ids = self.repairs.take_out(now, limit)
-        return self._data(PacketType.RDATA, self._geometry.named(ids)) if len(ids) else None
+        return [self._packets.data(PacketType.RDATA, self._geometry.named(ids))] if len(ids) else []
 
-    def _odata_burst(self, now: int, schedule: Schedule) -> Transmit:
-        ids = schedule.next(self._nodes.room(self._burst_size(now)))
+    def _schedule_bursts(self, now: int, schedule: Schedule) -> list[Transmit]:
+        """Return ODATA, in a signed object tile by tile, each behind its nodes."""
+        room = self._burst_size(now)
+        if self._tiles is None:
+            return [self._odata_burst(schedule, room)]
+        bursts: list[Transmit] = []
+        while room > 0 and not self._nodes.is_due:
+            if nodes := self._next_tile_nodes(room):
+                some = self._packets.nodes(Tree.TILES, nodes)
+            elif schedule.is_over:
+                break
+            else:
+                some = [self._odata_burst(schedule, min(room, schedule.tile[2]))]
+            room -= sum(len(burst.rows) for burst in some)
+            bursts += some
+        return bursts
+
+    def _odata_burst(self, schedule: Schedule, most: int) -> Transmit:
+        ids = schedule.next(self._nodes.room(most))
         self._nodes.passed(len(ids))
         self._counters.odata += len(ids)
         if self.repairs:
             self.repairs.credit.earn(len(ids))
-        return self._data(PacketType.ODATA, ids)
-
-    def _data(self, kind: PacketType, ids: Named) -> Transmit:
-        """Return packets of symbols."""
-        geometry = self._geometry
-        rows = self._rows(kind, len(ids))
-        rows["offset"], rows["esi"] = ids.offsets, ids.esis
-        if geometry.repair_symbols:
-            rows["flags"] = ids.are_repairs * REPAIR_SYMBOL
-        if self.repairs:
-            self.repairs.log.carried(ids)
-        return Transmit(self.channel, rows, ObjectSymbols(ids, geometry))
-
-    def _rows(self, kind: PacketType, count: int) -> Rows:
-        if self.repairs:
-            self.repairs.log.count(count)
-        return self._headers.rows(kind, count)
+        return self._packets.data(PacketType.ODATA, ids)
 
     def _account(self, now: int, burst: Transmit) -> None:
         """Count a burst and pace what follows."""

@@ -8,6 +8,7 @@ when it asked has left already, so that many fewer are to come.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from pgmlite.core.send.confirmations import CountConfirmations, ExactConfirmatio
 from pgmlite.core.send.log import CountLog, ExactLog
 from pgmlite.core.send.queue import CountQueue, ExactQueue
 from pgmlite.core.send.schedule import Coming
+from pgmlite.core.tiles import tiles_of
+from pgmlite.core.visits import Visits, visits_of
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Counts, Nak, Symbols, expand, parse_request
 
@@ -26,16 +29,37 @@ from pgmlite.wire.request import Counts, Nak, Symbols, expand, parse_request
 class ExactLedger:
     """Of a plain object: source symbols by name."""
 
-    def __init__(self, config: RepairConfig, geometry: Geometry) -> None:
+    def __init__(self, config: RepairConfig, geometry: Geometry, *, by_tile: bool = False) -> None:
+        """
+        Args:
+            by_tile: Send tile by tile: each has a leaf.
+        """
         self._geometry = geometry
         self.log = ExactLog(geometry, longest=config.max_in_flight)
         self.confirmations = ExactConfirmations(geometry.symbols, burst=config.ncf_burst)
-        self._queue = ExactQueue(geometry.symbols, max_held=config.max_held)
+        self._queue = ExactQueue(
+            geometry.symbols,
+            max_held=config.max_held,
+            tiles_of=self._tiles_of if by_tile else None,
+        )
+
+    def _tiles_of(self, symbols: Symbols) -> Symbols:
+        return tiles_of(self._geometry).of(self._geometry.ids(symbols))
 
     @property
     def waiting(self) -> int:
         """Symbols in the queue."""
         return self._queue.waiting
+
+    @property
+    def tile(self) -> int | None:
+        """The tile of what goes out next, if that is known; None: nothing waits."""
+        return self._queue.tile
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles have to be begun for all that waits, at most."""
+        return self._queue.tiles
 
     @property
     def queued(self) -> Exact:
@@ -95,12 +119,21 @@ class ExactLedger:
 class CountLedger:
     """Of an object with repair symbols: so many of a block, whichever they are."""
 
-    def __init__(self, config: RepairConfig, geometry: Geometry, ring: Ring | None = None) -> None:
+    def __init__(
+        self,
+        config: RepairConfig,
+        geometry: Geometry,
+        ring: Ring | None = None,
+        *,
+        by_tile: bool = False,
+    ) -> None:
         """
         Args:
             ring: Of the lane's carousel; None: it has none.
+            by_tile: Send tile by tile: each has a leaf.
         """
         self._geometry = geometry
+        self._by_tile = by_tile
         self.log = CountLog(longest=config.max_in_flight, kept=config.max_logged)
         self.confirmations = CountConfirmations(self._coming, burst=config.ncf_burst)
         self._queue = CountQueue(geometry.blocks, max_held=config.max_held)
@@ -114,6 +147,59 @@ class CountLedger:
     def waiting(self) -> int:
         """Symbols in the queue."""
         return self._queue.waiting
+
+    @property
+    def tile(self) -> int | None:
+        """The tile of what goes out next, if that is known; None: nothing waits."""
+        need = self._queue.first if self._by_tile else None
+        return self._first_tile(need)[0] if need else None
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles have to be begun for all that waits, at most."""
+        geometry = self._geometry
+        last = geometry.blocks - 1
+        tiles = 0
+        for need in self._queue.pending:
+            least = np.where(need.blocks == last, self._least[1], self._least[0])
+            tiles += int(np.minimum(need.numbers, need.numbers // least + 2).sum())
+        return tiles
+
+    @cached_property
+    def _least(self) -> tuple[int, int]:
+        """Symbols in a visit of a full block, and of the last one, at least; 1 where it is none."""
+        full, last = (max(1, int(np.diff(edges).min())) for edges in self._visits.edges)
+        return full, last
+
+    @property
+    def _visits(self) -> Visits:
+        return visits_of(self._geometry)
+
+    def _first_tile(self, need: Count) -> tuple[int, Count]:
+        """Return the tile with which `need` begins, and what of it is in there.
+
+        It is of the first block's group: its blocks go on together, those ahead waiting.
+        """
+        geometry = self._geometry
+        group = int(need.blocks[0]) // geometry.tile_blocks
+        several = int(np.searchsorted(need.blocks, (group + 1) * geometry.tile_blocks))
+        blocks = need.blocks[:several]
+        esis = self._cursors[blocks]
+        visits = self._visits.visits_of(Ids(blocks, esis))
+        visit = int(visits.max())
+        full, last = (int(edges[visit]) for edges in self._visits.edges)
+        left = esis + 1 - np.where(blocks == geometry.blocks - 1, last, full)
+        are_there = visits == visit
+        numbers = np.minimum(need.numbers[:several], left)
+        tile = tiles_of(geometry).number(visit, group)
+        return tile, Count(blocks[are_there], numbers[are_there])
+
+    def _take_first_tile(self, limit: int) -> Count:
+        need = self._queue.first
+        if need:
+            need, _ = self._first_tile(need)[1].cut(limit)
+            self._queue.take_first(need)
+        return need
 
     @property
     def queued(self) -> Count:
@@ -161,7 +247,7 @@ class CountLedger:
 
     def take(self, now: int, limit: int, hold_off: int) -> Ids:
         """Return up to `limit` symbols to send now, those of several blocks in turn."""
-        need = self._queue.take(limit)
+        need = self._take_first_tile(limit) if self._by_tile else self._queue.take(limit)
         rings = self._geometry.rings
         blocks = np.repeat(need.blocks, need.numbers)
         steps = expand(np.zeros_like(need.numbers), need.numbers)
@@ -191,12 +277,15 @@ class CountLedger:
 Ledger = ExactLedger | CountLedger
 
 
-def ledger_for(config: RepairConfig, geometry: Geometry, ring: Ring | None) -> Ledger:
+def ledger_for(
+    config: RepairConfig, geometry: Geometry, ring: Ring | None, *, by_tile: bool
+) -> Ledger:
     """Return where it is kept what is asked for of an object.
 
     Args:
         ring: Of the lane's carousel; None: it has none.
+        by_tile: Send tile by tile: each has a leaf.
     """
     if geometry.is_coded:
-        return CountLedger(config, geometry, ring)
-    return ExactLedger(config, geometry)
+        return CountLedger(config, geometry, ring, by_tile=by_tile)
+    return ExactLedger(config, geometry, by_tile=by_tile)

@@ -73,6 +73,19 @@ class NodeCarousel:
             self._above, self._since = above, 0
         self._pass_left = self._tree.shape.nodes
 
+    def make_room(self, nodes: int) -> None:
+        """Leave the place of so many nodes to the other tree: both share the room for nodes."""
+        if not self._tree.shape.nodes:
+            return
+        self._pass_left = max(1, self._pass_left - nodes)
+        self._symbols_first = max(0, self._symbols_first) + self._room_of(nodes)
+
+    def _room_of(self, leaves: int) -> int:
+        """Return how many symbols have to come behind so many leaves."""
+        # A short cycle carries all of them once, at more than their share.
+        cycle_share = self._symbols * leaves // len(self._tree.shape.leaves)
+        return max(1, min(self._share * leaves, cycle_share))
+
     def take(self, most: int) -> list[tuple[int, bytes]]:
         """Return the next nodes, at most so many: (number, what its packet carries)."""
         numbers, self._above = self._above[:most], self._above[most:]
@@ -85,7 +98,5 @@ class NodeCarousel:
         leaves = self._tree.shape.leaves
         taken = sum(number in leaves for number in numbers)
         if taken:
-            # A short cycle carries all of them once, at more than their share.
-            cycle_share = self._symbols * taken // len(leaves)
-            self._symbols_first = max(1, min(self._share * taken, cycle_share))
+            self._symbols_first = self._room_of(taken)
         return [(number, self._tree.node(number)) for number in numbers]

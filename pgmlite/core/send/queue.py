@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Generic
 
 import numpy as np
 
-from pgmlite.core.needs import Count, Exact
+from pgmlite.core.needs import NO_SYMBOLS, Count, Exact
 from pgmlite.core.send.pool import CountPool, ExactPool, N, Pool
 from pgmlite.wire.request import Symbols
 
@@ -47,12 +48,21 @@ class Holds(Generic[N]):
 class ExactQueue:
     """What receivers asked for, each symbol once, in the order it came, and what is held off."""
 
-    def __init__(self, symbols: int, *, max_held: int) -> None:
+    def __init__(
+        self,
+        symbols: int,
+        *,
+        max_held: int,
+        tiles_of: Callable[[Symbols], Symbols] | None = None,
+    ) -> None:
         """
         Args:
             symbols: Source symbols in the object.
             max_held: Symbols remembered for the hold-off.
+            tiles_of: Returns the tiles of (n,) symbols: what is asked for at once goes out tile by
+                tile, and what is taken at once is of one; None: all is one.
         """
+        self._tiles_of = tiles_of
         self._queued = ExactPool(symbols)
         self._pending: deque[Exact] = deque()
         self._holds = Holds(ExactPool(symbols, most=MOST_HOLDS), most=max_held)
@@ -78,14 +88,33 @@ class ExactQueue:
 
     def add(self, need: Exact) -> None:
         """Queue `need`, of which nothing is queued."""
-        if need:
-            self._queued.add(need)
+        if not need:
+            return
+        self._queued.add(need)
+        if self._tiles_of is None:
             self._pending.append(need)
+            return
+        tiles = self._tiles_of(need.symbols)
+        order = np.argsort(tiles, kind="stable")
+        edges = np.flatnonzero(np.diff(tiles[order])) + 1
+        self._pending += [Exact(some) for some in np.split(need.symbols[order], edges)]
+
+    @property
+    def tile(self) -> int | None:
+        """The tile of what is next; None: nothing waits."""
+        if self._tiles_of is None or not self._pending:
+            return None
+        return int(self._tiles_of(self._pending[0].symbols[:1])[0])
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles wait, one as often as it was asked for."""
+        return len(self._pending)
 
     def take(self, now: int, limit: int, hold_off: int) -> Exact:
         """Return up to `limit` symbols to send now, held off for `hold_off` ns from then on."""
         taken: list[Exact] = []
-        while self._pending and limit > 0:
+        while self._pending and limit > 0 and not (taken and self._tiles_of):
             first, rest = self._pending.popleft().cut(limit)
             if rest:
                 self._pending.appendleft(rest)
@@ -151,6 +180,26 @@ class CountQueue:
         if need:
             self._queued.add(need)
             self._pending.append(need)
+
+    @property
+    def pending(self) -> Iterable[Count]:
+        """What was asked for, as it was asked for: some of it may not have to be sent any more."""
+        return self._pending
+
+    @property
+    def first(self) -> Count:
+        """What waits of what was asked for first; nothing waits if it is empty."""
+        while self._pending:
+            if free := self._spared.lacks(self._pending[0]):
+                return free
+            self._spared.remove(self._pending.popleft())
+        return Count(NO_SYMBOLS, NO_SYMBOLS)
+
+    def take_first(self, need: Count) -> None:
+        """Take `need`, which is of `first`."""
+        if rest := self._pending.popleft().less(need):
+            self._pending.appendleft(rest)
+        self._queued.remove(need)
 
     def take(self, limit: int) -> Count:
         """Return up to `limit` symbols to send now."""

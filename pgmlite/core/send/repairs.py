@@ -12,6 +12,7 @@ from pgmlite.core.send.credit import Credit
 from pgmlite.core.send.group import Group
 from pgmlite.core.send.ledger import Ledger
 from pgmlite.core.send.schedule import Coming
+from pgmlite.core.send.tiles import TileNodes
 from pgmlite.core.timing import cost_of
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import SpmRepairs
@@ -26,6 +27,7 @@ class Repairs:
         config: RepairConfig,
         ledger: Ledger,
         *,
+        tiles: TileNodes | None,
         admission: Admission,
         group: Group,
         channel: int,
@@ -36,6 +38,7 @@ class Repairs:
         """
         Args:
             ledger: For what is asked for, empty.
+            tiles: The nodes that go out with repairs of a signed object.
             admission: Of the session; its lanes share it.
             channel: Of the lane.
             symbols: Source symbols in the object.
@@ -44,6 +47,7 @@ class Repairs:
         """
         self._config = config
         self.ledger = ledger
+        self.tiles = tiles
         self._admission = admission
         self._counters = counters
         self.group = group
@@ -61,6 +65,11 @@ class Repairs:
     def waiting(self) -> int:
         """Symbols in the queue."""
         return self.ledger.waiting
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything is to be sent, be it the node of a tile."""
+        return self.waiting > 0 or (self.tiles is not None and self.tiles.left > 0)
 
     def take_naks(
         self,
@@ -129,10 +138,24 @@ class Repairs:
         self._counters.rdata += len(ids)
         return ids
 
+    def take_nodes(self, most: int) -> list[tuple[int, bytes]]:
+        """Return nodes of the tree of tiles that go out before what is next, at most so many."""
+        if self.tiles is None:
+            return []
+        tile = self.ledger.tile
+        if tile is None:
+            self.tiles.finish()
+        else:
+            self.tiles.enter(tile)
+        return self.tiles.take(most)
+
     def promise(self, *, between: int, is_shared: bool) -> int:
         """Return within how many packets all that waits now has left (`Credit.promise`)."""
         between += self._config.ncf_slack
-        return self.credit.promise(self.waiting, between=between, is_shared=is_shared)
+        waiting = self.waiting
+        if self.tiles:
+            waiting += self.tiles.left + self.tiles.most(self.ledger.tiles)
+        return self.credit.promise(waiting, between=between, is_shared=is_shared)
 
     def option(self, now: int, share: float) -> SpmRepairs:
         """Return what the SPM of now says of repairs, which may take `share` of the rate."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from pgmlite.core.needs import NO_SYMBOLS, Exact
 from pgmlite.core.ring import Ring
+from pgmlite.core.tiles import tiles_of
 from pgmlite.wire.control import SpmPosition
 from pgmlite.wire.geometry import Named
 
@@ -39,6 +40,13 @@ class Schedule(Coming, Protocol):
     @property
     def position(self) -> SpmPosition:
         """What an SPM says of it now."""
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """The tile of the next symbol, the place at which it begins, and symbols left of it."""
+
+    def tiles(self, count: int) -> int:
+        """Return how many tiles `count` symbols in a row are of, at most."""
 
     @property
     def is_over(self) -> bool:
@@ -73,6 +81,9 @@ class Carousel:
         self._ends: list[int] = []
         """Places behind the object's last source symbol, and behind `_ahead`."""
 
+        self._tile = 0, 0, 0
+        """A tile, and the places at which it begins and ends."""
+
     @property
     def cycles(self) -> float:
         """Object lengths since the start."""
@@ -82,6 +93,25 @@ class Carousel:
     def position(self) -> SpmPosition:
         """What an SPM says of it now."""
         return self.ring.position(self.sent)
+
+    @property
+    def tile(self) -> tuple[int, int, int]:
+        """The tile of the next symbol, the place at which it begins, and symbols left of it."""
+        tile, begin, end = self._tile
+        if not begin <= self.sent < end:
+            tile, begin, end = self._tile = self.ring.tile_at(self.sent)
+        return tile, begin, end - self.sent
+
+    def tiles(self, count: int) -> int:
+        """Return how many tiles `count` symbols in a row are of, at most."""
+        geometry = self._geometry
+        full, last = (int(sizes[sizes > 0].min()) for sizes in tiles_of(geometry).sizes)
+        if geometry.groups == 1:
+            return min(count, count // last + 2)
+        # Before and behind a tile of the last group, which may be short, is one of another; but in
+        # the order blocks all source visits of the last group come in a row.
+        in_a_row = min(geometry.source_visits, count // last) if self.ring.lead else 0
+        return min(count, 2 * (count // full) + 3 + in_a_row)
 
     @property
     def is_over(self) -> bool:

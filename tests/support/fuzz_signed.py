@@ -1,0 +1,140 @@
+"""What fuzzers call of signed objects: trees of tiles, and symbols that wait for their leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from random import Random
+
+import numpy as np
+
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Prepare, Store, Verify
+from pgmlite.core.receive.receiver import Receiver
+from pgmlite.sim.memory import answer
+from pgmlite.wire import batch as wire
+from pgmlite.wire.endpoint import Endpoint
+from tests.support.disk import Disk
+from tests.support.fuzz_pieces import joined, pieces
+from tests.support.signed import symbols_of
+from tests.support.signed_vectors import SIGNED, malformed_signed, signed_file, valid_signed
+from tests.support.vectors import TSI
+
+TILES = SIGNED.tiles.tiles
+GEOMETRY = TILES.geometry
+NODES = TILES.tree.nodes
+STRANGERS_GO = 30 * SECOND
+"""Nobody is shunned any more, nor is a lane kept, so long after the last stranger."""
+
+
+def tile_packets(tile: int) -> list[bytes]:
+    """Return the packets of a tile, its leaf first."""
+    ids = TILES.ids(tile)
+    if not len(ids):
+        return []
+    pairs = zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True)
+    return [*SIGNED.tile_nodes([NODES + tile], tsi=TSI), *SIGNED.encoded(pairs, tsi=TSI)]
+
+
+ANNOUNCED = [SIGNED.spm(tsi=TSI), *SIGNED.nodes(tsi=TSI)]
+TRUE = [
+    *ANNOUNCED,
+    *SIGNED.tile_nodes(range(NODES), tsi=TSI),
+    *(one for tile in range(TILES.count) for one in tile_packets(tile)),
+]
+"""All packets of the object, once."""
+
+SYMBOLS = {
+    (int(block), int(esi)): row.tobytes()
+    for tile in range(TILES.count)
+    for ids in [TILES.ids(tile)]
+    if len(ids)
+    for block, esi, row in zip(
+        ids.blocks, ids.esis, symbols_of(SIGNED.data, GEOMETRY, ids), strict=True
+    )
+}
+"""What was signed, by block and ESI."""
+
+
+def check_stored(action: Store) -> None:
+    """Nothing but what was signed is written."""
+    size = GEOMETRY.symbol_size
+    for offset, start, stop in (run for together in action.runs for run in together):
+        for row in range(start, stop):
+            number = offset // size + row - start
+            block, esi = divmod(number, GEOMETRY.block_symbols)
+            esi = esi if action.esis is None else int(action.esis[row])
+            written = action.payload[row].tobytes()
+            assert written == SYMBOLS[block, esi][: len(written)]
+
+
+class Strict:
+    """A receiver of the signed object, at whose disk every write is looked at."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self.machine = receiver
+        self.store = Disk(b"")
+        self.now = SECOND
+        self.is_complete = False
+        self.machine.start(self.now)
+
+    def give(self, packets: Iterable[bytes], source: Endpoint) -> None:
+        """Let packets arrive, one by one."""
+        refused = self.machine.counters.refused
+        for one in packets:
+            octets = np.frombuffer(one, np.uint8)
+            for batch in wire.read(octets, len(one), source, refused) if one else ():
+                self._perform(self.machine.receive(self.now, batch))
+
+    def wait(self, time: int) -> None:
+        """Let time pass."""
+        self.now += time
+        for _ in range(50):
+            deadline = self.machine.deadline
+            if deadline is None or deadline > self.now:
+                return
+            self._perform(self.machine.tick(self.now))
+        raise AssertionError("due for ever")
+
+    def _perform(self, actions: list[Action]) -> None:
+        todo = list(actions)
+        while todo:
+            action = todo.pop(0)
+            match action:
+                case Prepare() | Verify() | Decode():
+                    todo = answer(self.machine, self.store, action) + todo
+                case Store():
+                    check_stored(action)
+                    self.store.store(action)
+                case Complete():
+                    self.is_complete = True
+
+
+def tiles(data: bytes) -> None:
+    """A receiver that knows a signed object, and then the object itself from another address."""
+    config = ReceiverConfig(oid=SIGNED.manifest.oid)
+    strict = Strict(Receiver(config, rng=Random(0)))
+    strict.give(ANNOUNCED, Endpoint("fd02::1", 9))
+    for how, one in pieces(data):
+        strict.wait((how & 3) ** 6 * 10 * MS)
+        strict.give([one], Endpoint(f"fd01::{how >> 2 & 3}", 9))
+    strict.wait(STRANGERS_GO)
+    if not strict.is_complete:
+        strict.give(TRUE, Endpoint("fd02::1", 9))
+        strict.wait(SECOND)
+    assert strict.is_complete, "strangers keep it from completing"
+    size = GEOMETRY.size
+    assert bytes(strict.store.data[:size]) == SIGNED.data
+
+
+def tiles_seeds() -> Iterator[bytes]:
+    """Yield inputs to begin with."""
+    bad = [bytes.fromhex(case["hex"]) for case in signed_file()["refused"]]
+    yield joined((0, one) for one in TRUE)
+    yield joined((place % 16, one) for place, one in enumerate(TRUE[::-1]))
+    yield joined((0, one) for one in [*TRUE[:9], *bad, *TRUE[9:80]])
+    odd = [one for _, one in valid_signed()] + [one for _, one, _ in malformed_signed()]
+    yield joined((1, one) for one in odd)
+
+
+TARGETS = {"tiles": tiles}
+SEEDS = {"tiles": tiles_seeds}
