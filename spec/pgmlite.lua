@@ -5,8 +5,8 @@
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, whether the object has a repair symbol, and all else that depends on what a
--- receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
+-- the manifest, whether a signature is one, whether the object has a repair symbol, and all else
+-- that depends on what a receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
 -- pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
@@ -40,7 +40,7 @@ f["pgmlite.repairs.gsize"] = ProtoField.uint8("pgmlite.repairs.gsize", "gsize", 
 f["pgmlite.repairs.backoff_factor"] = ProtoField.uint8("pgmlite.repairs.backoff_factor", "backoff_factor", base.DEC, nil, nil, "k: receivers wait up to k times the GRTT before a NAK.")
 f["pgmlite.repairs.repair_share"] = ProtoField.uint8("pgmlite.repairs.repair_share", "repair_share", base.DEC, nil, nil, "Percent of the rate that repairs may take.")
 f["pgmlite.repairs.repair_port"] = ProtoField.uint16("pgmlite.repairs.repair_port", "repair_port", base.DEC, nil, nil, "UDP port for NAKs, at this packet's source address; not 0.")
-f["pgmlite.signature.key_id"] = ProtoField.uint64("pgmlite.signature.key_id", "key_id", base.DEC, nil, nil, "First 8 bytes of the digest of the public key, as its DER SubjectPublicKeyInfo (RFC 8410).")
+f["pgmlite.signature.key_id"] = ProtoField.uint64("pgmlite.signature.key_id", "key_id", base.HEX, nil, nil, "First 8 bytes of the digest of the public key, as its DER SubjectPublicKeyInfo (RFC 8410).")
 f["pgmlite.signature.signature"] = ProtoField.bytes("pgmlite.signature.signature", "signature", base.NONE, "Ed25519 signature (RFC 8032) of `pgmlite manifest v2` in ASCII, a zero byte, and all bytes of the manifest.")
 f["pgmlite.manifest.magic"] = ProtoField.bytes("pgmlite.manifest.magic", "magic", base.NONE, "The letters `PGLM`.")
 f["pgmlite.manifest.version"] = ProtoField.uint8("pgmlite.manifest.version", "version", base.DEC, nil, nil, "Version of the manifest: 2.")
@@ -58,7 +58,7 @@ f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "op
 f["pgmlite.release.number"] = ProtoField.uint64("pgmlite.release.number", "number", base.DEC, nil, nil, "Number of the release: higher ones of a stream replace lower ones.")
 f["pgmlite.release.created"] = ProtoField.uint64("pgmlite.release.created", "created", base.DEC, nil, nil, "When it was signed, seconds since 1970-01-01 00:00 UTC.")
 f["pgmlite.release.expires"] = ProtoField.uint64("pgmlite.release.expires", "expires", base.DEC, nil, nil, "When it is taken no more, seconds as of `created`; 0: never.")
-f["pgmlite.release.stream"] = ProtoField.bytes("pgmlite.release.stream", "stream", base.NONE, "Name of the stream: 1 to 64 bytes of UTF-8, length first.")
+f["pgmlite.release.stream"] = ProtoField.string("pgmlite.release.stream", "stream", base.UNICODE, "Name of the stream: 1 to 64 bytes of UTF-8, length first.")
 f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP", [2] = "COUNTS"}, nil, "0: ranges, 1: bitmap, 2: counts.")
 f["pgmlite.request.flags"] = ProtoField.uint8("pgmlite.request.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
 f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges, counts: how many. Bitmap: how many bytes.")
@@ -79,7 +79,7 @@ f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "va
 f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER", [2] = "CHANNEL", [3] = "RELEASE", [4] = "TILES"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
 f["pgmlite.flags.repair_symbol"] = ProtoField.bool("pgmlite.flags.repair_symbol", "repair symbol", 8, nil, 0x1)
-f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of the tree of blocks.")
+f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of a tree.")
 f["pgmlite.refused"] = ProtoField.string("pgmlite.refused", "refused", base.UNICODE, "Why a receiver refuses the packet (section 3.8).")
 f["pgmlite.cut"] = ProtoField.uint32("pgmlite.cut", "bytes cut off", base.DEC, nil, nil, "Bytes of the packet that the capture does not have.")
 f["pgmlite.nak.first"] = ProtoField.uint64("pgmlite.nak.first", "first symbol", base.DEC, nil, nil, "First symbol of a stretch that is asked for.")
@@ -91,6 +91,10 @@ f["pgmlite.repairs.grtt_time"] = ProtoField.double("pgmlite.repairs.grtt_time", 
 f["pgmlite.repairs.group_size"] = ProtoField.uint32("pgmlite.repairs.group_size", "group size", base.DEC, nil, nil, "What gsize stands for.")
 f["pgmlite.repairer.address"] = ProtoField.ipv6("pgmlite.repairer.address", "address")
 f["pgmlite.repairer.port"] = ProtoField.uint16("pgmlite.repairer.port", "port", base.DEC, nil, nil, "UDP port of a repairer.")
+f["pgmlite.manifest.tiles_digest"] = ProtoField.bytes("pgmlite.manifest.tiles_digest", "tiles_digest", base.NONE, "Digest of the root of the tree of tiles.")
+f["pgmlite.leaf.number"] = ProtoField.uint64("pgmlite.leaf.number", "tile", base.DEC, nil, nil, "Number of the tile whose leaf this is.")
+f["pgmlite.leaf.tile"] = ProtoField.bytes("pgmlite.leaf.tile", "tile digest", base.NONE, "Digest of the whole tile.")
+f["pgmlite.leaf.symbol"] = ProtoField.bytes("pgmlite.leaf.symbol", "symbol digest", base.NONE, "Digest of a symbol, in the order of the tile.")
 f["pgmlite.channel.rate"] = ProtoField.uint64("pgmlite.channel.rate", "rate", base.DEC, nil, nil, "Rate of a channel in bit/s.")
 f["pgmlite.channel.address"] = ProtoField.ipv6("pgmlite.channel.address", "address")
 f["pgmlite.channel.port"] = ProtoField.uint16("pgmlite.channel.port", "port", base.DEC, nil, nil, "UDP port of a channel.")
@@ -114,6 +118,9 @@ local C = {
   OPTION = 4,
   POSITION = 16,
   REPAIRS = 14,
+  SIGNATURE = 72,
+  RELEASE = 24,
+  MAX_STREAM = 64,
   MAX_CONTROL = 1232,
   MAX_REQUESTED = 65536,
   MAX_MANIFEST = 896,
@@ -128,6 +135,8 @@ local C = {
   RANDOM = 2,
   TERRITORY = 3,
   DIGEST = 32,
+  SYMBOL_DIGEST = 8,
+  TILES = 1,
   NO_TREE = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
   MIN_SYMBOL_SIZE = 64,
   MAX_SYMBOL_SIZE = 65456,
@@ -140,6 +149,9 @@ local C = {
   OPTION_MANIFEST = 32769,
   OPTION_POSITION = 2,
   OPTION_REPAIRS = 3,
+  OPTION_SIGNATURE = 4,
+  OPTION_RELEASE = 3,
+  OPTION_TILES = 4,
   REPAIRER = 1,
   ENDPOINT = 18,
   CHANNEL = 2,
@@ -298,7 +310,8 @@ local function check_header(whole)
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
   if is_data and (width < 1 or width > symbol_size) then return "length" end
-  if kind == TYPE.TREE and (width < C.DIGEST or width > symbol_size or width % C.DIGEST ~= 0) then
+  if kind == TYPE.TREE
+    and (width < C.DIGEST or width > symbol_size or width % C.SYMBOL_DIGEST ~= 0) then
     return "length"
   end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
@@ -315,7 +328,7 @@ local function check_header(whole)
       return "offset"
     end
     if not is_repair and UInt64(esi) > offset / UInt64(symbol_size) then return "esi" end
-  elseif esi ~= 0 then
+  elseif esi > (kind == TYPE.TREE and C.TILES or 0) then
     return "esi"
   end
   return nil
@@ -375,6 +388,37 @@ local function is_ladder(rungs)
   return not (families[true] and families[false])
 end
 
+-- Whether an option with a release is one that an object can have.
+local function is_release(tvb, at, size)
+  if size <= C.RELEASE + 1 then return false end
+  local length = tvb(at + C.RELEASE, 1):uint()
+  if length < 1 or length > C.MAX_STREAM or size ~= C.RELEASE + 1 + length then return false end
+  local created, expires = tvb(at + 8, 8):uint64(), tvb(at + 16, 8):uint64()
+  return is_name(tvb(at + C.RELEASE + 1, length):raw())
+    and (expires == UInt64(0) or expires > created)
+end
+
+local function ceil(number, divisor)
+  return (number + UInt64(divisor - 1)) / UInt64(divisor)
+end
+
+-- How many nodes the tree of tiles of a valid manifest has above its leaves.
+local function nodes_of(manifest)
+  local symbols, repairs = manifest(10, 2):uint(), manifest(12, 2):uint()
+  local visits = math.ceil(symbols / C.VISIT_SYMBOLS) + math.ceil(repairs / C.VISIT_SYMBOLS)
+  local groups = ceil(ceil(symbols_of(manifest), symbols), manifest(7, 1):uint())
+  local below, nodes = groups * UInt64(visits), UInt64(0)
+  local fanout = math.floor(manifest(8, 2):uint() / C.DIGEST)
+  while below > UInt64(1) or (below == UInt64(1) and nodes == UInt64(0)) do
+    below = ceil(below, fanout)
+    nodes = nodes + below
+  end
+  return nodes
+end
+
+-- By oid: the number of the first leaf, of signed objects whose manifest was seen.
+local first_leaf = {}
+
 -- The manifest; `header` are the bytes of the packet's header.
 local function dissect_manifest(parent, tvb, header)
   local tree = parent:add(pgmlite, tvb(), "manifest")
@@ -383,8 +427,8 @@ local function dissect_manifest(parent, tvb, header)
   local name = C.MANIFEST + 1
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
-  tree:add(f["pgmlite.manifest.name"], tvb(name, length))
-  local ladder = {}
+  tree:add_packet_field(f["pgmlite.manifest.name"], tvb(name, length), ENC_UTF_8)
+  local ladder, trust = {}, {}
   local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
     if kind >= C.CRITICAL then return "manifest" end
     if kind == C.REPAIRER then
@@ -397,6 +441,19 @@ local function dissect_manifest(parent, tvb, header)
       one:add(f["pgmlite.channel.address"], tvb(at + 8, 16))
       one:add(f["pgmlite.channel.port"], tvb(at + 24, 2))
       ladder[#ladder + 1] = tvb(at, size)
+    elseif kind == C.OPTION_RELEASE or kind == C.OPTION_TILES then
+      if trust[kind] then return "manifest" end
+      trust[kind] = true
+      if kind == C.OPTION_TILES then
+        if size ~= C.DIGEST then return "manifest" end
+        one:add(f["pgmlite.manifest.tiles_digest"], tvb(at, size))
+        trust.digest = tvb(at, size):bytes():tohex(true)
+      else
+        if not is_release(tvb, at, size) then return "manifest" end
+        show(one, "release", tvb, at)
+        local stream = tvb(at + C.RELEASE + 1, size - C.RELEASE - 1)
+        one:add_packet_field(f["pgmlite.release.stream"], stream, ENC_UTF_8)
+      end
     end
     return nil
   end)
@@ -415,6 +472,15 @@ local function dissect_manifest(parent, tvb, header)
   local is_empty = tvb(16, 8):uint64() == UInt64(0)
   if is_empty and tvb(24, C.DIGEST):bytes():tohex(true) ~= C.NO_TREE then return "manifest" end
   if not is_name(tvb(name, length):raw()) then return "manifest" end
+  if trust[C.OPTION_RELEASE] ~= trust[C.OPTION_TILES] then return "manifest" end
+  if trust.digest then
+    if is_empty and trust.digest ~= C.NO_TREE then return "manifest" end
+    local room = tvb(8, 2):uint() - C.DIGEST
+    if tvb(7, 1):uint() > math.floor(room / (C.VISIT_SYMBOLS * C.SYMBOL_DIGEST)) then
+      return "manifest"
+    end
+    first_leaf[header(16, 8):bytes():tohex()] = nodes_of(tvb)
+  end
   return nil
 end
 
@@ -476,6 +542,10 @@ local function dissect_spm(parent, tvb, header)
       if size ~= C.REPAIRS then return "spm" end
       local wrong = dissect_repairs(one, tvb, at)
       if wrong then return wrong end
+    elseif kind == C.OPTION_SIGNATURE then
+      if size ~= C.SIGNATURE then return "spm" end
+      show(one, "signature", tvb, at)
+      return nil
     else
       return kind >= C.CRITICAL and "spm" or nil
     end
@@ -555,6 +625,18 @@ local function dissect_request(tree, tvb, what, total)
   return nil
 end
 
+-- A node of the tree of tiles. Whether it is a leaf, the manifest tells.
+local function dissect_leaf(tree, whole)
+  local first, number = first_leaf[whole(16, 8):bytes():tohex()], whole(32, 8):uint64()
+  if not first or number < first then return end
+  local leaf = tree:add(pgmlite, whole(C.HEADER), "leaf")
+  leaf:add(f["pgmlite.leaf.number"], whole(32, 8), number - first):set_generated()
+  leaf:add(f["pgmlite.leaf.tile"], whole(C.HEADER, C.DIGEST))
+  for at = C.HEADER + C.DIGEST, whole:len() - C.SYMBOL_DIGEST, C.SYMBOL_DIGEST do
+    leaf:add(f["pgmlite.leaf.symbol"], whole(at, C.SYMBOL_DIGEST))
+  end
+end
+
 -- What follows the header: returns why the packet is refused, or nil.
 local function dissect_body(tree, whole)
   local kind = whole(3, 1):uint()
@@ -564,6 +646,7 @@ local function dissect_body(tree, whole)
   end
   if kind ~= TYPE.NAK and kind ~= TYPE.NCF then
     tree:add(f["pgmlite.payload"], whole(C.HEADER))
+    if kind == TYPE.TREE and whole(44, 4):uint() == C.TILES then dissect_leaf(tree, whole) end
     return nil
   end
   if is_empty or whole:len() > C.MAX_CONTROL then return "request" end
@@ -599,6 +682,9 @@ local function dissect_packet(whole, root, cut)
       "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
     if whole(5, 1):uint() == C.REPAIR_SYMBOL then
       summary = string.format("%s repair symbol %u", summary, whole(44, 4):uint())
+    end
+    if name == NAME[TYPE.TREE] and whole(44, 4):uint() == C.TILES then
+      summary = summary .. " of tiles"
     end
     if cut > 0 then summary = summary .. " [cut by the capture]" end
   end

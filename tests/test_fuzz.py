@@ -9,16 +9,18 @@ from random import Random
 from types import ModuleType
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgmlite.wire.derive import fields
-from pgmlite.wire.layout import HEADER, MANIFEST, NAK_BODY, REQUEST, SPM_BODY
-from tests.support import fuzz_targets, pcaps
-from tests.support.fuzz_targets import TARGETS, joined, seeds
+from pgmlite.wire.layout import HEADER, MANIFEST, NAK_BODY, REQUEST, SPM_BODY, PacketType
+from tests.support import fuzz_signed, fuzz_targets, pcaps
+from tests.support.fuzz_pieces import joined
+from tests.support.fuzz_targets import TARGETS, seeds
+from tests.support.signed_vectors import SIGNED, valid_signed
 from tests.support.vectors import SMALL, valid
 
-VALID = [one for _, one in valid()]
+VALID = [one for _, one in (*valid(), *valid_signed())]
 
 # Where fields begin, in packets of some kind: a change there means more than one in a symbol.
 PLACES = sorted(
@@ -31,9 +33,9 @@ EXTREME = st.sampled_from([0, 1, 2, 63, 64, 65, 127, 128, 254, 255])
 
 
 @st.composite
-def broken(draw: st.DrawFn) -> bytes:
-    """Draw a packet that is nearly valid."""
-    one = bytearray(draw(st.sampled_from(VALID)))
+def broken(draw: st.DrawFn, some: list[bytes] = VALID) -> bytes:
+    """Draw a packet that is nearly valid, one of `some` in the beginning."""
+    one = bytearray(draw(st.sampled_from(some)))
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.sampled_from(PLACES)) + draw(st.integers(0, 7))
         if at < len(one):
@@ -53,8 +55,8 @@ def test_packets_are_judged_as_the_witness_judges_them(one: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_bytes_of_any_kind(data: bytes) -> None:
-    for target in TARGETS.values():
-        target(data)
+    for name in TARGETS.keys() - fuzz_signed.TARGETS.keys():
+        TARGETS[name](data)
 
 
 @given(st.lists(broken(), max_size=6), st.integers(0, 199))
@@ -73,6 +75,38 @@ def test_receiver_and_repairer(parts: list[tuple[int, bytes]], in_cycle: bool) -
     data = joined(iter(parts))
     fuzz_targets.receiver(data)
     fuzz_targets.repairer(data)
+
+
+OWN = [one for one in fuzz_signed.TRUE if one[3] != PacketType.SPM] + [SIGNED.spm()]
+ODD = st.one_of(broken(OWN), broken(), st.binary(max_size=200))
+PARTS = st.lists(st.tuples(st.integers(0, 255), ODD), max_size=40)
+
+
+@settings(max_examples=30)
+@given(PARTS, st.integers(0, len(OWN)), st.integers(0, 120))
+def test_tiles_and_their_tree(parts: list[tuple[int, bytes]], start: int, count: int) -> None:
+    # spec: TILE-4
+    true = [(0, one) for one in OWN[start : start + count]]
+    for place, part in enumerate(parts):
+        true.insert(place * 3, part)
+    fuzz_signed.tiles(joined(iter(true)))
+
+
+ANNOUNCING = st.tuples(st.integers(0, 255), broken([*OWN, *VALID]))
+
+
+@settings(max_examples=60)
+@given(st.lists(ANNOUNCING, max_size=20))
+def test_announcements_with_a_key(parts: list[tuple[int, bytes]]) -> None:
+    fuzz_signed.trust(joined(iter(parts)))
+
+
+@given(st.sampled_from(seeds("pglm")), st.lists(st.tuples(st.integers(0, 4_000), EXTREME)))
+def test_signed_files(whole: bytes, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(whole)
+    for at, value in changes:
+        data[at % (min(300, len(data)) if at % 3 else len(data))] = value
+    fuzz_signed.pglm(bytes(data))
 
 
 @st.composite

@@ -15,9 +15,11 @@ from pgmlite.core.events import Completed, ReplayFailed, ReplayStarted, Tell, Wa
 from pgmlite.core.impair import Loss, Reorder
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.trust import Trust
 from pgmlite.errors import PgmliteError
 from pgmlite.net.receiving import receive_figures
 from pgmlite.net.waiting import Waits
+from pgmlite.storage.keys import load_public_keys
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import remove_record
 from pgmlite.wire.endpoint import Endpoint
@@ -29,6 +31,10 @@ class ReplayJob:
 
     Attributes:
         group: Address and port that `find_group` gave.
+        keys: Public keys, or folders of them, as of `pgmlite.receive`. The clock of the capture
+            counts, and no release that was installed: a replay shows what happened.
+        stream: The only one whose releases are taken; empty: any.
+        object_name: A pattern that the name of the object matches; empty: any.
         seed: Of the losses, of what comes late, and of the waits before NAKs.
         loss: Share of the packets that is dropped.
         reorder: Share of the packets that comes late.
@@ -40,6 +46,9 @@ class ReplayJob:
     output: Path
     choice: Choice
     config: ReceiverConfig
+    keys: tuple[Path, ...]
+    stream: str
+    object_name: str
     seed: int
     loss: float
     reorder: float
@@ -52,16 +61,24 @@ class ReplayJob:
             DiskError: The disk refuses.
             ObjectError: The capture is damaged.
             Interrupted: It was asked to stop.
+            UsageError: A key is none.
         """
         capture, seed = self.capture, self.seed
-        machine = Receiver(self.config, rng=Random(f"{seed}/back-off"))
+        trust = None
+        if self.keys:
+            public = load_public_keys(self.keys)
+            trust = Trust(public, unix_time=lambda: loop.now // SECOND, stream=self.stream)
+        machine = Receiver(
+            self.config, rng=Random(f"{seed}/back-off"), trust=trust, name=self.object_name
+        )
         part = PartFile(
             self.output, output_is_seed=False, before_rename=lambda _: remove_record(self.output)
         )
         began = time.monotonic_ns()
         try:
             path = str(self.output)
-            tell(ReplayStarted(capture.first or 0, str(capture.path), *self.group, path))
+            keys = trust.key_ids if trust else ()
+            tell(ReplayStarted(capture.first or 0, str(capture.path), *self.group, path, keys))
             loop = ReplayLoop(
                 machine,
                 capture,
@@ -89,6 +106,7 @@ class ReplayJob:
                 path,
                 is_new=True,
                 reused=0,
+                signed_by=machine.signers,
                 per_source=machine.per_source,
                 channel_seconds=(),
                 figures=figures,

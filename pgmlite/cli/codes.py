@@ -30,20 +30,31 @@ EXIT_CODES: dict[type[PgmliteError], int] = {
 OPTIONS = {
     name: f"--{name.replace('_', '-')}"
     for name in (
+        "allow_rollback",
         "base",
+        "block_symbols",
         "channel",
         "channels",
+        "content",
         "duration",
+        "expires",
         "fec",
         "hook_timeout",
+        "key",
         "listen",
+        "mtu",
+        "name",
         "on_complete",
         "order",
         "rate_limit",
+        "release",
         "repairer",
         "seconds",
+        "signature",
         "source",
         "start",
+        "stream",
+        "symbol_size",
         "timeout",
     )
 }

@@ -20,6 +20,7 @@ Examples:
   pgmlite recv -o firmware.bin -i eth0
   pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 3600
   pgmlite recv -o fw.bin -i eth0 --on-complete 'rauc install'
+  pgmlite recv -o fw.bin -i eth0 --key release.pub.pem --stream example/router
   pgmlite recv fw.example.org -o fw.bin   (DNS has the group, the port and the senders)
 """
 
@@ -32,6 +33,15 @@ Examples:
 @options.interface
 @options.sources_and_hosts
 @option("--object", "oid", metavar="ID", help="Take this object only, by the ID send prints.")
+@options.keys
+@options.stream
+@options.object_name
+@option(
+    "--allow-rollback",
+    is_flag=True,
+    help="Take an older release than was installed as well; needs --key. For people, not for "
+    "services.",
+)
 @option(
     "--timeout",
     type=float,
@@ -105,6 +115,10 @@ def recv(
     interface: str | None,
     sources: tuple[str, ...],
     oid: str | None,
+    keys: tuple[Path, ...],
+    stream: str | None,
+    object_name: str | None,
+    allow_rollback: bool,
     timeout: float | None,
     no_nak: bool,
     repairer: tuple[str, ...],
@@ -140,6 +154,10 @@ def recv(
         interface=interface,
         sources=sources,
         oid=oid,
+        keys=keys,
+        stream=stream,
+        object_name=object_name,
+        allow_rollback=allow_rollback,
         timeout=timeout,
         naks=not no_nak,
         repairers=repairer,

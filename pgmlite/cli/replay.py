@@ -18,7 +18,7 @@ from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_share
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import check_moment, parse_oid, parse_repairer
+from pgmlite.net.arguments import check_beside_keys, check_moment, parse_oid, parse_repairer
 
 EXAMPLES = """\b
 Examples:
@@ -45,6 +45,9 @@ def _address(text: str) -> str:
 @option("-g", "--group", metavar="ADDR", help="Destination of the packets; default: the first.")
 @option("-p", "--port", type=click.IntRange(1, 65_535), metavar="PORT", help="Their UDP port.")
 @option("--object", "oid", metavar="ID", help="Take this object only; `info` names them.")
+@options.keys
+@options.stream
+@options.object_name
 @option(
     "--from",
     "start",
@@ -84,6 +87,9 @@ def replay(
     group: str | None,
     port: int | None,
     oid: str | None,
+    keys: tuple[Path, ...],
+    stream: str | None,
+    object_name: str | None,
     start: float,
     stop_at: float | None,
     drop: str,
@@ -104,6 +110,7 @@ def replay(
     """
     signals = Signals()
     signals.install()
+    check_beside_keys(keys, stream=stream, allow_rollback=False)
     wanted = None if oid is None else parse_oid(oid)
     choice = Choice(
         None if group is None else _address(group),
@@ -126,6 +133,9 @@ def replay(
         output=output_path,
         choice=choice,
         config=config,
+        keys=keys,
+        stream=stream or "",
+        object_name=object_name or "",
         seed=seed,
         loss=dropped,
         reorder=late,

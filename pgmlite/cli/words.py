@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from pgmlite.cli.json_lines import oid_text
 from pgmlite.core.events import (
     Adopted,
@@ -14,12 +16,14 @@ from pgmlite.core.events import (
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
+    ReplayStarted,
     SendProgress,
     SendStarted,
     Stopped,
     Superseded,
 )
 from pgmlite.core.events_listening import RateChanged, Resolved, SourceState, Trying
+from pgmlite.core.events_signing import Signed, Verified
 from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
@@ -35,31 +39,12 @@ MOST_ADDRESSES = 8
 def text_of(event: Event, began: int) -> str:
     """Return an event's line, `began` ns being the start; empty: it has none."""
     match event:
-        case SendStarted():
-            return _send_started(event)
-        case RepairStarted(manifest=manifest):
-            return (
-                f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
-                f"{oid_text(manifest.oid)}, at {human_rate(event.rate)}; NAKs at port "
-                f"{event.nak_port}"
-            )
-        case ReceiveStarted():
-            whence = f" from {human_list(event.sources, MOST_ADDRESSES)}" if event.sources else ""
-            return (
-                f"waiting for {_channel(event)}{whence} "
-                f"(receive buffer {human_bytes(event.buffer)})"
-            )
-        case Adopted(manifest=manifest):
-            return (
-                f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
-                f"announced at {human_rate(event.rate)}; no key: integrity is checked, origin is "
-                "not"
-            )
+        case SendStarted() | RepairStarted() | ReceiveStarted() | ReplayStarted():
+            return _started(event)
+        case Adopted():
+            return _adopted(event)
         case Superseded():
-            return (
-                f"object {oid_text(event.oid)} is no longer sent, {oid_text(event.by)} is: "
-                "starting anew"
-            )
+            return _superseded(event)
         case Damaged():
             return _damaged(event)
         case NakDue():
@@ -77,6 +62,50 @@ def text_of(event: Event, began: int) -> str:
     return _of_listening(event)
 
 
+def _started(event: SendStarted | RepairStarted | ReceiveStarted | ReplayStarted) -> str:
+    match event:
+        case SendStarted():
+            return _send_started(event)
+        case RepairStarted(manifest=manifest):
+            return (
+                f"repairing {manifest.name}, {human_bytes(manifest.size)}, object "
+                f"{oid_text(manifest.oid)}, at {human_rate(event.rate)}; NAKs at port "
+                f"{event.nak_port}"
+            )
+        case ReceiveStarted():
+            whence = f" from {human_list(event.sources, MOST_ADDRESSES)}" if event.sources else ""
+            return (
+                f"waiting for {_channel(event)}{whence} "
+                f"(receive buffer {human_bytes(event.buffer)}){_origin(event.keys)}"
+            )
+        case ReplayStarted():
+            return f"reading {event.capture}{_origin(event.keys)}"
+
+
+def _origin(keys: tuple[bytes, ...]) -> str:
+    """Return what there is to say about keys when it begins."""
+    return "" if keys else "; no key: integrity is checked, origin is not"
+
+
+def _adopted(event: Adopted) -> str:
+    manifest, release = event.manifest, event.manifest.release
+    text = (
+        f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
+        f"announced at {human_rate(event.rate)}"
+    )
+    if release and event.signed_by:
+        keys = human_list([key.hex() for key in event.signed_by], MOST_ADDRESSES)
+        text += f"; release {release.number} of {release.stream}, signed by {keys}"
+    return text
+
+
+def _superseded(event: Superseded) -> str:
+    if event.by_release is None:
+        gone = f"object {oid_text(event.oid)} is no longer sent"
+        return f"{gone}, {oid_text(event.by)} is: starting anew"
+    return f"release {event.by_release} is there, object {oid_text(event.by)}: starting anew"
+
+
 def _of_listening(event: Event) -> str:
     """Return what there is to say of senders that are looked for, and of rates."""
     match event:
@@ -88,7 +117,56 @@ def _of_listening(event: Event) -> str:
             return _resolved(event)
         case SourceState(address=address, state=state):
             return f"{address} is {'called in' if state == 'standby' else state}"
+    return _of_signing(event)
+
+
+def _of_signing(event: Event) -> str:
+    """Return what there is to say of objects that are signed or checked."""
+    match event:
+        case Signed(path=path, manifest=manifest):
+            by = f"signed by {human_list([key.hex() for key in event.signed_by], MOST_ADDRESSES)}"
+            if not event.signed_by:
+                by = "not signed yet"
+            lines = [f"{path}: {object_text(manifest)}, {by}"]
+            if event.message:
+                lines.append(f"to be signed: {event.message}")
+            return "\n".join(lines)
+        case Verified():
+            return _verified(event)
     return ""
+
+
+def _verified(event: Verified) -> str:
+    lines = [f"{event.path}: {object_text(event.manifest)}"]
+    for one in event.signatures:
+        whose = f" ({one.file})" if one.file else ""
+        says = {"valid": "is right", "wrong": "is WRONG", "unknown": "is of no key given"}
+        lines.append(f"  signature by {one.key.hex()}{whose} {says[one.state]}")
+    if event.error is None:
+        who = ""
+        if not any(one.state == "valid" for one in event.signatures):
+            who = "; no key given: who signed it was not checked"
+        lines.append(f"right: complete, and of {event.content}{who}")
+    return "\n".join(lines)
+
+
+def object_text(manifest: Manifest) -> str:
+    """Return what a manifest is of, and what it is a release of."""
+    text = f"object {oid_text(manifest.oid)}, {manifest.name}, {human_bytes(manifest.size)}"
+    if release := manifest.release:
+        ends = f"expires {moment(release.expires)}" if release.expires else "never expires"
+        text += (
+            f", release {release.number} of {release.stream}, of {moment(release.created)}, {ends}"
+        )
+    return text
+
+
+def moment(seconds: int) -> str:
+    """Return seconds since 1970 as people read them; what no calendar has as a number."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def _rate_changed(event: RateChanged) -> str:

@@ -7,8 +7,10 @@ Fact = str | int | float | bool | None
 CAUSES: dict[str, dict[str, type]] = {
     "buffer": {"kernel_drops": int},
     "channels": {},
+    "clock": {},
     "disk": {"kernel_drops": int},
     "dns": {"name": str, "failure": str},
+    "equivocation": {"stream": str, "release": int, "oid": str},
     "hook_timed_out": {},
     "hops": {},
     "interface": {},

@@ -271,7 +271,17 @@ class NakConfig:
     """The carousel's speed is measured over at least as long."""
 
     unknown_patience: int = tunable(800 * MS, "ns")
-    """How long an NCF of a session without an SPM suppresses."""
+    """How long an NCF of a session that may not be asked suppresses."""
+
+    kept_promise: float = tunable(0.25, "of what was lacking", least=0, most=1)
+    """What must have come by the time for a promise to count as kept."""
+
+    broken_promises: int = tunable(2, "promises")
+    """Those one after the other from which on NCFs of a session are ignored for a cycle. A want
+    that waited for as many in vain listens only to whom it asked."""
+
+    ask_silent: int = tunable(1 * SECOND, "ns", least=0)
+    """Between two NAKs to endpoints from which neither NCF nor RDATA ever came."""
 
     max_cycles: int = tunable(256, "blocks")
     """Blocks asked for at a time."""
@@ -282,7 +292,7 @@ class NakConfig:
     looked_at: int = tunable(1_024, "blocks")
     """Due blocks looked at in one step."""
 
-    max_ncf_symbols: int = tunable(1 << 18, "symbols")
+    max_ncf_runs: int = tunable(1 << 16, "runs of symbols")
     """Those of NCFs remembered for blocks whose cycle has not started."""
 
     max_ncfs: int = tunable(1_024, "NCFs")

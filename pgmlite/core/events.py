@@ -130,6 +130,8 @@ class ReceiveStarted(Event):
     """Bytes of the receive buffer."""
 
     output: str
+    keys: tuple[bytes, ...]
+    """Ids of the keys whose objects are taken; none: integrity is checked, origin is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,8 @@ class ReplayStarted(Event):
     group: str
     port: int
     output: str
+    keys: tuple[bytes, ...]
+    """As of `ReceiveStarted`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,15 +183,21 @@ class Adopted(Event):
     stored: int = 0
     """Symbols that are there already: whoever knows the disk fills this in."""
 
+    signed_by: tuple[bytes, ...] = ()
+    """Ids of the keys, of those that were given, that signed it; none: whose it is, is not
+    known, nor whether its stream and release are what they say."""
+
 
 @dataclass(frozen=True, slots=True)
 class Superseded(Event):
-    """The senders of object `oid` are gone and another object is on offer: starting anew."""
+    """Another object takes the place of object `oid`: starting anew."""
 
     NAME: ClassVar[str] = "superseded"
 
     oid: int
     by: int
+    by_release: int | None = None
+    """It is signed as this release; None: the senders of the first one are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +312,9 @@ class Completed(Event):
 
     reused: int
     """Bytes that came from files here."""
+
+    signed_by: tuple[bytes, ...]
+    """As of `Adopted`."""
 
     per_source: Mapping[str, int]
     """Packets of the object by the address that they came from: of the first 64 addresses."""

@@ -1,7 +1,8 @@
 """From the construct declaration to the Wireshark dissector ``spec/pgmlite.lua``.
 
 Fields, their names, places, values and documentation come from the declaration; ``template.lua``
-adds what a declaration does not say: which part follows which, and the checks of spec section 3.8.
+and, for manifests, ``manifest.lua`` add what a declaration does not say: which part follows which,
+and the checks of spec section 3.8.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from pgmlite.wire.layout import (
     PacketType,
     RequestForm,
     SpmOption,
+    Tree,
 )
 
 INTEGERS = {1: "uint8", 2: "uint16", 4: "uint32", 8: "uint64"}
-HEXADECIMAL = {"magic", "type", "tsi", "oid", "nonce", "kind", "flags"}
+HEXADECIMAL = {"magic", "type", "tsi", "oid", "nonce", "kind", "flags", "key_id"}
 """Fields whose digits mean nothing as a number."""
 
-STRINGS = {("manifest", "name")}
+STRINGS = {("manifest", "name"), ("release", "stream")}
 
 DECLARED: dict[str, Struct] = {
     **{name: declared for name, declared in STRUCTS.items() if name != "option"},
@@ -39,7 +41,7 @@ DECLARED: dict[str, Struct] = {
 """What the fields of the dissector are made from, by the start of their names."""
 
 COMPUTED = {
-    "payload": ("bytes", "payload", "A symbol, or a node of the tree of blocks."),
+    "payload": ("bytes", "payload", "A symbol, or a node of a tree."),
     "refused": ("string", "refused", "Why a receiver refuses the packet (section 3.8)."),
     "cut": ("uint32", "bytes cut off", "Bytes of the packet that the capture does not have."),
     "nak.first": ("uint64", "first symbol", "First symbol of a stretch that is asked for."),
@@ -51,6 +53,10 @@ COMPUTED = {
     "repairs.group_size": ("uint32", "group size", "What gsize stands for."),
     "repairer.address": ("ipv6", "address", "Address of a repairer."),
     "repairer.port": ("uint16", "port", "UDP port of a repairer."),
+    "manifest.tiles_digest": ("bytes", "tiles_digest", "Digest of the root of the tree of tiles."),
+    "leaf.number": ("uint64", "tile", "Number of the tile whose leaf this is."),
+    "leaf.tile": ("bytes", "tile digest", "Digest of the whole tile."),
+    "leaf.symbol": ("bytes", "symbol digest", "Digest of a symbol, in the order of the tile."),
     "channel.rate": ("uint64", "rate", "Rate of a channel in bit/s."),
     "channel.address": ("ipv6", "address", "Group of a channel."),
     "channel.port": ("uint16", "port", "UDP port of a channel."),
@@ -127,6 +133,9 @@ def dissector() -> str:
         "OPTION": control.OPTION_HEAD_SIZE,
         "POSITION": layout.POSITION.sizeof(),
         "REPAIRS": layout.REPAIRS.sizeof(),
+        "SIGNATURE": layout.SIGNATURE.sizeof(),
+        "RELEASE": sum(field.size or 0 for field in fields(layout.RELEASE)),
+        "MAX_STREAM": layout.MAX_STREAM,
         "MAX_CONTROL": layout.MAX_CONTROL,
         "MAX_REQUESTED": request.MAX_REQUESTED,
         "MAX_MANIFEST": layout.MAX_MANIFEST,
@@ -141,6 +150,8 @@ def dissector() -> str:
         "RANDOM": int(Order.RANDOM),
         "TERRITORY": int(Order.TERRITORY),
         "DIGEST": layout.DIGEST_SIZE,
+        "SYMBOL_DIGEST": layout.SYMBOL_DIGEST_SIZE,
+        "TILES": int(Tree.TILES),
         "NO_TREE": f'"{digest(b"").hex()}"',
         "MIN_SYMBOL_SIZE": layout.MIN_SYMBOL_SIZE,
         "MAX_SYMBOL_SIZE": layout.MAX_SYMBOL_SIZE,
@@ -153,6 +164,9 @@ def dissector() -> str:
         "OPTION_MANIFEST": int(SpmOption.MANIFEST),
         "OPTION_POSITION": int(SpmOption.POSITION),
         "OPTION_REPAIRS": int(SpmOption.REPAIRS),
+        "OPTION_SIGNATURE": int(SpmOption.SIGNATURE),
+        "OPTION_RELEASE": int(ManifestOption.RELEASE),
+        "OPTION_TILES": int(ManifestOption.TILES),
         "REPAIRER": int(ManifestOption.REPAIRER),
         "ENDPOINT": manifest.ENDPOINT_SIZE,
         "CHANNEL": int(ManifestOption.CHANNEL),
@@ -164,7 +178,11 @@ def dissector() -> str:
         "COUNTS": int(RequestForm.COUNTS),
     }
     refused = ", ".join(f"{{{first}, {last}}}" for first, last, _ in manifest.REFUSED_RANGES)
-    text = resources.files(dissect).joinpath("template.lua").read_text()
+    text, part = (
+        resources.files(dissect).joinpath(name).read_text()
+        for name in ("template.lua", "manifest.lua")
+    )
+    text = text.replace("@MANIFEST@\n", part + "\n")
     types = ", ".join(f"{one.name} = {one.value}" for one in PacketType)
     names = ", ".join(f'[{one.value}] = "{one.name}"' for one in PacketType)
     for mark, made in {

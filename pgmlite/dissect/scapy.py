@@ -44,10 +44,12 @@ __all__ = [
     "PgmliteNAK",
     "PgmlitePosition",
     "PgmliteRange",
+    "PgmliteRelease",
     "PgmliteRepairs",
     "PgmliteRequest",
     "PgmliteSPM",
     "PgmliteSPMOption",
+    "PgmliteSignature",
 ]
 
 PORT = 28_775
@@ -57,7 +59,7 @@ AnyField = Any
 
 INTEGERS: dict[int, Any] = {1: ByteField, 2: ShortField, 4: IntField, 8: LongField}
 ENUMS: dict[int, Any] = {1: ByteEnumField, 2: ShortEnumField}
-HEXADECIMAL = {"magic", "tsi", "oid", "nonce"}
+HEXADECIMAL = {"magic", "tsi", "oid", "nonce", "key_id"}
 """Fields whose digits mean nothing as a number."""
 
 
@@ -105,13 +107,41 @@ def _option(kinds: str, kind: int) -> list[AnyField]:
     ]
 
 
+def _value(parts: dict[int, type[_Item]]) -> AnyField:
+    """Return the value of an option: what `parts` has for its kind, else bytes."""
+    return MultipleTypeField(
+        [
+            (
+                PacketLenField("value", part(), part, length_from=lambda packet: packet.length),
+                # A default argument, or each would ask for the last one's kind.
+                lambda packet, kind=kind: packet.kind == kind,
+            )
+            for kind, part in parts.items()
+        ],
+        StrLenField("value", b"", length_from=lambda packet: packet.length),
+    )
+
+
+class PgmliteRelease(_Item):
+    """The release of a signed object."""
+
+    name = "release"
+    fields_desc = _derived(
+        "release",
+        stream=[
+            FieldLenField("stream_length", None, length_of="stream", fmt="B"),
+            StrLenField("stream", b"stream", length_from=lambda packet: packet.stream_length),
+        ],
+    )
+
+
 class PgmliteManifestOption(_Item):
     """An option of a manifest."""
 
     name = "option"
     fields_desc: ClassVar[list[AnyField]] = [
         *_option("manifest.option", ManifestOption.REPAIRER),
-        StrLenField("value", b"", length_from=lambda packet: packet.length),
+        _value({ManifestOption.RELEASE: PgmliteRelease}),
     ]
 
 
@@ -145,10 +175,18 @@ class PgmliteRepairs(_Item):
     fields_desc = _derived("repairs")
 
 
+class PgmliteSignature(_Item):
+    """A signature of the manifest beside it."""
+
+    name = "signature"
+    fields_desc = _derived("signature")
+
+
 PARTS: dict[int, type[_Item]] = {
     SpmOption.MANIFEST: PgmliteManifest,
     SpmOption.POSITION: PgmlitePosition,
     SpmOption.REPAIRS: PgmliteRepairs,
+    SpmOption.SIGNATURE: PgmliteSignature,
 }
 """What the values of the options of an SPM are; of others they are bytes."""
 
@@ -159,17 +197,7 @@ class PgmliteSPMOption(_Item):
     name = "option"
     fields_desc: ClassVar[list[AnyField]] = [
         *_option("spm.option", SpmOption.MANIFEST),
-        MultipleTypeField(
-            [
-                (
-                    PacketLenField("value", part(), part, length_from=lambda packet: packet.length),
-                    # A default argument, or each would ask for the last one's kind.
-                    lambda packet, kind=kind: packet.kind == kind,
-                )
-                for kind, part in PARTS.items()
-            ],
-            StrLenField("value", b"", length_from=lambda packet: packet.length),
-        ),
+        _value(PARTS),
     ]
 
 

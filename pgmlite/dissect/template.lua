@@ -5,8 +5,8 @@
 --
 -- Packets that a receiver refuses have pgmlite.refused and an expert error with the reason of
 -- section 3.8. What needs more than the packet is not checked: whether the oid is the digest of
--- the manifest, whether the object has a repair symbol, and all else that depends on what a
--- receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
+-- the manifest, whether a signature is one, whether the object has a repair symbol, and all else
+-- that depends on what a receiver or a repairer knows. A packet that the capture cut (tcpdump -s) is not judged: it has
 -- pgmlite.cut.
 
 local pgmlite = Proto("pgmlite", "pgmlite multicast file carousel")
@@ -89,7 +89,8 @@ local function check_header(whole)
   if not is_symbol_size(symbol_size) then return "symbol_size" end
   local width = whole:len() - C.HEADER
   if is_data and (width < 1 or width > symbol_size) then return "length" end
-  if kind == TYPE.TREE and (width < C.DIGEST or width > symbol_size or width % C.DIGEST ~= 0) then
+  if kind == TYPE.TREE
+    and (width < C.DIGEST or width > symbol_size or width % C.SYMBOL_DIGEST ~= 0) then
     return "length"
   end
   if whole(24, 1):uint() > 127 or whole(32, 1):uint() > 127 then return "offset" end
@@ -106,7 +107,7 @@ local function check_header(whole)
       return "offset"
     end
     if not is_repair and UInt64(esi) > offset / UInt64(symbol_size) then return "esi" end
-  elseif esi ~= 0 then
+  elseif esi > (kind == TYPE.TREE and C.TILES or 0) then
     return "esi"
   end
   return nil
@@ -130,85 +131,7 @@ local function dissect_options(tree, tvb, at, owner, take)
   return nil
 end
 
--- How many source symbols the object of a manifest has.
-local function symbols_of(manifest)
-  local symbol_size = UInt64(math.max(manifest(8, 2):uint(), 1))
-  return (manifest(16, 8):uint64() + symbol_size - UInt64(1)) / symbol_size
-end
-
--- Whether scheme, tiles and repair symbols of a manifest fit together.
-local function is_coded(manifest)
-  local scheme, tile = manifest(6, 1):uint(), manifest(7, 1):uint()
-  local symbols, repairs = manifest(10, 2):uint(), manifest(12, 2):uint()
-  if tile < 1 or tile > C.TILE_BLOCKS then return false end
-  if scheme == 0 then return repairs == 0 end
-  local total = symbols_of(manifest)
-  return scheme == C.CODED and repairs > 0 and symbols <= C.MAX_FEC_BLOCK_SYMBOLS
-    and (UInt64(symbols) <= total or symbols == 1)
-    and repairs <= math.max(C.MOST_REPAIRS * symbols, C.LEAST_REPAIRS)
-end
-
--- Whether the channels of a manifest, in their order, are a ladder that a receiver can climb.
-local function is_ladder(rungs)
-  if #rungs > C.MOST_CHANNELS then return false end
-  local seen, families = {}, {}
-  for place, rung in ipairs(rungs) do
-    local rate, group = rung(0, 8):uint64(), rung(8, 18):bytes():tohex()
-    if rate == UInt64(0) or (place > 1 and rate <= rungs[place - 1](0, 8):uint64()) then
-      return false
-    end
-    local is_ipv4 = group:sub(1, 24) == C.MAPPED_IPV4
-    local first = rung(is_ipv4 and 20 or 8, 1):uint()
-    local is_multicast = is_ipv4 and first >= 224 and first < 240 or not is_ipv4 and first == 255
-    if not is_multicast or rung(24, 2):uint() == 0 or seen[group] then return false end
-    seen[group], families[is_ipv4] = true, true
-  end
-  return not (families[true] and families[false])
-end
-
--- The manifest; `header` are the bytes of the packet's header.
-local function dissect_manifest(parent, tvb, header)
-  local tree = parent:add(pgmlite, tvb(), "manifest")
-  show(tree, "manifest", tvb, 0)
-  if tvb:len() > C.MAX_MANIFEST or tvb:len() < C.MANIFEST + 1 then return "manifest" end
-  local name = C.MANIFEST + 1
-  local length = tvb(name - 1, 1):uint()
-  if name + length > tvb:len() or length == 0 then return "manifest" end
-  tree:add(f["pgmlite.manifest.name"], tvb(name, length))
-  local ladder = {}
-  local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
-    if kind >= C.CRITICAL then return "manifest" end
-    if kind == C.REPAIRER then
-      if size ~= C.ENDPOINT or tvb(at + 16, 2):uint() == 0 then return "manifest" end
-      one:add(f["pgmlite.repairer.address"], tvb(at, 16))
-      one:add(f["pgmlite.repairer.port"], tvb(at + 16, 2))
-    elseif kind == C.CHANNEL then
-      if size ~= C.RUNG then return "manifest" end
-      one:add(f["pgmlite.channel.rate"], tvb(at, 8))
-      one:add(f["pgmlite.channel.address"], tvb(at + 8, 16))
-      one:add(f["pgmlite.channel.port"], tvb(at + 24, 2))
-      ladder[#ladder + 1] = tvb(at, size)
-    end
-    return nil
-  end)
-  if reason then return reason end
-  if not is_ladder(ladder) then return "manifest" end
-  if tvb(0, 4):uint() ~= C.MANIFEST_MAGIC or tvb(4, 1):uint() ~= C.VERSION
-    or tvb(5, 1):uint() ~= 1 or tvb(14, 2):uint() ~= C.STRIP_SYMBOLS then
-    return "manifest"
-  end
-  local symbols = tvb(10, 2):uint()
-  if symbols < 1 or symbols > C.MAX_BLOCK_SYMBOLS then return "manifest" end
-  if not is_coded(tvb) then return "manifest" end
-  if tvb(8, 2):uint() ~= header(6, 2):uint() or tvb(16, 8):uint64() ~= header(24, 8):uint64() then
-    return "manifest"
-  end
-  local is_empty = tvb(16, 8):uint64() == UInt64(0)
-  if is_empty and tvb(24, C.DIGEST):bytes():tohex(true) ~= C.NO_TREE then return "manifest" end
-  if not is_name(tvb(name, length):raw()) then return "manifest" end
-  return nil
-end
-
+@MANIFEST@
 local function dissect_repairs(tree, tvb, at)
   show(tree, "repairs", tvb, at)
   local grtt = tvb(at + 8, 1):uint()
@@ -267,6 +190,10 @@ local function dissect_spm(parent, tvb, header)
       if size ~= C.REPAIRS then return "spm" end
       local wrong = dissect_repairs(one, tvb, at)
       if wrong then return wrong end
+    elseif kind == C.OPTION_SIGNATURE then
+      if size ~= C.SIGNATURE then return "spm" end
+      show(one, "signature", tvb, at)
+      return nil
     else
       return kind >= C.CRITICAL and "spm" or nil
     end
@@ -346,6 +273,18 @@ local function dissect_request(tree, tvb, what, total)
   return nil
 end
 
+-- A node of the tree of tiles. Whether it is a leaf, the manifest tells.
+local function dissect_leaf(tree, whole)
+  local first, number = first_leaf[whole(16, 8):bytes():tohex()], whole(32, 8):uint64()
+  if not first or number < first then return end
+  local leaf = tree:add(pgmlite, whole(C.HEADER), "leaf")
+  leaf:add(f["pgmlite.leaf.number"], whole(32, 8), number - first):set_generated()
+  leaf:add(f["pgmlite.leaf.tile"], whole(C.HEADER, C.DIGEST))
+  for at = C.HEADER + C.DIGEST, whole:len() - C.SYMBOL_DIGEST, C.SYMBOL_DIGEST do
+    leaf:add(f["pgmlite.leaf.symbol"], whole(at, C.SYMBOL_DIGEST))
+  end
+end
+
 -- What follows the header: returns why the packet is refused, or nil.
 local function dissect_body(tree, whole)
   local kind = whole(3, 1):uint()
@@ -355,6 +294,7 @@ local function dissect_body(tree, whole)
   end
   if kind ~= TYPE.NAK and kind ~= TYPE.NCF then
     tree:add(f["pgmlite.payload"], whole(C.HEADER))
+    if kind == TYPE.TREE and whole(44, 4):uint() == C.TILES then dissect_leaf(tree, whole) end
     return nil
   end
   if is_empty or whole:len() > C.MAX_CONTROL then return "request" end
@@ -390,6 +330,9 @@ local function dissect_packet(whole, root, cut)
       "%s sqn %u offset %s", name, whole(40, 4):uint(), tostring(whole(32, 8):uint64()))
     if whole(5, 1):uint() == C.REPAIR_SYMBOL then
       summary = string.format("%s repair symbol %u", summary, whole(44, 4):uint())
+    end
+    if name == NAME[TYPE.TREE] and whole(44, 4):uint() == C.TILES then
+      summary = summary .. " of tiles"
     end
     if cut > 0 then summary = summary .. " [cut by the capture]" end
   end

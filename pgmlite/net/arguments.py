@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig, RepairConfig
@@ -138,8 +138,8 @@ def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
     return endpoint
 
 
-def name_repairers(texts: Iterable[str], channel: Channel) -> tuple[Endpoint, ...]:
-    """Return the endpoints that a manifest names (spec: MAN-6).
+def name_repairers(texts: Iterable[str], channel: Channel | None) -> tuple[Endpoint, ...]:
+    """Return the endpoints that a manifest names (spec: MAN-6); `channel` as of `parse_endpoint`.
 
     Raises:
         UsageError: One of them can't be named, or they are more than receivers keep.
@@ -262,6 +262,21 @@ def check_beside_name(name: str | None, *, is_given: bool) -> None:
     """
     if name is not None and is_given:
         raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+
+
+def check_beside_keys(keys: Sequence[object], *, stream: str | None, allow_rollback: bool) -> None:
+    """Refuse what only signatures can say where there are no keys.
+
+    Raises:
+        UsageError: There are none, or the stream is empty.
+    """
+    if stream is not None and not stream:
+        raise UsageError("stream: is empty; give its name", cause="stream")
+    for argument, is_given in (("stream", stream), ("allow_rollback", allow_rollback)):
+        if is_given and not keys:
+            raise UsageError(
+                f"{argument}: needs a key: without one nobody vouches for releases", cause=argument
+            )
 
 
 def check_rate_limit(limit: int | None) -> int | None:

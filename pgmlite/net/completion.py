@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from pgmlite.core.events import Hooked, Tell, Warned
@@ -73,19 +74,27 @@ class CompletionHook:
             self._failure = error
             self._warn(str(error), error.cause)
 
-    def publishing(self, manifest: Manifest, status: os.stat_result) -> None:
+    def publishing(
+        self, manifest: Manifest, status: os.stat_result, signers: Sequence[bytes] = ()
+    ) -> None:
         """Record what is about to become the output.
+
+        Args:
+            signers: Ids of the keys that signed it.
 
         Raises:
             DiskError: It can't be recorded.
         """
-        self._current = Publication.of(manifest, status)
+        self._current = Publication.of(manifest, status, signers)
         self._is_new = True
         self._failure = None
         self._record.write(self._current)
 
-    def finish(self, manifest: Manifest) -> Waits[None]:
+    def finish(self, manifest: Manifest, signers: Sequence[bytes] = ()) -> Waits[None]:
         """Run the command for the object that is in place, unless it is done.
+
+        Args:
+            signers: Ids of the keys that signed it.
 
         Raises:
             HookError: It failed, here or before in this process, or can't be run.
@@ -106,7 +115,7 @@ class CompletionHook:
                     f"{self._what}: not run: {self._path} is not what was published",
                     cause="on_complete",
                 )
-            found = self._already_in_place(manifest)
+            found = self._already_in_place(manifest, signers)
         elif self._failure:
             raise self._failure
         if found.phase is not Phase.DONE:
@@ -137,9 +146,9 @@ class CompletionHook:
         except OSError:
             return False
 
-    def _already_in_place(self, manifest: Manifest) -> Publication:
+    def _already_in_place(self, manifest: Manifest, signers: Sequence[bytes]) -> Publication:
         try:
-            return Publication.of(manifest, os.stat(self._path))
+            return Publication.of(manifest, os.stat(self._path), signers)
         except OSError as error:
             raise HookError(
                 f"{self._what}: not run: {self._path}: {reason(error)}", cause="on_complete"
@@ -193,7 +202,12 @@ class CompletionHook:
 
     def _facts(self, publication: Publication) -> dict[str, bytes]:
         """Return what the command finds in its environment."""
-        return {
+        signed = {
+            "PGMLITE_STREAM": publication.stream.encode(),
+            "PGMLITE_RELEASE": str(publication.release).encode(),
+            "PGMLITE_KEY": publication.keys.encode(),
+        }
+        return (signed if publication.keys else {}) | {
             "PGMLITE_PATH": os.fsencode(self._path),
             "PGMLITE_NAME": publication.name.encode(),
             "PGMLITE_SAFE_NAME": safe_name(publication.name).encode(),

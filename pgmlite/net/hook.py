@@ -32,6 +32,9 @@ LAST_MOMENT = 5 * MS
 
 MAX_SAFE_NAME = 128
 
+OF_SIGNATURES = frozenset({"PGMLITE_STREAM", "PGMLITE_RELEASE", "PGMLITE_KEY"})
+"""Variables that a command finds if what it is run for is signed, and else not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Command:
@@ -149,7 +152,7 @@ def supervise(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=sys.stderr,  # standard output is for our own events
-            env=os.environb | {name.encode(): value for name, value in facts.items()},
+            env=_environment(facts),
             start_new_session=True,
             pass_fds=(lock,),
         )
@@ -164,6 +167,16 @@ def supervise(
     seconds = (time.monotonic_ns() - started) / SECOND
     code, killed_by, why = _read(said, process.returncode)
     return Ending(seconds, code, killed_by, why, timed_out, interrupted)
+
+
+def _environment(facts: Mapping[str, bytes]) -> dict[bytes, bytes]:
+    """Return our environment with `facts`, and with no facts of others about signatures."""
+    own = {
+        name: value
+        for name, value in os.environb.items()
+        if name.decode(errors="replace") not in OF_SIGNATURES
+    }
+    return own | {name.encode(): value for name, value in facts.items()}
 
 
 def _wait(

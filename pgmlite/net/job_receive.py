@@ -19,6 +19,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError
 from pgmlite.net.completion import CompletionHook
 from pgmlite.net.hook import Command
+from pgmlite.net.installing import Installing
 from pgmlite.net.limits import symbols_here
 from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
@@ -39,6 +40,10 @@ class ReceiveJob:
     interface: str | None
     sources: tuple[str, ...]
     oid: int | None
+    keys: tuple[Path, ...]
+    stream: str
+    object_name: str
+    allow_rollback: bool
     timeout: int | None
     naks: bool
     repairers: tuple[str, ...]
@@ -55,7 +60,7 @@ class ReceiveJob:
     def run(self, tell: Tell) -> Waits[Completed]:
         """
         Raises:
-            UsageError: An argument does not fit this machine or the group.
+            UsageError: An argument does not fit this machine or the group, or a key is none.
             NetworkError: The network can't be used as asked.
             DiskError: The disk refuses.
             TimedOut: `timeout` passed.
@@ -64,12 +69,16 @@ class ReceiveJob:
         """
         with ExitStack() as opened:
             hook = None
+            installing = Installing(
+                self.keys, stream=self.stream, allow_rollback=self.allow_rollback
+            )
 
             def before_rename(status: os.stat_result) -> None:
+                installing.installing(machine)
                 if hook is None:
                     remove_record(self.output)
                 elif manifest := machine.manifest:
-                    hook.publishing(manifest, status)
+                    hook.publishing(manifest, status, machine.signers)
 
             part = PartFile(
                 self.output,
@@ -101,8 +110,15 @@ class ReceiveJob:
             machine = Receiver(
                 config,
                 rng=SystemRandom(),
-                policy=OneObject(self.oid, config.switch_after, has_room),
+                policy=OneObject(
+                    self.oid,
+                    config.switch_after,
+                    has_room,
+                    is_chosen=bool(installing.trust or self.object_name),
+                ),
                 listening=whom.listening,
+                trust=installing.trust,
+                name=self.object_name,
             )
             loop = ReceiveLoop(
                 machine,
@@ -110,12 +126,14 @@ class ReceiveJob:
                 part,
                 tell,
                 output=str(self.output),
+                keys=installing.key_ids,
                 timeout=self.timeout,
                 loss=Loss(self.loss, Random(self.seed)) if self.loss else None,
                 discovery=whom.discovery,
             )
             try:
                 manifest = (yield from loop.run()).manifest
+                installing.installed(machine, is_new=loop.is_new)
             except PgmliteError as error:
                 tell(failed(error, machine, loop, str(part.path)))
                 raise
@@ -127,13 +145,14 @@ class ReceiveJob:
                 path,
                 is_new,
                 part.reused,
+                machine.signers,
                 machine.per_source,
                 machine.listening.channel_seconds(now),
                 *loop.figures(now),
             )
             tell(completed)
             if hook:
-                yield from hook.finish(manifest)
+                yield from hook.finish(manifest, machine.signers)
             return completed
 
 

@@ -45,7 +45,7 @@ from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
-from pgmlite.wire import batch as wire
+from pgmlite.wire.buffers import ReceiveBuffer
 
 BATCH_BYTES = 1 << 20
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -100,6 +100,7 @@ class ReceiveLoop:
         tell: Tell,
         *,
         output: str,
+        keys: tuple[bytes, ...] = (),
         timeout: int | None = None,
         loss: Loss | None = None,
         discovery: Discovery | None = None,
@@ -108,6 +109,7 @@ class ReceiveLoop:
         Args:
             memberships: None yet; none are left at the end.
             output: Where the object will be, for who is told.
+            keys: Ids of those whose objects are taken, likewise.
             timeout: ns from the start; None: wait for ever.
             loss: Drops packets on purpose, for tests and demonstrations.
             discovery: Looks names up; is closed at the end. None: there are none.
@@ -117,13 +119,14 @@ class ReceiveLoop:
         self._part = part
         self._tell = tell
         self._output = output
+        self._keys = keys
         self._timeout = timeout
         self._loss = loss
         self._discovery = discovery or Discovery(())
         self._unresolved = "DNS has not answered yet"
         """Why it is a member of nothing yet."""
 
-        self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+        self._buffer = ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
@@ -371,7 +374,8 @@ class ReceiveLoop:
             wanted=memberships.wanted,
         )
         where = (channel.group, channel.port, channel.interface, sources)
-        self._tell(ReceiveStarted(self._now, *where, memberships.granted, self._output))
+        told = (memberships.granted, self._output, self._keys)
+        self._tell(ReceiveStarted(self._now, *where, *told))
 
     def _look_at_buffer(self, rate: int) -> None:
         """Say so if the system buffers too little of `rate` bit/s."""

@@ -24,7 +24,8 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
-from pgmlite.core.receive.nak import Ask, build_nak_packet, naks_for
+from pgmlite.core.receive.asks import Ask, build_nak_packet
+from pgmlite.core.receive.nak import naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by
 from pgmlite.core.ring import Ring
 from pgmlite.sim.stock import MemberStock, Stock

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
@@ -21,13 +21,13 @@ from typing import Any, Self
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
 from pgmlite.storage.system import NOT_KNOWN, beside, lock, reason, sync_all
-from pgmlite.wire.layout import DIGEST_SIZE
-from pgmlite.wire.manifest import MAX_NAME, Manifest
+from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
+from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
 MAX_RECORD = 4 << 10
 """Bytes; ours have less than half of it, whatever the name."""
 
-TEXTS = frozenset({"oid", "tree_digest", "name", "phase"})
+TEXTS = frozenset({"oid", "tree_digest", "name", "phase", "stream", "keys"})
 """The fields that are text; all others are numbers."""
 
 OID_DIGITS = 16
@@ -53,6 +53,9 @@ class Publication:
 
     Attributes:
         time: When the file's content was last changed, ns.
+        stream: What it is a release of, if somebody whose key was given signed it; else empty.
+        release: Its number; 0 if nobody has.
+        keys: The ids of those keys, between spaces; empty: nobody has.
         attempt: How often the command was started.
     """
 
@@ -63,13 +66,24 @@ class Publication:
     inode: int
     size: int
     time: int
+    stream: str = ""
+    release: int = 0
+    keys: str = ""
     phase: Phase = Phase.PUBLISHED
     attempt: int = 0
 
     @classmethod
-    def of(cls, manifest: Manifest, status: os.stat_result) -> Self:
-        """Return the publication of an object as the file of `status`."""
+    def of(cls, manifest: Manifest, status: os.stat_result, signers: Sequence[bytes] = ()) -> Self:
+        """Return the publication of an object as the file of `status`.
+
+        Args:
+            signers: Ids of the keys that signed it; without them its release is a mere claim.
+        """
+        release = manifest.release if signers else None
         return cls(
+            stream=release.stream if release else "",
+            release=release.number if release else 0,
+            keys=" ".join(one.hex() for one in signers) if release else "",
             oid=manifest.oid,
             tree_digest=manifest.tree_digest,
             name=manifest.name,
@@ -137,6 +151,11 @@ def parse(raw: bytes) -> Publication:
     name = values["name"]
     if not name or not name.isprintable() or len(name.encode()) > MAX_NAME:
         raise ValueError("name is none that a manifest can have")
+    stream, keys = values["stream"], values["keys"]
+    if REFUSED_CHARACTERS.search(stream) or len(stream.encode()) > MAX_STREAM:
+        raise ValueError("stream is none that a release can have")
+    if not re.fullmatch("([0-9a-f]{16}( [0-9a-f]{16})*)?", keys) or bool(stream) != bool(keys):
+        raise ValueError("stream and keys contradict each other")
     for name, digits in (("oid", OID_DIGITS), ("tree_digest", 2 * DIGEST_SIZE)):
         if not re.fullmatch(f"[0-9a-f]{{{digits}}}", values[name]):
             raise ValueError(f"{name} is not {digits} hexadecimal digits")

@@ -5,10 +5,9 @@ spec/protocol.md sections 3.2 to 3.4.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
-
-from construct import ConstructError
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TypeVar
 
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire import derive
@@ -17,6 +16,7 @@ from pgmlite.wire.layout import (
     HEADER,
     KEY_ID_SIZE,
     MAX_CONTROL,
+    OPTION,
     POSITION,
     REPAIRS,
     SIGNATURE,
@@ -26,11 +26,20 @@ from pgmlite.wire.layout import (
     SpmOption,
 )
 
-SPM_FIXED_SIZE = sum(field.size or 0 for field in derive.fields(SPM_BODY))
+SPM_FIXED = derive.Integers(SPM_BODY)
+SPM_FIXED_SIZE = SPM_FIXED.size
 """Bytes of an SPM between the header and the options."""
 
-OPTION_HEAD_SIZE = 4
+OPTION_HEAD = derive.Integers(OPTION)
+OPTION_LENGTH_SIZE = 2
+OPTION_HEAD_SIZE = OPTION_HEAD.size + OPTION_LENGTH_SIZE
 """Bytes of an option before its value."""
+
+POSITION_FIELDS = derive.Integers(POSITION)
+REPAIRS_FIELDS = derive.Integers(REPAIRS)
+
+MOST_OPTIONS = 32
+"""Options in one SPM (spec: PKT-9)."""
 
 MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
 """Bytes of an SPM behind the header, at most."""
@@ -135,38 +144,61 @@ def parse_spm(body: bytes) -> Spm:
     """
     if len(body) > MAX_SPM:
         raise RefusedPacket("spm", f"{len(body)} bytes")
-    try:
-        parsed = SPM_BODY.parse(body)
-        values: dict[int, bytes] = {}
-        signatures: list[Signature] = []
-        for option in parsed.options:
-            if option.kind not in SPM_OPTIONS:
-                if option.kind >= CRITICAL:
-                    raise RefusedPacket("spm", f"option {option.kind:#x} is unknown and critical")
-                continue  # spec: VER-4: a later version may send several of a kind
-            if option.kind == SpmOption.SIGNATURE:
-                signatures.append(_signature(option.value))
-                continue
-            if option.kind in values:
-                raise RefusedPacket("spm", f"option {option.kind:#x} twice")
-            values[option.kind] = option.value
-        if SpmOption.MANIFEST not in values:
-            raise RefusedPacket("spm", "no manifest")
-        position = _option(POSITION, SpmPosition, values.get(SpmOption.POSITION))
-        repairs = _option(REPAIRS, SpmRepairs, values.get(SpmOption.REPAIRS))
-    except ConstructError as error:
-        raise RefusedPacket("spm", " ".join(str(error).split())) from error
+    fixed = SPM_FIXED.read(body)
+    if fixed is None:
+        raise RefusedPacket("spm", "cut off")
+    values: dict[int, bytes] = {}
+    signatures: list[Signature] = []
+    for kind, value in _options(body, SPM_FIXED.size):
+        if kind not in SPM_OPTIONS:
+            if kind >= CRITICAL:
+                raise RefusedPacket("spm", f"option {kind:#x} is unknown and critical")
+            continue  # spec: VER-4: a later version may send several of a kind
+        if kind == SpmOption.SIGNATURE:
+            signatures.append(_signature(value))
+            continue
+        if kind in values:
+            raise RefusedPacket("spm", f"option {kind:#x} twice")
+        values[kind] = value
+    if SpmOption.MANIFEST not in values:
+        raise RefusedPacket("spm", "no manifest")
+    position = _option(POSITION_FIELDS, SpmPosition, values.get(SpmOption.POSITION))
+    repairs = _option(REPAIRS_FIELDS, SpmRepairs, values.get(SpmOption.REPAIRS))
     if repairs and not repairs.repair_port:
         raise RefusedPacket("spm", "NAKs to port 0")
     return Spm(
-        parsed.timestamp,
-        parsed.rate,
-        parsed.spm_interval,
+        fixed["timestamp"],
+        fixed["rate"],
+        fixed["spm_interval"],
         values[SpmOption.MANIFEST],
         position,
         repairs,
         tuple(signatures),
     )
+
+
+def _options(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield kind and value of each option from `at` to the end.
+
+    Raises:
+        RefusedPacket: reason ``spm``: one is cut off, or there are too many.
+    """
+    # Not by construct: whatever a stranger sends as an SPM is parsed, and should not cost more
+    # than a packet of data.
+    for _ in range(MOST_OPTIONS):
+        if at == len(body):
+            return
+        head = OPTION_HEAD.read(body, at)
+        at += OPTION_HEAD_SIZE
+        if head is None or at > len(body):
+            raise RefusedPacket("spm", "an option is cut off")
+        length = int.from_bytes(body[at - OPTION_LENGTH_SIZE : at], "big")
+        if at + length > len(body):
+            raise RefusedPacket("spm", "an option is cut off")
+        yield head["kind"], body[at : at + length]
+        at += length
+    if at < len(body):
+        raise RefusedPacket("spm", f"more than {MOST_OPTIONS} options")
 
 
 def _signature(value: bytes) -> Signature:
@@ -183,15 +215,15 @@ SPM_OPTIONS = frozenset(SpmOption)
 _Option = TypeVar("_Option", SpmPosition, SpmRepairs)
 
 
-def _option(struct: Any, made: type[_Option], value: bytes | None) -> _Option | None:
+def _option(declared: derive.Integers, made: type[_Option], value: bytes | None) -> _Option | None:
     """Return the dataclass of an option's value.
 
     Raises:
-        RefusedPacket: reason ``spm``: it has another length.
+        RefusedPacket: reason ``spm``: it has another length, or a reserved field is not 0.
     """
     if value is None:
         return None
-    if len(value) != struct.sizeof():
+    parsed = declared.read(value) if len(value) == declared.size else None
+    if parsed is None:
         raise RefusedPacket("spm", f"an option of {len(value)} bytes")
-    parsed = struct.parse(value)
-    return made(**{field.name: parsed[field.name] for field in fields(made)})
+    return made(**{name: parsed[name] for name in made.__slots__})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,39 @@ def numpy_dtype(
     return np.dtype(
         {"names": names, "formats": formats, "offsets": offsets, "itemsize": struct.sizeof()}
     )
+
+
+class Integers:
+    """Reads and checks the integers with which a struct begins, sooner than construct does.
+
+    Attributes:
+        size: Their bytes.
+    """
+
+    def __init__(self, declaration: Any) -> None:
+        """
+        Raises:
+            KeyError: A field of fixed size is not an integer of 1, 2, 4 or 8 bytes.
+        """
+        declared = [field for field in fields(declaration) if field.size is not None]
+        codes = {1: "B", 2: "H", 4: "I", 8: "Q"}
+        self._struct = struct.Struct(">" + "".join(codes[field.size or 0] for field in declared))
+        self._names = [field.name for field in declared]
+        self._constants = [
+            (place, field.constant)
+            for place, field in enumerate(declared)
+            if field.constant is not None
+        ]
+        self.size = self._struct.size
+
+    def read(self, octets: bytes, offset: int = 0) -> dict[str, int] | None:
+        """Return the fields by name; None: bytes are missing, or a constant is another one."""
+        if len(octets) < offset + self.size:
+            return None
+        values = self._struct.unpack_from(octets, offset)
+        if any(values[place] != constant for place, constant in self._constants):
+            return None
+        return dict(zip(self._names, values, strict=True))
 
 
 def markdown_table(struct: Any) -> str:

@@ -178,24 +178,42 @@ class Geometry(Sizes):
         return self.source_visits + pieces(self.repair_symbols, VISIT_SYMBOLS)
 
     @classmethod
-    def planned(cls, size: int, symbol_size: int, block_symbols: int, fec: float) -> Geometry:
-        """Return the sizes that a sender chooses (spec: OBJ-3, FEC-1).
+    def planned(
+        cls,
+        size: int,
+        symbol_size: int,
+        block_symbols: int,
+        fec: float,
+        *,
+        is_signed: bool = False,
+    ) -> Geometry:
+        """Return the sizes that a sender chooses (spec: OBJ-3, FEC-1, TILE-1).
 
         Args:
             block_symbols: K at most.
             fec: Repair symbols of a block as a share of its source symbols, at least 64 of them;
                 0: none.
+            is_signed: It gets leaves of tiles, which have to fit a symbol.
         """
         symbols = pieces(size, symbol_size)
         block_symbols = max(1, min(block_symbols, symbols))
         if not fec:
-            return cls(size, symbol_size, block_symbols)
+            tile = cls._tile(symbols, symbol_size, block_symbols, is_signed) if is_signed else 1
+            return cls(size, symbol_size, block_symbols, tile_blocks=tile)
         # Whoever is told the same percents has the same object: no rounding of fractions.
         repairs = pieces(block_symbols * round(fec * FEC_STEPS), FEC_STEPS)
-        return cls._coded(size, symbol_size, block_symbols, repairs)
+        return cls._coded(size, symbol_size, block_symbols, repairs, is_signed)
 
     @classmethod
-    def laddered(cls, size: int, symbol_size: int, block_symbols: int, channels: int) -> Geometry:
+    def laddered(
+        cls,
+        size: int,
+        symbol_size: int,
+        block_symbols: int,
+        channels: int,
+        *,
+        is_signed: bool = False,
+    ) -> Geometry:
         """Return the sizes that a sender with several channels chooses (spec: FEC-1).
 
         Each channel's territory is 4/3 of the source symbols: enough by itself up to a fourth of
@@ -203,18 +221,26 @@ class Geometry(Sizes):
 
         Args:
             block_symbols: K at most.
+            is_signed: As of `planned`.
         """
         block_symbols = max(1, min(block_symbols, pieces(size, symbol_size)))
         repairs = pieces((4 * channels - 3) * block_symbols, 3)
-        return cls._coded(size, symbol_size, block_symbols, repairs)
+        return cls._coded(size, symbol_size, block_symbols, repairs, is_signed)
 
     @classmethod
-    def _coded(cls, size: int, symbol_size: int, block_symbols: int, repairs: int) -> Geometry:
+    def _coded(
+        cls, size: int, symbol_size: int, block_symbols: int, repairs: int, is_signed: bool
+    ) -> Geometry:
         """Return sizes with about so many repair symbols, as many as are allowed and good."""
-        symbols = pieces(size, symbol_size)
         repairs = min(max(repairs, LEAST_REPAIRS), most_repairs(block_symbols))
-        tile = max(1, min(TILE_BLOCKS, pieces(symbols, block_symbols)))
+        tile = cls._tile(pieces(size, symbol_size), symbol_size, block_symbols, is_signed)
         return cls(size, symbol_size, block_symbols, repairs, tile)
+
+    @staticmethod
+    def _tile(symbols: int, symbol_size: int, block_symbols: int, is_signed: bool) -> int:
+        """Return D: as many blocks as there are and a tile may have."""
+        most = most_tile_blocks(symbol_size) if is_signed else TILE_BLOCKS
+        return max(1, min(most, pieces(symbols, block_symbols)))
 
     # Of symbols, (n,) numbers each.
 

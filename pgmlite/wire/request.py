@@ -5,6 +5,7 @@ Names stand in ranges or in a bitmap, whichever is shorter (spec/protocol.md sec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -24,6 +25,7 @@ from pgmlite.wire.layout import (
 )
 
 Symbols = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 # A fast sender gets thousands of NAKs a second: not by way of construct.
 REQUEST_HEAD_DTYPE = numpy_dtype(REQUEST_HEAD)
@@ -88,6 +90,45 @@ class Counts:
     blocks: Symbols
     firsts: Symbols
     counts: Symbols
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Symbols by name, as (n,) runs: what they cost grows with the request, not with the symbols.
+
+    Attributes:
+        starts: (n,) first symbols, ascending.
+        ends: (n,) each behind the last symbol of its run and of all before it.
+    """
+
+    starts: Symbols
+    ends: Symbols
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def has(self, symbols: Symbols) -> Flags:
+        """Return which of (n,) symbols are in one of the runs."""
+        places = np.searchsorted(self.starts, symbols, "right") - 1
+        found: Flags = (places >= 0) & (symbols < self.ends[places])
+        return found
+
+    def touch(self, starts: Symbols, ends: Symbols) -> Flags:
+        """Return in which of (n,) spans of symbols, from `starts` to `ends`, some of them lie."""
+        places = np.searchsorted(self.ends, starts, "right")
+        found: Flags = places < len(self.starts)
+        found[found] = self.starts[places[found]] < ends[found]
+        return found
+
+    @classmethod
+    def union(cls, parts: Sequence[Runs]) -> Runs:
+        """Return what is in any of `parts`."""
+        if len(parts) == 1:
+            return parts[0]
+        starts = np.concatenate([part.starts for part in parts])
+        order = np.argsort(starts, kind="stable")
+        ends = np.concatenate([part.ends for part in parts])[order]
+        return cls(starts[order], np.maximum.accumulate(ends))
 
 
 def request_size(symbols: Symbols) -> int:
@@ -193,27 +234,62 @@ def parse_request(body: bytes, total: int, rings: Rings | None = None) -> Symbol
     Raises:
         RefusedPacket: reason ``request``.
     """
+    if rings:
+        form, count, base = _head(body)
+        # spec: REQ-5
+        if form != RequestForm.COUNTS or len(body) != FIXED_SIZE + count * COUNT_SIZE:
+            raise _malformed(body, form, count)
+        return _counts(np.frombuffer(body, COUNT_DTYPE, offset=FIXED_SIZE), base, rings)
+    runs = parse_runs(body, total)
+    return expand(runs.starts, runs.ends - runs.starts)
+
+
+def parse_runs(body: bytes, total: int) -> Runs:
+    """Return the symbols that a request names.
+
+    Args:
+        total: Source symbols in the object.
+
+    Raises:
+        RefusedPacket: reason ``request``.
+    """
+    form, count, base = _head(body)
+    if form == RequestForm.BITMAP and len(body) == FIXED_SIZE + count:
+        bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=FIXED_SIZE))
+        edges = np.diff(bits.view(np.int8), prepend=0, append=0)
+        starts, ends = (np.flatnonzero(edges == step) for step in (1, -1))
+    elif form == RequestForm.RANGES and len(body) == FIXED_SIZE + count * RANGE_SIZE:
+        ranges = np.frombuffer(body, RANGE_DTYPE, offset=FIXED_SIZE)
+        starts, lengths = ranges["start"].astype(np.int64), ranges["length"].astype(np.int64)
+        ends = starts + lengths
+        if not lengths.all() or (starts[1:] < ends[:-1]).any():
+            raise RefusedPacket("request", "ranges are empty, unsorted or overlap")
+    else:
+        raise _malformed(body, form, count)
+    if not len(starts) or base + int(ends[-1]) > total:
+        raise RefusedPacket("request", "nothing, or outside the object")
+    if int((ends - starts).sum()) > MAX_REQUESTED:
+        raise RefusedPacket("request", "too many symbols")
+    return Runs(starts + base, ends + base)
+
+
+def _head(body: bytes) -> tuple[int, int, int]:
+    """Return the form of a request, how many items it has, and its base.
+
+    Raises:
+        RefusedPacket: reason ``request``.
+    """
     _check_length(body)
     if len(body) < FIXED_SIZE:
         raise RefusedPacket("request", f"{len(body)} bytes")
     form, flags, count, base = np.frombuffer(body, REQUEST_HEAD_DTYPE, 1)[0].tolist()
     if flags:
         raise RefusedPacket("request", f"flags {flags}")
-    # spec: REQ-5
-    if rings and (form != RequestForm.COUNTS or len(body) != FIXED_SIZE + count * COUNT_SIZE):
-        raise RefusedPacket("request", f"form {form} with {count} items in {len(body)} bytes")
-    if rings:
-        return _counts(np.frombuffer(body, COUNT_DTYPE, offset=FIXED_SIZE), base, rings)
-    if form == RequestForm.BITMAP and len(body) == FIXED_SIZE + count:
-        bits = np.unpackbits(np.frombuffer(body, np.uint8, offset=FIXED_SIZE))
-        symbols: Symbols = np.flatnonzero(bits).astype(np.int64) + base
-    elif form == RequestForm.RANGES and len(body) == FIXED_SIZE + count * RANGE_SIZE:
-        symbols = _expand(np.frombuffer(body, RANGE_DTYPE, offset=FIXED_SIZE)) + base
-    else:
-        raise RefusedPacket("request", f"form {form} with {count} items in {len(body)} bytes")
-    if not len(symbols) or len(symbols) > MAX_REQUESTED or int(symbols[-1]) >= total:
-        raise RefusedPacket("request", "nothing, too much, or outside the object")
-    return symbols
+    return form, count, base
+
+
+def _malformed(body: bytes, form: int, count: int) -> RefusedPacket:
+    return RefusedPacket("request", f"form {form} with {count} items in {len(body)} bytes")
 
 
 def _counts(items: npt.NDArray[np.void], base: int, rings: Rings) -> Counts:
@@ -231,21 +307,6 @@ def _counts(items: npt.NDArray[np.void], base: int, rings: Rings) -> Counts:
     if int(counts.sum()) > MAX_REQUESTED:
         raise RefusedPacket("request", "too many symbols")
     return Counts(blocks, firsts, counts)
-
-
-def _expand(ranges: npt.NDArray[np.void]) -> Symbols:
-    """Return the symbols of (n,) ranges, counted from the base.
-
-    Raises:
-        RefusedPacket: reason ``request``.
-    """
-    starts, lengths = ranges["start"].astype(np.int64), ranges["length"].astype(np.int64)
-    if not lengths.all() or (starts[1:] < (starts + lengths)[:-1]).any():
-        raise RefusedPacket("request", "ranges are empty, unsorted or overlap")
-    total = int(lengths.sum())
-    if total > MAX_REQUESTED:
-        raise RefusedPacket("request", "too many symbols")
-    return expand(starts, lengths)
 
 
 def expand(starts: Symbols, lengths: Symbols) -> Symbols:

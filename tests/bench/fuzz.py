@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from random import Random
 
-TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture")
+TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture", "tiles", "trust", "pglm")
 LARGEST = {
     "packet": 2_000,
     "rows": 4_000,
@@ -28,6 +28,9 @@ LARGEST = {
     "repairer": 4_000,
     "replay": 12_000,
     "capture": 12_000,
+    "tiles": 40_000,
+    "trust": 20_000,
+    "pglm": 20_000,
 }
 
 

@@ -224,11 +224,13 @@ class TestSuppression:
 
     def test_another_session_brings_a_part(self) -> None:
         machine = self.backing_off()
+        machine.repair(0, 0, 0, key=OTHER)
         machine.confirm((1, 95, 4), key=OTHER)
         assert machine.asked(8 * GRTT) == [{1: 2}]
 
     def test_two_together(self) -> None:
         machine = self.backing_off()
+        machine.repair(0, 0, 0, key=OTHER)
         machine.confirm((1, 95, 4), key=OTHER)
         machine.confirm((1, TOP, 2))
         assert machine.asked(8 * GRTT) == []
@@ -261,7 +263,7 @@ class TestSuppression:
 
     def test_what_never_brings_anything_is_left_alone(self) -> None:
         # spec: NAK-14
-        machine = self.backing_off(data_retries=2)
+        machine = self.backing_off(data_retries=2, broken_promises=9)
         asked = 0
         for _ in range(20):
             machine.spm()

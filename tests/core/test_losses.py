@@ -60,11 +60,11 @@ class TestRepairers:
         # spec: NAK-7
         repairer = self.known().of_session(self.KEY)
         assert repairer is not None
-        repairer.answered(800)
+        repairer.repaired(800)
         assert repairer.repair_delay == 800
-        repairer.answered(1_600)
+        repairer.repaired(1_600)
         assert repairer.repair_delay == 900
-        repairer.answered(100)
+        repairer.repaired(100)
         assert repairer.repair_delay == 800
 
     def test_who_is_dead_or_not_heard_is_not_chosen(self) -> None:

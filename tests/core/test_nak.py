@@ -201,6 +201,7 @@ class TestSuppression:
         machine.hear(range(64), lost=[25, 30])
         machine.settle()
         machine.confirm(25)
+        machine.repair(key=OTHER)
         machine.confirm(30, key=OTHER)
         assert machine.asked(8 * GRTT) == []
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import MS, SECOND
-from pgmlite.core.needs import Exact
 from pgmlite.core.receive.carousels import Carousels
 from pgmlite.core.receive.ncfs import HeardNcfs
 from pgmlite.core.receive.repairers import Repairers
@@ -18,6 +17,7 @@ from pgmlite.core.receive.wants import WantState
 from pgmlite.core.ring import Ring
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order, PacketType
+from pgmlite.wire.request import Runs
 from tests.support import builders
 from tests.support.asking import Asking, Listening
 from tests.support.builders import make_object, make_spm
@@ -25,6 +25,7 @@ from tests.support.nak_builders import (
     GRTT,
     HEAD,
     LONGEST,
+    OTHER,
     SPM_FIELDS,
     memory_kept,
     ncf_packet,
@@ -72,13 +73,14 @@ class TestBounds:
 
     def test_ncfs_that_are_over_are_forgotten(self) -> None:
         # Every cycle that starts looks through all that are kept.
-        config = NakConfig(max_ncfs=100, max_ncf_symbols=500)
-        heard: HeardNcfs[Exact] = HeardNcfs(config)
+        config = NakConfig(max_ncfs=100, max_ncf_runs=500)
+        heard = HeardNcfs(config)
         for now in range(1_000):
-            heard.add(now, now + 20, Exact(np.array([now])))
+            heard.add(now, now + 20, OTHER, Runs(np.array([now]), np.array([now + 1])))
             assert len(heard) <= 21
         for now in range(1_000, 2_000):
-            heard.add(now, 1 << 60, Exact(np.arange(now % 9 + 1)))
+            starts = 2 * np.arange(now % 9 + 1)
+            heard.add(now, 1 << 60, OTHER, Runs(starts, starts + 1))
             assert len(heard) <= 100
             assert heard.size <= 500
         assert heard.size > 400

@@ -13,7 +13,8 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.sim.memory import answer
 from pgmlite.wire.layout import Order, PacketType
-from tests.support.builders import Disk, Sample, batches, make_object
+from tests.support.builders import Sample, batches, make_object
+from tests.support.disk import Disk
 from tests.support.nak_builders import spm_packet
 
 ONE = make_object(5 * 512 + 148, name="one.bin")

@@ -19,6 +19,8 @@ from tests.support.vectors import SMALL
 VALID = json.loads((SPEC / "vectors" / "packets.json").read_text())["packets"]
 INVALID = json.loads((SPEC / "vectors" / "invalid.json").read_text())["packets"]
 
+SIGNED = json.loads((SPEC / "vectors" / "signed.json").read_text())["objects"][0]
+
 CONTEXT = {"object", "empty", "tree", "session", "nonce"}
 """Reasons that depend on more than the packet."""
 
@@ -57,6 +59,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("position", "pgmlite.position"),
         ("repairs", "pgmlite.repairs"),
         ("manifest", "pgmlite.manifest"),
+        ("release", "pgmlite.release"),
         ("nak", "pgmlite.nak"),
         ("request", "pgmlite.request"),
     ],
@@ -71,7 +74,7 @@ def test_every_fixed_field_of_every_valid_packet(valid: Path, part: str, prefix:
             expected = case.get(part, {}).get(name)
             if expected is None:
                 assert shown == "", (case["name"], name)
-            elif name in {"tree_digest", "name"} or (part, name) == ("manifest", "magic"):
+            elif name in {"tree_digest", "name", "stream"} or (part, name) == ("manifest", "magic"):
                 assert shown == expected, (case["name"], name)
             else:
                 value = int(expected, 16) if isinstance(expected, str) else expected
@@ -131,6 +134,29 @@ def test_channels_of_an_object_are_shown(valid: Path) -> None:
             for address in [ipaddress.IPv6Address(text)]
         ]
         assert told == case.get("ladder", []), case["name"]
+
+
+def test_signatures_and_leaves_are_shown(valid: Path) -> None:
+    # spec: PKT-14, TILE-2
+    names = [f"pgmlite.signature.{name}" for name in ("key_id", "signature")]
+    for case, row in zip(VALID, tshark.fields(valid, *names), strict=True):
+        found = [
+            {"key_id": key.removeprefix("0x"), "signature": value}
+            for key, value in zip(*(column.split(",") for column in row if column), strict=True)
+        ]
+        assert found == case.get("signatures", []), case["name"]
+    rows = tshark.fields(valid, "pgmlite.manifest.tiles_digest", only="pgmlite.release.number > 1")
+    assert {row[0] for row in rows} == {SIGNED["tiles_digest"]}
+    names = [f"pgmlite.leaf.{name}" for name in ("number", "tile", "symbol")]
+    rows = tshark.fields(
+        valid, *names, "_ws.col.Info", only="pgmlite.esi == 1 && pgmlite.type == 7"
+    )
+    assert [row[:3] for row in rows[:2]] == [["", "", ""]] * 2
+    for number, row in zip((0, 11), rows[2:], strict=True):
+        tile = SIGNED["tiles"][number]
+        assert row[:2] == [str(number), tile["digest"]]
+        assert row[2].split(",") == [known for *_, known in tile["symbols"]]
+        assert row[3].endswith(" of tiles")
 
 
 def merged(stretches) -> list[list[int]]:

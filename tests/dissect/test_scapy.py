@@ -17,8 +17,10 @@ from pgmlite.scapy import (  # noqa: E402 - scapy may be missing
     PgmliteNAK,
     PgmlitePosition,
     PgmliteRange,
+    PgmliteRelease,
     PgmliteRepairs,
     PgmliteRequest,
+    PgmliteSignature,
     PgmliteSPM,
     PgmliteSPMOption,
 )
@@ -35,7 +37,7 @@ def shown(layer: scapy.Packet, names: dict) -> dict:
         if isinstance(value, int) and isinstance(expected, str):
             value = f"{value:016x}"
         elif isinstance(value, bytes):
-            value = value.decode() if name == "name" else value.hex()
+            value = value.decode() if name in {"name", "stream"} else value.hex()
         found[name] = value
     return found
 
@@ -69,8 +71,15 @@ def test_every_field_of_a_valid_packet(case: dict) -> None:
             assert (kind in parts) == (name in case)
             facts = without_options(case.get(name, {}))
             assert shown(parts.get(kind), facts) == facts
-        found = [shown(option, {"kind": 0, "value": ""}) for option in parts[0x8001].options]
+        own = parts[0x8001].options
+        found = [{"kind": one.kind, "value": bytes(one)[4:].hex()} for one in own]
         assert found == case["manifest"]["options"]
+        signatures = [one.value for one in spm.options if one.kind == 4]
+        told = case.get("signatures", [])
+        assert [shown(one, fact) for one, fact in zip(signatures, told, strict=True)] == told
+        for one in own:
+            if one.kind == 3:
+                assert shown(one.value, case["release"]) == case["release"]
     if "nak" in case:
         assert shown(one[PgmliteNAK], case["nak"]) == case["nak"]
     if "request" in case:
@@ -123,6 +132,20 @@ def test_packets_built_from_fields_are_valid() -> None:
     position = {"place": f"{1 << 40:016x}", "order": 2, "sector": 1, "sectors": 3}
     assert facts["position"] == position | {"reserved": 0, "first": 5}
     assert (facts["repairs"]["nonce"], facts["repairs"]["repair_port"]) == (f"{7:016x}", 9)
+    release = PgmliteRelease(number=17, created=5, expires=6, stream=b"a/b")
+    manifest.options = [
+        PgmliteManifestOption(kind=3, value=release),
+        PgmliteManifestOption(kind=4, value=bytes(32)),
+    ]
+    parts = [
+        PgmliteSPMOption(value=manifest),
+        PgmliteSPMOption(kind=4, value=PgmliteSignature(key_id=7, signature=b"s" * 64)),
+    ]
+    manifest.symbol_size = 160
+    spm = Pgmlite(**(header | {"symbol_size": 160})) / PgmliteSPM(options=parts)
+    facts = describe(bytes(spm))
+    assert facts["release"]["stream"] == "a/b"
+    assert facts["signatures"] == [{"key_id": f"{7:016x}", "signature": b"s".hex() * 64}]
     counts = PgmliteRequest(form=2, counts=[PgmliteCount(block=2, first=5, count=4)])
     assert bytes(counts) == counts_request((2, 5, 4))
     ncf = Pgmlite(**header) / PgmliteRequest(ranges=[PgmliteRange(start=2, length=3)])

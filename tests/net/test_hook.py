@@ -59,9 +59,9 @@ def record_and_die(*arguments):
     publishing(*arguments)
     die()
 
-def swap(hook, manifest):
+def swap(*arguments):
     os.rename(os.environ["OTHER"], os.environ["OUTPUT"])
-    return finish(hook, manifest)
+    return finish(*arguments)
 
 Hook.{name} = {patch}
 cli.main()

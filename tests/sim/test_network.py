@@ -15,7 +15,8 @@ from pgmlite.sim.network import Link, Network, Node
 from pgmlite.wire import batch as wire
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.endpoint import Endpoint
-from tests.support.builders import Disk, Sample, joined, make_object, make_sender
+from tests.support.builders import Sample, joined, make_object, make_sender
+from tests.support.disk import Disk
 
 SAMPLE = make_object(300_000, symbol_size=500, block_symbols=32)
 RATE = 4_000_000

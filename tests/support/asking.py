@@ -11,8 +11,9 @@ import numpy as np
 from pgmlite.core.config import NakConfig, ReceiverConfig
 from pgmlite.core.machine import MS, Action, Complete, Decode, Prepare, SendNak, Store, Verify
 from pgmlite.core.needs import Exact
+from pgmlite.core.receive.asks import Ask
 from pgmlite.core.receive.demand import ExactDemand
-from pgmlite.core.receive.nak import Ask, NakMachine
+from pgmlite.core.receive.nak import NakMachine
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.wants import WantState
 from pgmlite.core.ring import Ring
@@ -21,7 +22,8 @@ from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import Order
 from pgmlite.wire.request import Symbols, build_request
-from tests.support.builders import Disk, Sample, batches, make_spm
+from tests.support.builders import Sample, batches, make_spm
+from tests.support.disk import Disk
 from tests.support.nak_builders import GRTT, SPM_FIELDS, spm_packet, symbols_of
 
 
@@ -62,11 +64,13 @@ class Asking:
         block: int = 20,
         seed: int = 0,
         loss: float = 0.0,
+        answers: bool = True,
         **config: Any,
     ) -> None:
         """
         Args:
             block: Symbols in a block.
+            answers: The carousel's session repaired something before.
             loss: What is said of losses.
         """
         self.have = np.zeros(total, np.bool_)
@@ -85,6 +89,8 @@ class Asking:
         """What each carousel sends next."""
 
         self.spm()
+        if answers:
+            self.repair()
 
     def state(self, block: int = 1) -> WantState | None:
         """Return where the want of a block is; None: it has none."""

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from random import Random
 from typing import Any, Self
 
@@ -19,7 +18,6 @@ from pgmlite.core.machine import (
     Complete,
     Decode,
     Finished,
-    Held,
     ObjectSymbols,
     Prepare,
     Store,
@@ -31,6 +29,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.sender import Sender
+from pgmlite.core.trust import Trust
 from pgmlite.sim.memory import MemoryStore, answer
 from pgmlite.sim.network import symbol_bytes
 from pgmlite.wire import batch as wire
@@ -41,6 +40,7 @@ from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import MAGIC, MAX_PACKET, VERSION, Flag, Order, PacketType
 from pgmlite.wire.manifest import Manifest
+from tests.support.disk import Disk
 
 TSI = 0x5E55_1011_0000_0001
 GRO_SEGMENTS = 64
@@ -340,65 +340,6 @@ def play(
         now = None if deadline is None else max(deadline, now + step)
 
 
-class Disk(MemoryStore):
-    """A file with holes, as receivers have it: a forged size takes no memory."""
-
-    PAGE = 4_096
-    SHOWN = 1 << 20
-
-    def __init__(self, data: bytes) -> None:
-        self.size = len(data)
-        self._pages: dict[int, bytearray] = {}
-        self._put(0, data)
-
-    @property
-    def data(self) -> bytearray:  # type: ignore[override]
-        """What is at the start: all of any sample, not all of a forged size."""
-        return bytearray(self._get(0, min(self.size, self.SHOWN)))
-
-    def prepare(self, wanted: Prepare) -> Held:
-        """Grow to the object's size; return the extents below the size before."""
-        self._sizes = Sizes(wanted.size, wanted.symbol_size)
-        end, self.size = min(self.size, wanted.size), max(self.size, wanted.size)
-        starts = sorted(page * self.PAGE for page in self._pages)
-        return Held(
-            extents=[(start, min(start + self.PAGE, end)) for start in starts if start < end]
-        )
-
-    def write(self, runs: Sequence[tuple[int, memoryview]]) -> None:
-        """Write the bytes of `runs`, and what is worth nothing between them."""
-        for (offset, run), (after, _) in pairwise(runs):
-            end = offset + len(run)
-            self._put(end, b"\xa5" * (after - end))
-        for offset, run in runs:
-            self._put(offset, bytes(run))
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Return what lies somewhere."""
-        return self._get(offset, length)
-
-    def matches(self, offset: int, length: int, expected: bytes) -> bool:
-        """Whether the stored bytes have the digest `expected`."""
-        return block_digest(self._get(offset, length), self._sizes.symbol_size) == expected
-
-    def _note(self, *_: Any) -> None:
-        """Keep no record of it."""
-
-    def _put(self, offset: int, data: bytes) -> None:
-        while data:
-            page, at = divmod(offset, self.PAGE)
-            part, data = data[: self.PAGE - at], data[self.PAGE - at :]
-            held = self._pages.setdefault(page, bytearray(self.PAGE))
-            held[at : at + len(part)] = part
-            offset += len(part)
-
-    def _get(self, offset: int, length: int) -> bytes:
-        first, last = offset // self.PAGE, (offset + length) // self.PAGE
-        hole = bytes(self.PAGE)
-        joined = b"".join(self._pages.get(page, hole) for page in range(first, last + 1))
-        return joined[offset % self.PAGE :][:length]
-
-
 class Judging(Receiver):
     """A receiver that remembers which blocks were found right."""
 
@@ -421,6 +362,8 @@ class Drive:
         disk: bytes = b"",
         store: MemoryStore | None = None,
         policy: Policy | None = None,
+        trust: Trust | None = None,
+        name: str = "",
         **config: Any,
     ) -> None:
         """
@@ -428,8 +371,12 @@ class Drive:
             disk: What an earlier run left.
             store: A disk that keeps a record, in place of one that does not.
             policy: Which objects are taken; None: as `config` says.
+            trust: Whose objects are taken; None: anybody's.
+            name: A pattern that their names match; empty: any.
         """
-        self.machine = Receiver(ReceiverConfig(**config), rng=Random(0), policy=policy)
+        self.machine = Receiver(
+            ReceiverConfig(**config), rng=Random(0), policy=policy, trust=trust, name=name
+        )
         self.store = store or Disk(disk)
         self.seen: list[Action] = []
         self._room = 0

@@ -12,8 +12,9 @@ from pgmlite.core.config import NakConfig
 from pgmlite.core.cursor import steps_from
 from pgmlite.core.machine import MS
 from pgmlite.core.needs import Count
+from pgmlite.core.receive.asks import Ask
 from pgmlite.core.receive.demand import CountDemand
-from pgmlite.core.receive.nak import Ask, NakMachine
+from pgmlite.core.receive.nak import NakMachine
 from pgmlite.core.receive.wants import WantState
 from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import Flags
@@ -73,11 +74,13 @@ class Counting:
         order: Order = Order.BLOCKS,
         seed: int = 0,
         loss: float = 0.0,
+        answers: bool = True,
         **config: Any,
     ) -> None:
         """
         Args:
             block: Source symbols in a block.
+            answers: The carousel's session repaired something before.
             loss: What is said of losses.
         """
         self.geometry = Geometry(64 * block * blocks, 64, block, repairs, tile)
@@ -92,6 +95,8 @@ class Counting:
         self.place = 0
         self.loss = loss
         self.spm()
+        if answers:
+            self.repair(0, 0, 0)
 
     def state(self, block: int) -> WantState | None:
         """Return where the want of a block is; None: it has none."""

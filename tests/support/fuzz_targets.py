@@ -11,7 +11,7 @@ import gzip
 import lzma
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -35,10 +35,12 @@ from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.manifest import Manifest, parse_manifest
 from pgmlite.wire.request import parse_nak, parse_request
 from tests import witness
-from tests.support import pcaps
+from tests.support import fuzz_signed, pcaps
 from tests.support.answering import Answering
-from tests.support.builders import Disk
+from tests.support.disk import Disk
+from tests.support.fuzz_pieces import joined, pieces
 from tests.support.invalid_vectors import invalid
+from tests.support.signed_vectors import valid_signed
 from tests.support.vector_files import Numbers
 from tests.support.vectors import NONCE, SMALL, TSI, nak, sample, valid
 from tests.support.wraps import WRAPS
@@ -113,20 +115,6 @@ def reason_of_rows(octets: wire.Octets) -> str:
     refused: Counter[str] = Counter()
     wire.read(octets, len(octets), Endpoint("a", 9), refused)
     return next(iter(refused), "")
-
-
-def pieces(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Cut bytes into a byte of control and a packet each, length first."""
-    at = 0
-    while at + 3 <= len(data):
-        length = int.from_bytes(data[at : at + 2], "big") % 2_048
-        yield data[at + 2], data[at + 3 : at + 3 + length]
-        at += 3 + length
-
-
-def joined(parts: Iterator[tuple[int, bytes]]) -> bytes:
-    """Return what `pieces` cuts into `parts`."""
-    return b"".join(len(one).to_bytes(2) + bytes([how]) + one for how, one in parts)
 
 
 def receiver(data: bytes) -> None:
@@ -278,12 +266,15 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "repairer": repairer,
     "replay": replay,
     "capture": capture,
+    **fuzz_signed.TARGETS,
 }
 
 
 def seeds(name: str) -> list[bytes]:
     """Return inputs to begin with."""
-    good = [one for _, one in valid()]
+    if name in fuzz_signed.SEEDS:
+        return list(fuzz_signed.SEEDS[name]())
+    good = [one for _, one in (*valid(), *valid_signed())]
     bad = [bytes.fromhex(case["hex"]) for case in invalid()]
     if name == "packet":
         return good + bad

@@ -73,8 +73,7 @@ NOTHING = signed(0, 160, 1, "nothing", release=Release("\N{GREEK SMALL LETTER MU
 def valid_signed() -> Iterator[tuple[str, bytes]]:
     """Yield a name and a packet of a signed object."""
     yield "spm of a signed object, two signatures", SIGNED.spm(tsi=TSI)
-    own = SIGNED.manifest.raw, SIGNED.signatures[:1]
-    body = signed_spm(*own, **REPAIR_FIELDS).build()
+    body = signed_spm(SIGNED.manifest.raw, SIGNED.signatures[:1], **REPAIR_FIELDS).build()
     yield "spm of a signed object, with repairs", packet(0, body, **header(SIGNED))
     yield "spm of a signed object without a signature", with_manifest(SIGNED.manifest.raw, SIGNED)
     yield "spm of an empty signed object", NOTHING.spm(tsi=TSI)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgmlite.wire import batch as wire
-from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch, ReceiveBuffer, SendBuffer
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE, PacketBatch
+from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.derive import STRUCTS, fields, fill_tables, markdown_table, numpy_dtype
 from pgmlite.wire.layout import HEADER, MAX_SYMBOL_SIZE, PacketType
 from pgmlite.wire.manifest import MAX_OBJECT_SIZE, is_symbol_size
@@ -356,8 +357,8 @@ class TestReceiveBuffer:
         ]
         offsets = [64 * n for n in (*range(61), 0)]
         assert seen == list(zip(offsets, marks, strict=True))
-        some = found[0].select(found[0].offsets >= 64 * 15)
-        assert (some.at, some.congested) == (77, 6)
+        some = found[0].select(found[0].offsets >= 64 * 35)
+        assert (some.at, some.congested) == (77, 20)
         assert found[0].select(slice(5, 12)).congested == 2
         # Marks of one round say nothing of the next.
         fill(buffer.room() or [], data[0])
@@ -381,13 +382,25 @@ class TestReceiveBuffer:
         found, _ = self.take([*kinds, Read(b"".join(data[9:]), 112, "a")])
         assert found == [(one, "a") for one in (ncf, *data)]
 
+    def test_nodes_stand_first_those_of_one_length_together(self) -> None:
+        data = make_object(64 * 20).all_odata()
+        nodes = [packet(PacketType.TREE, bytes([n]) * 32, sqn=n, **GOOD) for n in range(4)]
+        reads = [Read(b"".join(data[:5]), 112, "a"), Read(b"".join(nodes[:2]), 80, "a")]
+        reads += [Read(b"".join(data[5:9]), 112, "a"), Read(nodes[2], 80, "a")]
+        reads += [Read(nodes[3], 80, "b"), Read(b"".join(data[9:]), 112, "a")]
+        found, _ = self.take(reads)
+        assert found == [(one, "a") for one in nodes[:3]] + [(nodes[3], "b")] + [
+            (one, "a") for one in data
+        ]
+
     @pytest.mark.parametrize("turns", [2, wire.MOST_TURNS, 3 * wire.MOST_TURNS])
     def test_types_that_alternate_are_taken_apart(self, turns: int) -> None:
         kinds = [PacketType.ODATA, PacketType.TREE] * (turns // 2)
         some = [packet(kind, bytes([n]) * 64, sqn=n, **GOOD) for n, kind in enumerate(kinds)]
         found, refused = self.take([Read(b"".join(some), 112, "a")])
         assert {one for one, _ in found} == set(some)
-        assert ([one for one, _ in found] == some) == (turns < wire.MOST_TURNS)
+        # Nodes stand first, and the others keep their order.
+        assert [one for one, _ in found] == some[1::2] + some[::2]
         assert not refused
 
     @given(st.text("ordx", min_size=1, max_size=40))

@@ -11,10 +11,11 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
+from pgmlite.core.receive.asks import Ask, build_nak_packet
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.demand import Holdings
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import Ask, NakCounters, Naks, build_nak_packet, naks_for
+from pgmlite.core.receive.nak import NakCounters, Naks, naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket
@@ -107,7 +108,8 @@ class Asking:
             return
         for body, last in zip(batch.payload, repaired_by(batch), strict=True):
             try:
-                self._naks.take_ncfs(now, session_of(batch), (body.tobytes(),), last)
+                if not self._naks.take_ncfs(now, session_of(batch), (body.tobytes(),), last):
+                    self._counters.refused["promise"] += 1
             except RefusedPacket as refusal:
                 self._counters.refused[refusal.reason] += 1
 

@@ -182,9 +182,9 @@ class Carousels:
                 found.append(carousel)
         return found
 
-    def cycle_time(self, now: int, key: SessionKey) -> float:
+    def cycle_time(self, now: int, key: SessionKey | None) -> float:
         """Ns a cycle takes of the session `key`, or else of the slowest heard now; 0: not known."""
-        own = self._carousels.get(key)
+        own = self._carousels.get(key) if key else None
         some = [own] if own else self.coming(now)
         return max((c.symbol_time * c.course.ring.geometry.symbols for c in some), default=0.0)
 

@@ -43,12 +43,12 @@ from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.ring import Ring
 from pgmlite.wire.batch import Flags
 from pgmlite.wire.geometry import Geometry, Ids
-from pgmlite.wire.request import Counts, Symbols, parse_request
+from pgmlite.wire.request import Counts, Runs, Symbols, parse_request, parse_runs
 
 N = TypeVar("N", bound=Need)
 """What is asked for."""
 
-H = TypeVar("H", Exact, Counts)
+H = TypeVar("H", Runs, Counts)
 """What NCFs say."""
 
 MARGIN = 3
@@ -121,14 +121,23 @@ class Demand(Protocol[N, H]):
     def lacking(self, need: N) -> N:
         """Return what of `need`, which is of one block, is needed still."""
 
-    def take_ncf(self, now: int, until: int, key: SessionKey, named: H) -> list[int]:
-        """Remember what an NCF says until `until` ns; return the blocks that it is of."""
+    def take_ncf(self, now: int, until: int, key: SessionKey, named: H) -> None:
+        """Remember what an NCF says until `until` ns."""
+
+    def is_of(self, named: H, blocks: Symbols) -> Flags:
+        """Return of which of (n,) blocks an NCF says something."""
+
+    def promisers(self, now: int, need: N) -> Iterable[SessionKey]:
+        """Return the sessions whose NCFs say that something of `need` is on its way."""
 
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives."""
 
     def forget(self, hears: Callable[[int], bool]) -> None:
         """Forget what sessions promised on channels that are not heard (spec: RTE-9)."""
+
+    def distrust(self, key: SessionKey) -> None:
+        """Forget what a session promised (spec: NAK-18)."""
 
     def beside(self, now: int, need: N) -> N:
         """Return what of `need` no NCF says is on its way."""
@@ -161,9 +170,8 @@ class Demand(Protocol[N, H]):
 
 
 @lru_cache(maxsize=16)
-def _exact_in(bodies: tuple[bytes, ...], total: int) -> Exact:
-    parts = [parse_request(body, total) for body in bodies]
-    return Exact(parts[0] if len(parts) == 1 else np.unique(np.concatenate(parts)))
+def _runs_in(bodies: tuple[bytes, ...], total: int) -> Runs:
+    return Runs.union([parse_runs(body, total) for body in bodies])
 
 
 class ExactDemand:
@@ -180,13 +188,13 @@ class ExactDemand:
         self._most = policy.most_asked(config, geometry.block_symbols)
         """Symbols of a full block that may be asked for."""
 
-    def parse(self, bodies: tuple[bytes, ...]) -> Exact:
+    def parse(self, bodies: tuple[bytes, ...]) -> Runs:
         """Return what NCFs of one moment name together.
 
         Raises:
             RefusedPacket: reason ``request``.
         """
-        return _exact_in(bodies, self.geometry.symbols)
+        return _runs_in(bodies, self.geometry.symbols)
 
     def look(self, passings: Iterable[Passing], outlook: Outlook) -> Symbols:
         """Return the blocks with losses whose pass is over."""
@@ -220,10 +228,18 @@ class ExactDemand:
         lacks = self._held.lacking(int(ids.blocks[0]), ids.esis)
         return need if lacks.all() else Exact(need.symbols[lacks])
 
-    def take_ncf(self, now: int, until: int, key: SessionKey, named: Exact) -> list[int]:
-        """Remember what an NCF names until `until` ns; return the blocks that it is of."""
-        self._ncfs.add(now, until, named)
-        return named.blocks_of(self.geometry)
+    def take_ncf(self, now: int, until: int, key: SessionKey, named: Runs) -> None:
+        """Remember what an NCF names until `until` ns."""
+        self._ncfs.add(now, until, key, named)
+
+    def is_of(self, named: Runs, blocks: Symbols) -> Flags:
+        """Return of which of (n,) blocks an NCF names something."""
+        size = self.geometry.block_symbols
+        return named.touch(blocks * size, (blocks + 1) * size)
+
+    def promisers(self, now: int, need: Exact) -> Iterable[SessionKey]:
+        """Return the sessions whose NCFs name something of `need`."""
+        return self._ncfs.promisers(now, need)
 
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives: it says nothing beyond what is stored."""
@@ -232,13 +248,17 @@ class ExactDemand:
         """Forget what NCFs named: it may come on a channel that is not heard (spec: RTE-9)."""
         self._ncfs = HeardNcfs(self._config)
 
+    def distrust(self, key: SessionKey) -> None:
+        """Forget what a session promised (spec: NAK-18)."""
+        self._ncfs.distrust(key)
+
     def beside(self, now: int, need: Exact) -> Exact:
         """Return what of `need` no NCF names."""
         return self._ncfs.unnamed(now, need)
 
-    def beside_one(self, now: int, need: Exact, named: Exact) -> Exact:
+    def beside_one(self, now: int, need: Exact, named: Runs) -> Exact:
         """Return what of `need` is not `named`."""
-        return need.less(named)
+        return Exact(need.symbols[~named.has(need.symbols)]) if need else need
 
     def retry(self, block: int) -> None:
         """Note that what NCFs promised of a block has left: what is missing is asked for anew."""
@@ -357,10 +377,18 @@ class CountDemand:
         """Return how many symbols to get now of the block that `need` is of."""
         return self.need(int(need.blocks[0])) if need else need
 
-    def take_ncf(self, now: int, until: int, key: SessionKey, named: Counts) -> list[int]:
-        """Remember what an NCF says until `until` ns; return the blocks that it is of."""
+    def take_ncf(self, now: int, until: int, key: SessionKey, named: Counts) -> None:
+        """Remember what an NCF says until `until` ns."""
         self._cursors.promise(until, key, named)
-        return list(map(int, named.blocks))
+
+    def is_of(self, named: Counts, blocks: Symbols) -> Flags:
+        """Return of which of (n,) blocks an NCF counts something."""
+        found: Flags = np.isin(blocks, named.blocks)
+        return found
+
+    def promisers(self, now: int, need: Count) -> Iterable[SessionKey]:
+        """Return the sessions whose NCFs count something of the block of `need`."""
+        return self._cursors.promised(now, int(need.blocks[0]))
 
     def take_repair(self, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives: it shows where cursors are."""
@@ -369,6 +397,10 @@ class CountDemand:
     def forget(self, hears: Callable[[int], bool]) -> None:
         """Forget what sessions promised on channels that are not heard (spec: RTE-9)."""
         self._cursors.forget(hears)
+
+    def distrust(self, key: SessionKey) -> None:
+        """Forget what a session promised (spec: NAK-18)."""
+        self._cursors.distrust(key)
 
     def beside(self, now: int, need: Count) -> Count:
         """Return how many symbols of the block are needed that nobody is bound to send.

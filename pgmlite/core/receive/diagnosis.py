@@ -38,6 +38,14 @@ REFUSED = {
     "disk": "the disk has no room for it; it is not taken",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
+    "unsigned": "not signed; only what is signed by a key that was given is taken",
+    "key": "signed, but by no key that was given",
+    "signature": "its signature is wrong: it was forged or changed",
+    "stream": "signed, but of another stream than was asked for",
+    "name": "its name is not the one that was asked for",
+    "expired": "signed, but expired; if the clock of this machine is right",
+    "rollback": "signed, but an older release than was installed or is being received",
+    "equivocation": "signed, but there is another object of this release",
 }
 """Of reasons of refusals (section 3.8), what they say of an object."""
 

@@ -55,19 +55,18 @@ read that would change everything. Nothing is done until they are.
 has none. When a NAK leaves, wants whose back-off ends soon go along (NAK-15): what many lost
 together is asked for as the random wait demands, and what we lost alone fills the packet.
 
-**Invariants.** (1) A block has at most one want. (2) `_due` has those in DUE and `_cycles` all
-others, and none is DONE: `_move` alone changes either. (3) A timer is set for just those in
-`_cycles`. (4) Of a want in BACK_OFF, `unconfirmed` is what its NAK will ask for, but for what
-came in between. (5) Whatever strangers send: at most `max_cycles` wants with a timer, `max_due`
-without one, `max_ncfs` NCFs; one tick starts at most `looked_at`. (6) No NAK goes to an address
-that is not trusted (NAK-9).
+**Invariants.** (1) A block has at most one want. (2) `Wants.due` has those in DUE and
+`Wants.cycles` all others, and none is DONE: `Wants.move` alone changes either. (3) A timer is set
+for just those in `Wants.cycles`. (4) Of a want in BACK_OFF, `unconfirmed` is what its NAK will ask
+for, but for what came in between. (5) Whatever strangers send: at most `max_cycles`
+wants with a timer, `max_due` without one, `max_ncfs` NCFs; one tick starts at most `looked_at`. (6)
+No NAK goes to an address that is not trusted (NAK-9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from random import Random
 from typing import Generic
@@ -76,9 +75,9 @@ import numpy as np
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
-from pgmlite.core.machine import SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
+from pgmlite.core.receive.asks import Ask, joined
 from pgmlite.core.receive.demand import (
     CountDemand,
     Demand,
@@ -88,26 +87,16 @@ from pgmlite.core.receive.demand import (
     N,
 )
 from pgmlite.core.receive.lookout import Lookout
+from pgmlite.core.receive.promises import Promisers
 from pgmlite.core.receive.repairers import KnownRepairer, Repairers
 from pgmlite.core.receive.sessions import SessionKey
-from pgmlite.core.receive.wants import Promise, Want, WantEvent, WantState
+from pgmlite.core.receive.wants import Promise, Want, WantEvent, Wants, WantState
 from pgmlite.core.ring import Ring
-from pgmlite.core.timers import Timers
 from pgmlite.core.timing import draw_backoff
-from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids
-from pgmlite.wire.layout import MAGIC, VERSION, PacketType
-from pgmlite.wire.request import NAK_ROOM, Counts, Symbols, build_nak
-
-
-@dataclass(frozen=True, slots=True)
-class Ask(Generic[N]):
-    """Send a NAK for `need` to `repairer`."""
-
-    repairer: KnownRepairer
-    need: N
+from pgmlite.wire.request import Counts, Runs
 
 
 @dataclass(slots=True)
@@ -119,47 +108,6 @@ class NakCounters:
     ncfs_received: int = 0
 
 
-def _joined(asks: Iterable[Ask[N]]) -> list[Ask[N]]:
-    """Return the fewest NAKs that say `asks`, all of one repairer, without splitting one."""
-    joined: list[Ask[N]] = []
-    for ask in sorted(asks, key=lambda ask: ask.need.bounds):
-        if joined:
-            together = joined[-1].need.joined(ask.need)
-            if together.fits(NAK_ROOM):
-                joined[-1] = Ask(ask.repairer, together)
-                continue
-        joined.append(ask)
-    return joined
-
-
-def build_nak_packet(
-    now: int,
-    ask: Ask[Exact] | Ask[Count],
-    *,
-    symbol_size: int,
-    oid: int,
-    size: int,
-    sqn: int,
-    loss: float,
-) -> SendNak:
-    """Return the NAK that says `ask`.
-
-    Args:
-        sqn: The highest sequence number seen of the session that is asked; 0: none.
-        loss: Share of packets lost, 0 to 1.
-    """
-    repairer = ask.repairer
-    _, tsi, channel = repairer.key
-    row = np.zeros(1, HEADER_DTYPE)
-    row["magic"], row["version"], row["type"] = MAGIC, VERSION, PacketType.NAK
-    row["channel"], row["symbol_size"], row["tsi"] = channel, symbol_size, tsi
-    row["oid"], row["size"], row["sqn"] = oid, size, sqn
-    request, _ = ask.need.pack(NAK_ROOM)
-    echo = (repairer.timestamp + now - repairer.heard) % (1 << 64)
-    body = build_nak(repairer.nonce, echo, loss, request)
-    return SendNak(repairer.endpoint, row.tobytes() + body)
-
-
 class NakMachine(Generic[N, H]):
     """Decides what to ask for, and when, for one object."""
 
@@ -169,41 +117,13 @@ class NakMachine(Generic[N, H]):
         self._rng = rng
         self._lookout = Lookout(config, demand.geometry.blocks)
         self._repairers = Repairers(config)
-        self._due: dict[int, None] = {}
-        self._new = partial(Want, needs=demand.nothing, unconfirmed=demand.nothing)
-        self._cycles: dict[int, Want[N]] = {}
-        self._timers: Timers[int] = Timers()
+        self._promisers = Promisers(config)
+        self._wants = Wants(config.max_due, demand.nothing)
         self.counters = NakCounters()
 
     def want(self, block: int) -> Want[N] | None:
         """Return what a block wants now."""
-        return self._cycles.get(block) or (self._new(block) if block in self._due else None)
-
-    def _move(self, want: Want[N], event: WantEvent, at: int | None = None) -> None:
-        """Move a want on, to wait until `at` ns; None: its timer stays."""
-        want.move(event)
-        block = want.block
-        if want.state is WantState.DUE:
-            return
-        self._due.pop(block, None)
-        if want.state is not WantState.DONE:
-            self._cycles[block] = want
-            if at is not None:
-                self._timers.set(block, at)
-            return
-        self._cycles.pop(block, None)
-        self._timers.cancel(block)
-        if want.passed:
-            self._make_due(np.array([block], np.int64))
-
-    def _make_due(self, blocks: Symbols) -> None:
-        running = np.fromiter(self._cycles, np.int64, len(self._cycles))
-        if not self._demand.finds_again:
-            for block in running[np.isin(running, blocks)].tolist():
-                self._move(self._cycles[block], WantEvent.PASSED)
-        fresh = blocks[~np.isin(blocks, running)] if len(running) else blocks
-        room = self._config.max_due - len(self._due)
-        self._due.update(dict.fromkeys(fresh[: max(0, room)].tolist()))
+        return self._wants.get(block)
 
     # What arrives.
 
@@ -220,7 +140,7 @@ class NakMachine(Generic[N, H]):
 
     def forget(self, hears: Callable[[int], bool]) -> None:
         """Forget the sessions of channels that are not heard (spec: RTE-9)."""
-        for part in (self._lookout.carousels, self._repairers, self._demand):
+        for part in (self._lookout.carousels, self._repairers, self._promisers, self._demand):
             part.forget(hears)
 
     def take_position(
@@ -236,52 +156,83 @@ class NakMachine(Generic[N, H]):
     def take_sqn(self, now: int, key: SessionKey, sqn: int) -> None:
         """Note that a session has sent as far as `sqn`; lose the repairs that are overdue."""
         # spec: NAK-16
-        for block, want in self._cycles.items():
+        for block, want in self._wants.cycles.items():
             promise = want.promise
             if promise is None or promise.key != key:
                 continue
             if serial.distance(promise.last, sqn) >= self._config.reorder_packets:
                 want.promise = None
-                self._timers.set(block, now)
+                self._wants.timers.set(block, now)
             else:
                 promise.heard = now
 
     def take_ncfs(
         self, now: int, key: SessionKey, bodies: tuple[bytes, ...], last: int | None
-    ) -> None:
+    ) -> bool:
         """Take NCFs of one moment: what they say will be sent (spec: NAK-5).
 
         Args:
             last: The sqn by which it all has been; None: the last of them does not say.
 
+        Returns:
+            Whether the session is believed, or was asked.
+
         Raises:
             RefusedPacket: reason ``request``.
         """
+        repairer = self._hear(now, key)
+        may_be_asked = repairer is not None and repairer.trusted
+        # spec: NAK-18
+        is_believed = self._promisers.believes(now, key, may_be_asked=may_be_asked)
+        wants = self._wants.cycles.values() if is_believed or repairer else ()
+        running = [one for one in wants if is_believed or one.has_asked(key)]
         named = self._demand.parse(bodies)
+        if not is_believed and not running:
+            return False
         self.counters.ncfs_received += len(bodies)
-        until = now + self._patience(self._repairers.of_session(key))
-        blocks = self._demand.take_ncf(now, until, key, named)
+        until = now + self._patience(repairer)
+        if is_believed:
+            self._demand.take_ncf(now, until, key, named)
         promise = None if last is None else Promise(key, last, now)
-        for want in self._cycles_of(blocks):
-            self._confirm(now, want, named, until, promise)
+        blocks = np.fromiter((one.block for one in running), np.int64, len(running))
+        for place in np.flatnonzero(self._demand.is_of(named, blocks)).tolist():
+            want = running[place]
+            if want.data_retries < self._config.broken_promises or want.has_asked(key):
+                self._confirm(now, want, named, until, key, promise)
+            else:
+                # spec: NAK-18: it waited in vain for others often enough.
+                self._demand.retry(want.block)
+        return True
 
     def _confirm(
-        self, now: int, want: Want[N], named: H, until: int, promise: Promise | None
+        self,
+        now: int,
+        want: Want[N],
+        named: H,
+        until: int,
+        key: SessionKey,
+        promise: Promise | None,
     ) -> None:
         """Let one want know that what is `named` is on its way until `until`."""
-        was, before = want.state, self._timers.at(want.block)
+        was, before = want.state, self._wants.timers.at(want.block)
         if was is WantState.WAIT_DATA and not want.unconfirmed:
             # The usual case in a large group: it changes nothing but how long to wait.
-            self._move(want, WantEvent.CONFIRMED, max(until, before))
+            since = want.relied.setdefault(key, now)
+            if now - since > until - now and not want.promise:
+                # It should have come by now.
+                self._judge(now, want, self._demand.lacking(want.needs))
+            else:
+                self._wants.move(want, WantEvent.CONFIRMED, max(until, before))
             return
         want.unconfirmed = self._demand.beside_one(now, want.unconfirmed, named)
+        want.relied.setdefault(key, now)
         is_all = not self._demand.lacking(want.unconfirmed)
         # Part of what we asked for: the rest did not fit, and is asked for next time.
         if not is_all and was is not WantState.WAIT_NCF:
             return
         if was is WantState.BACK_OFF:
             self.counters.naks_suppressed += 1
-        self._move(
+        self._wants.move(
             want, WantEvent.CONFIRMED, until if was is WantState.WAIT_NCF else max(until, before)
         )
         want.promise = promise or want.promise
@@ -289,25 +240,34 @@ class NakMachine(Generic[N, H]):
     def take_repair(self, now: int, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives."""
         self._demand.take_repair(key, ids)
-        if not self._cycles:
+        self._promisers.repaired(key)
+        repairer = self._hear(now, key)
+        if not self._wants.cycles:
             return
-        repairer = self._repairers.of_session(key)
-        for want in self._cycles_of(set(ids.blocks.tolist())):
+        for want in self._wants.some(set(ids.blocks.tolist())):
             if want.asked_at and repairer:
-                repairer.answered(now - want.asked_at)
+                repairer.repaired(now - want.asked_at)
                 want.asked_at = 0
             if want.state is WantState.WAIT_NCF:
                 # They confirm what an NCF that got lost did.
-                self._move(want, WantEvent.CONFIRMED, now + self._patience(repairer))
+                self._wants.move(want, WantEvent.CONFIRMED, now + self._patience(repairer))
+
+    def _hear(self, now: int, key: SessionKey) -> KnownRepairer | None:
+        """Take note that a session confirms or repairs; return the repairer that is its own."""
+        repairer = self._repairers.of_session(key)
+        if repairer is None:
+            return None
+        if not repairer.answered_at:
+            # spec: NAK-19: what waited for that goes on.
+            for want in self._wants.waiting_until(self._repairers.ask_silent_at):
+                self._wants.timers.set(want.block, now + self._back_off(repairer, 0))
+        repairer.answered_at = now
+        return repairer
 
     def _patience(self, repairer: KnownRepairer | None) -> int:
         if repairer and repairer.trusted:
             return repairer.patience
         return self._config.unknown_patience
-
-    def _cycles_of(self, blocks: Iterable[int]) -> list[Want[N]]:
-        """Return the wants of `blocks`, but those in DUE."""
-        return [self._cycles[block] for block in blocks if block in self._cycles]
 
     # Time.
 
@@ -327,9 +287,9 @@ class NakMachine(Generic[N, H]):
     @property
     def deadline(self) -> int | None:
         """When `tick` has something to do, ns."""
-        times = [self._timers.deadline]
+        times = [self._wants.timers.deadline]
         if self._repairers.has_trusted:
-            if self._due and len(self._cycles) < self._config.max_cycles:
+            if self._wants.due and len(self._wants.cycles) < self._config.max_cycles:
                 return 0
             times.append(self._lookout.look_at)
         return min((at for at in times if at is not None), default=None)
@@ -340,7 +300,7 @@ class NakMachine(Generic[N, H]):
         Args:
             loss: Share of packets lost, 0 to less than 1.
         """
-        if self._lookout.is_late(now, self._timers.deadline):
+        if self._lookout.is_late(now, self._wants.timers.deadline):
             return []
         repairer = self._repairers.choose(now)
         self._look(now, repairer, loss)
@@ -349,47 +309,63 @@ class NakMachine(Generic[N, H]):
             return []
         self._start_due(now, repairer)
         asks: list[Ask[N]] = []
-        for block in self._timers.due(now):
-            asks += self._expire(now, self._cycles[block], repairer)
+        for block in self._wants.timers.due(now):
+            asks += self._expire(now, self._wants.cycles[block], repairer)
         if asks:
             # spec: NAK-15
             soon = now + self._config.ask_ahead * repairer.grtt
-            for want in list(self._cycles.values()):
+            for want in list(self._wants.cycles.values()):
                 is_backing_off = want.state is WantState.BACK_OFF
-                if is_backing_off and now < self._timers.at(want.block) <= soon:
+                if is_backing_off and now < self._wants.timers.at(want.block) <= soon:
                     asks += self._expire(now, want, repairer)
-        asks = _joined(asks)
+        asks = joined(asks)
+        if asks and not repairer.answered_at:
+            asks = self._first(now, asks, repairer)
         self.counters.naks_sent += len(asks)
         return asks
+
+    def _first(self, now: int, asks: list[Ask[N]], repairer: KnownRepairer) -> list[Ask[N]]:
+        """Return the one NAK that goes to who never answered; what others ask for waits."""
+        # spec: NAK-19
+        self._repairers.asked(now, repairer)
+        gone = set(asks[0].need.blocks_of(self._demand.geometry))
+        for want in list(self._wants.cycles.values()):
+            if want.asked_at == now and want.block not in gone:
+                self._wants.move(want, WantEvent.TIMER, self._repairers.ask_silent_at)
+                want.asked_at = 0
+        return asks[:1]
 
     def _look(self, now: int, repairer: KnownRepairer | None, loss: float) -> None:
         """Make due what carousels went past, and what they will not bring soon."""
         symbol_size = self._demand.geometry.symbol_size
         passings = self._lookout.look(now, repairer, symbol_size=symbol_size, loss=loss)
-        self._make_due(self._demand.look(passings, self._lookout.outlook))
+        due = self._demand.look(passings, self._lookout.outlook)
+        self._wants.make_due(due, again=not self._demand.finds_again)
 
     def _leave(self) -> None:
         """Leave everything to the carousel: nobody is there to ask."""
-        self._due.clear()
-        for want in list(self._cycles.values()):
+        self._wants.due.clear()
+        for want in list(self._wants.cycles.values()):
             want.passed = False
-            self._move(want, WantEvent.LEFT)
+            self._wants.move(want, WantEvent.LEFT)
 
     def _start_due(self, now: int, repairer: KnownRepairer) -> None:
         # Few at a time: a forged manifest must not keep us from the socket.
-        for block in list(islice(self._due, self._config.looked_at)):
-            if len(self._cycles) >= self._config.max_cycles:
+        for block in list(islice(self._wants.due, self._config.looked_at)):
+            if len(self._wants.cycles) >= self._config.max_cycles:
                 return
-            want = self._new(block)
+            want = self._wants.new(block)
             needs = self._demand.need(want.block)
             if not needs:
-                self._move(want, WantEvent.SATISFIED)
+                self._wants.move(want, WantEvent.SATISFIED)
             elif self._demand.is_too_much(want.block):
                 # spec: NAK-6: who lost most of a block is served cheaper by the carousel.
-                self._move(want, WantEvent.LEFT)
+                self._wants.move(want, WantEvent.LEFT)
             else:
                 want.needs, want.unconfirmed = needs, self._demand.beside(now, needs)
-                self._move(want, WantEvent.STARTED, now + self._back_off(repairer, 0))
+                if len(want.unconfirmed) < len(needs):
+                    want.relied = dict.fromkeys(self._demand.promisers(now, needs), now)
+                self._wants.move(want, WantEvent.STARTED, now + self._back_off(repairer, 0))
 
     def _back_off(self, repairer: KnownRepairer, retries: int) -> int:
         longest = policy.longest_back_off(repairer.backoff_factor, repairer.grtt, retries)
@@ -399,15 +375,17 @@ class NakMachine(Generic[N, H]):
         """Move a want whose timer ran out; return the NAK to send, if any."""
         missing = self._demand.lacking(want.needs)
         if not missing:
-            self._move(want, WantEvent.SATISFIED)
+            self._judge(now, want, missing)
+            self._wants.move(want, WantEvent.SATISFIED)
             return []
         if want.state is WantState.BACK_OFF:
             return self._ask(now, want, repairer)
         if want.state is WantState.WAIT_DATA:
             if want.promise and want.promise.heard + repairer.patience > now:
                 # Its turn is yet to come.
-                self._timers.set(want.block, want.promise.heard + repairer.patience)
+                self._wants.timers.set(want.block, want.promise.heard + repairer.patience)
                 return []
+            self._judge(now, want, missing)
             brought_nothing = len(missing) == len(want.needs)
             want.data_retries = want.data_retries + 1 if brought_nothing else 0
             exhausted = want.data_retries > self._config.data_retries
@@ -415,16 +393,26 @@ class NakMachine(Generic[N, H]):
             want.ncf_retries += 1
             exhausted = want.ncf_retries > self._config.ncf_retries
             # spec: NAK-10: when nothing comes at all, it is not the repairer that is dead.
-            if exhausted and self._lookout.heard_at > want.asked_at:
-                self._bury(now, want.asked or repairer)
+            asked = want.asked or repairer
+            answers = asked.answered_at > want.asked_at
+            if exhausted and self._lookout.heard_at > want.asked_at and not answers:
+                asked.dead_until = now + self._rest(now, asked)
         if exhausted:
             self._demand.rest(want.block, now + self._rest(now, repairer))
-            self._move(want, WantEvent.EXHAUSTED)
+            self._wants.move(want, WantEvent.EXHAUSTED)
             return []
         self._demand.retry(want.block)
         want.needs = want.unconfirmed = missing
-        self._move(want, WantEvent.TIMER, now + self._back_off(repairer, want.ncf_retries))
+        self._wants.move(want, WantEvent.TIMER, now + self._back_off(repairer, want.ncf_retries))
         return []
+
+    def _judge(self, now: int, want: Want[N], missing: N) -> None:
+        """Find out what the promises that a want waited for were worth (spec: NAK-18)."""
+        if want.relied:
+            kept = len(missing) <= len(want.needs) * (1 - self._config.kept_promise)
+            for key in self._promisers.judge(now, want.relied, kept=kept, rest=self._rest(now)):
+                self._demand.distrust(key)
+            want.relied.clear()
 
     def _ask(self, now: int, want: Want[N], repairer: KnownRepairer) -> list[Ask[N]]:
         carousel = self._lookout.carousels.get(repairer.key)
@@ -432,36 +420,39 @@ class NakMachine(Generic[N, H]):
         symbol_time = carousel.symbol_time if carousel else 0.0
         if policy.hears_nothing(self._config, now - heard, repairer.grtt, symbol_time):
             # spec: NAK-8: the way there is likely dead as well.
-            self._timers.set(want.block, now + self._back_off(repairer, 0) + repairer.grtt)
+            self._wants.timers.set(want.block, now + self._back_off(repairer, 0) + repairer.grtt)
             return []
         need = self._demand.request(
             now, want.unconfirmed, repairer.key, carousel.course.ring if carousel else None
         )
         if not need:
             self.counters.naks_suppressed += 1
-            self._move(want, WantEvent.CONFIRMED, now + repairer.patience)
+            for key in self._demand.promisers(now, want.needs):
+                want.relied.setdefault(key, now)
+            self._wants.move(want, WantEvent.CONFIRMED, now + repairer.patience)
             return []
-        need = self._demand.beyond(need, self._lookout.outlook, (*self._cycles, *self._due))
+        backlog = (*self._wants.cycles, *self._wants.due)
+        need = self._demand.beyond(need, self._lookout.outlook, backlog)
         if not need:
             # spec: NAK-7: one repair that was late must not be the last.
             repairer.repair_delay *= 7 / 8
-            self._move(want, WantEvent.LEFT)
+            self._wants.move(want, WantEvent.LEFT)
+            return []
+        if not self._repairers.may_ask(now, repairer):
+            self._wants.timers.set(want.block, self._repairers.ask_silent_at)
             return []
         want.asked, want.asked_at = repairer, now
-        self._move(want, WantEvent.TIMER, now + self._config.ncf_wait * repairer.grtt)
+        self._wants.move(want, WantEvent.TIMER, now + self._config.ncf_wait * repairer.grtt)
         return [Ask(repairer, need)]
 
-    def _bury(self, now: int, repairer: KnownRepairer) -> None:
-        """Leave a repairer alone that does not answer, for about a cycle (spec: NAK-10)."""
-        repairer.dead_until = now + self._rest(now, repairer)
-
-    def _rest(self, now: int, repairer: KnownRepairer) -> int:
+    def _rest(self, now: int, repairer: KnownRepairer | None = None) -> int:
         """Return for how many ns to leave to the carousel what nobody brings."""
-        cycle_time = int(self._lookout.carousels.cycle_time(now, repairer.key))
+        key = repairer.key if repairer else None
+        cycle_time = int(self._lookout.carousels.cycle_time(now, key))
         return max(cycle_time, self._config.shortest_death)
 
 
-Naks = NakMachine[Exact, Exact] | NakMachine[Count, Counts]
+Naks = NakMachine[Exact, Runs] | NakMachine[Count, Counts]
 
 
 def naks_for(config: NakConfig, geometry: Geometry, held: Holdings, *, rng: Random) -> Naks:

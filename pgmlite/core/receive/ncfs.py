@@ -12,17 +12,18 @@ from pgmlite.core.needs import Exact
 from pgmlite.core.receive.sessions import SessionKey
 from pgmlite.core.ring import Ring
 from pgmlite.wire.geometry import Geometry, Ids
-from pgmlite.wire.request import Counts, Symbols
+from pgmlite.wire.request import Counts, Runs, Symbols
 
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """An NCF heard: what it names is on its way until `until`."""
+    """NCFs heard of the session `key`: what they name is on its way until `until`."""
 
     until: int
-    named: Exact
+    key: SessionKey
+    named: Runs
     first: int
-    last: int
+    end: int
 
 
 class HeardNcfs:
@@ -32,30 +33,45 @@ class HeardNcfs:
         self._config = config
         self._heard: deque[_Heard] = deque()
         self.size = 0
-        """Symbols that they name."""
+        """Runs of symbols that they name."""
 
     def __len__(self) -> int:
         return len(self._heard)
 
-    def add(self, now: int, until: int, named: Exact) -> None:
+    def add(self, now: int, until: int, key: SessionKey, named: Runs) -> None:
         """Remember one; forget those that are over, and the oldest of too many."""
         heard = self._heard
-        heard.append(_Heard(until, named, *named.bounds))
+        heard.append(_Heard(until, key, named, int(named.starts[0]), int(named.ends[-1])))
         self.size += len(named)
         while heard and (
             heard[0].until <= now
-            or self.size > self._config.max_ncf_symbols
+            or self.size > self._config.max_ncf_runs
             or len(heard) > self._config.max_ncfs
         ):
             self.size -= len(heard.popleft().named)
 
+    def distrust(self, key: SessionKey) -> None:
+        """Forget those of a session."""
+        self._heard = deque(one for one in self._heard if one.key != key)
+        self.size = sum(len(one.named) for one in self._heard)
+
     def unnamed(self, now: int, need: Exact) -> Exact:
         """Return what of `need` none of them names."""
-        first, last = need.bounds
-        for one in self._heard:
-            if one.until > now and one.first <= last and one.last >= first:
-                need = need.less(one.named)
+        for one in self._about(now, need):
+            need = Exact(need.symbols[~one.named.has(need.symbols)])
         return need
+
+    def promisers(self, now: int, need: Exact) -> set[SessionKey]:
+        """Return the sessions that named something of `need`."""
+        about = self._about(now, need)
+        return {one.key for one in about if one.named.has(need.symbols).any()}
+
+    def _about(self, now: int, need: Exact) -> list[_Heard]:
+        """Return those that may name something of `need`."""
+        first, last = need.bounds
+        return [
+            one for one in self._heard if one.until > now and one.first <= last and one.end > first
+        ]
 
 
 @dataclass(slots=True)
@@ -95,6 +111,10 @@ class Cursors:
         """Forget what sessions promised on channels that are not heard (RTE-9)."""
         for key in [key for key in self._sessions if not hears(key[2])]:
             del self._sessions[key]
+
+    def distrust(self, key: SessionKey) -> None:
+        """Forget what a session promised."""
+        self._sessions.pop(key, None)
 
     def promise(self, until: int, key: SessionKey, counts: Counts) -> None:
         """Take an NCF: it says all that is to come of each block that it names."""

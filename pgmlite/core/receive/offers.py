@@ -1,4 +1,4 @@
-"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17).
+"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, TRU-8).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
 There is one here. Others say yes to several objects, or to none but those that they know.
@@ -22,6 +22,8 @@ class Offer:
         oid: Its identifier; `size` and `symbol_size` are those of the packet's header.
         is_announced: An SPM brought it, with its manifest; else a data packet, without one.
         has_carousel: The session sends the object; one without only repeats what was lost.
+        stream: What it is a release of, where a signature says so, and then a higher one than any
+            that was adopted; empty: none does.
     """
 
     oid: int
@@ -29,6 +31,7 @@ class Offer:
     symbol_size: int
     is_announced: bool = False
     has_carousel: bool = True
+    stream: str = ""
 
     @classmethod
     def of(cls, row: Rows) -> Offer:
@@ -70,8 +73,9 @@ class Ongoing(Protocol):
     manifest: Manifest | None
     """None: it did not come yet."""
 
-    heard: int
-    """When a carousel of the object was heard last, ns."""
+    @property
+    def heard(self) -> int:
+        """When a carousel of the object was heard last, ns."""
 
     @property
     def is_complete(self) -> bool:
@@ -98,18 +102,20 @@ class OneObject:
         switch_after: Silence of the object, in ns, after which another announced one is taken.
         has_room: Whether there is room for an object of so many bytes; what there is no room for
             is not taken. None: that is not asked.
+        is_chosen: What is taken is chosen by more than its coming first: by name, or by keys.
     """
 
     oid: int | None
     switch_after: int
     has_room: Callable[[int], bool] | None = None
+    is_chosen: bool = False
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
-        """Answer as RCV-4, RCV-16 and RCV-17 say."""
+        """Answer as RCV-4, RCV-16, RCV-17 and TRU-8 say."""
         if self.oid not in (None, offer.oid):
             return Refuse()
         # spec: RCV-16: one packet would be enough to make an output empty.
-        if not offer.size and self.oid is None:
+        if not offer.size and self.oid is None and not self.is_chosen:
             return Refuse("empty")
         if offer.oid in transfers:
             return self._take(offer)  # its manifest came
@@ -119,10 +125,17 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
-        # A carousel keeps its object, and nothing else announces one.
-        if any(one.manifest and now - one.heard < self.switch_after for one in others):
+        if any(self._is_kept(now, one, offer) for one in others):
             return Wait()
         return self._take(offer, tuple(transfers))
+
+    def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:
+        """Whether an object that is received gives no way to another one."""
+        # spec: TRU-8: a higher release; lower ones are not offered.
+        if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
+            return False
+        # A carousel keeps its object, and nothing else announces one.
+        return now - one.heard < self.switch_after
 
     def _take(self, offer: Offer, in_place_of: tuple[int, ...] = ()) -> Answer:
         """Take an object, if there is room for it."""
@@ -130,3 +143,9 @@ class OneObject:
         if self.has_room and not self.has_room(offer.size):
             return Refuse("disk")
         return Take(in_place_of)
+
+
+def _stream_of(transfer: Ongoing) -> str:
+    """Return what an object that is being received is a release of; empty: of nothing."""
+    manifest = transfer.manifest
+    return manifest.release.stream if manifest and manifest.release else ""

@@ -1,63 +1,35 @@
 """The receiver: which objects are taken, and which packet is of which (spec/protocol.md section 6).
 
 It admits objects and deals packets out to their transfers; all that is done with a packet of an
-object is done by its `Transfer`. A policy (`offers`) says which objects are taken.
+object is done by its `Transfer`. A policy (`offers`) says which objects are taken, and where there
+are keys, `trust` whose (`intake`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 import numpy as np
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.events import Superseded
+from pgmlite.core.events import Adopted, Superseded
 from pgmlite.core.machine import Action, DnsAnswer, Held
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence, LargePackets
+from pgmlite.core.receive.intake import Intake
 from pgmlite.core.receive.listening import Listening
 from pgmlite.core.receive.nak import NakCounters
-from pgmlite.core.receive.offers import (
-    Answer,
-    Offer,
-    OneObject,
-    Policy,
-    Refuse,
-    Take,
-)
+from pgmlite.core.receive.offers import Offer, OneObject, Policy, Refuse, Take
 from pgmlite.core.receive.sources import Sources
-from pgmlite.core.receive.transfer import Transfer, check_position
-from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.core.receive.transfer import Transfer
+from pgmlite.core.trust import Trust
+from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
-from pgmlite.wire.control import Spm, parse_spm
-from pgmlite.wire.geometry import Sizes
+from pgmlite.wire.control import parse_spm
 from pgmlite.wire.layout import DATA_TYPES, PacketType
-from pgmlite.wire.manifest import Manifest, manifest_oid, parse_manifest
-
-ENCODING_SYMBOLS = 2
-"""Encoding symbols of an object, in source symbols that it may have at most: one byte each."""
-
-
-def _parse(config: ReceiverConfig, spm: Spm, offer: Offer) -> Manifest:
-    """Return the manifest of an SPM.
-
-    Raises:
-        RefusedPacket: It is not valid, not that of the header, or its object too large.
-    """
-    try:
-        manifest = parse_manifest(spm.manifest)
-    except ObjectError as error:
-        raise RefusedPacket("manifest", str(error)) from error
-    if (manifest.size, manifest.symbol_size) != (offer.size, offer.symbol_size):
-        raise RefusedPacket("manifest", "it contradicts the header")
-    geometry = manifest.geometry
-    encoding_symbols = geometry.blocks * geometry.rings.full
-    is_too_large = encoding_symbols > ENCODING_SYMBOLS * config.max_symbols
-    if geometry.blocks > config.max_blocks or is_too_large:
-        raise RefusedPacket("too_large")
-    check_position(geometry, spm)
-    return manifest
+from pgmlite.wire.manifest import Manifest
 
 
 class Receiver:
@@ -78,16 +50,19 @@ class Receiver:
         rng: Random,
         policy: Policy | None = None,
         listening: Listening | None = None,
+        trust: Trust | None = None,
+        name: str = "",
     ) -> None:
         """
         Args:
             rng: Draws the back-offs before NAKs.
             policy: Which objects are taken; None: one, as `config` says.
             listening: Which groups are heard; None: that is its driver's business.
+            trust: Whose objects are taken; None: anybody's.
+            name: A pattern, as of `fnmatch`, that the names of objects match; empty: any.
         """
         self._config = config
         self._rng = rng
-        self._policy = policy or OneObject(config.oid, config.switch_after)
         self._lost = self._unbelieved = 0
         """What transfers that are gone had lost."""
 
@@ -96,6 +71,8 @@ class Receiver:
         self.current: Transfer | None = None
         self.counters = ReceiverCounters()
         self.evidence = Evidence(config.oid)
+        policy = policy or OneObject(config.oid, config.switch_after, is_chosen=bool(trust or name))
+        self._intake = Intake(config, policy, self.evidence, trust=trust, name=name)
 
     # What drivers and reports ask.
 
@@ -116,6 +93,11 @@ class Receiver:
         return self.current.manifest if self.current else None
 
     @property
+    def signers(self) -> tuple[bytes, ...]:
+        """Ids of the keys, of those that were given, that signed the current object."""
+        return self._intake.signers.get(self.current.oid, ()) if self.current else ()
+
+    @property
     def progress(self) -> tuple[int, int]:
         """Symbols stored and symbols in the current object; (0, 0) before the first packet."""
         return self.current.progress if self.current else (0, 0)
@@ -132,7 +114,7 @@ class Receiver:
 
     def time_left(self, now: int) -> float | None:
         """Return the ns until carousels bring what is missing of the current object, if known."""
-        return self.current.time_left(now) if self.current else None
+        return self.current.asking.time_left(now) if self.current else None
 
     @property
     def heard(self) -> int | None:
@@ -142,12 +124,12 @@ class Receiver:
     @property
     def knows_repairer(self) -> bool:
         """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return any(transfer.knows_repairer for transfer in self.transfers.values())
+        return any(transfer.asking.knows_repairer for transfer in self.transfers.values())
 
     @property
     def naks(self) -> NakCounters:
         """What was asked for of the current object."""
-        return self.current.naks if self.current else NakCounters()
+        return self.current.asking.counters if self.current else NakCounters()
 
     @property
     def large(self) -> LargePackets:
@@ -264,6 +246,8 @@ class Receiver:
         Args:
             rest: (n,), which packets of the batch are of none that is.
         """
+        if reason := self._intake.data_reason(self.transfers):
+            return self._refuse(reason, int(np.count_nonzero(rest)))
         actions: list[Action] = []
         places = np.flatnonzero(rest)
         _, firsts, counts = np.unique(
@@ -273,7 +257,8 @@ class Receiver:
             count = int(counts[number])
             offer = Offer.of(batch.rows[places[firsts[number]]])
             # spec: RCV-5: one oid has one shape.
-            answer = Refuse() if offer.oid in self.transfers else self._answer(now, offer)
+            is_other = offer.oid in self.transfers
+            answer = Refuse() if is_other else self._intake.answer(now, offer, self.transfers)
             if isinstance(answer, Take):
                 # spec: RCV-1
                 transfer = self._begin(now, offer, answer)
@@ -297,7 +282,7 @@ class Receiver:
                 actions += take(batch.select(slice(place, place + 1)))
             except RefusedPacket as refusal:
                 self.counters.refused[refusal.reason] += 1
-        return actions
+        return actions + self._intake.warnings()
 
     def _receive_spm(self, now: int, batch: PacketBatch) -> list[Action]:
         """Take one SPM.
@@ -306,48 +291,31 @@ class Receiver:
             RefusedPacket: It is not one, it contradicts itself, or its object is not taken.
         """
         spm = parse_spm(batch.payload.tobytes())
-        header = Offer.of(batch.rows[0])
-        if (known := self.transfers.get(header.oid)) and known.manifest:
+        oid = int(batch.rows["oid"][0])
+        if (known := self.transfers.get(oid)) and known.manifest:
             told = known.receive_spm(now, batch, spm, is_heard=self.listening.hears(batch.channel))
+            self._intake.repeated(now, batch, spm)
             return told + self.listening.receive(now, batch)
-        # spec: RCV-3
-        if manifest_oid(spm.manifest) != header.oid:
-            raise RefusedPacket("manifest", "its digest is not the oid")
-        offer = Offer(
-            header.oid,
-            header.size,
-            header.symbol_size,
-            is_announced=True,
-            has_carousel=spm.position is not None,
-        )
-        # Before the manifest is parsed: that costs more than all the rest.
-        answer = self._answer(now, offer)
-        if not isinstance(answer, Take):
-            self.evidence.take_other(now, batch.rows[0], spm, answer)
-            raise RefusedPacket(answer.reason)
-        manifest = _parse(self._config, spm, offer)
+        taken = self._intake.announced(now, batch, spm, self.transfers)
         actions: list[Action] = []
         # One oid with two shapes: the unannounced packets that were taken first were forged.
         if known is None or not known.is_of(batch).all():
-            given_up = [oid for oid in answer.in_place_of if self.transfers[oid].manifest]
-            actions += [Superseded(now, oid, offer.oid) for oid in given_up]
-            known = self._begin(now, offer, answer)
+            given_up = [old for old in taken.in_place_of if self.transfers[old].manifest]
+            actions += [Superseded(now, old, oid, taken.release) for old in given_up]
+            known = self._begin(now, Offer.of(batch.rows[0]), Take(taken.in_place_of))
             actions += known.begin(None)
-        actions += known.adopt(now, batch, spm, manifest)
-        return actions + self._listen(self.listening.adopt(now, manifest))
-
-    def _answer(self, now: int, offer: Offer) -> Answer:
-        """Return whether an object is taken."""
-        # spec: RCV-2
-        symbols = Sizes(offer.size, offer.symbol_size).symbols
-        if offer.size > self._config.max_object_size or symbols > self._config.max_symbols:
-            return Refuse("too_large")
-        return self._policy.offer(now, offer, self.transfers)
+        self._intake.adopt(taken)
+        actions += [
+            replace(one, signed_by=self.signers) if isinstance(one, Adopted) else one
+            for one in known.adopt(now, batch, spm, taken.manifest)
+        ]
+        return actions + self._listen(self.listening.adopt(now, taken.manifest))
 
     def _begin(self, now: int, offer: Offer, answer: Take) -> Transfer:
         """Return the transfer of an object, which begins now, in place of others."""
         for oid in {*answer.in_place_of, offer.oid} & self.transfers.keys():
             gone = self.transfers.pop(oid)
+            self._intake.signers.pop(oid, None)
             self._lost += gone.losses.lost
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)

@@ -32,6 +32,9 @@ class KnownRepairer:
     gsize: int = 10
     backoff_factor: int = 6
     dead_until: int = 0
+    answered_at: int = 0
+    """When an NCF or RDATA of it came last, ns; 0: none did."""
+
     rate: int = 0
     """bit/s that it says it may send; 0: not limited."""
 
@@ -52,7 +55,7 @@ class KnownRepairer:
             self.rate = spm.rate
             self.share = min(max(repairs.repair_share, 1), 100) / 100
 
-    def answered(self, after: int) -> None:
+    def repaired(self, after: int) -> None:
         """Take note that a repair came so many ns after its NAK."""
         self.repair_delay = policy.smoothed(self.repair_delay, after, 8)
 
@@ -83,6 +86,8 @@ class Repairers:
     def __init__(self, config: NakConfig) -> None:
         self._config = config
         self._repairers: dict[Endpoint, KnownRepairer] = {}
+        self.ask_silent_at = 0
+        """When one that never answered may be asked next, ns."""
 
     def __len__(self) -> int:
         return len(self._repairers)
@@ -116,6 +121,15 @@ class Repairers:
     def of_session(self, key: SessionKey) -> KnownRepairer | None:
         """Return the repairer that is a session's own."""
         return next((r for r in self._repairers.values() if r.key == key), None)
+
+    def may_ask(self, now: int, repairer: KnownRepairer) -> bool:
+        """Whether a NAK may go to a repairer now (spec: NAK-19)."""
+        return bool(repairer.answered_at) or now >= self.ask_silent_at
+
+    def asked(self, now: int, repairer: KnownRepairer) -> None:
+        """Take note that a NAK leaves."""
+        if not repairer.answered_at:
+            self.ask_silent_at = now + self._config.ask_silent
 
     @property
     def has_trusted(self) -> bool:

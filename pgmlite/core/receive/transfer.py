@@ -22,8 +22,8 @@ from pgmlite.core.receive.asking import Asking
 from pgmlite.core.receive.attribution import Attribution, Released
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
+from pgmlite.core.receive.liveness import Liveness
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import NakCounters
 from pgmlite.core.receive.sessions import session_of
 from pgmlite.core.receive.stock import Stock
 from pgmlite.core.ring import Ring
@@ -78,9 +78,9 @@ class Transfer:
         oid: Its identifier; `size` and `symbol_size` are those of its headers.
         state: Where it is.
         manifest: None: it did not come yet.
-        heard: When a carousel of the object was heard last, ns.
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
+        asking: What is asked for.
     """
 
     def __init__(
@@ -102,7 +102,6 @@ class Transfer:
         self.oid, self.size, self.symbol_size = oid, size, symbol_size
         self.state = TransferState.COLLECTING
         self.manifest: Manifest | None = None
-        self.heard = now
         self.losses = LossCounts(config.max_senders)
         self.large = LargePackets(min(size, symbol_size))
         self._config = config
@@ -112,7 +111,8 @@ class Transfer:
 
         self._sizes = Sizes(size, symbol_size)
         self._stock = Stock(oid, self._sizes, config=config, counters=counters)
-        self._asking = Asking(config, counters=counters, losses=self.losses, rng=rng)
+        self._liveness = Liveness(now)
+        self.asking = Asking(config, counters=counters, losses=self.losses, rng=rng)
         self._attribution: Attribution | None = None
         """None: the object has no tiles, or the manifest did not come yet."""
 
@@ -135,6 +135,11 @@ class Transfer:
         return mine
 
     @property
+    def heard(self) -> int:
+        """When a carousel of the object was heard last, ns."""
+        return self._liveness.heard
+
+    @property
     def is_complete(self) -> bool:
         """Whether every block was verified: nothing is taken any more."""
         return self.state is TransferState.COMPLETE
@@ -146,7 +151,7 @@ class Transfer:
             return None
         if self._stock.has_due:
             return 0
-        times = [self._asking.deadline] if self._asks else []
+        times = [self.asking.deadline] if self._asks else []
         if self._attribution:
             times.append(self._attribution.deadline)
         return min((at for at in times if at is not None), default=None)
@@ -172,23 +177,9 @@ class Transfer:
         return self._odata_bytes / self.size / (1 - self.losses.share) if self.size else 0.0
 
     @property
-    def knows_repairer(self) -> bool:
-        """Whether somebody takes NAKs: until then no timer of NAK repair runs."""
-        return self._asking.knows_repairer
-
-    @property
-    def naks(self) -> NakCounters:
-        """What was asked for."""
-        return self._asking.counters
-
-    @property
     def forgers(self) -> dict[str, int]:
         """Addresses from which symbols came that were not what was signed, and how many."""
         return self._attribution.blame.forgers if self._attribution else {}
-
-    def time_left(self, now: int) -> float | None:
-        """Return the ns until carousels will have brought what is missing; None: not known."""
-        return self._asking.time_left(now)
 
     # The machine's contract, and its answers.
 
@@ -207,7 +198,7 @@ class Transfer:
         """Forget the sessions of channels that are not heard: what they send is not lost."""
         # spec: RTE-9
         self.losses.forget(hears)
-        self._asking.forget(hears)
+        self.asking.forget(hears)
 
     def receive(self, now: int, batch: PacketBatch, *, is_heard: bool = True) -> list[Action]:
         """Take packets that are no SPMs, not once it is complete; all of them if `is_heard` is
@@ -230,9 +221,9 @@ class Transfer:
         elif batch.kind is PacketType.TREE:
             actions += self._receive_nodes(now, batch)
         elif batch.kind is PacketType.NCF and is_heard:
-            self._asking.take_ncfs(now, batch)
+            self.asking.take_ncfs(now, batch)
         if is_heard and (self._attribution is None or batch.kind not in DATA_TYPES):
-            self._asking.take_sqn(now, batch)
+            self.asking.take_sqn(now, batch)
         return actions + self._verify_some()
 
     def receive_spm(
@@ -251,20 +242,21 @@ class Transfer:
             raise RefusedPacket("manifest", "it contradicts the one in hand")
         check_position(known.geometry, spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
-        if spm.position:
-            self.heard = now
+        if spm.position and self._attribution is None:
+            self._liveness.announce(now, session_of(batch))
         if is_heard:
             self._take_spm(now, batch, spm)
         return []
 
     def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
         """Take the manifest, and the SPM that brought it."""
-        self._now = self.heard = now
+        self._now = now
+        self._liveness.prove(now)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
         if manifest.geometry.symbols:
-            self._asking.learn(manifest, self._stock)
+            self.asking.learn(manifest, self._stock)
             if manifest.tiles_digest is not None:
                 # spec: RCV-19
                 self._attribution = Attribution(
@@ -274,6 +266,8 @@ class Transfer:
                     counters=self._counters,
                     is_ending=self._is_ending,
                 )
+        if spm.position:
+            self._liveness.announce(now, session_of(batch))
         self._take_spm(now, batch, spm)
         return [Adopted(now, manifest, spm.rate), *self._complete_if_whole()]
 
@@ -285,7 +279,7 @@ class Transfer:
             actions += self._receive_released(now, self._attribution.tick(now))
         actions += self._verify_some()
         if self._asks and not self.is_complete:
-            actions += self._asking.tick(now)
+            actions += self.asking.tick(now)
         return actions
 
     def verified(self, block: int, *, ok: bool) -> list[Action]:
@@ -323,7 +317,7 @@ class Transfer:
             if self._attribution and self._counters.fetched > before:
                 self._attribution.blame.bring(now, batch.source.address)
             if is_heard:
-                self._asking.take_sqn(now, batch)
+                self.asking.take_sqn(now, batch)
         return actions
 
     def _receive_nodes(self, now: int, batch: PacketBatch) -> list[Action]:
@@ -346,11 +340,14 @@ class Transfer:
         self._counters.rdata += repairs
         if passing:
             last = len(batch) - 1 - int(is_repair[::-1].argmin())
-            self.heard = now
+            if self._attribution:
+                self._liveness.prove(now)
+            else:
+                self._liveness.bring(now, session_of(batch))
             self._odata_bytes += passing * batch.payload.shape[1]
             self._head = self._sizes.number(int(batch.offsets[last]))
         if is_heard:
-            self._asking.take_data(now, session_of(batch), batch)
+            self.asking.take_data(now, session_of(batch), batch)
         return actions
 
     def _take_spm(self, now: int, batch: PacketBatch, spm: Spm) -> None:
@@ -358,7 +355,7 @@ class Transfer:
         self.losses.count(batch)
         if spm.position:
             self.large.take_spm(now, batch, spm.position)
-        self._asking.take_spm(now, batch, spm)
+        self.asking.take_spm(now, batch, spm)
 
     def _verify_some(self) -> list[Action]:
         return [*self._stock.take_due(self._head)]

@@ -1,0 +1,209 @@
+"""What a receiver does with objects that are new to it: may they be taken?
+
+Limits first, which cost nothing; then origin, where there are keys; then what the policy says; and
+at last whether the manifest is one. Nothing is given up or begun here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pgmlite.core.config import ReceiverConfig
+from pgmlite.core.events import Warned
+from pgmlite.core.receive.evidence import Evidence
+from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Policy, Refuse, Take
+from pgmlite.core.receive.transfer import check_position
+from pgmlite.core.trust import Signed, Trust
+from pgmlite.errors import ObjectError, RefusedPacket
+from pgmlite.wire.batch import PacketBatch
+from pgmlite.wire.control import Spm
+from pgmlite.wire.geometry import Sizes
+from pgmlite.wire.manifest import Manifest, manifest_oid, parse_manifest
+
+ENCODING_SYMBOLS = 2
+"""Encoding symbols of an object, in source symbols that it may have at most: one byte each."""
+
+TOLD = frozenset(
+    {
+        *("unsigned", "key", "signature", "stream", "name"),
+        *("expired", "rollback", "equivocation"),
+    }
+)
+"""Reasons for which an object is not taken that whoever runs a receiver may want to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An announced object that is taken.
+
+    Attributes:
+        in_place_of: Objects whose transfers end for it.
+        signed: Who signed it; None: nobody was asked.
+    """
+
+    manifest: Manifest
+    in_place_of: tuple[int, ...] = ()
+    signed: Signed | None = None
+
+    @property
+    def release(self) -> int | None:
+        """As what it is signed; None: nobody was asked."""
+        return self.signed.release.number if self.signed else None
+
+
+class Intake:
+    """Answers for objects that are on the air and not being received.
+
+    Attributes:
+        signers: Ids of the keys that signed each object that is received, by oid.
+    """
+
+    def __init__(
+        self,
+        config: ReceiverConfig,
+        policy: Policy,
+        evidence: Evidence,
+        *,
+        trust: Trust | None = None,
+        name: str = "",
+    ) -> None:
+        """
+        Args:
+            evidence: Is told of announced objects that are not taken.
+            trust: Whose objects are taken; None: anybody's.
+            name: A pattern, as of `fnmatch`, that names of objects match; empty: they need not.
+        """
+        self._config = config
+        self._policy = policy
+        self._evidence = evidence
+        self._trust = trust
+        self._name = name
+        self.signers: dict[int, tuple[bytes, ...]] = {}
+
+    def data_reason(self, transfers: Mapping[int, Ongoing]) -> str:
+        """Return why no data is taken before its manifest; empty: it may be."""
+        if self._trust:
+            # spec: TRU-1: whose it is only the manifest says.
+            return "object" if transfers else "unsigned"
+        return "object" if self._name else ""
+
+    def answer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Return whether an object is taken, as far as limits and the policy say."""
+        return self._beyond_limits(offer) or self._policy.offer(now, offer, transfers)
+
+    def announced(
+        self, now: int, batch: PacketBatch, spm: Spm, transfers: Mapping[int, Ongoing]
+    ) -> Admitted:
+        """Take one SPM of an object of which no manifest is in hand.
+
+        Raises:
+            RefusedPacket: Its object is not taken.
+        """
+        header = Offer.of(batch.rows[0])
+        # spec: RCV-3
+        if manifest_oid(spm.manifest) != header.oid:
+            raise RefusedPacket("manifest", "its digest is not the oid")
+        try:
+            signed = self._signed(now, batch, spm, header)
+            offer = Offer(
+                header.oid,
+                header.size,
+                header.symbol_size,
+                is_announced=True,
+                has_carousel=spm.position is not None,
+                stream=signed.release.stream if signed else "",
+            )
+            # Before an unsigned manifest is parsed: that costs more than all the rest.
+            answer = self.answer(now, offer, transfers)
+            if not isinstance(answer, Take):
+                self._evidence.take_other(now, batch.rows[0], spm, answer)
+                raise RefusedPacket(answer.reason)
+            manifest = signed.manifest if signed else self._parse(spm)
+            self._check(manifest, header, spm)
+            if not signed:
+                self._check_name(manifest)
+        except RefusedPacket as refusal:
+            if refusal.reason in TOLD:
+                self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))
+            raise
+        return Admitted(manifest, answer.in_place_of, signed)
+
+    def adopt(self, taken: Admitted) -> None:
+        """Take note that an object is received from now on."""
+        if self._trust and taken.signed:
+            self._trust.adopt(taken.signed)
+            self.signers[taken.manifest.oid] = taken.signed.signers
+
+    def repeated(self, now: int, batch: PacketBatch, spm: Spm) -> None:
+        """Take note of an SPM that repeats the manifest in hand: who else has signed it?"""
+        # spec: TRU-5
+        if self._trust:
+            oid = int(batch.rows["oid"][0])
+            known = self.signers.get(oid, ())
+            more = self._trust.more_signers(now, spm, batch.source.address, known)
+            self.signers[oid] = (*known, *(one for one in more if one not in known))
+
+    def warnings(self) -> list[Warned]:
+        """Return what people should know, and was not told yet."""
+        if not (self._trust and self._trust.warnings):
+            return []
+        told, self._trust.warnings = self._trust.warnings, []
+        return told
+
+    def _signed(self, now: int, batch: PacketBatch, spm: Spm, header: Offer) -> Signed | None:
+        """Return what is signed, and wanted; None: anybody's is taken.
+
+        Raises:
+            RefusedPacket: It is not.
+        """
+        if self._trust is None or self._beyond_limits(header):
+            return None
+        # spec: TRU-3
+        signed = self._trust.judge(now, spm, batch.source.address)
+        self._check_name(signed.manifest)
+        self._trust.admit(now, signed)
+        return signed
+
+    def _beyond_limits(self, offer: Offer) -> Refuse | None:
+        # spec: RCV-2
+        symbols = Sizes(offer.size, offer.symbol_size).symbols
+        if offer.size > self._config.max_object_size or symbols > self._config.max_symbols:
+            return Refuse("too_large")
+        return None
+
+    @staticmethod
+    def _parse(spm: Spm) -> Manifest:
+        """
+        Raises:
+            RefusedPacket: It is not valid.
+        """
+        try:
+            return parse_manifest(spm.manifest)
+        except ObjectError as error:
+            raise RefusedPacket("manifest", str(error)) from error
+
+    def _check(self, manifest: Manifest, header: Offer, spm: Spm) -> None:
+        """
+        Raises:
+            RefusedPacket: It is not that of the header, its object is too large, or its carousel
+                can't be there.
+        """
+        if (manifest.size, manifest.symbol_size) != (header.size, header.symbol_size):
+            raise RefusedPacket("manifest", "it contradicts the header")
+        geometry = manifest.geometry
+        encoding_symbols = geometry.blocks * geometry.rings.full
+        is_too_large = encoding_symbols > ENCODING_SYMBOLS * self._config.max_symbols
+        if geometry.blocks > self._config.max_blocks or is_too_large:
+            raise RefusedPacket("too_large")
+        check_position(geometry, spm)
+
+    def _check_name(self, manifest: Manifest) -> None:
+        """
+        Raises:
+            RefusedPacket: It is not the one that was asked for.
+        """
+        # spec: TRU-7
+        if self._name and not fnmatchcase(manifest.name, self._name):
+            raise RefusedPacket("name", manifest.name)
