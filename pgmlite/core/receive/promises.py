@@ -164,7 +164,7 @@ class Promises(Generic[N, H]):
         until = now + self.patience(repairer)
         if is_believed:
             self._demand.take_ncf(now, until, key, named)
-        promise = None if last is None else Promise(key, last, now)
+        promise = Promise(key, last, now) if may_be_asked and last is not None else None
         blocks = np.fromiter((one.block for one in running), np.int64, len(running))
         for place in np.flatnonzero(self._demand.is_of(named, blocks)).tolist():
             want = running[place]
@@ -188,11 +188,9 @@ class Promises(Generic[N, H]):
         was, before = want.state, self._wants.timers.at(want.block)
         if was is WantState.WAIT_DATA and not want.unconfirmed:
             # The usual case in a large group: it changes nothing but how long to wait.
-            since = want.relied.setdefault(key, now)
-            if now - since > until - now and not want.promise:
-                # It should have come by now.
-                self.judge(now, want, self._demand.lacking(want.needs))
-            else:
+            since = min(want.relied.values(), default=now)
+            if want.promise or now - since <= until - now:  # else it should have come by now
+                want.relied.setdefault(key, now)
                 self._wants.move(want, WantEvent.CONFIRMED, max(until, before))
             return
         want.unconfirmed = self._demand.beside_one(now, want.unconfirmed, named)
