@@ -93,8 +93,8 @@ def _adopted(event: Adopted) -> str:
         f"object {oid_text(manifest.oid)}: {manifest.name}, {human_bytes(manifest.size)}, "
         f"announced at {human_rate(event.rate)}"
     )
-    if release and event.keys:
-        keys = human_list([key.hex() for key in event.keys], MOST_ADDRESSES)
+    if release and event.signed_by:
+        keys = human_list([key.hex() for key in event.signed_by], MOST_ADDRESSES)
         text += f"; release {release.number} of {release.stream}, signed by {keys}"
     return text
 

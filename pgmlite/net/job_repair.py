@@ -33,7 +33,7 @@ from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.signed import SignedFile, content_path
 from pgmlite.storage.source import SourceFile
-from pgmlite.wire import batch as wire
+from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.control import parse_spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import PacketType
@@ -98,7 +98,7 @@ class RepairJob:
                 tiles=signed.tiles if signed else None,
                 signatures=signed.signatures if signed else (),
             )
-            buffer = wire.SendBuffer(manifest.symbol_size, config.transmit_limit)
+            buffer = SendBuffer(manifest.symbol_size, config.transmit_limit)
             inputs = (naks, group)
             symbols = open_symbols(opened, source, manifest, machine)
             loop = SendLoop(machine, [socket], symbols, buffer, burst, tell, inputs)
@@ -127,7 +127,7 @@ def recognise(
         DiskError: The file can't be read, or changed.
     """
     digests: dict[tuple[int, int], bytes] = {}
-    buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+    buffer = ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
     strangers: set[int] = set()
     heard = time.monotonic_ns()
     while True:
@@ -184,7 +184,7 @@ def hear_repairers(group: ReceiverSocket, manifest: Manifest, tell: Tell) -> Non
             tell(Warned(time.monotonic_ns(), f"{error}; going on without", "membership"))
 
 
-def _manifests(group: ReceiverSocket, buffer: wire.ReceiveBuffer) -> list[Manifest]:
+def _manifests(group: ReceiverSocket, buffer: ReceiveBuffer) -> list[Manifest]:
     """Return the manifests among what can be read now."""
     while (room := buffer.room()) and (arrival := group.read_into(room)):
         if arrival.length:

@@ -31,7 +31,7 @@ from pgmlite.net.arguments import (
 from pgmlite.net.groups import MAX_PORT, is_for_routers
 from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.nak_socket import NakSocket
-from pgmlite.net.planning import ObjectPlan, check_ladder
+from pgmlite.net.planning import ObjectPlan, check_ladder, has_expired
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import Waits
@@ -39,7 +39,8 @@ from pgmlite.storage.encoded import EncodedSymbols
 from pgmlite.storage.signed import SignedFile, content_path, is_signed_name
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import HEADER_SIZE, SendBuffer
+from pgmlite.wire.batch import HEADER_SIZE
+from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import MAX_PACKET, Order
 from pgmlite.wire.manifest import Manifest, Rung
@@ -315,14 +316,13 @@ def open_signed(
         if content is not None:
             raise UsageError("content: goes with FILE.pglm", cause="content")
         return None
-    for name in plan.given:
-        raise in_manifest(name, file)
+    if plan.given:
+        raise in_manifest(plan.given[0], file)
     signed = yield from hash_beside(partial(SignedFile, file), tell)
     opened.callback(signed.close)
     if not signed.signatures:
         raise ObjectError(f"{file}: has no signature yet; `pgmlite sign` adds one")
-    expires = signed.release.expires
-    if expires and expires <= time.time():
+    if has_expired(signed.release):
         text = f"{file}: has expired: who has a key takes it no more"
         tell(Warned(time.monotonic_ns(), text))
     return signed

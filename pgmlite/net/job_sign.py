@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from pgmlite.core.events_signing import SignatureState, Signed, Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import DiskError, ObjectError, UsageError
 from pgmlite.net.hashing import hash_beside, hash_signed
-from pgmlite.net.planning import ObjectPlan, check_name, name_ladder
+from pgmlite.net.planning import ObjectPlan, check_name, has_expired, name_ladder, unix_time
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.keys import PrivateKey, generate, load_private_key, load_public_keys
 from pgmlite.storage.signed import (
@@ -35,9 +35,6 @@ from pgmlite.wire.manifest import Manifest, Release
 __all__ = ["AddSignatureJob", "SignJob", "VerifyJob", "generate"]
 
 MAX_NUMBER = (1 << 64) - 1
-
-Clock = Callable[[], float]
-"""Returns seconds since 1970."""
 
 
 def sign_with(keys: Sequence[PrivateKey], manifest: Manifest) -> list[Signature]:
@@ -102,7 +99,6 @@ class SignJob:
     channels: tuple[tuple[str, int | None], ...]
     port: int
     hops: int
-    clock: Clock = time.time
 
     def run(self, tell: Tell) -> Waits[Signed]:
         """
@@ -137,7 +133,7 @@ class SignJob:
         check_name(self.stream, "stream")
         if len(self.stream.encode()) > MAX_STREAM:
             raise UsageError(f"stream: at most {MAX_STREAM} bytes are allowed", cause="stream")
-        created = int(self.clock())
+        created = unix_time()
         expires = 0
         if self.expires is not None:
             # Never before it was created, nor never.
@@ -212,7 +208,6 @@ class VerifyJob:
     file: Path
     keys: tuple[Path, ...]
     content: Path | None
-    clock: Clock = time.time
 
     def run(self, tell: Tell) -> Waits[Verified]:
         """
@@ -282,5 +277,5 @@ class VerifyJob:
             raise ObjectError(f"{self.file}: a signature is wrong")
         if self.keys and not any(one.state == "valid" for one in states):
             raise ObjectError(f"{self.file}: is signed by none of the keys")
-        if release.expires and release.expires <= self.clock():
+        if has_expired(release):
             raise ObjectError(f"{self.file}: has expired")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -32,10 +33,9 @@ class ObjectPlan:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Which of them were said."""
-        return tuple(
-            field.name for field in fields(self) if getattr(self, field.name) not in (None, ())
-        )
+        """Which of them were said, by the names that errors have."""
+        said = (field.name for field in fields(self) if getattr(self, field.name) not in (None, ()))
+        return tuple("repairer" if name == "repairers" else name for name in said)
 
     def size(self, hops: int, interface_mtu: int = MAX_MTU) -> int:
         """Return the bytes of a symbol.
@@ -156,3 +156,13 @@ def name_ladder(channels: Sequence[tuple[str, int | None]], port: int) -> tuple[
         rungs.append(Rung(rate or 0, Endpoint(str(address), port)))
     check_ladder([rung.group for rung in rungs])
     return tuple(rungs) if len(rungs) > 1 else ()
+
+
+def unix_time() -> int:
+    """Return seconds since 1970, by this machine's clock."""
+    return int(time.time())
+
+
+def has_expired(release: Release) -> bool:
+    """Whether receivers take it no more, by this machine's clock."""
+    return 0 < release.expires <= unix_time()

@@ -45,7 +45,7 @@ from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
-from pgmlite.wire import batch as wire
+from pgmlite.wire.buffers import ReceiveBuffer
 
 BATCH_BYTES = 1 << 20
 """At high rates a receiver sleeps until about this much has come: large batches cost less."""
@@ -126,7 +126,7 @@ class ReceiveLoop:
         self._unresolved = "DNS has not answered yet"
         """Why it is a member of nothing yet."""
 
-        self._buffer = wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
+        self._buffer = ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
         self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0

@@ -26,6 +26,7 @@ from pgmlite.net.sender_socket import LINK_ERRORS, REFUSALS, STRANGERS, SenderSo
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire import batch as wire
+from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.endpoint import Endpoint
 
 LISTEN_TIME = MS // 4
@@ -182,7 +183,7 @@ class SendLoop:
     """Where packets leave, by lane."""
 
     symbols: SymbolFile
-    buffer: wire.SendBuffer
+    buffer: SendBuffer
     call_packets: int
     """Packets one system call takes."""
 
@@ -215,9 +216,7 @@ class SendLoop:
     """By channel, as the rates that are watched: one may be refused or over before another."""
 
     _rates: list[RateWatch] = field(init=False)
-    _heard: wire.ReceiveBuffer = field(
-        default_factory=lambda: wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)
-    )
+    _heard: ReceiveBuffer = field(default_factory=lambda: ReceiveBuffer(EXPECTED_SYMBOL_SIZE))
 
     def __post_init__(self) -> None:
         now, lanes, sockets = self._look_at_clock(), self.machine.lanes, self.sockets

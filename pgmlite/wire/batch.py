@@ -1,4 +1,4 @@
-"""The data path: rows out of a GRO buffer and headers into a GSO buffer, both in place.
+"""The data path: packets as rows, checked in place.
 
 A buffer holds packets of one length, `stride` bytes apart, as UDP_GRO and UDP_SEGMENT lay them
 out; only the last may be shorter. Every access is checked against the buffer's real length: the
@@ -36,9 +36,6 @@ HEADER_DTYPE = numpy_dtype(HEADER, overlays={"key": (">u8", 0)})
 """`key` overlays magic to symbol_size: rows with one key differ in nothing but their place."""
 
 HEADER_SIZE = HEADER_DTYPE.itemsize
-
-TYPE_AT = HEADER_DTYPE.fields["type"][1] if HEADER_DTYPE.fields else 0
-"""Where in a packet its type stands."""
 
 WHOLE_HEADER = np.dtype((np.void, HEADER_SIZE))
 """The same bytes as one item: numpy copies fields one by one, which takes ten times as long."""
@@ -204,8 +201,7 @@ def read_rows(
     """Return (n,) headers and (n, width) payloads as batches of valid packets, like `read`.
 
     Args:
-        at: As in `PacketBatch`.
-        marks: As in `PacketBatch`.
+        at: As in `PacketBatch`; `marks` too.
     """
     came = _Came(source, at, marks)
     keys = rows["key"]
@@ -287,200 +283,3 @@ def _check(
     if bad.all():
         return []
     return [PacketBatch(kind, rows, offsets, payload, *came).select(~bad)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretch:
-    """Rows of the buffer that one source sent."""
-
-    start: int
-    stop: int
-    source: Endpoint
-
-
-@dataclass(frozen=True, slots=True)
-class _Odd:
-    """One read that did not fit the rows."""
-
-    octets: Octets
-    stride: int
-    source: Endpoint
-    is_congested: bool
-
-    @property
-    def begins_with_node(self) -> bool:
-        """Whether it is whole packets, and the first of them looks like a node of a tree."""
-        is_whole = self.stride > TYPE_AT and len(self.octets) % self.stride == 0
-        return is_whole and bool(self.octets[TYPE_AT] == PacketType.TREE)
-
-    def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
-        """Return the batches of it, as `read` does."""
-        marked = self.is_congested
-        return read(self.octets, self.stride, self.source, refused, at=at, is_congested=marked)
-
-
-class ReceiveBuffer:
-    """A reusable buffer that takes many reads and gives few batches.
-
-    It offers the system a place for each header and each payload of the packets it expects, so
-    that both lie side by side without a copy. Whatever does not have the expected length is put
-    together again and read as one piece.
-    """
-
-    ROWS = 1_440
-    """Packets of the expected length before the batches have to be taken."""
-
-    READ_ROWS = 64
-    """Packets the system joins in one read, at most (UDP_GRO)."""
-
-    READ_BYTES = 65_536
-    """Bytes one read can give."""
-
-    def __init__(self, symbol_size: int) -> None:
-        """
-        Args:
-            symbol_size: Payload bytes of the packets expected first.
-        """
-        self._spill = bytearray(self.READ_BYTES)
-        self.stride = 0
-        self.expect(symbol_size)
-
-    def expect(self, symbol_size: int) -> None:
-        """Lay the buffer out for payloads of `symbol_size` bytes; batches given stay good."""
-        if self.stride == HEADER_SIZE + symbol_size:
-            return
-        self.stride = HEADER_SIZE + symbol_size
-        # The system looks at every piece offered, filled or not.
-        self._read_rows = min(self.READ_ROWS, self.READ_BYTES // self.stride + 1)
-        count = self.ROWS + self._read_rows
-        headers, payload = bytearray(count * HEADER_SIZE), bytearray(count * symbol_size)
-        self._rows: Rows = np.ndarray((count,), HEADER_DTYPE, headers)
-        self._headers: Octets = np.ndarray((count, HEADER_SIZE), np.uint8, headers)
-        self._payload: Octets = np.ndarray((count, symbol_size), np.uint8, payload)
-        header_view, payload_view = memoryview(headers), memoryview(payload)
-        self._pieces: list[memoryview] = []
-        for row in range(count):
-            self._pieces.append(header_view[row * HEADER_SIZE : (row + 1) * HEADER_SIZE])
-            self._pieces.append(payload_view[row * symbol_size : (row + 1) * symbol_size])
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        self._used = 0
-        self._stretches: list[_Stretch | _Odd] = []
-        self._marks: Flags | None = None
-
-    def room(self) -> list[memoryview | bytearray] | None:
-        """Return the pieces that the next read fills, in order; None when the buffer is full."""
-        if self._used >= self.ROWS or len(self._stretches) >= self.ROWS:
-            return None
-        start = 2 * self._used
-        return [*self._pieces[start : start + 2 * self._read_rows], self._spill]
-
-    def add(
-        self, length: int, stride: int, source: Endpoint, *, is_congested: bool = False
-    ) -> None:
-        """Take note of a read of `length` bytes: packets `stride` bytes apart, from `source`.
-
-        Args:
-            is_congested: A router marked all of them.
-        """
-        count, tail = divmod(length, stride)
-        if stride != self.stride or tail or count > self._read_rows:
-            self._stretches.append(_Odd(self._join(length), stride, source, is_congested))
-            return
-        start, self._used = self._used, self._used + count
-        if is_congested:
-            if self._marks is None:
-                self._marks = np.zeros(len(self._rows), np.bool_)
-            self._marks[start : self._used] = True
-        self._stretches.append(_Stretch(start, self._used, source))
-
-    def _join(self, length: int) -> Octets:
-        """Return a copy of the last `length` bytes read, in one piece."""
-        rows = min(-(-length // self.stride), self._read_rows)
-        span = slice(self._used, self._used + rows)
-        joined = np.concatenate((self._headers[span], self._payload[span]), axis=1).reshape(-1)
-        if length > len(joined):
-            spilt = np.frombuffer(self._spill, np.uint8)[: length - len(joined)]
-            return np.concatenate((joined, spilt))
-        return joined[:length]
-
-    def batches(self, refused: Counter[str], at: int | None = None) -> list[PacketBatch]:
-        """Return what came, in order, and begin anew; views, good until the next read.
-
-        NCFs and nodes of trees stand first, what is alike of one source together: they speak of
-        what follows, and must not cut what they came between into small batches.
-
-        Args:
-            at: When it was read, as in `PacketBatch`.
-        """
-        ahead: list[PacketBatch] = []
-        parts: list[_Stretch | PacketBatch] = []
-        nodes: dict[tuple[int, Endpoint, bool], list[Octets]] = {}
-        for part in self._stretches:
-            if isinstance(part, _Odd) and part.begins_with_node:
-                key = part.stride, part.source, part.is_congested
-                nodes.setdefault(key, []).append(part.octets)
-            elif isinstance(part, _Odd):
-                for batch in part.read(refused, at):
-                    (ahead if batch.kind in AHEAD else parts).append(batch)
-            elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
-                parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
-            else:
-                parts.append(part)
-        for (stride, source, is_congested), pieces in nodes.items():
-            ahead += _Odd(np.concatenate(pieces), stride, source, is_congested).read(refused, at)
-        batches = ahead
-        for one in parts:
-            if isinstance(one, _Stretch):
-                span = slice(one.start, one.stop)
-                batches += read_rows(
-                    self._rows[span],
-                    self._payload[span],
-                    one.source,
-                    refused,
-                    at=at,
-                    marks=None if self._marks is None else self._marks[span],
-                )
-            else:
-                batches.append(one)
-        self._begin_anew()
-        return batches
-
-
-class SendBuffer:
-    """A reusable buffer of `count` packets: headers and payloads apart, joined when they are sent.
-
-    Payloads lie side by side, so that one read of the source fills many packets; the system
-    gathers the pieces.
-    """
-
-    def __init__(self, symbol_size: int, count: int) -> None:
-        """
-        Args:
-            symbol_size: Payload bytes of every packet but a shorter last one.
-        """
-        self.stride = HEADER_SIZE + symbol_size
-        self._symbol_size = symbol_size
-        headers = memoryview(bytearray(HEADER_SIZE * count))
-        self._headers: Rows = np.ndarray((count,), WHOLE_HEADER, headers)
-        self.payload = memoryview(bytearray(symbol_size * count))
-        self._pieces: list[memoryview] = []
-        for place in range(count):
-            self._pieces.append(headers[place * HEADER_SIZE : (place + 1) * HEADER_SIZE])
-            self._pieces.append(self.payload[place * symbol_size : (place + 1) * symbol_size])
-
-    def write_headers(self, rows: Rows) -> None:
-        """Put the headers of the first packets in place."""
-        self._headers[: len(rows)] = rows.view(WHOLE_HEADER)
-
-    def pieces(self, start: int, stop: int, payload_bytes: int) -> list[memoryview]:
-        """Return packets `start` to `stop` in pieces, header, payload, header ...
-
-        Args:
-            payload_bytes: Bytes of payload from the first packet of the buffer to packet `stop`.
-        """
-        pieces = self._pieces[2 * start : 2 * stop]
-        if payload_bytes < stop * self._symbol_size:
-            pieces[-1] = self.payload[(stop - 1) * self._symbol_size : payload_bytes]
-        return pieces

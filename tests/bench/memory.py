@@ -32,7 +32,8 @@ from pgmlite.net.arguments import DEFAULT_FEC
 from pgmlite.net.loop import attend
 from pgmlite.storage import content
 from pgmlite.storage.part import PartFile
-from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch, ReceiveBuffer
+from pgmlite.wire.batch import HEADER_DTYPE, PacketBatch
+from pgmlite.wire.buffers import ReceiveBuffer
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids

@@ -15,7 +15,7 @@ from pgmlite.net import job_repair
 from pgmlite.net.nak_socket import NakSocket
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.storage.source import SourceFile
-from pgmlite.wire.batch import ReceiveBuffer
+from pgmlite.wire.buffers import ReceiveBuffer
 from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import make_object
 from tests.support.loopback import (

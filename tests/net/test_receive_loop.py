@@ -30,7 +30,7 @@ from pgmlite.net.waiting import Stop
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import SendBuffer
+from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import Order

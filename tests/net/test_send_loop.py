@@ -15,7 +15,7 @@ from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import SendBuffer
+from pgmlite.wire.buffers import SendBuffer
 from tests.support.builders import make_object, ring_of
 from tests.support.loopback import HEADER, ODATA
 from tests.support.loops import CHANNEL, FakeSenderSocket, Heard, to_the_end

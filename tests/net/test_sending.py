@@ -22,7 +22,7 @@ from pgmlite.net import sending
 from pgmlite.net.sending import Refusals, SendLoop
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
-from pgmlite.wire.batch import SendBuffer
+from pgmlite.wire.buffers import SendBuffer
 from tests.support.builders import make_object, ring_of
 from tests.support.loopback import HEADER, ODATA, SPM, TREE
 from tests.support.loops import CHANNEL, Heard, Until, to_the_end

@@ -32,6 +32,7 @@ from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch, stretches
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import VISIT_SYMBOLS, PacketType
+from pgmlite.wire.request import Symbols
 from pgmlite.wire.tiles import Leaf, symbol_digests, tile_digest
 
 Released = list[tuple[PacketBatch, bool]]
@@ -84,15 +85,28 @@ class Attribution:
             return []
         released: Released = []
         for lane, some in _lanes(batch):
-            ids = Ids(some.offsets // self._geometry.block_size, some.rows["esi"].astype(np.int64))
+            blocks = some.offsets // self._geometry.block_size
+            ids = Ids(blocks, some.rows["esi"].astype(np.int64))
             tiles, places = self._tiles.of(ids), self._tiles.places(ids)
-            for start, stop in stretches(tiles[1:] != tiles[:-1]):
-                span = slice(start, stop)
-                one = some if stop - start == len(some) else some.select(span)
-                part = Part(
-                    lane, int(tiles[start]), one, ids.cut(start, stop), places[span], is_heard
-                )
-                released += self._take(now, part)
+            all_of_it = Part(lane, int(tiles[0]), some, ids, places, is_heard)
+            released += self._take_tiles(now, all_of_it, tiles)
+        return released
+
+    def _take_tiles(self, now: int, part: Part, tiles: Symbols) -> Released:
+        """Take packets of one lane, and (n,) which tiles they are of."""
+        released: Released = []
+        begin = end = 0
+        for start, stop in stretches(tiles[1:] != tiles[:-1]):
+            one = part.cut(start, stop)._replace(tile=int(tiles[start]))
+            if self._is_whole(one):
+                # Tiles that stand side by side go on as one.
+                begin, end = (begin if end == start else start), stop
+                continue
+            if end == start > begin:
+                released += self._release(now, part.cut(begin, end))
+            released += self._take(now, one)
+        if end > begin and end == len(tiles):
+            released += self._release(now, part.cut(begin, end))
         return released
 
     def take_nodes(self, now: int, batch: PacketBatch) -> Released:
@@ -132,11 +146,8 @@ class Attribution:
         leaf = self._leaves.get(part.tile)
         size = self._tiles.symbols(part.tile)
         waiting = self._hold.find(part.lane, part.tile)
-        if leaf and waiting is None:
-            if self._is_right(part, leaf, size):
-                return self._release(now, part)
-            if self._is_urgent(part.lane):
-                return self._compare(now, part, leaf)
+        if leaf and waiting is None and self._is_urgent(part.lane):
+            return self._compare(now, part, leaf)
         released: Released = []
         if waiting is None:
             released += self._go_on(now, part.lane)
@@ -165,14 +176,18 @@ class Attribution:
 
     # What is right.
 
-    def _is_right(self, part: Part, leaf: Leaf, size: int) -> bool:
+    def _is_whole(self, part: Part) -> bool:
         """Whether packets are a whole tile in its order, each as it was signed."""
-        batch = part.batch
+        batch, places = part.batch, part.places
+        size = self._tiles.symbols(part.tile)
         if len(batch) != size or batch.payload.shape[1] != self._geometry.symbol_size:
             return False
-        if not (part.places == np.arange(size)).all():
+        if places[0] or places[-1] != size - 1 or not (places[1:] > places[:-1]).all():
             return False
-        return tile_digest(batch.payload) == leaf.tile
+        if self._hold.find(part.lane, part.tile):
+            return False
+        leaf = self._leaves.get(part.tile)
+        return leaf is not None and tile_digest(batch.payload) == leaf.tile
 
     def _settle(self, now: int, waiting: Waiting) -> Released:
         """Let go what waits of a tile whose leaf is here, as far as it is right."""

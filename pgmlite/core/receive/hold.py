@@ -79,6 +79,8 @@ class Part(NamedTuple):
 
     def cut(self, start: int, stop: int) -> Part:
         """Return those from `start` to `stop`."""
+        if stop - start == len(self.batch):
+            return self
         span = slice(start, stop)
         return self._replace(
             batch=self.batch.select(span), ids=self.ids.cut(start, stop), places=self.places[span]

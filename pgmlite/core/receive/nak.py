@@ -185,7 +185,7 @@ class NakMachine(Generic[N, H]):
         # spec: NAK-18
         is_believed = self._promisers.believes(now, key, may_be_asked=may_be_asked)
         wants = self._wants.cycles.values() if is_believed or repairer else ()
-        running = [one for one in wants if is_believed or one.waits_for(key)]
+        running = [one for one in wants if is_believed or one.has_asked(key)]
         named = self._demand.parse(bodies)
         if not is_believed and not running:
             return False

@@ -33,6 +33,7 @@ from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.wire import batch as wire
+from pgmlite.wire.buffers import ReceiveBuffer
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import DATA_TYPES
 
@@ -161,7 +162,7 @@ class Hearing:
         self._channel = channel
         self._others = list(others)[:MOST_ELSEWHERE]
         self._proc = proc
-        self._open: list[tuple[ReceiverSocket, Ear, wire.ReceiveBuffer]] = []
+        self._open: list[tuple[ReceiverSocket, Ear, ReceiveBuffer]] = []
         self._tap: Tap | None = None
 
     def listen(self, time_limit: int) -> Waits[None]:
@@ -209,7 +210,7 @@ class Hearing:
     def _join(self, opened: ExitStack, channel: Channel, ear: Ear) -> ReceiverSocket:
         socket = ReceiverSocket(channel, map(str, self._place.sources))
         opened.callback(socket.close)
-        self._open.append((socket, ear, wire.ReceiveBuffer(EXPECTED_SYMBOL_SIZE)))
+        self._open.append((socket, ear, ReceiveBuffer(EXPECTED_SYMBOL_SIZE)))
         return socket
 
     def _listen_elsewhere(self, opened: ExitStack) -> None:
@@ -240,7 +241,7 @@ class Hearing:
             self.queries.add(what)
 
     def _read_socket(
-        self, now: int, socket: ReceiverSocket, ear: Ear, buffer: wire.ReceiveBuffer
+        self, now: int, socket: ReceiverSocket, ear: Ear, buffer: ReceiveBuffer
     ) -> None:
         for _ in range(buffer.ROWS):
             room = buffer.room()
