@@ -3,11 +3,10 @@
     python -m tests.bench.floor_kills [COUNT [SEED]]
 
 Each of COUNT receivers, 200 by default, has release 5 in place and gets release 6. Half of them
-kill
-themselves before one of the system calls by which files are named, synced or cut, most of them
-those of a publication; the others are killed from outside at any time. At every end the floor is no
-lower than the release in place, and every file of the state folder can be read. The next run then
-installs release 6. Prints the sums; if one was wrong, the exit code is 1.
+kill themselves before one of the system calls by which files are named, synced or cut, most of
+which are those of a publication; the others are killed from outside at any time. At every end the
+floor is no lower than the release in place, and every file of the state folder can be read. The
+next run then installs release 6. Prints the sums; if one was wrong, the exit code is 1.
 """
 
 from __future__ import annotations
