@@ -44,6 +44,7 @@ class Attribution:
 
     Attributes:
         blame: What the sources were worth.
+        most_waiting: Bytes of symbols that wait, at most.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Attribution:
         self._leaves = Leaves(self._tiles, root, config.max_leaves)
         largest = geometry.tile_blocks * VISIT_SYMBOLS * geometry.symbol_size
         pair = MOST_TILES * CANDIDATES * largest
-        self._hold = Hold(max(1, min(MOST_LANES, config.max_waiting // pair - 1)))
+        lanes = max(1, min(MOST_LANES, config.max_waiting // pair - 1))
+        self._hold = Hold(lanes)
+        self.most_waiting = (lanes + 1) * pair
 
     # What comes.
 

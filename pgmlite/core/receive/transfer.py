@@ -81,6 +81,7 @@ class Transfer:
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
         asking: What is asked for.
+        came: When something that a carousel sends came last, whoever sent it, ns: for people.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Transfer:
 
         self._sizes = Sizes(size, symbol_size)
         self._stock = Stock(oid, self._sizes, config=config, counters=counters)
+        self.came = now
         self._liveness = Liveness(now)
         self.asking = Asking(config, counters=counters, losses=self.losses, rng=rng)
         self._attribution: Attribution | None = None
@@ -178,8 +180,8 @@ class Transfer:
 
     @property
     def forgers(self) -> dict[str, int]:
-        """Addresses from which symbols came that were not what was signed, and how many."""
-        return self._attribution.blame.forgers if self._attribution else {}
+        """Addresses from which wrong symbols came, and how many, as far as that can be said."""
+        return self._attribution.blame.forgers if self._attribution else self._stock.forgers
 
     # The machine's contract, and its answers.
 
@@ -207,7 +209,7 @@ class Transfer:
         self._now = now
         if batch.kind in DATA_TYPES:
             batch = self._stock.right(batch)
-        if not len(batch):
+        if not len(batch) or (batch.kind in DATA_TYPES and self._stock.shuns(batch)):
             return []
         actions: list[Action] = []
         self.losses.count(batch, is_heard=is_heard)
@@ -218,7 +220,10 @@ class Transfer:
             else:
                 released = self._attribution.take(now, batch, is_heard=is_heard)
                 actions += self._receive_released(now, released)
+            if batch.kind is PacketType.ODATA:
+                self.came = now
         elif batch.kind is PacketType.TREE:
+            self.came = now
             actions += self._receive_nodes(now, batch)
         elif batch.kind is PacketType.NCF and is_heard:
             self.asking.take_ncfs(now, batch)
@@ -242,15 +247,17 @@ class Transfer:
             raise RefusedPacket("manifest", "it contradicts the one in hand")
         check_position(known.geometry, spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
-        if spm.position and self._attribution is None:
-            self._liveness.announce(now, session_of(batch))
+        if spm.position:
+            self.came = now
+            if self._attribution is None:
+                self._liveness.announce(now, session_of(batch))
         if is_heard:
             self._take_spm(now, batch, spm)
         return []
 
     def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
         """Take the manifest, and the SPM that brought it."""
-        self._now = now
+        self._now = self.came = now
         self._liveness.prove(now)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
@@ -340,7 +347,7 @@ class Transfer:
         self._counters.rdata += repairs
         if passing:
             last = len(batch) - 1 - int(is_repair[::-1].argmin())
-            if self._attribution:
+            if self._attribution or self.manifest is None:
                 self._liveness.prove(now)
             else:
                 self._liveness.bring(now, session_of(batch))
