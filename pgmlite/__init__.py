@@ -1,7 +1,7 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
-`send`, `receive` and `repair` are all that a program needs (`pgmlite.api`); they are imported when
-they are first used.
+`send`, `receive` and `repair` are what a program needs; `keygen`, `sign`, `add_signature` and
+`verify` are for signed objects (`pgmlite.api`). They are imported when they are first used.
 
 The rings, and what each may import::
 
@@ -15,16 +15,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgmlite.api import receive, repair, send
+    from pgmlite.api import add_signature, keygen, receive, repair, send, sign, verify
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "receive", "repair", "send"]
+__all__ = [
+    "__version__",
+    "add_signature",
+    "keygen",
+    "receive",
+    "repair",
+    "send",
+    "sign",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
     """Import what a program uses first when it does: ``import pgmlite`` stays cheap."""
-    if name not in {"receive", "repair", "send"}:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from pgmlite import api
 

@@ -21,22 +21,11 @@ taken over, nothing is printed, and no thread stays.
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-)
+from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from pgmlite.core.events import Completed, Event, Stopped, Tell
+from pgmlite.core.events import Completed, Stopped
+from pgmlite.core.events_signing import Signed, Verified
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
     DEFAULT_GROUP,
@@ -55,136 +44,12 @@ from pgmlite.net.arguments import (
     parse_oid,
     parse_order,
 )
-from pgmlite.net.waiting import Stop, Waits, Work
+from pgmlite.net.handle import Handle
+from pgmlite.wire.layout import Order
 
-if TYPE_CHECKING:
-    import asyncio
-
-T = TypeVar("T")
+__all__ = ["Handle", "add_signature", "keygen", "receive", "repair", "send", "sign", "verify"]
 
 StrPath = str | os.PathLike[str]
-
-
-class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
-    """A sender, receiver or repairer: used once, and in one of three ways.
-
-    `run` blocks to the end. Iteration gives events, and blocks between them; what happens while
-    the program is busy with one waits in the system's buffers. ``await`` and ``async for`` do
-    the same and let the event loop go on; their disk work is done in its thread, batch by batch.
-    As a context, of either kind, it is closed at the end: sockets too, and what came is kept. A
-    task that is cancelled is so when that is done.
-
-    Attributes:
-        began: When it was made, in ns of the clock of its events.
-    """
-
-    def __init__(self, start: Callable[[Tell], Waits[T]], *, began: int | None = None) -> None:
-        """
-        Args:
-            start: Makes the work, given what takes its events.
-            began: ns on the clock of the events; None: now, of the system's.
-        """
-        self.began = time.monotonic_ns() if began is None else began
-        happened: deque[Event] = deque()
-        self._stop = Stop()
-        self._work = Work(start(happened.append), happened, self._stop)
-        self._blocking: Generator[Event, None, None] | None = None
-        self._async: AsyncGenerator[Event, None] | None = None
-        self._turn: asyncio.Lock | None = None
-        """Held by the task that waits for the next event."""
-
-    @property
-    def result(self) -> T:
-        """What it came to: its last event, once that is there.
-
-        Raises:
-            UsageError: It has not ended, or an error ended it.
-        """
-        if self._work.result is None:
-            raise UsageError("there is no result: it has not ended, or an error ended it")
-        return self._work.result
-
-    def stop(self, reason: str = "stopped") -> None:
-        """Have it end soon, with `Interrupted`; from another thread or a signal handler, too."""
-        self._stop.ask(reason)
-
-    # By blocking.
-
-    def run(self) -> T:
-        """Go on to the end.
-
-        Raises:
-            PgmliteError: It came to no good end.
-        """
-        for _ in self:
-            pass
-        return self.result
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> Event:
-        if self._blocking is None:
-            self._blocking = self._work.run()
-        return next(self._blocking)
-
-    def close(self) -> None:
-        """End it, if it has not ended."""
-        if self._blocking is not None:
-            self._blocking.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # With asyncio.
-
-    def __await__(self) -> Generator[object, None, T]:
-        return self._to_the_end().__await__()
-
-    async def _to_the_end(self) -> T:
-        async with self:
-            async for _ in self:
-                pass
-        return self.result
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        # Imported where it is used: whoever blocks starts sooner without it.
-        import asyncio
-
-        if self._async is None or self._turn is None:
-            self._async, self._turn = self._work.arun(), asyncio.Lock()
-        async with self._turn:
-            return await anext(self._async)
-
-    async def aclose(self) -> None:
-        """End it, if it has not ended; another task may be at it, or be ending it."""
-        if self._async is None or self._turn is None:
-            return
-        self._stop.ask("closed")
-        async with self._turn:
-            await self._async.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
 
 
 def receive(
@@ -290,6 +155,7 @@ def receive(
 def send(
     file: StrPath,
     *,
+    content: StrPath | None = None,
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
@@ -297,7 +163,9 @@ def send(
     rate: int | None = DEFAULT_RATE,
     channels: Iterable[tuple[str, int]] = (),
     hops: int = 1,
+    name: str | None = None,
     fec: float | None = None,
+    block_symbols: int | None = None,
     order: str = "rounds",
     start: str | None = None,
     cycles: int | None = None,
@@ -312,6 +180,10 @@ def send(
     """Send a file, over and over.
 
     Args:
+        file: What to send; or ``FILE.pglm``, which `sign` wrote: then `name`, `fec`,
+            `block_symbols`, `mtu`, `symbol_size` and `repairers` are in it, and the channels if
+            it has several.
+        content: Of ``FILE.pglm``; None: ``FILE`` beside it.
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
         source: The address of the interface to send from; None: the system chooses.
@@ -319,8 +191,10 @@ def send(
         channels: Group and rate of each of several, in place of `group` and `rate`, all at `port`:
             receivers take what fits them. At most 6, each with another group and rate.
         hops: Routers that may forward, plus 1.
+        name: Of the object; None: the file's.
         fec: Repair symbols as a share of the object; 0: none; None: 0.5, and of several channels
             as much as makes each enough by itself, (4 · channels - 3) / 3.
+        block_symbols: Symbols of a block, at most 1024, without repair symbols 4096; None: 1024.
         order: ``rounds``: some symbols of each block in turn; ``blocks``: block after block first.
         start: The sector with which to begin, such as ``0/2``; ``random``: in an order of its own;
             None: somewhere.
@@ -338,6 +212,7 @@ def send(
         UsageError: An argument is wrong on any machine.
     """
     from pgmlite.net.job_send import SendJob
+    from pgmlite.net.planning import ObjectPlan
 
     chosen, sector = parse_order(order, start)
     channels = tuple(channels)
@@ -347,22 +222,27 @@ def send(
         )
     job = SendJob(
         file=Path(file),
+        content=None if content is None else Path(content),
+        plan=ObjectPlan(
+            name=name,
+            mtu=mtu,
+            symbol_size=symbol_size,
+            block_symbols=block_symbols,
+            fec=check_fec(fec),
+            repairers=tuple(repairers),
+        ),
         channels=check_channels(channels, chosen) or ((group, rate),),
         port=port,
         interface=interface,
         source=source,
         hops=check_hops(hops),
-        fec=check_fec(fec),
         order=chosen,
         sector=sector,
         cycles=cycles,
         duration=check_seconds("duration", duration),
-        mtu=mtu,
-        symbol_size=symbol_size,
         repair=repair,
         listen=listen,
         repair_share=repair_share,
-        repairers=tuple(repairers),
     )
     return Handle(job.run)
 
@@ -370,6 +250,7 @@ def send(
 def repair(
     file: StrPath,
     *,
+    content: StrPath | None = None,
     group: str = DEFAULT_GROUP,
     port: int = DEFAULT_PORT,
     interface: str | None = None,
@@ -381,6 +262,8 @@ def repair(
     """Answer NAKs from a copy of a file, while a sender that hears nothing loops it.
 
     Args:
+        file: The copy; or ``FILE.pglm``, as of `send`.
+        content: Of ``FILE.pglm``; None: ``FILE`` beside it.
         group: ``ADDR`` or ``ADDR%INTERFACE``, as of the sender.
         interface: None: the only one that can be meant.
         sources: Addresses of the senders, as of `receive`.
@@ -395,6 +278,7 @@ def repair(
 
     job = RepairJob(
         file=Path(file),
+        content=None if content is None else Path(content),
         group=group,
         port=port,
         interface=interface,
@@ -402,5 +286,137 @@ def repair(
         rate=rate,
         hops=check_hops(hops),
         listen=listen,
+    )
+    return Handle(job.run)
+
+
+def keygen(path: StrPath) -> bytes:
+    """Make an Ed25519 key: ``K.pem``, for its owner alone, and its public half ``K.pub.pem``.
+
+    Needs cryptography (``pip install 'pgmlite[trust]'``), as all that signs and checks signatures.
+
+    Returns:
+        Its id, 8 bytes.
+
+    Raises:
+        UsageError: cryptography is not installed.
+        DiskError: One of the files is there already, or can't be written.
+    """
+    from pgmlite.net.job_sign import generate
+
+    return generate(Path(path)).key_id
+
+
+def sign(
+    file: StrPath,
+    *,
+    keys: Iterable[StrPath],
+    release: int,
+    stream: str,
+    expires: float | None = None,
+    output: StrPath | None = None,
+    message: StrPath | None = None,
+    name: str | None = None,
+    fec: float | None = None,
+    block_symbols: int | None = None,
+    mtu: int | None = None,
+    symbol_size: int | None = None,
+    hops: int = 1,
+    channels: Iterable[tuple[str, int]] = (),
+    port: int = DEFAULT_PORT,
+    repairers: Iterable[str] = (),
+) -> Handle[Signed]:
+    """Write ``FILE.pglm``: what `send` needs beside a file, so that receivers know who made it.
+
+    Args:
+        keys: Private keys; none: a signature is to be added later (`add_signature`).
+        release: Receivers take no lower one of a stream, once they have it.
+        stream: Name of the product or branch that it is a release of.
+        expires: Seconds after which receivers take it no more; None: never.
+        output: None: ``FILE.pglm`` beside the file.
+        message: Where the bytes that are signed are written as well, for keys that live elsewhere.
+        hops: As of `send`: what `symbol_size` is chosen by, if nothing else is said.
+        channels: Group and rate of each of several; the others are as of `send`.
+
+    Raises:
+        UsageError: An argument is wrong on any machine.
+    """
+    from pgmlite.net.job_sign import SignJob
+    from pgmlite.net.planning import ObjectPlan
+
+    job = SignJob(
+        file=Path(file),
+        keys=tuple(map(Path, keys)),
+        release=release,
+        stream=stream,
+        expires=check_seconds("expires", expires),
+        output=None if output is None else Path(output),
+        message=None if message is None else Path(message),
+        plan=ObjectPlan(
+            name=name,
+            mtu=mtu,
+            symbol_size=symbol_size,
+            block_symbols=block_symbols,
+            fec=check_fec(fec),
+            repairers=tuple(repairers),
+        ),
+        channels=check_channels(channels, Order.ROUNDS),
+        port=port,
+        hops=check_hops(hops),
+    )
+    return Handle(job.run)
+
+
+def add_signature(
+    file: StrPath,
+    *,
+    keys: Iterable[StrPath] = (),
+    public_key: StrPath | None = None,
+    signature: StrPath | None = None,
+    message: StrPath | None = None,
+) -> Handle[Signed]:
+    """Sign a ``FILE.pglm`` once more, or add a signature that was made elsewhere.
+
+    The object stays the same, and so do the signatures of other keys.
+
+    Args:
+        keys: Private keys.
+        public_key: The key of `signature`, which is checked with it.
+        signature: A file of 64 bytes, as ``openssl pkeyutl -sign -rawin`` makes it of `message`.
+        message: Where the bytes that are signed are written.
+
+    Raises:
+        UsageError: Half of what goes together is there.
+    """
+    from pgmlite.net.job_sign import AddSignatureJob
+
+    if (public_key is None) != (signature is None):
+        raise UsageError("signature: goes with the public key that it is of", cause="signature")
+    job = AddSignatureJob(
+        file=Path(file),
+        keys=tuple(map(Path, keys)),
+        public_key=None if public_key is None else Path(public_key),
+        signature=None if signature is None else Path(signature),
+        message=None if message is None else Path(message),
+    )
+    return Handle(job.run)
+
+
+def verify(
+    file: StrPath, *, keys: Iterable[StrPath] = (), content: StrPath | None = None
+) -> Handle[Verified]:
+    """Check a ``FILE.pglm``: its signatures, its trees and its content.
+
+    Args:
+        keys: Public keys, or folders of them (``*.pem``): one of them has to have signed it; none:
+            who signed it is not checked.
+        content: None: ``FILE`` beside it.
+    """
+    from pgmlite.net.job_sign import VerifyJob
+
+    job = VerifyJob(
+        file=Path(file),
+        keys=tuple(map(Path, keys)),
+        content=None if content is None else Path(content),
     )
     return Handle(job.run)

@@ -92,6 +92,23 @@ def test_tiles_and_their_tree(parts: list[tuple[int, bytes]], start: int, count:
     fuzz_signed.tiles(joined(iter(true)))
 
 
+ANNOUNCING = st.tuples(st.integers(0, 255), broken([*OWN, *VALID]))
+
+
+@settings(max_examples=60)
+@given(st.lists(ANNOUNCING, max_size=20))
+def test_announcements_with_a_key(parts: list[tuple[int, bytes]]) -> None:
+    fuzz_signed.trust(joined(iter(parts)))
+
+
+@given(st.sampled_from(seeds("pglm")), st.lists(st.tuples(st.integers(0, 4_000), EXTREME)))
+def test_signed_files(whole: bytes, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(whole)
+    for at, value in changes:
+        data[at % (min(300, len(data)) if at % 3 else len(data))] = value
+    fuzz_signed.pglm(bytes(data))
+
+
 @st.composite
 def captures(draw: st.DrawFn) -> bytes:
     """Draw a capture with packets, frames and records that are broken here and there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from tests import witness, witness_fec, witness_signed
 from tests.generate import SPEC
 from tests.support import vectors
+from tests.support.builders import packet
+from tests.support.signed import signed_spm
 from tests.support.signed_vectors import NOTHING, PLAIN, SIGNED
 from tests.support.vectors import TSI
 
@@ -95,10 +98,13 @@ def test_it_refuses_nodes_that_are_none(case: dict) -> None:
 
 def test_it_takes_what_a_key_signed_and_nothing_else() -> None:
     receiver = witness_signed.Receiver(keys=KEYS[1:])
-    for one in (PLAIN.spm(tsi=TSI), vectors.SMALL.spm(), *PLAIN.all_odata()):
+    wrong = replace(SIGNED.signatures[1], value=PLAIN.signatures[0].value)
+    body = signed_spm(SIGNED.manifest.raw, [wrong]).build()
+    forged = packet(witness.SPM, body, **SIGNED.fields)
+    for one in (PLAIN.spm(tsi=TSI), vectors.SMALL.spm(), forged, *PLAIN.all_odata()):
         receiver.feed(one)
     assert receiver.manifest is None
-    assert receiver.refused["signature"] == 2
+    assert receiver.refused == {"key": 1, "unsigned": 1 + 5, "signature": 1}
     receiver.feed(SIGNED.spm(tsi=TSI))
     assert receiver.manifest.raw == SIGNED.manifest.raw
 
@@ -126,7 +132,7 @@ def test_forged_symbols_cost_themselves_and_nothing_else(seed: int) -> None:
             break
     assert receiver.data == SIGNED.data
     waiting = sum(map(len, receiver.held.values()))
-    assert receiver.refused == {"symbol": forged - waiting // 2}
+    assert receiver.refused == {"forged": forged - waiting // 2}
 
 
 def test_an_empty_object_is_complete_with_its_manifest() -> None:

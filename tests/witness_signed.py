@@ -136,12 +136,10 @@ class Receiver(witness.Receiver):
     def _spm(self, header, body, now):
         raw, *_ = witness.parse_spm(body)
         if self.keys:
-            given = [
-                (key, value)
-                for name, value in signatures(body)
-                for key in self.keys
-                if key_id(key) == name
-            ]
+            named, found = {key_id(key): key for key in self.keys}, list(signatures(body))
+            given = [(named[name], value) for name, value in found if name in named]
+            check(found, "unsigned")
+            check(given, "key")
             check(any(is_signature(key, CONTEXT + raw, value) for key, value in given), "signature")
         before = self.manifest
         super()._spm(header, body, now)
@@ -152,7 +150,7 @@ class Receiver(witness.Receiver):
 
     def _take(self, header, body, now):
         if self.keys and not self.manifest and header.type != witness.SPM:
-            raise Refused("object")
+            raise Refused("unsigned")
         super()._take(header, body, now)
 
     def _keep(self, header, body):
@@ -173,7 +171,7 @@ class Receiver(witness.Receiver):
         if symbol_digest(block, header.esi, whole) == known:
             super()._keep(header, body)
         else:
-            self.refused["symbol"] = self.refused.get("symbol", 0) + 1
+            self.refused["forged"] = self.refused.get("forged", 0) + 1
 
     def _leaf(self, number, body):
         tiles = self.tiles

@@ -28,7 +28,19 @@ EPILOG = (
 OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of standard output or standard error: all others are named where they happen."""
 
-VERBS = ("send", "recv", "repair", "compare", "replay", "info", "doctor", "demo")
+VERBS = (
+    "send",
+    "recv",
+    "repair",
+    "keygen",
+    "sign",
+    "verify",
+    "compare",
+    "replay",
+    "info",
+    "doctor",
+    "demo",
+)
 """Each is a command in the module of its name."""
 
 

@@ -18,11 +18,13 @@ from pgmlite.capture.notes import capture_figures, hints, notes, reasons, why_no
 from pgmlite.cli import options
 from pgmlite.cli.json_lines import facts as facts_of
 from pgmlite.cli.json_lines import oid_text
+from pgmlite.cli.manifests import content_dict, manifest_dict, manifest_text, signed_dict
 from pgmlite.cli.options import PATH, option
 from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
+from pgmlite.storage.signed import is_signed_name
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.endpoint import Endpoint
@@ -30,6 +32,12 @@ from pgmlite.wire.geometry import pieces
 from pgmlite.wire.layout import MAX_MANIFEST, Flag, Order, PacketType
 from pgmlite.wire.manifest import MANIFEST_MAGIC, Manifest, parse_manifest
 from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, likely_rings, parse_nak
+
+OF_CAPTURE = frozenset({"file", "no_checksum", "as_json"})
+"""Parameters that go with captures."""
+
+OF_FILE = frozenset({"file", "as_json", "port", "hops", *options.OF_MANIFEST})
+"""Those that go with a file to send."""
 
 MAX_SESSIONS = 1_000
 """Sessions shown of one capture; a capture may hold junk without end."""
@@ -78,7 +86,7 @@ class Session:
             "rate": self.rate,
             "measured_rate": int(self.bytes * 8 / seconds) if seconds else None,
             "objects": [
-                _manifest_dict(manifest) if manifest else {"oid": oid_text(oid)}
+                manifest_dict(manifest) if manifest else {"oid": oid_text(oid)}
                 for oid, manifest in self.objects.items()
             ],
         }
@@ -112,26 +120,53 @@ class Asking:
         }
 
 
-@click.command(short_help="Say what is in a capture or in a manifest.")
-@click.argument("file", metavar="CAPTURE|MANIFEST", type=PATH)
-@options.no_checksum
-@option("--json", "as_json", is_flag=True, help="Print JSON.")
-def info(file: Path, no_checksum: bool, as_json: bool) -> None:
-    """Say what is in a capture (pcap, pcapng) or in a manifest.
+EXAMPLES = """\b
+Examples:
+  pgmlite info capture.pcap
+  pgmlite info firmware.bin.pglm
+  pgmlite info firmware.bin --hops 8      (which object `send` makes of it)
+"""
 
-    A capture is what `tcpdump -w` or Wireshark wrote, compressed or not.
+
+@click.command(epilog=EXAMPLES, short_help="Say what is in a capture, manifest, or file to send.")
+@click.argument("file", metavar="CAPTURE|FILE.pglm|MANIFEST|FILE", type=PATH)
+@options.no_checksum
+@options.of_manifest
+@options.port
+@options.hops
+@option("--json", "as_json", is_flag=True, help="Print JSON.")
+def info(
+    file: Path, no_checksum: bool, plan: dict[str, Any], port: int, hops: int, as_json: bool
+) -> None:
+    """Say what is in a capture (pcap, pcapng), a FILE.pglm or a manifest.
+
+    A capture is what `tcpdump -w` or Wireshark wrote, compressed or not. Of any other file it says
+    as which object `send` sends it, with the same options as `send`.
     """
     try:
         with file.open("rb") as opened:
             head = opened.read(MAX_MANIFEST + 1)
     except OSError as error:
         raise DiskError(f"{file}: {error.strerror}") from error
-    if head.startswith(MANIFEST_MAGIC):
-        facts = _manifest_dict(parse_manifest(head))
-        print(json.dumps(facts) if as_json else _manifest_text(facts))
+    if is_capture(head):
+        options.refuse_others(OF_CAPTURE, "has no effect with a capture; leave it out")
+        _look_into(file, no_checksum=no_checksum, as_json=as_json)
         return
-    if not is_capture(head):
-        raise ObjectError(f"{file}: neither a capture (pcap, pcapng) nor a manifest")
+    options.refuse_others(OF_FILE, "goes with a capture; leave it out")
+    if is_signed_name(file) or head.startswith(MANIFEST_MAGIC):
+        options.refuse_others(OF_CAPTURE, "is in the manifest; leave it out")
+        facts = signed_dict(file) if is_signed_name(file) else manifest_dict(parse_manifest(head))
+    else:
+        facts = content_dict(file, plan, port, hops)
+    print(json.dumps(facts) if as_json else manifest_text(facts))
+
+
+def _look_into(file: Path, *, no_checksum: bool, as_json: bool) -> None:
+    """Print what is in a capture.
+
+    Raises:
+        ObjectError: Nothing is.
+    """
     refused: Counter[str] = Counter()
     capture = Capture(file, checksums=not no_checksum)
     found, asked = _look(capture, refused)
@@ -178,24 +213,6 @@ def _print_text(
         print(f"{capture.path}: {text}")
 
 
-def _manifest_dict(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "oid": oid_text(manifest.oid),
-        "name": manifest.name,
-        "size": manifest.size,
-        "symbol_size": manifest.symbol_size,
-        "block_symbols": manifest.block_symbols,
-        "blocks": manifest.blocks,
-        "repair_symbols": manifest.repair_symbols,
-        "tile_blocks": manifest.tile_blocks,
-        "tree_digest": manifest.tree_digest.hex(),
-        "ladder": [
-            {"rate": rung.rate, "group": rung.group.address, "port": rung.group.port}
-            for rung in manifest.ladder
-        ],
-    }
-
-
 def _position_dict(position: SpmPosition) -> dict[str, Any]:
     known = {order.value: order.name.lower() for order in Order}
     return {
@@ -205,25 +222,6 @@ def _position_dict(position: SpmPosition) -> dict[str, Any]:
         "first": position.first,
         "place": position.place,
     }
-
-
-def _manifest_text(facts: dict[str, Any]) -> str:
-    if "name" not in facts:
-        return f"object {facts['oid']}: no manifest in the capture"
-    fec = "no FEC"
-    if facts["repair_symbols"]:
-        share = facts["repair_symbols"] / facts["block_symbols"]
-        fec = f"{facts['repair_symbols']} repair symbols ({share:.0%}) for each, "
-        fec += f"tiles of {facts['tile_blocks']} blocks"
-    ladder = "".join(
-        f", channel {number} {rung['group']} port {rung['port']} at {human_rate(rung['rate'])}"
-        for number, rung in enumerate(facts["ladder"])
-    )
-    return (
-        f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
-        f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
-        f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}{ladder}"
-    )
 
 
 def _carousel_text(session: dict[str, Any]) -> str:
@@ -253,7 +251,7 @@ def _session_text(session: dict[str, Any]) -> str:
         f"  {kinds}, {lost}, {session['duplicates']} repeated, {human_bytes(session['bytes'])} in "
         f"{session['seconds']:.3f} s ({measured}; {announced})",
         f"  {_carousel_text(session)}",
-        *(f"  {_manifest_text(facts)}" for facts in session["objects"]),
+        *(f"  {manifest_text(facts)}" for facts in session["objects"]),
     ]
     return "\n".join(lines)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from functools import partial, wraps
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from pgmlite.cli.values import parse_channel, parse_fec
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_GROUP, DEFAULT_PORT
+from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
 
 PATH = click.Path(path_type=Path, readable=False)
 """Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
@@ -26,6 +29,13 @@ def named(context: click.Context, parameter: click.Parameter, value: Path) -> Pa
             f"{parameter.get_error_hint(context)} -: give a file; ./- is one of that name"
         )
     return value
+
+
+def all_named(
+    context: click.Context, parameter: click.Parameter, value: tuple[Path, ...]
+) -> tuple[Path, ...]:
+    """Return paths that are files'; else as `named`."""
+    return tuple(named(context, parameter, one) for one in value)
 
 
 def is_given(parameter: str) -> bool:
@@ -123,3 +133,104 @@ no_checksum = option(
     is_flag=True,
     help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )
+key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
+
+Command = Callable[..., None]
+
+_OF_MANIFEST = (
+    option("--name", metavar="NAME", help="What the object is called; default: as the file."),
+    option(
+        "--channel",
+        "channels",
+        multiple=True,
+        metavar="GROUP,RATE",
+        help="A group and the rate there, in place of -g and -r of send; repeatable, 6 at most, "
+        "each with another rate. Receivers take what fits them.",
+    ),
+    option(
+        "--fec",
+        metavar="PERCENT|off",
+        help="Repair symbols, as a share of the object. Receivers make up for losses with any of "
+        f"them. Default: {DEFAULT_FEC:.0%}; with several channels what they take, 167% for 2 to "
+        "700% for 6.",
+    ),
+    option(
+        "--block-symbols",
+        type=int,
+        metavar="N",
+        help="Packets' worth of the file that repair symbols are made of: 1024 at most and by "
+        "default, 4096 with --fec off.",
+    ),
+    option(
+        "--mtu",
+        type=int,
+        metavar="BYTES",
+        envvar="PGMLITE_MTU",
+        help="Largest IP packet. Default: the interface's up to 1500 on one link "
+        "(--hops 1), else 1280. Senders of one object must use the same.",
+    ),
+    option(
+        "--symbol-size",
+        type=int,
+        metavar="BYTES",
+        help="Bytes of the file in a packet; overrides --mtu.",
+    ),
+    option(
+        "--repairer",
+        multiple=True,
+        metavar="ADDR:PORT",
+        help="Name a stand-alone repairer in the manifest; repeatable.",
+    ),
+)
+
+OF_MANIFEST = ("name", "channels", "fec", "block_symbols", "mtu", "symbol_size", "repairer")
+"""Parameters that go into a manifest."""
+
+
+def of_manifest(command: Command) -> Command:
+    """Give a command the options that go into a manifest, as one: `plan`, by names of the API."""
+
+    @wraps(command)
+    def planned(
+        *,
+        channels: tuple[str, ...],
+        fec: str | None,
+        repairer: tuple[str, ...],
+        name: str | None,
+        block_symbols: int | None,
+        mtu: int | None,
+        symbol_size: int | None,
+        **others: Any,
+    ) -> None:
+        plan = {
+            "name": name,
+            "channels": tuple(map(parse_channel, channels)),
+            "fec": None if fec is None else parse_fec(fec),
+            "block_symbols": block_symbols,
+            "mtu": mtu,
+            "symbol_size": symbol_size,
+            "repairers": repairer,
+        }
+        command(plan=plan, **others)
+
+    for add in reversed(_OF_MANIFEST):
+        planned = add(planned)
+    return planned
+
+
+def refuse_others(known: frozenset[str], why: str) -> None:
+    """Refuse what is given and of no use.
+
+    Args:
+        known: Parameters that are.
+        why: What the error says.
+
+    Raises:
+        UsageError: There is such a one.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = str(parameter.name)
+        if name not in known and is_given(name):
+            hint = parameter.get_error_hint(context).strip("'")
+            raise UsageError(f"{hint}: {why}")

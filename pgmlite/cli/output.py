@@ -27,6 +27,7 @@ from pgmlite.core.events import (
     Waiting,
     Warned,
 )
+from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Output(Barred):
         """Print one event, `began` ns being the start."""
         if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
             gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
-        if isinstance(event, Failed | Stopped):
+        if isinstance(event, Failed | Stopped | Verified):
             self._told = event.error
         if self._json:
             print(json.dumps(line(event, began)), flush=True)

@@ -8,6 +8,7 @@ import click
 
 from pgmlite import api
 from pgmlite.cli import options
+from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_rate
@@ -22,6 +23,12 @@ then, at the receivers:
 
 @click.command(epilog=EXAMPLES, short_help="Answer NAKs from a copy of FILE.")
 @options.file
+@option(
+    "--content",
+    type=options.PATH,
+    metavar="PATH",
+    help="The content of FILE.pglm; default: FILE beside it.",
+)
 @options.group
 @options.port
 @options.interface
@@ -32,6 +39,7 @@ then, at the receivers:
 @options.as_json
 def repair(
     file: Path,
+    content: Path | None,
     group: str,
     port: int,
     interface: str | None,
@@ -44,13 +52,14 @@ def repair(
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
 
     Waits for the sender's manifest, makes sure that FILE is what it announces, and then repeats
-    what receivers lost. Receivers ask it if the manifest names it (`send --repairer`) or if they
-    were told (`recv --repairer`). Several may run.
+    what receivers lost. Of a signed object give FILE.pglm. Receivers ask it if the manifest names
+    it (`send --repairer`) or if they were told (`recv --repairer`). Several may run.
     """
     signals = Signals()
     signals.install()
     handle = api.repair(
         file,
+        content=content,
         group=group,
         port=port,
         interface=interface,

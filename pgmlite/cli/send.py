@@ -14,9 +14,10 @@ from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_channel, parse_fec, parse_rate, parse_share
+from pgmlite.cli.values import parse_rate, parse_share
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_FEC, ORDERS
+from pgmlite.net.arguments import ORDERS
+from pgmlite.storage.signed import is_signed_name
 
 EXAMPLES = """\b
 Examples:
@@ -27,6 +28,7 @@ Examples:
   pgmlite send --print-dns fw.example.org -i eth0   (lines for a zone; see recv NAME)
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
   pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
+  pgmlite send firmware.bin.pglm -i eth0 -r 50M   (signed: see sign)
 """
 
 OF_ZONE = frozenset(
@@ -35,7 +37,7 @@ OF_ZONE = frozenset(
 """Parameters that say what ``--print-dns`` prints."""
 
 
-def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
+def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict[str, Any]:
     """Return where to send and how fast, as `api.send` takes it.
 
     Raises:
@@ -47,7 +49,7 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
         # What the environment says is a default: it gives way.
         if options.is_given(name):
             raise UsageError(f"{option_}: each --channel has its own; leave it out")
-    return {"channels": tuple(map(parse_channel, channels))}
+    return {"channels": channels}
 
 
 @click.command(epilog=EXAMPLES)
@@ -61,21 +63,8 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     help="The address of the interface to send from; default: the system chooses.",
 )
 @options.rate
-@option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="GROUP,RATE",
-    help="In place of -g and -r: a group and the rate there; repeatable, 6 at most, each with "
-    "another rate. Receivers take what fits them.",
-)
 @options.hops
-@option(
-    "--fec",
-    metavar="PERCENT|off",
-    help="Repair symbols, as a share of the object. Receivers make up for losses with any of them. "
-    f"Default: {DEFAULT_FEC:.0%}; with several channels what they take, 167% for 2 to 700% for 6.",
-)
+@options.of_manifest
 @option(
     "--order",
     type=click.Choice(list(ORDERS)),
@@ -96,20 +85,6 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     help="Stop after N cycles: as many packets of the object as its length, N times.",
 )
 @option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
-@option(
-    "--mtu",
-    type=int,
-    metavar="BYTES",
-    envvar="PGMLITE_MTU",
-    help="Largest IP packet. Default: the interface's up to 1500 on one link "
-    "(--hops 1), else 1280. Senders of one object must use the same.",
-)
-@option(
-    "--symbol-size",
-    type=int,
-    metavar="BYTES",
-    help="Bytes of the file in a packet; overrides --mtu.",
-)
 @option("--repair", is_flag=True, help="Answer NAKs: repeat at once what receivers say they lost.")
 @options.listen
 @option(
@@ -118,10 +93,10 @@ def _where(group: str, rate: str, channels: tuple[str, ...]) -> dict[str, Any]:
     help="Share of the rate that repairs may take, 5% to 90%; default: 50%.",
 )
 @option(
-    "--repairer",
-    multiple=True,
-    metavar="ADDR:PORT",
-    help="Name a stand-alone repairer in the manifest; repeatable.",
+    "--content",
+    type=options.PATH,
+    metavar="PATH",
+    help="The content of FILE.pglm; default: FILE beside it.",
 )
 @option(
     "--print-dns",
@@ -137,31 +112,29 @@ def send(
     interface: str | None,
     source: str | None,
     rate: str,
-    channels: tuple[str, ...],
     hops: int,
-    fec: str | None,
+    plan: dict[str, Any],
     order: str,
     start: str | None,
     cycles: int | None,
     duration: float | None,
-    mtu: int | None,
-    symbol_size: int | None,
     repair: bool,
     listen: str | None,
     repair_share: str | None,
-    repairer: tuple[str, ...],
+    content: Path | None,
     print_dns: str | None,
     as_json: bool,
 ) -> None:
-    """Send FILE for ever, to whoever listens.
+    """Send FILE for ever, to whoever listens; or what FILE.pglm is of, see `sign`.
 
     Packets go out at a steady rate, over and over. Without --repair nothing is ever read from
     the network: one receiver or a million cost the same. Press Ctrl-C to stop.
     """
     signals = Signals()
     signals.install()
+    channels = plan.pop("channels")
     if print_dns is not None:
-        _refuse_beside_zone()
+        options.refuse_others(OF_ZONE, "has no effect with --print-dns; leave it out")
         found = _dns_channels(group, rate, channels)
         _print_zone(print_dns, found, port, interface, source, hops)
         return
@@ -176,6 +149,8 @@ def send(
         if repair_share is None
         else {"repair_share": parse_share("--repair-share", repair_share)}
     )
+    if is_signed_name(file) and not options.is_given("mtu"):
+        plan["mtu"] = None  # what the environment says is a default: it gives way
     handle = api.send(
         file,
         **_where(group, rate, channels),
@@ -183,36 +158,23 @@ def send(
         interface=interface,
         source=source,
         hops=hops,
-        fec=None if fec is None else parse_fec(fec),
+        content=content,
         order=order,
         start=start,
         cycles=cycles,
         duration=duration,
-        mtu=mtu,
-        symbol_size=symbol_size,
         repair=repair,
         listen=listen,
-        repairers=repairer,
+        **plan,
         **share,
     )
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)
 
 
-def _refuse_beside_zone() -> None:
-    """
-    Raises:
-        UsageError: Something was given that the records of a sender do not depend on.
-    """
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        name = str(parameter.name)
-        if name not in OF_ZONE and options.is_given(name):
-            hint = parameter.get_error_hint(context).strip("'")
-            raise UsageError(f"{hint}: has no effect with --print-dns; leave it out")
-
-
-def _dns_channels(group: str, rate: str, channels: tuple[str, ...]) -> list[tuple[str | None, int]]:
+def _dns_channels(
+    group: str, rate: str, channels: tuple[tuple[str, int], ...]
+) -> list[tuple[str | None, int]]:
     """Return the groups that DNS shall name, None where one is to be drawn, and their bit/s.
 
     Raises:

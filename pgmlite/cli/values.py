@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE
@@ -125,3 +126,18 @@ def parse_share(option: str, text: str) -> float:
     if not 0 <= share <= 1:
         raise UsageError(f"{option} {text}: give a share such as 5% or 0.05")
     return share
+
+
+PERIODS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+
+
+def parse_period(option: str, text: str) -> float:
+    """Return ``90d``, ``12h``, ``8w`` in seconds.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text, re.ASCII)
+    if not found or not int(found[1]):
+        raise UsageError(f"{option} {text}: give a time such as 90d, 12h or 8w")
+    return float(int(found[1]) * PERIODS[found[2]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from pgmlite.cli.json_lines import oid_text
 from pgmlite.core.events import (
     Adopted,
@@ -21,6 +23,7 @@ from pgmlite.core.events import (
     Superseded,
 )
 from pgmlite.core.events_listening import RateChanged, Resolved, SourceState, Trying
+from pgmlite.core.events_signing import Signed, Verified
 from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
@@ -114,7 +117,56 @@ def _of_listening(event: Event) -> str:
             return _resolved(event)
         case SourceState(address=address, state=state):
             return f"{address} is {'called in' if state == 'standby' else state}"
+    return _of_signing(event)
+
+
+def _of_signing(event: Event) -> str:
+    """Return what there is to say of objects that are signed or checked."""
+    match event:
+        case Signed(path=path, manifest=manifest):
+            by = f"signed by {human_list([key.hex() for key in event.signed_by], MOST_ADDRESSES)}"
+            if not event.signed_by:
+                by = "not signed yet"
+            lines = [f"{path}: {object_text(manifest)}, {by}"]
+            if event.message:
+                lines.append(f"to be signed: {event.message}")
+            return "\n".join(lines)
+        case Verified():
+            return _verified(event)
     return ""
+
+
+def _verified(event: Verified) -> str:
+    lines = [f"{event.path}: {object_text(event.manifest)}"]
+    for one in event.signatures:
+        whose = f" ({one.file})" if one.file else ""
+        says = {"valid": "is right", "wrong": "is WRONG", "unknown": "is of no key given"}
+        lines.append(f"  signature by {one.key.hex()}{whose} {says[one.state]}")
+    if event.error is None:
+        who = ""
+        if not any(one.state == "valid" for one in event.signatures):
+            who = "; no key given: who signed it was not checked"
+        lines.append(f"right: complete, and of {event.content}{who}")
+    return "\n".join(lines)
+
+
+def object_text(manifest: Manifest) -> str:
+    """Return what a manifest is of, and what it is a release of."""
+    text = f"object {oid_text(manifest.oid)}, {manifest.name}, {human_bytes(manifest.size)}"
+    if release := manifest.release:
+        ends = f"expires {moment(release.expires)}" if release.expires else "never expires"
+        text += (
+            f", release {release.number} of {release.stream}, of {moment(release.created)}, {ends}"
+        )
+    return text
+
+
+def moment(seconds: int) -> str:
+    """Return seconds since 1970 as people read them; what no calendar has as a number."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds} s after 1970"
 
 
 def _rate_changed(event: RateChanged) -> str:

@@ -14,7 +14,6 @@ from typing import Protocol, TypeVar
 from pgmlite.core.causes import Fact
 from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.events import Warned
-from pgmlite.core.machine import SECOND
 from pgmlite.core.timing import TokenBucket, cost_of
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.control import Signature, Spm
@@ -103,7 +102,7 @@ class Trust:
         """Announcements by their digests: why each was refused; empty: it was not looked at."""
 
         self._verified: dict[bytes, Signed] = {}
-        self._checks = TokenBucket(config.checks_at_once, -SECOND)
+        self._checks = TokenBucket(config.checks_at_once, -config.checks_at_once)
         self._check_cost = cost_of(config.checks_per_second)
         self._source_cost = cost_of(config.source_checks_per_second)
         self._sources: dict[str, TokenBucket] = {}
@@ -214,7 +213,7 @@ class Trust:
         # comes for the second time is looked at, whoever else uses up the budget of its address.
         if mark not in self._remembered:
             own = self._sources.pop(source, None)
-            own = own or TokenBucket(self._config.checks_at_once, -SECOND)
+            own = own or TokenBucket(self._config.checks_at_once, -self._config.checks_at_once)
             _put(self._sources, source, own, self._config.max_sources)
             if own.take(now, count, self._source_cost) < count:
                 return False

@@ -138,8 +138,8 @@ def parse_repairer(text: str, channel: Channel | None) -> Endpoint:
     return endpoint
 
 
-def name_repairers(texts: Iterable[str], channel: Channel) -> tuple[Endpoint, ...]:
-    """Return the endpoints that a manifest names (spec: MAN-6).
+def name_repairers(texts: Iterable[str], channel: Channel | None) -> tuple[Endpoint, ...]:
+    """Return the endpoints that a manifest names (spec: MAN-6); `channel` as of `parse_endpoint`.
 
     Raises:
         UsageError: One of them can't be named, or they are more than receivers keep.

@@ -1,4 +1,4 @@
-"""Hashing a source beside everything else: in a thread, as work that can be waited for."""
+"""Hashing a file beside everything else: in a thread, as work that can be waited for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 from pgmlite.core.events import Hashing, Tell
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import Interrupted
 from pgmlite.net.waiting import POLL, Wait, Waits
+from pgmlite.storage.signed import SignedFile
+from pgmlite.storage.source import SourceFile
+from pgmlite.wire.digests import BlockTree
 
 T = TypeVar("T")
 
@@ -51,3 +55,17 @@ def hash_beside(call: Callable[[Callable[[int, int], None]], T], tell: Tell) -> 
         finally:
             has_to_end = True
         return hashing.result()
+
+
+def hash_signed(source: SourceFile, signed: SignedFile, tell: Tell) -> Waits[BlockTree]:
+    """Return the tree of blocks of a file that has to be the content of a signed object.
+
+    Raises:
+        ObjectError: It is not.
+        DiskError: It can't be read, or changed meanwhile.
+        Interrupted: It was asked to stop.
+    """
+    signed.check_length(source)
+    tree = yield from hash_beside(partial(source.block_tree, signed.manifest.geometry), tell)
+    signed.check_content(source, tree)
+    return tree

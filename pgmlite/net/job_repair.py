@@ -17,18 +17,21 @@ from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.arguments import name_sources
 from pgmlite.net.groups import check_sources
-from pgmlite.net.hashing import hash_beside
+from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.job_send import (
     open_nak_socket,
     open_sender,
+    open_signed,
     open_symbols,
     packets_a_call,
     to_its_end,
 )
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
+from pgmlite.net.planning import ObjectPlan
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import POLL, Wait, Waits
+from pgmlite.storage.signed import SignedFile, content_path
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.control import parse_spm
@@ -45,6 +48,7 @@ class RepairJob:
     """Arguments as of `pgmlite.repair`."""
 
     file: Path
+    content: Path | None
     group: str
     port: int
     interface: str | None
@@ -58,12 +62,16 @@ class RepairJob:
         Raises:
             UsageError: An argument does not fit this machine or the group.
             NetworkError: The network can't be used as asked.
+            ObjectError: What was signed is damaged, or is not of this content.
             DiskError: The file can't be read, or changed.
             Interrupted: It was asked to stop.
         """
         with ExitStack() as opened:
-            source = SourceFile(self.file)
+            signed = yield from open_signed(opened, self.file, self.content, ObjectPlan(), tell)
+            source = SourceFile(content_path(self.file, self.content))
             opened.callback(source.close)
+            if signed:
+                yield from hash_signed(source, signed, tell)
             channel = resolve(self.group, self.port, self.interface)
             sources = name_sources(self.sources, channel)
             check_sources(channel.group, sources)
@@ -74,7 +82,7 @@ class RepairJob:
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
-            manifest = yield from recognise(source, group, tell)
+            manifest = yield from recognise(source, group, tell, signed)
             if sources:
                 hear_repairers(group, manifest, tell)
             burst = packets_a_call(manifest.symbol_size)
@@ -87,6 +95,8 @@ class RepairJob:
                 repair=RepairConfig(port=naks.port),
                 rng=SystemRandom(),
                 channel=groups.index(own) if own in groups else 0,
+                tiles=signed.tiles if signed else None,
+                signatures=signed.signatures if signed else (),
             )
             buffer = SendBuffer(manifest.symbol_size, config.transmit_limit)
             inputs = (naks, group)
@@ -105,8 +115,13 @@ class RepairJob:
             return (yield from to_its_end(loop, started, tell))
 
 
-def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Manifest]:
+def recognise(
+    source: SourceFile, group: ReceiverSocket, tell: Tell, signed: SignedFile | None = None
+) -> Waits[Manifest]:
     """Wait for a manifest that describes `source`; return it.
+
+    Args:
+        signed: What it is the content of: its manifest is the only one.
 
     Raises:
         DiskError: The file can't be read, or changed.
@@ -126,20 +141,38 @@ def recognise(source: SourceFile, group: ReceiverSocket, tell: Tell) -> Waits[Ma
         for manifest in _manifests(group, buffer):
             if manifest.oid in strangers:
                 continue
-            reason = f"it has {manifest.size} bytes, not {source.size}"
-            if manifest.size == source.size:
-                shape = (manifest.symbol_size, manifest.block_symbols)
-                if shape not in digests:
-                    describe = partial(source.describe, manifest.geometry)
-                    described, _ = yield from hash_beside(describe, tell)
-                    digests[shape] = described.tree_digest
-                if digests[shape] == manifest.tree_digest:
-                    return manifest
-                reason = "it has another content"
+            if signed:
+                reason = "" if manifest.raw == signed.manifest.raw else "it was signed otherwise"
+            else:
+                reason = yield from _difference(source, manifest, digests, tell)
+            if not reason:
+                return manifest
             if len(strangers) < MOST_STRANGERS:
                 strangers.add(manifest.oid)
                 text = f"object {manifest.oid:016x} is not {source.path}, {reason}: waiting on"
                 tell(Warned(time.monotonic_ns(), text))
+
+
+def _difference(
+    source: SourceFile, manifest: Manifest, digests: dict[tuple[int, int], bytes], tell: Tell
+) -> Waits[str]:
+    """Return why a manifest does not describe a file; empty: it does.
+
+    Args:
+        digests: Roots of its tree of blocks, by sizes of symbols and blocks; more are added.
+
+    Raises:
+        DiskError: The file can't be read, or changed.
+    """
+    if manifest.size != source.size:
+        return f"it has {manifest.size} bytes, not {source.size}"
+    if manifest.release:
+        return "it is signed: give its .pglm"
+    shape = (manifest.symbol_size, manifest.block_symbols)
+    if shape not in digests:
+        tree = yield from hash_beside(partial(source.block_tree, manifest.geometry), tell)
+        digests[shape] = tree.root
+    return "" if digests[shape] == manifest.tree_digest else "it has another content"
 
 
 def hear_repairers(group: ReceiverSocket, manifest: Manifest, tell: Tell) -> None:

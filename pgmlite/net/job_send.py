@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from random import SystemRandom
 
-from pgmlite.core.config import DEFAULT_BLOCK_SYMBOLS, RepairConfig, SenderConfig
+from pgmlite.core.config import RepairConfig, SenderConfig
 from pgmlite.core.events import RepairStarted, SendStarted, Stopped, Tell, Warned
 from pgmlite.core.figures import SendChannel
-from pgmlite.core.reach import is_near
 from pgmlite.core.ring import Ring
 from pgmlite.core.send.rate import Fixed
 from pgmlite.core.send.rings import rings_of
 from pgmlite.core.send.sender import Sender
-from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.errors import ObjectError, PgmliteError, UsageError
 from pgmlite.net.address import Channel, await_addresses, check_own, interface_mtu, resolve
 from pgmlite.net.arguments import (
-    DEFAULT_FEC,
+    DEFAULT_GROUP,
+    DEFAULT_PORT,
+    DEFAULT_RATE,
     Sector,
     choose_symbol_size,
-    name_repairers,
     parse_endpoint,
     parse_source,
 )
 from pgmlite.net.groups import MAX_PORT, is_for_routers
-from pgmlite.net.hashing import hash_beside
+from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.nak_socket import NakSocket
+from pgmlite.net.planning import ObjectPlan, check_ladder, has_expired
 from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.encoded import EncodedSymbols
+from pgmlite.storage.signed import SignedFile, content_path, is_signed_name
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Geometry
 from pgmlite.wire.layout import MAX_PACKET, Order
 from pgmlite.wire.manifest import Manifest, Rung
 
@@ -151,49 +153,48 @@ class SendJob:
     """
 
     file: Path
+    content: Path | None
+    plan: ObjectPlan
     channels: tuple[tuple[str, int | None], ...]
     port: int
     interface: str | None
     source: str | None
     hops: int
-    fec: float | None
     order: Order
     sector: Sector | None
     cycles: int | None
     duration: int | None
-    mtu: int | None
-    symbol_size: int | None
     repair: bool
     listen: str | None
     repair_share: float
-    repairers: tuple[str, ...]
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
         Raises:
             UsageError: An argument does not fit this machine, the group or the file.
             NetworkError: The network can't be used as asked.
+            ObjectError: What was signed is damaged, or is not of this content.
             DiskError: The file can't be read, or changed.
             Interrupted: It was asked to stop.
         """
         with ExitStack() as opened:
-            source = SourceFile(self.file)
+            signed = yield from open_signed(opened, self.file, self.content, self.plan, tell)
+            source = SourceFile(content_path(self.file, self.content))
             opened.callback(source.close)
-            channels = self._resolve()
+            places = self._places(signed)
+            channels = self._resolve(places)
             channel = channels[0]
-            size = choose_symbol_size(
-                self.symbol_size, self.mtu, hops=self.hops, interface_mtu=interface_mtu(channel)
-            )
-            burst = packets_a_call(size)
-            repairers = name_repairers(self.repairers, channel)
+            rates = [rate for _, _, rate in places]
+            manifest = self._planned(source, signed, channels, rates)
+            burst = packets_a_call(manifest.symbol_size)
             naks, repairs = None, None
             if self.repair:
                 naks = yield from open_nak_socket(channel, self.listen, tell)
                 opened.callback(naks.close)
                 repairs = RepairConfig(port=naks.port, share=self.repair_share)
-            geometry = self._plan(source.size, size)
-            rings = rings_of(geometry, len(channels), self.order, self.sector, SystemRandom())
-            rates = [rate for _, rate in self.channels]
+            rings = rings_of(
+                manifest.geometry, len(channels), self.order, self.sector, SystemRandom()
+            )
             config = SenderConfig(
                 rate=None if None in rates else sum(rate or 0 for rate in rates),
                 packet_overhead=channel.overhead,
@@ -206,12 +207,12 @@ class SendJob:
             for one in channels:
                 sockets.append((yield from open_sender(one, self.hops, naks, tell, source_address)))
                 opened.callback(sockets[-1].close)
-            manifest, tree = yield from hash_beside(
-                lambda progress: source.describe(
-                    geometry, progress, repairers=repairers, ladder=self._ladder(channels)
-                ),
-                tell,
-            )
+            if signed:
+                tree = yield from hash_signed(source, signed, tell)
+            else:
+                tree = yield from hash_beside(partial(source.block_tree, manifest.geometry), tell)
+                manifest = replace(manifest, tree_digest=tree.root)
+            self._warn_of_hops(channels, tell)
             machine = Sender(
                 config,
                 manifest,
@@ -220,8 +221,10 @@ class SendJob:
                 repair=repairs,
                 rng=SystemRandom(),
                 rates=[Fixed(rate) for rate in rates],
+                tiles=signed.tiles if signed else None,
+                signatures=signed.signatures if signed else (),
             )
-            buffer = SendBuffer(size, config.transmit_limit)
+            buffer = SendBuffer(manifest.symbol_size, config.transmit_limit)
             inputs = [naks] if naks else []
             symbols = open_symbols(opened, source, manifest, machine)
             loop = SendLoop(machine, sockets, symbols, buffer, burst, tell, inputs)
@@ -232,60 +235,115 @@ class SendJob:
                 sockets[0].address,
                 tuple(map(_started, channels, rates, rings)),
             )
-            far = next((one.group for one in channels if is_for_routers(one.group)), None)
-            if self.hops == 1 and far:
-                tell(Warned(time.monotonic_ns(), SHORT_WAY.format(far), "hops"))
             return (yield from to_its_end(loop, started, tell))
 
-    def _resolve(self) -> list[Channel]:
+    def _planned(
+        self,
+        source: SourceFile,
+        signed: SignedFile | None,
+        channels: list[Channel],
+        rates: list[int | None],
+    ) -> Manifest:
+        """Return the manifest of what is sent; its digests are missing unless it was signed.
+
+        Raises:
+            UsageError: An argument is wrong, or packets are too large for the interface.
+        """
+        mtu = interface_mtu(channels[0])
+        if signed:
+            size = signed.manifest.symbol_size
+            choose_symbol_size(size, None, hops=self.hops, interface_mtu=mtu)
+            return signed.manifest
+        size = self.plan.size(self.hops, mtu)
+        return self.plan.manifest(source, size, _ladder(channels, rates), channel=channels[0])
+
+    def _warn_of_hops(self, channels: list[Channel], tell: Tell) -> None:
+        far = next((one.group for one in channels if is_for_routers(one.group)), None)
+        if self.hops == 1 and far:
+            tell(Warned(time.monotonic_ns(), SHORT_WAY.format(far), "hops"))
+
+    def _places(self, signed: SignedFile | None) -> list[tuple[str, int, int | None]]:
+        """Return group, port and rate of each channel.
+
+        Raises:
+            UsageError: What is signed has them, and others were given.
+        """
+        given = [(group, self.port, rate) for group, rate in self.channels]
+        ladder = signed.manifest.ladder if signed else ()
+        if not signed or not (ladder or len(given) > 1):
+            return given
+        if len(given) > 1:
+            raise in_manifest("channel", signed.path)
+        if given != [(DEFAULT_GROUP, DEFAULT_PORT, DEFAULT_RATE)]:
+            raise UsageError(
+                f"group, port, rate: {signed.path} has its channels; give no others",
+            )
+        if self.order is Order.BLOCKS:
+            raise UsageError("order blocks: goes with one channel; leave it out", cause="order")
+        return [(rung.group.address, rung.group.port, rung.rate) for rung in ladder]
+
+    def _resolve(self, places: list[tuple[str, int, int | None]]) -> list[Channel]:
         """Return where each channel goes, on one interface.
 
         Raises:
             UsageError: They can't be the channels of one sender.
             NetworkError: The interface is not there, or can't carry them.
         """
-        channels = [resolve(group, self.port, self.interface) for group, _ in self.channels]
+        channels = [resolve(group, port, self.interface) for group, port, _ in places]
         for one, other in combinations(channels, 2):
-            if one.family != other.family:
-                raise UsageError(
-                    f"channel {other.group}: {one.group} is of the other kind of IP addresses",
-                    cause="channel",
-                )
             if one.interface != other.interface:
                 raise UsageError(
                     f"channel {other.group}: on {other.interface}, {one.group} on {one.interface}; "
                     "all go out by one",
                     cause="channel",
                 )
-            if one.group == other.group:
-                raise UsageError(
-                    f"channel {other.group}: twice; each needs a group of its own", cause="channel"
-                )
-            # spec: RTE-13
-            if not is_near(*(Endpoint(far.group, far.port) for far in (other, one))):
-                raise UsageError(
-                    f"channel {other.group}: is assigned to others, or not of the same scope as "
-                    f"{one.group}: receivers would not follow",
-                    cause="channel",
-                )
+        check_ladder([Endpoint(one.group, one.port) for one in channels])
         return channels
 
-    def _plan(self, octets: int, symbol_size: int) -> Geometry:
-        """Return the sizes of an object of so many bytes."""
-        count = len(self.channels)
-        if self.fec is None and count > 1:
-            return Geometry.laddered(octets, symbol_size, DEFAULT_BLOCK_SYMBOLS, count)
-        fec = DEFAULT_FEC if self.fec is None else self.fec
-        return Geometry.planned(octets, symbol_size, DEFAULT_BLOCK_SYMBOLS, fec)
 
-    def _ladder(self, channels: list[Channel]) -> tuple[Rung, ...]:
-        """Return what the manifest says of several channels."""
-        if len(channels) == 1:
-            return ()
-        return tuple(
-            Rung(rate or 0, Endpoint(one.group, one.port))
-            for one, (_, rate) in zip(channels, self.channels, strict=True)
-        )
+def open_signed(
+    opened: ExitStack, file: Path, content: Path | None, plan: ObjectPlan, tell: Tell
+) -> Waits[SignedFile | None]:
+    """Open a FILE.pglm, if that is what is to be sent; `opened` closes it.
+
+    Raises:
+        UsageError: Something was given that it has, or that belongs to one.
+        ObjectError: It is damaged, or has no signature.
+        DiskError: It can't be read.
+        Interrupted: It was asked to stop.
+    """
+    if not is_signed_name(file):
+        if content is not None:
+            raise UsageError("content: goes with FILE.pglm", cause="content")
+        return None
+    if plan.given:
+        raise in_manifest(plan.given[0], file)
+    signed = yield from hash_beside(partial(SignedFile, file), tell)
+    opened.callback(signed.close)
+    # spec: SIG-5
+    if not signed.signatures:
+        raise ObjectError(f"{file}: has no signature yet; `pgmlite sign` adds one")
+    if has_expired(signed.release):
+        text = f"{file}: has expired: who has a key takes it no more"
+        tell(Warned(time.monotonic_ns(), text))
+    return signed
+
+
+def in_manifest(name: str, file: Path) -> UsageError:
+    """Return what to say of an argument that was signed, and is given once more."""
+    return UsageError(
+        f"{name}: is in {file} and signed; leave it out, or give it to `pgmlite sign`", cause=name
+    )
+
+
+def _ladder(channels: list[Channel], rates: list[int | None]) -> tuple[Rung, ...]:
+    """Return what the manifest says of several channels."""
+    if len(channels) == 1:
+        return ()
+    return tuple(
+        Rung(rate or 0, Endpoint(one.group, one.port))
+        for one, rate in zip(channels, rates, strict=True)
+    )
 
 
 def _started(channel: Channel, rate: int | None, ring: Ring) -> SendChannel:

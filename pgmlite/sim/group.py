@@ -214,7 +214,7 @@ class ReceiverGroup:
                 for number in range(len(batch)):
                     who = np.flatnonzero(kept[:, number])
                     self._receive_spm(now, key, session, batch, number, who)
-            case PacketType.TREE:
+            case PacketType.TREE if not batch.rows["esi"].any():
                 self._receive_nodes(batch, kept)
             case PacketType.NCF if self._config.naks:
                 self._receive_ncfs(now, key, [one.batch for one in pile], kept, hit)
@@ -284,7 +284,7 @@ class ReceiverGroup:
                 machine.trust(key)
 
     def _receive_nodes(self, batch: PacketBatch, kept: Flags) -> None:
-        """Take nodes of the tree: of use to who has their parent (spec: TREE-4)."""
+        """Take nodes of the tree of blocks: of use to who has their parent (spec: TREE-4)."""
         tree = self._manifest.tree
         for place, number in enumerate(batch.offsets.tolist()):
             knows = self._nodes[:, tree.parent(number)] if number else self._has_manifest

@@ -236,8 +236,9 @@ class FloorFiles:
         try:
             file = self._fresh(fd, f"{name}~")
             try:
-                with open(file, "wb", closefd=False) as writer:
-                    writer.write(one.to_json())
+                left = one.to_json()
+                while left:
+                    left = left[os.write(file, left) :]
                 sync_all(file)
             finally:
                 os.close(file)

@@ -10,7 +10,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,9 +55,15 @@ def is_signed_name(path: Path) -> bool:
     return path.name.endswith(SUFFIX) and path.name != SUFFIX
 
 
-def content_of(path: Path) -> Path:
-    """Return where the content of FILE.pglm is, unless somebody says otherwise."""
-    return path.with_name(path.name.removesuffix(SUFFIX))
+def content_path(path: Path, content: Path | None) -> Path:
+    """Return where the content of what is sent is: of FILE.pglm ``FILE``, else the file itself.
+
+    Args:
+        content: Where somebody says that it is.
+    """
+    if content is not None:
+        return content
+    return path.with_name(path.name.removesuffix(SUFFIX)) if is_signed_name(path) else path
 
 
 def signed_name(content: Path) -> Path:
@@ -98,7 +104,7 @@ class SignedFile:
 
     Attributes:
         path: Of it.
-        manifest: Of the object.
+        manifest: Of the object; `release`, too.
         signatures: Of the manifest; who made them is not known here.
         blocks: The tree of blocks.
         tiles: The tree of tiles; its leaves stay on the disk.
@@ -149,8 +155,9 @@ class SignedFile:
             self.manifest = parse_manifest(head[FIXED.size : FIXED.size + length])
         except ObjectError as error:
             raise ObjectError(f"{self.path}: {error}") from error
-        if self.manifest.release is None or self.manifest.tiles_digest is None:
+        if self.manifest.release is None:
             raise ObjectError(f"{self.path}: its manifest has no release: is not made to be signed")
+        self.release = self.manifest.release
         entries = range(FIXED.size + length, end, ENTRY_SIZE)
         self.signatures = tuple(
             Signature(head[at : at + KEY_ID_SIZE], head[at + KEY_ID_SIZE : at + ENTRY_SIZE])
@@ -243,15 +250,17 @@ class SignedFile:
                 f"{self.manifest.size}"
             )
 
-    def add(self, signature: Signature) -> None:
-        """Write the file anew, with one more signature; one of the same key gives way.
+    def add(self, more: Sequence[Signature]) -> None:
+        """Write the file anew, with more signatures; those of the same keys give way.
 
         Raises:
-            UsageError: There is no room for it.
+            UsageError: There is no room for them.
             DiskError: It can't be written; the one before stays.
         """
-        others = [one for one in self.signatures if one.key_id != signature.key_id]
-        signatures = (*others, signature)
+        by_key = {one.key_id: one for one in (*self.signatures, *more)}
+        signatures = tuple(by_key.values())
+        if signatures == self.signatures:
+            return
         check_room(self.manifest, signatures)
         size = os.fstat(self._fd).st_size
         with Fresh(self.path) as fresh:
@@ -353,28 +362,37 @@ class Fresh:
                 self._name.unlink()
 
 
+Sign = Callable[[Manifest], Sequence[Signature]]
+
+
 def write_signed(
-    path: Path, source: SourceFile, planned: Manifest, progress: Progress | None = None
-) -> Manifest:
-    """Write the FILE.pglm of a content, without signatures; return its manifest.
+    path: Path,
+    source: SourceFile,
+    planned: Manifest,
+    sign: Sign,
+    progress: Progress | None = None,
+) -> tuple[Manifest, tuple[Signature, ...]]:
+    """Write the FILE.pglm of a content; return its manifest and signatures.
 
     Args:
         planned: The manifest, its digests aside.
+        sign: Makes the signatures, or none.
 
     Raises:
         DiskError: A file can't be read or written, or the content changed meanwhile.
         UsageError: The manifest is larger than packets have room for.
     """
     geometry = planned.geometry
-    blank = replace(planned, tree_digest=bytes(DIGEST_SIZE), tiles_digest=bytes(DIGEST_SIZE))
-    if (size := len(blank.raw)) > MAX_MANIFEST:
+    if (size := len(planned.raw)) > MAX_MANIFEST:
         raise UsageError(
             f"a manifest of {size} bytes: at most {MAX_MANIFEST} are allowed; shorten its name, "
             "stream, ladder or list of repairers",
             cause="sign",
         )
-    check_room(blank, [Signature(bytes(KEY_ID_SIZE), bytes(SIGNATURE_SIZE))])
-    blocks_at = len(build_head(blank, ()))
+    # Its length is known before it is: digests change none.
+    signatures = tuple(sign(planned))
+    check_room(planned, signatures or [Signature(bytes(KEY_ID_SIZE), bytes(SIGNATURE_SIZE))])
+    blocks_at = len(build_head(planned, signatures))
     leaves_at = blocks_at + geometry.blocks * DIGEST_SIZE
     with Fresh(path) as fresh:
         blocks, digests = build_trees(
@@ -383,6 +401,7 @@ def write_signed(
         tiles = tiles_of(geometry)
         root = TileTree(tiles, digests[: tiles.count * DIGEST_SIZE], lambda _: b"").root
         manifest = replace(planned, tree_digest=blocks.root, tiles_digest=root)
-        fresh.write(build_head(manifest, ()) + blocks.digests, 0)
+        signatures = tuple(sign(manifest))
+        fresh.write(build_head(manifest, signatures) + blocks.digests, 0)
         fresh.publish()
-    return manifest
+    return manifest, signatures

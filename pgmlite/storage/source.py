@@ -15,9 +15,8 @@ from pathlib import Path
 from pgmlite.errors import DiskError
 from pgmlite.storage.system import PIECES_AT_ONCE, reason
 from pgmlite.wire.digests import BlockTree, block_digest
-from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry
-from pgmlite.wire.manifest import MAX_OBJECT_SIZE, Manifest, Rung, object_name
+from pgmlite.wire.manifest import MAX_OBJECT_SIZE
 
 PROGRESS_EVERY = 0.1
 """Seconds between reports while a source is hashed."""
@@ -124,20 +123,11 @@ class SourceFile:
         if pieces:
             self._read(pieces, start, end - start)
 
-    def describe(
-        self,
-        geometry: Geometry,
-        progress: Progress | None = None,
-        *,
-        repairers: tuple[Endpoint, ...] = (),
-        ladder: tuple[Rung, ...] = (),
-    ) -> tuple[Manifest, BlockTree]:
-        """Hash the file; return its manifest and its tree of blocks.
+    def block_tree(self, geometry: Geometry, progress: Progress | None = None) -> BlockTree:
+        """Hash the file; return its tree of blocks.
 
         Args:
             geometry: Of an object of its size.
-            repairers: Those that the manifest names.
-            ladder: Its channels, by number, if there are several.
 
         Raises:
             DiskError: It can't be read, or changed meanwhile.
@@ -172,19 +162,7 @@ class SourceFile:
         results = [share.result() for share in shares]
         self.check()
         digests = b"".join(results[n % workers][n // workers] for n in range(geometry.blocks))
-        tree = BlockTree(digests, geometry.symbol_size)
-        manifest = Manifest(
-            geometry.symbol_size,
-            geometry.block_symbols,
-            self.size,
-            tree.root,
-            object_name(self.path.name),
-            repairers,
-            geometry.repair_symbols,
-            geometry.tile_blocks,
-            ladder,
-        )
-        return manifest, tree
+        return BlockTree(digests, geometry.symbol_size)
 
     def close(self) -> None:
         """Close the file."""

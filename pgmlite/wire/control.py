@@ -38,6 +38,9 @@ OPTION_HEAD_SIZE = OPTION_HEAD.size + OPTION_LENGTH_SIZE
 POSITION_FIELDS = derive.Integers(POSITION)
 REPAIRS_FIELDS = derive.Integers(REPAIRS)
 
+MOST_OPTIONS = 32
+"""Options in one SPM (spec: PKT-9)."""
+
 MAX_SPM = MAX_CONTROL - derive.numpy_dtype(HEADER).itemsize
 """Bytes of an SPM behind the header, at most."""
 
@@ -178,11 +181,13 @@ def _options(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     """Yield kind and value of each option from `at` to the end.
 
     Raises:
-        RefusedPacket: reason ``spm``: one is cut off.
+        RefusedPacket: reason ``spm``: one is cut off, or there are too many.
     """
     # Not by construct: whatever a stranger sends as an SPM is parsed, and should not cost more
     # than a packet of data.
-    while at < len(body):
+    for _ in range(MOST_OPTIONS):
+        if at == len(body):
+            return
         head = OPTION_HEAD.read(body, at)
         at += OPTION_HEAD_SIZE
         if head is None or at > len(body):
@@ -192,6 +197,8 @@ def _options(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
             raise RefusedPacket("spm", "an option is cut off")
         yield head["kind"], body[at : at + length]
         at += length
+    if at < len(body):
+        raise RefusedPacket("spm", f"more than {MOST_OPTIONS} options")
 
 
 def _signature(value: bytes) -> Signature:

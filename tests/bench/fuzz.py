@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from random import Random
 
-TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture", "tiles")
+TARGETS = ("packet", "rows", "receiver", "repairer", "replay", "capture", "tiles", "trust", "pglm")
 LARGEST = {
     "packet": 2_000,
     "rows": 4_000,
@@ -29,6 +29,8 @@ LARGEST = {
     "replay": 12_000,
     "capture": 12_000,
     "tiles": 40_000,
+    "trust": 20_000,
+    "pglm": 20_000,
 }
 
 

@@ -31,10 +31,13 @@ from unittest.mock import patch
 import numpy as np
 
 from pgmlite.core.machine import Prepare
+from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
+from pgmlite.storage.floors import FloorFiles
 from pgmlite.storage.hints import Spans
 from pgmlite.storage.record import Publication, PublishedRecord
 from pgmlite.storage.writeback import WriteBack
+from pgmlite.wire.manifest import Release
 from tests.support.builders import GRO_SEGMENTS, Sample, make_object
 from tests.support.disks import Disk, clone, seclude, sh, workshop
 from tests.support.parts import Run, System
@@ -66,6 +69,9 @@ FLUSH_EVERY = 0.05
 
 AT_ONCE = GRO_SEGMENTS * SYMBOL
 """Bytes that are stored in one go."""
+
+STREAM, KEY = "example/router", b"some key"
+"""What is published is release 2, what was there before release 1."""
 
 MODE = 0o640
 OWNER = 4_321
@@ -216,10 +222,16 @@ def transfer(sample: Sample, output: Path, rng: Random, power: Power, *, runs: i
 
 
 def note(sample: Sample, output: Path, status: os.stat_result) -> None:
-    """Record a publication, as for a command that follows it."""
+    """Record a publication, as for a command that follows it, and its release."""
+    floors(output).install(Release(STREAM, 2), NEW.manifest.oid, [KEY])
     record = PublishedRecord(output, print)
     record.write(Publication.of(sample.manifest, status))
     record.close()
+
+
+def floors(output: Path) -> FloorFiles:
+    """Return what is remembered of releases, in a folder beside that of the output."""
+    return FloorFiles(output.parent.parent / "state" / "pgmlite", [KEY])
 
 
 class Trial:
@@ -238,6 +250,9 @@ class Trial:
                 output.write_bytes(self._old)
                 output.chmod(MODE)
                 os.chown(output, OWNER, OWNER)
+            self._floor = rng.choice((-1, 1))
+            if self._floor > 0:
+                floors(output).install(Release(STREAM, self._floor), 1, [KEY])
             sh("sync", "-f", disk.folder)
             power = Power(disk, rng, wanted=cuts, is_prompt=rng.random() < 0.5)
             transfer(self._sample, output, rng, power, runs=rng.choice((1, 1, 2, 3)))
@@ -257,6 +272,7 @@ class Trial:
         with Disk(cut.image, self._shop / "after", self._kind) as disk:
             output = disk.folder / "d" / "out"
             self._look_at_output(cut, output)
+            self._look_at_floor(cut, output)
             with next_boot():
                 self._go_on(cut, output)
 
@@ -278,6 +294,19 @@ class Trial:
             self._count("OUTPUT WRONG", cut)
         if cut.is_published and content != NEW.data:
             self._count("PUBLISHED AND LOST", cut)
+
+    def _look_at_floor(self, cut: Cut, output: Path) -> None:
+        try:
+            floor = max((one.release for one in floors(output).of(STREAM)), default=-1)
+        except DiskError as error:
+            self._count("FLOOR DAMAGED", cut)
+            print(f"  {error}")
+            return
+        self.found[f"floor {'new' if floor == 2 else 'old'}"] += 1
+        if floor < self._floor:
+            self._count("FLOOR LOST", cut)
+        if floor < 2 and output.exists() and output.read_bytes() == NEW.data:
+            self._count("FLOOR BELOW THE OUTPUT", cut)
 
     def _go_on(self, cut: Cut, output: Path) -> None:
         """Let the next run finish what the cut left."""

@@ -214,12 +214,41 @@ def test_manifest_file(sent, capsys):
     assert err.startswith("pgmlite: manifest does not parse")
 
 
-def test_what_is_neither(sent, capsys):
+def test_other_files_are_what_send_would_make_of_them(sent, capsys):
+    manifest, _, folder = sent
+    file = folder / "object.bin"
+    file.write_bytes(make_object(50_000, symbol_size=1000, block_symbols=16).data)
+    shape = ("--symbol-size", "1000", "--block-symbols", "16", "--fec", "off", "--json")
+    code, out, _ = info(capsys, file, *shape)
+    assert code == 0
+    assert json.loads(out)["oid"] == f"{manifest.oid:016x}"
+    code, out, _ = info(capsys, file, *shape, "--name", "other.bin")
+    assert json.loads(out)["name"] == "other.bin"
+    assert json.loads(out)["oid"] != f"{manifest.oid:016x}"
+    code, out, _ = info(capsys, file, "--channel", "ff15::1,1M", "--channel", "ff15::2,2M")
+    assert code == 0
+    assert "channel 1 ff15::2 port 28775 at 2 Mbit/s" in out
+
+
+def test_options_go_with_what_they_are_about(sent, capsys):
+    manifest, frames, folder = sent
+    whole = folder / "c.pcap"
+    scapy.wrpcap(str(whole), frames[:3])
+    (folder / "m").write_bytes(manifest.raw)
+    for words in ((whole, "--fec", "off"), (folder / "m", "--hops", "2")):
+        code, _, err = info(capsys, *words)
+        assert code == 2
+        assert "leave it out" in err
+    code, _, err = info(capsys, folder / "m", "--no-checksum")
+    assert (code, "--no-checksum: goes with a capture" in err) == (2, True)
+
+
+def test_what_can_not_be_read(sent, capsys):
     _, frames, folder = sent
-    text = folder / "t.txt"
-    text.write_text("hello")
-    code, _, err = info(capsys, text)
-    assert (code, err) == (4, f"pgmlite: {text}: neither a capture (pcap, pcapng) nor a manifest\n")
+    (folder / "t.pglm").write_text("hello")
+    code, _, err = info(capsys, folder / "t.pglm")
+    assert code == 4
+    assert "t.pglm: is no signed object" in err
     code, _, err = info(capsys, folder / "missing")
     assert code == 7
     assert "missing" in err

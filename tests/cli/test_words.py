@@ -66,7 +66,11 @@ EARLY = [
     (["replay", "SOURCE", "-o", "out"], 4, "capture"),
     (["replay", "SOURCE"], 2, "--output"),
     (["info", "nosuch.pcap"], 7, "nosuch.pcap"),
-    (["info", "SOURCE"], 4, "neither"),
+    (["info", "SOURCE", "--fec", "0%"], 2, "--fec 0%"),
+    (["keygen", "no/such/folder/k.pem"], 7, "no/such/folder"),
+    (["sign", "SOURCE"], 2, "--release"),
+    (["sign", "SOURCE", "--release", "1", "--stream", "x"], 2, "--key"),
+    (["verify", "SOURCE"], 2, ".pglm"),
     (["compare", "nosuchplan"], 7, "nosuchplan"),
     (["compare", "--loss", "nothing"], 2, "--loss nothing"),
     (["doctor", "-g", "nonsense"], 2, "group nonsense"),
@@ -262,8 +266,7 @@ def test_files_are_not_judged_by_the_option_parser(monkeypatch, capsys, tmp_path
     # Root may read everything, so the system is made to say no: nobody asked it.
     source = make_file(tmp_path / "source", 5_000)
     monkeypatch.setattr(os, "access", lambda *_, **__: False)
-    code, error = Cli(monkeypatch, capsys).refuse("info", source)
-    assert (code, "neither" in error) == (4, True)
+    assert cli.run(["info", str(source)]) == 0
 
 
 # How it is laid out.

@@ -263,7 +263,7 @@ class TestSuppression:
 
     def test_what_never_brings_anything_is_left_alone(self) -> None:
         # spec: NAK-14
-        machine = self.backing_off(data_retries=2)
+        machine = self.backing_off(data_retries=2, broken_promises=9)
         asked = 0
         for _ in range(20):
             machine.spm()

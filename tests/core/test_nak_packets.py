@@ -6,6 +6,7 @@ from random import Random
 import numpy as np
 import pytest
 
+from pgmlite.core.config import NakConfig
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.wire.batch import HEADER_DTYPE
 from pgmlite.wire.layout import MAX_CONTROL, PacketType
@@ -124,7 +125,8 @@ class TestWhomToAsk:
 
     def test_who_we_were_told_of_comes_before_the_sender(self) -> None:
         # spec: NAK-11
-        receiver = Listening(SAMPLE, repairers=frozenset({("R", 9)}))
+        config = {"repairers": frozenset({("R", 9)}), "nak": NakConfig(ask_silent=0)}
+        receiver = Listening(SAMPLE, **config)
         receiver.spm()
         assert self.lose(receiver, 0) == ["S"] * len(receiver.naks)
         receiver.spm(source=("R", 1), header={"tsi": 2}, repair_share=100)

@@ -58,19 +58,18 @@ def gathered(tmp_path_factory):
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 512, 513, 8 * 512, 8 * 512 + 7])
-def test_describe_equals_a_plain_computation(tmp_path, size):
+def test_the_tree_equals_a_plain_computation(tmp_path, size):
     # spec: OBJ-1, OBJ-3
     expected = make_object(size, symbol_size=64, block_symbols=8, name="source")
     path = tmp_path / "source"
     path.write_bytes(expected.data)
     source = SourceFile(path)
     reports = []
-    manifest, tree = source.describe(
+    tree = source.block_tree(
         Geometry(size, 64, 8), lambda done, total: reports.append((done, total))
     )
     source.close()
-    assert (manifest, tree.digests) == (expected.manifest, expected.tree.digests)
-    assert manifest.tree_digest == tree.root
+    assert (tree.root, tree.digests) == (expected.manifest.tree_digest, expected.tree.digests)
     assert all(done <= total == size for done, total in reports)
 
 
@@ -88,7 +87,7 @@ def test_hashing_stops_when_the_callback_raises(tmp_path):
 
     started = time.monotonic()
     with pytest.raises(RuntimeError, match="enough"):
-        source.describe(Geometry(1 << 40, 1_404, 1_024), give_up)
+        source.block_tree(Geometry(1 << 40, 1_404, 1_024), give_up)
     source.close()
     assert calls == 1
     assert time.monotonic() - started < 30
@@ -100,7 +99,7 @@ def test_a_source_that_changes_while_it_is_hashed(tmp_path):
     with path.open("ab") as file:
         file.write(b"more")
     with pytest.raises(DiskError, match="changed"):
-        source.describe(Geometry(4_096, 64, 8))
+        source.block_tree(Geometry(4_096, 64, 8))
     source.close()
 
 

@@ -8,9 +8,10 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from pgmlite.core import config, config_listening
+from pgmlite.core import config, config_listening, config_trust
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
 from pgmlite.core.config_listening import RatesConfig, SourcesConfig
+from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.tunables import Limits, limits_of
 
@@ -20,6 +21,7 @@ CONFIGS: dict[str, Any] = {
     "sources": SourcesConfig,
     "nak": NakConfig,
     "rates": RatesConfig,
+    "trust": TrustConfig,
     "repair": RepairConfig,
 }
 """Configurations by the name of their table."""
@@ -29,7 +31,8 @@ CONFIGS: dict[str, Any] = {
 def _texts() -> dict[tuple[str, str], str]:
     """Return what stands under each field, in one line, by class and field."""
     found = {}
-    source = inspect.getsource(config) + inspect.getsource(config_listening)
+    modules = (config, config_listening, config_trust)
+    source = "".join(map(inspect.getsource, modules))
     for declared in ast.parse(source.replace("from __future__ import annotations", "")).body:
         if not isinstance(declared, ast.ClassDef):
             continue

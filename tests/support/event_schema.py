@@ -12,9 +12,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pgmlite.cli.json_lines import OIDS
-from pgmlite.core import events, events_listening
+from pgmlite.core import events, events_listening, events_signing
 from pgmlite.core.causes import CAUSES
 from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.manifest import Manifest
@@ -52,9 +53,8 @@ ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
 
 def classes() -> list[type[Event]]:
     """Return the classes of events that become lines, as they stand in their module."""
-    found = [
-        one for one in (vars(events) | vars(events_listening)).values() if isinstance(one, type)
-    ]
+    modules = vars(events) | vars(events_listening) | vars(events_signing)
+    found = [one for one in modules.values() if isinstance(one, type)]
     return [one for one in found if issubclass(one, Event) and one.NAME]
 
 
@@ -134,7 +134,7 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
     known, always = properties(kind)
     known.pop("at", None)
     always.remove("at")
-    if kind in (Stopped, Examined):
+    if kind in (Stopped, Examined, Verified):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object({"event": head["event"]} | known, ["event", *always], **about)
@@ -146,7 +146,7 @@ def schema() -> Schema:
     """Return the schema of one line."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A line of --json of send, recv, repair and replay",
+        "title": "A line of --json of send, recv, repair, replay, sign and verify",
         "anyOf": [line for kind in classes() for line in lines_of(kind)],
     }
 

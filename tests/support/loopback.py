@@ -200,6 +200,11 @@ class Running:
         assert found, f"no {name} in {self._lines} {self._stderr}"
         return found
 
+    def has_said(self, name: str) -> bool:
+        """Whether there was an event of that name."""
+        with self._changed:
+            return self._find(name, lambda event: True) is not None
+
     def say(self, number: int) -> None:
         """Send a signal."""
         self._process.send_signal(number)

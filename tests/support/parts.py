@@ -15,8 +15,20 @@ from unittest.mock import patch
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Complete
+from pgmlite.core.trust import Trust
 from pgmlite.net.loop import attend
-from pgmlite.storage import content, folder, hints, part, publish, record, seeds, system, writeback
+from pgmlite.storage import (
+    content,
+    floors,
+    folder,
+    hints,
+    part,
+    publish,
+    record,
+    seeds,
+    system,
+    writeback,
+)
 from pgmlite.storage.part import PartFile
 from tests.support.builders import Judging, Sample, batches
 from tests.support.loops import Heard
@@ -30,13 +42,20 @@ class Run:
     """
 
     def __init__(
-        self, output: Path, *, kind: type[PartFile] = PartFile, naks: bool = False, **options: Any
+        self,
+        output: Path,
+        *,
+        kind: type[PartFile] = PartFile,
+        naks: bool = False,
+        trust: Trust | None = None,
+        **options: Any,
     ) -> None:
         """
         Args:
+            trust: Whose objects are taken; None: anybody's.
             options: As `PartFile` takes them.
         """
-        self.machine = Judging(ReceiverConfig(naks=naks), rng=Random(0))
+        self.machine = Judging(ReceiverConfig(naks=naks), rng=Random(0), trust=trust)
         self.heard = Heard()
         self.part = kind(output, **options)
         self.is_done = self.is_new = False
@@ -118,7 +137,7 @@ def all_odata(sample: Sample) -> list[bytes]:
 class System:
     """Stands between the storage modules and the system, as their `os` and `fcntl`."""
 
-    MODULES = (content, folder, hints, part, publish, record, seeds, system, writeback)
+    MODULES = (content, floors, folder, hints, part, publish, record, seeds, system, writeback)
 
     WRITES = frozenset({"write", "pwrite", "pwritev", "copy_file_range", "ftruncate"})
     SYNCS = frozenset({"fsync", "fdatasync"})

@@ -1,9 +1,11 @@
 """The test vectors: what the code makes, and what its parsers say to them."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from pgmlite.storage.keys import load_public_keys
 from pgmlite.wire.layout import PacketType
 from tests.generate import SPEC
 from tests.support import vectors
@@ -48,6 +50,27 @@ def test_invalid_packets_are_refused_for_their_reason(case: dict) -> None:
     # spec: PKT-1 to PKT-5, PKT-8, PKT-9, PKT-11, PKT-13
     # spec: MAN-3, REQ-2, REQ-3, REQ-4, VER-1, VER-2, VER-3
     assert refusals(case) == {case["reason"]: 1}
+
+
+SIGNED = json.loads((SPEC / "vectors" / "signed.json").read_text())
+
+
+@pytest.mark.parametrize("case", SIGNED["refused"], ids=names(SIGNED["refused"]))
+def test_nodes_of_tiles_that_are_none_are_refused(case: dict) -> None:
+    # spec: TILE-4
+    before = [SIGNED["spm"], *case["before"]]
+    assert refusals({"at": "receiver", "before": before, "hex": case["hex"]}) == {"tree": 1}
+
+
+@pytest.mark.parametrize("case", SIGNED["signatures"], ids=names(SIGNED["signatures"]))
+def test_signatures_of_the_vectors(case: dict, tmp_path: Path) -> None:
+    # spec: PKT-14
+    (pem,) = (key["pem"] for key in SIGNED["keys"] if key["public"] == case["public"])
+    path = tmp_path / "key.pem"
+    path.write_text(pem)
+    (key,) = load_public_keys([path])
+    value, message = (bytes.fromhex(case[name]) for name in ("signature", "message"))
+    assert key.verifies(value, message) == case["valid"]
 
 
 def test_a_cycle_completes_a_receiver() -> None:

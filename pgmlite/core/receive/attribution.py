@@ -32,6 +32,7 @@ from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch, stretches
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import VISIT_SYMBOLS, PacketType
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import Symbols
 from pgmlite.wire.tiles import Leaf, symbol_digests, tile_digest
 
@@ -257,6 +258,27 @@ class Attribution:
             if waiting.since + self._config.tile_patience <= now:
                 released += self._settle(now, waiting)
         return released
+
+
+def attribution_of(
+    manifest: Manifest,
+    config: ReceiverConfig,
+    counters: ReceiverCounters,
+    is_ending: Callable[[], bool],
+) -> Attribution | None:
+    """Return who tells the symbols of an object apart; None: it has no tiles.
+
+    Arguments are as of `Attribution`.
+    """
+    if manifest.tiles_digest is None:
+        return None
+    return Attribution(
+        manifest.geometry,
+        manifest.tiles_digest,
+        config=config,
+        counters=counters,
+        is_ending=is_ending,
+    )
 
 
 def _lanes(batch: PacketBatch) -> Iterator[tuple[Lane, PacketBatch]]:

@@ -19,7 +19,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted
 from pgmlite.core.machine import Action, Complete, Held, Prepare
 from pgmlite.core.receive.asking import Asking
-from pgmlite.core.receive.attribution import Attribution, Released
+from pgmlite.core.receive.attribution import Attribution, Released, attribution_of
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.liveness import Liveness
@@ -229,7 +229,7 @@ class Transfer:
             self.asking.take_ncfs(now, batch)
         if is_heard and (self._attribution is None or batch.kind not in DATA_TYPES):
             self.asking.take_sqn(now, batch)
-        return actions + self._verify_some()
+        return [*actions, *self._stock.take_due(self._head)]
 
     def receive_spm(
         self, now: int, batch: PacketBatch, spm: Spm, *, is_heard: bool = True
@@ -264,15 +264,9 @@ class Transfer:
         self._stock.learn(manifest)
         if manifest.geometry.symbols:
             self.asking.learn(manifest, self._stock)
-            if manifest.tiles_digest is not None:
-                # spec: RCV-19
-                self._attribution = Attribution(
-                    manifest.geometry,
-                    manifest.tiles_digest,
-                    config=self._config,
-                    counters=self._counters,
-                    is_ending=self._is_ending,
-                )
+            self._attribution = attribution_of(
+                manifest, self._config, self._counters, self._is_ending
+            )
         if spm.position:
             self._liveness.announce(now, session_of(batch))
         self._take_spm(now, batch, spm)
@@ -284,7 +278,7 @@ class Transfer:
         actions: list[Action] = []
         if self._attribution and not self.is_complete:
             actions += self._receive_released(now, self._attribution.tick(now))
-        actions += self._verify_some()
+        actions += self._stock.take_due(self._head)
         if self._asks and not self.is_complete:
             actions += self.asking.tick(now)
         return actions
@@ -363,9 +357,6 @@ class Transfer:
         if spm.position:
             self.large.take_spm(now, batch, spm.position)
         self.asking.take_spm(now, batch, spm)
-
-    def _verify_some(self) -> list[Action]:
-        return [*self._stock.take_due(self._head)]
 
     def _complete_if_whole(self) -> list[Action]:
         if self.state is not TransferState.RECEIVING or self.manifest is None:

@@ -108,10 +108,6 @@ class Want(Generic[N]):
         """Whether a session got its latest NAK."""
         return self.asked is not None and self.asked.key == key
 
-    def waits_for(self, key: SessionKey) -> bool:
-        """Whether a NAK to a session is under way."""
-        return self.state is WantState.WAIT_NCF and self.has_asked(key)
-
     def move(self, event: WantEvent) -> None:
         """Go where the table says.
 

@@ -7,6 +7,8 @@ from there on is enough, where SPMs come often one pass from the next such repet
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pgmlite.wire.digests import BlockTree
 
 OTHERS_FIRST = 4
@@ -30,6 +32,12 @@ class NodeCarousel:
         self._pass_left = tree.shape.nodes
         self._since = 0
         """Nodes of passes since some were repeated."""
+
+        self._owed = 0
+        """Nodes of passes that are left out for those of the other tree."""
+
+        self._has_made_room = False
+        """Whether no node came since room was made for others."""
 
         # Who is there from the start can verify from the first block on.
         self._symbols_first = 0
@@ -72,13 +80,27 @@ class NodeCarousel:
         if self._since >= OTHERS_FIRST * len(above):
             self._above, self._since = above, 0
         self._pass_left = self._tree.shape.nodes
+        self._pay()
 
-    def make_room(self, nodes: int) -> None:
-        """Leave the place of so many nodes to the other tree: both share the room for nodes."""
-        if not self._tree.shape.nodes:
+    def make_room(self, others: Sequence[int]) -> None:
+        """Leave room to nodes of the other tree, of so many bytes each: both share that for nodes.
+
+        One goes out with each SPM, and between two such, all the same.
+        """
+        shape = self._tree.shape
+        if not others or not shape.nodes:
             return
-        self._pass_left = max(1, self._pass_left - nodes)
-        self._symbols_first = max(0, self._symbols_first) + self._room_of(nodes)
+        if not self._has_made_room:
+            self._symbols_first = max(0, self._symbols_first) + self._room_of(len(others))
+            self._has_made_room = True
+        self._above = []
+        self._owed = sum(others) * shape.nodes // shape.row_size
+        self._pay()
+
+    def _pay(self) -> None:
+        paid = max(0, min(self._owed, self._pass_left - 1))
+        self._pass_left -= paid
+        self._owed -= paid
 
     def _room_of(self, leaves: int) -> int:
         """Return how many symbols have to come behind so many leaves."""
@@ -88,6 +110,7 @@ class NodeCarousel:
 
     def take(self, most: int) -> list[tuple[int, bytes]]:
         """Return the next nodes, at most so many: (number, what its packet carries)."""
+        self._has_made_room = False
         numbers, self._above = self._above[:most], self._above[most:]
         for _ in range(min(most - len(numbers), self._pass_left)):
             numbers.append(self._head)

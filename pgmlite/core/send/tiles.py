@@ -72,18 +72,18 @@ class TileNodes:
         """Take note that an SPM went out: who waited for one needs the nodes above what follows."""
         self._is_told = self._is_told or self._begun - self._path_at >= PATH_EVERY
 
-    def enter(self, tile: int, which: int = 0) -> int:
+    def enter(self, tile: int, which: int = 0) -> list[int]:
         """Say of which tile the next symbol is.
 
         Args:
             which: Tells this tile from the same one a turn later.
 
         Returns:
-            How many nodes are due for nothing but an SPM.
+            Of how many bytes each node is that is due for nothing but an SPM.
         """
         is_new = self._at != (tile, which)
         if not is_new and not self._is_told:
-            return 0
+            return []
         self._begun += is_new
         leaf = self._shape.nodes + tile
         above = self._shape.above(leaf)
@@ -102,7 +102,7 @@ class TileNodes:
         if len(path) == len(above):
             self._path_at = self._begun
         self._is_told = False
-        return len(path) - len(fresh)
+        return [self._shape.length(node) for node in path if node not in fresh]
 
     def finish(self) -> None:
         """Say that no symbol follows."""

@@ -1,0 +1,567 @@
+"""What leaves of signed objects: signatures, leaves with their tiles, and the nodes above them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgmlite.core import serial
+from pgmlite.core.config import RepairConfig, SenderConfig
+from pgmlite.core.machine import MS, SECOND, Finished, ObjectSymbols, Transmit
+from pgmlite.core.ring import Ring
+from pgmlite.core.send.rate import Fixed
+from pgmlite.core.send.repairer import Repairer
+from pgmlite.core.send.schedule import Carousel
+from pgmlite.core.send.sender import Sender
+from pgmlite.core.send.tiles import PATH_EVERY, TileNodes
+from pgmlite.core.tiles import TileTree, tiles_of
+from pgmlite.sim.experiment import manifest_of
+from pgmlite.wire.batch import HEADER_DTYPE, HEADER_SIZE
+from pgmlite.wire.control import parse_spm
+from pgmlite.wire.geometry import Geometry
+from pgmlite.wire.layout import DIGEST_SIZE, Order, PacketType, Tree
+from pgmlite.wire.manifest import Manifest, Release
+from pgmlite.wire.request import build_nak
+from tests.core.test_count_answers import request, said
+from tests.support.answering import Answering
+from tests.support.builders import beside, make_sender, packet, play
+from tests.support.nak_builders import kind_of, nak_packet, symbols_sent
+from tests.support.signed import SignedSample, make_signed, private_key, sign
+
+SPM, ODATA, RDATA = PacketType.SPM, PacketType.ODATA, PacketType.RDATA
+TREE, NCF = PacketType.TREE, PacketType.NCF
+
+SHAPES = {
+    "plain": (160 * 20 * 14 - 3, 20, 0, 1),
+    "coded": (160 * 40 * 9 - 7, 40, 64, 1),
+    "groups": (600 * (64 * 9 + 1), 64, 64, 4),
+    "one": (160 * 70, 70, 64, 1),
+    "tile": (160 * 12 - 1, 16, 0, 1),
+}
+
+
+@lru_cache
+def sample_of(shape: str) -> SignedSample:
+    """Return the signed object of a name."""
+    size, block_symbols, repair_symbols, tile_blocks = SHAPES[shape]
+    return make_signed(
+        size,
+        symbol_size=600 if shape == "groups" else 160,
+        block_symbols=block_symbols,
+        repair_symbols=repair_symbols,
+        tile_blocks=tile_blocks,
+    )
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """A packet that left: a node of the tree of tiles, or a symbol with its tile."""
+
+    kind: PacketType
+    sqn: int
+    node: int = -1
+    tile: int = -1
+    symbol: tuple[int, int] = (-1, -1)
+
+
+def leaving(bursts: list[Transmit], sample: SignedSample) -> list[Leaving]:
+    """Return the packets of bursts, without nodes of the tree of blocks."""
+    tiles, found = sample.tiles.tiles, []
+    for burst in bursts:
+        kind = kind_of(burst)
+        first = int(burst.rows["sqn"][0])
+        if kind is TREE:
+            if int(burst.rows["esi"][0]) == Tree.TILES:
+                node = int(burst.rows["offset"][0])
+                assert burst.payload == sample.tiles.node(node)
+                found.append(Leaving(kind, first, node))
+        elif isinstance(burst.payload, ObjectSymbols):
+            ids = burst.payload.ids
+            names = zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True)
+            found += [
+                Leaving(kind, first + place, tile=tile, symbol=name)
+                for place, (tile, name) in enumerate(
+                    zip(tiles.of(ids).tolist(), names, strict=True)
+                )
+            ]
+        else:
+            found.append(Leaving(kind, first))
+    return found
+
+
+def sent_by(sender: Sender, **limits: int) -> list[Transmit]:
+    """Start a sender; return what leaves."""
+    sender.start(0)
+    return [one for _, one in play(sender, **limits) if isinstance(one, Transmit)]
+
+
+def runs_of(sent: list[Leaving], kind: PacketType, turn: int = 1 << 62) -> list[tuple[int, int]]:
+    """Return where the first and the last symbol is of each tile in a row.
+
+    Args:
+        turn: A tile is another one after so many symbols.
+    """
+    places = [place for place, one in enumerate(sent) if one.kind is kind]
+    numbered = [(sent[place].tile, number // turn, place) for number, place in enumerate(places)]
+    runs = [[place for *_, place in run] for _, run in groupby(numbered, key=lambda one: one[:2])]
+    return [(run[0], run[-1]) for run in runs]
+
+
+def check(sent: list[Leaving], sample: SignedSample, kind: PacketType, turn: int = 1 << 62) -> int:
+    """Check that what comes before tiles does, and once more; return how many tiles there were."""
+    shape = sample.tiles.tiles.tree
+    first_sent: dict[int, int] = {}
+    for place, one in enumerate(sent):
+        if one.kind is TREE:
+            first_sent.setdefault(one.node, place)
+    runs = runs_of(sent, kind, turn)
+    before = 0
+    for (first, last), (after, _) in zip(runs, [*runs[1:], (len(sent), 0)], strict=True):
+        leaf = shape.nodes + sent[first].tile
+        assert leaf in [one.node for one in sent[before:first]]
+        assert leaf in [one.node for one in sent[last:after]]
+        for node in shape.above(leaf):
+            assert first_sent[node] < first
+        before = last
+    return len(runs)
+
+
+class TestAnnouncements:
+    def test_every_spm_has_the_signatures(self) -> None:
+        sample = make_signed(4_000, keys=(0, 1))
+        bursts = sent_by(make_sender(sample), until=5 * SECOND)
+        spms = [parse_spm(one.payload) for one in bursts if kind_of(one) is SPM]
+        assert len(spms) > 5
+        assert all(spm.signatures == sample.signatures for spm in spms)
+
+    def test_so_have_those_of_a_repairer(self) -> None:
+        sample = make_signed(4_000)
+        config = SenderConfig(rate=1_000_000, packet_overhead=48)
+        repair = RepairConfig(port=9)
+        machine = Repairer(config, sample.manifest, repair=repair, rng=Random(1), **beside(sample))
+        (first, *_) = sent_by(machine, until=5 * SECOND)
+        assert parse_spm(first.payload).signatures == sample.signatures
+
+    def test_they_take_the_share_of_spms_however_long_they_are(self) -> None:
+        # spec: SND-5
+        sample = make_signed(160 * 500, block_symbols=100, keys=range(6))
+        bursts = sent_by(make_sender(sample, rate=4_000_000), until=2 * SECOND)
+        spms = [one.length + HEADER_SIZE + 48 for one in bursts if kind_of(one) is SPM]
+        assert len(spms) > 10
+        assert sum(spms) * 8 == pytest.approx(0.01 * 4_000_000 * 2, rel=0.1)
+
+    def test_one_signature_and_usual_names_fit_400_bytes(self) -> None:
+        manifest = Manifest(
+            1_404,
+            1_024,
+            64 << 20,
+            bytes(DIGEST_SIZE),
+            "n" * 32,
+            repair_symbols=512,
+            tile_blocks=8,
+            release=Release("s" * 20, 1, 1_800_000_000, 1_900_000_000),
+            tiles_digest=bytes(DIGEST_SIZE),
+        )
+        signatures = [sign(manifest.raw, private_key())]
+        tree = TileTree(tiles_of(manifest.geometry), bytes(32 * 576), lambda _: b"")
+        sender = Sender(
+            SenderConfig(rate=None, packet_overhead=48),
+            manifest,
+            sample_of("one").tree,
+            tiles=tree,
+            signatures=signatures,
+            repair=RepairConfig(port=9),
+            rng=Random(1),
+        )
+        sender.start(0)
+        (spm,) = sender.tick(0)
+        assert isinstance(spm, Transmit)
+        assert kind_of(spm) is SPM
+        assert spm.length + HEADER_SIZE <= 400
+
+
+class TestTiles:
+    @settings(max_examples=40, deadline=None)
+    @given(
+        st.sampled_from(sorted(SHAPES)),
+        st.sampled_from([Order.ROUNDS, Order.BLOCKS, Order.RANDOM]),
+        st.sampled_from([1_000_000, 30_000_000, 2_000_000_000]),
+        st.integers(1, 3),
+    )
+    def test_each_has_its_leaf_before_it_and_once_more(
+        self, shape: str, order: Order, rate: int, cycles: int
+    ) -> None:
+        # spec: SND-14
+        sample = sample_of(shape)
+        ring = Ring(sample.manifest.geometry, order)
+        sender = make_sender(sample, rate=rate, order=order, cycles=cycles)
+        sent = leaving(sent_by(sender), sample)
+        check(sent, sample, ODATA, ring.turn if shape == "tile" else 1 << 62)
+        assert Counter(one.kind for one in sent)[ODATA] == cycles * sample.manifest.symbols
+
+    @pytest.mark.parametrize("shape", ["coded", "groups", "plain"])
+    def test_in_rounds_each_leaf_goes_twice_and_so_does_what_is_above(self, shape: str) -> None:
+        # spec: SND-14
+        sample = sample_of(shape)
+        geometry, shape_of = sample.manifest.geometry, sample.tiles.tiles.tree
+        sender = make_sender(
+            sample, rate=50_000_000, order=Order.ROUNDS, spm_min=5 * SECOND, spm_max=5 * SECOND
+        )
+        limit = geometry.symbols * 3 // 2
+        sent = leaving(sent_by(sender, packets=limit), sample)
+        runs = check(sent[: runs_of(sent, ODATA)[-1][0]], sample, ODATA)
+        counts = Counter(one.node for one in sent if one.kind is TREE)
+        leaves = {n: times for n, times in counts.items() if n >= shape_of.nodes}
+        turns = -(-runs // len(leaves))
+        assert set(leaves.values()) <= {2 * turns - 1, 2 * turns, 2 * turns - 2}
+        # Once in as many tiles as there are source visits, and once more.
+        tiles_since = runs / max(1, geometry.source_visits)
+        assert counts[0] <= 2 * (tiles_since + 1)
+        assert counts[0] >= 2 * int(tiles_since)
+
+    def test_block_by_block_what_is_above_goes_once_a_group_and_once_more(self) -> None:
+        # spec: SND-14
+        sample = make_signed(160 * 64 * 10, block_symbols=64, repair_symbols=64)
+        geometry, shape = sample.manifest.geometry, sample.tiles.tiles.tree
+        assert geometry.source_visits < shape.fanout < geometry.groups
+        sender = make_sender(sample, order=Order.BLOCKS, spm_min=60 * SECOND, spm_max=60 * SECOND)
+        sender.start(0)
+        bursts: list[Transmit] = []
+        for _, one in play(sender):
+            assert isinstance(one, Transmit)
+            bursts.append(one)
+            if sender.lanes[0].schedule.sent >= geometry.symbols:  # type: ignore[union-attr]
+                break
+        sent = leaving(bursts, sample)
+        counts = Counter(one.node for one in sent if one.kind is TREE)
+        assert counts[0] == 2 * geometry.groups
+        leaves = [times for node, times in counts.items() if node >= shape.nodes]
+        assert leaves[:-1] == [2] * (geometry.groups * geometry.source_visits - 1)
+
+    def test_a_burst_does_not_go_across_an_edge(self) -> None:
+        sample = sample_of("groups")
+        for burst in sent_by(make_sender(sample, rate=2_000_000_000, cycles=2)):
+            if isinstance(burst.payload, ObjectSymbols):
+                assert len(set(sample.tiles.tiles.of(burst.payload.ids).tolist())) == 1
+
+    def test_a_tile_is_another_one_a_turn_later(self) -> None:
+        sample = sample_of("tile")
+        assert sample.tiles.tiles.count == 1
+        sent = leaving(sent_by(make_sender(sample, cycles=5)), sample)
+        leaf = sample.tiles.tiles.tree.nodes
+        kinds = [one.kind for one in sent if one.kind is ODATA or one.node == leaf]
+        # Between two passes it goes once: again for the one, first for the other.
+        assert [kind for kind, _ in groupby(kinds)] == [TREE, ODATA] * 5 + [TREE]
+        assert kinds.count(TREE) == 6
+
+    def test_the_last_leaf_goes_once_more_before_the_end(self) -> None:
+        # spec: SND-9
+        sample = sample_of("coded")
+        sender = make_sender(sample, cycles=1)
+        sender.start(0)
+        played = [one for _, one in play(sender)]
+        assert isinstance(played[-1], Finished)
+        sent = leaving([one for one in played if isinstance(one, Transmit)], sample)
+        last = max(place for place, one in enumerate(sent) if one.kind is ODATA)
+        leaf = sample.tiles.tiles.tree.nodes + sent[last].tile
+        assert leaf in [one.node for one in sent[last:]]
+        assert sender.cycles == 1
+
+    def test_an_empty_object_has_no_leaves(self) -> None:
+        sample = make_signed(0)
+        bursts = sent_by(make_sender(sample, cycles=1))
+        assert {kind_of(one) for one in bursts} == {SPM}
+
+    def test_the_rate_holds(self) -> None:
+        # spec: SND-3
+        sample = sample_of("groups")
+        sender = make_sender(sample, rate=3_000_000)
+        sender.start(0)
+        wire, latest = 0, 0
+        for now, one in play(sender, until=4 * SECOND):
+            assert isinstance(one, Transmit)
+            wire, latest = wire + one.length + len(one.rows) * (HEADER_SIZE + 48), now
+            # A burst of half a millisecond is one packet here.
+            assert wire * 8 <= 3_000_000 * (now / SECOND + 0.001) + 2 * 700 * 8
+        assert wire * 8 == pytest.approx(3_000_000 * latest / SECOND, rel=0.01)
+
+
+class TestJoining:
+    @pytest.mark.parametrize("shape", ["plain", "coded", "groups"])
+    @pytest.mark.parametrize("rate", [1_000_000, 30_000_000])
+    @pytest.mark.parametrize("order", [Order.ROUNDS, Order.BLOCKS])
+    def test_the_nodes_above_come_soon_after_any_spm(
+        self, shape: str, rate: int, order: Order
+    ) -> None:
+        # spec: SND-15
+        sample = sample_of(shape)
+        tree = sample.tiles.tiles.tree
+        sender = make_sender(sample, rate=rate, order=order, spm_min=20 * MS)
+        sent = leaving(sent_by(sender, packets=3_000), sample)
+        starts = [first for first, _ in runs_of(sent, ODATA)]
+        spms = [place for place, one in enumerate(sent) if one.kind is SPM]
+        assert len(spms) > 5
+        for spm in spms:
+            later = [start for start in starts if start > spm]
+            if len(later) <= PATH_EVERY + 1:
+                break
+            known: set[int] = set()
+            for one in sent[spm : later[PATH_EVERY]]:
+                known.add(one.node)
+            leaf = tree.nodes + sent[later[PATH_EVERY]].tile
+            root = tree.above(leaf)[0]
+            assert root in known
+
+    def test_what_is_above_is_repeated_no_oftener(self) -> None:
+        sample = sample_of("coded")
+        sender = make_sender(sample, rate=300_000, order=Order.ROUNDS, spm_share=1, spm_min=1)
+        sent = leaving(sent_by(sender, packets=4_000), sample)
+        tiles = len(runs_of(sent, ODATA))
+        kinds = Counter(one.kind for one in sent)
+        assert kinds[SPM] > tiles
+        roots = sum(one.node == 0 for one in sent)
+        assert roots <= 1.5 * tiles / PATH_EVERY + 2
+
+    def test_they_take_the_place_of_nodes_of_the_other_tree(self) -> None:
+        # spec: SND-15
+        geometry = Geometry(1_404 * 1_024 * 90, 1_404, 1_024, 512, 8)
+        manifest, blocks = manifest_of(geometry)
+        tiles = tiles_of(geometry)
+        tree = TileTree(tiles, bytes(tiles.count * DIGEST_SIZE), lambda tile: b"leaf")
+        for rate in (10_000_000, 100_000_000, 300_000_000):
+            shares = []
+            for signed in (None, tree):
+                sender = Sender(
+                    SenderConfig(rate=rate, packet_overhead=48),
+                    manifest,
+                    blocks,
+                    tiles=signed,
+                    rings=[Ring(geometry)],
+                    rng=Random(1),
+                )
+                kinds = Counter[str]()
+                for burst in sent_by(sender, packets=12_000):
+                    kind, first = kind_of(burst), burst.rows[0]
+                    of_tiles = kind is TREE and first["esi"] == Tree.TILES
+                    is_leaf = of_tiles and first["offset"] >= tiles.tree.nodes
+                    kinds["leaf" if is_leaf else kind.name] += len(burst.rows)
+                shares.append(kinds["TREE"] / kinds["ODATA"])
+            # Those that go out with leaves anyway, one in 43 twice, are a third of this.
+            assert shares[1] <= shares[0] + 0.001
+
+
+class TestChannels:
+    def test_each_has_its_own_leaves(self) -> None:
+        sample = make_signed(160 * 40 * 6, block_symbols=40, repair_symbols=160)
+        geometry = sample.manifest.geometry
+        sender = Sender(
+            SenderConfig(rate=None, packet_overhead=48, cycles=2),
+            sample.manifest,
+            sample.tree,
+            rings=[Ring.in_territory(geometry, 1, 2), Ring.in_territory(geometry, 0, 2)],
+            rates=[Fixed(1_000_000), Fixed(5_000_000)],
+            rng=Random(1),
+            **beside(sample),
+        )
+        lanes: dict[int, list[Transmit]] = defaultdict(list)
+        for burst in sent_by(sender):
+            lanes[burst.channel].append(burst)
+        tiles = []
+        for bursts in lanes.values():
+            sent = leaving(bursts, sample)
+            assert check(sent, sample, ODATA)
+            tiles.append({one.tile for one in sent if one.kind is ODATA})
+        assert not tiles[0] & tiles[1]
+
+
+class TestRenewal:
+    @pytest.mark.parametrize("packets", [3, 37, 101, 640, 1_001])
+    @pytest.mark.parametrize("back", [0, 1, 7, 40])
+    def test_another_session_says_all_that_its_first_symbol_needs(
+        self, packets: int, back: int
+    ) -> None:
+        # spec: SND-12, SND-14
+        sample = sample_of("coded")
+        cycles = 3
+        sender = make_sender(sample, cycles=cycles, order=Order.ROUNDS)
+        sender.start(0)
+        *_, (now, _) = play(sender, packets=packets)
+        odata = sender.counters.odata
+        held = np.zeros(min(back, odata), HEADER_DTYPE)
+        held["type"] = ODATA
+        sender.renew(now, held)
+        after = [one for _, one in play(sender) if isinstance(one, Transmit)]
+        assert kind_of(after[0]) is SPM
+        sent = leaving(after, sample)
+        check(sent, sample, ODATA)
+        left = cycles * sample.manifest.symbols - odata + len(held)
+        assert sum(one.kind is ODATA for one in sent) == left
+
+
+def ask(sender: Answering, *wanted: Any, source: str = "10.0.0.1") -> list[Transmit]:
+    """Let a NAK arrive, of symbols or, of an object with repair symbols, (block, count)."""
+    sample = sender.sample
+    fields = {"sqn": sender.last_sqn, "tsi": sender.machine.tsi}
+    if sample.manifest.repair_symbols:
+        body = build_nak(sender.nonce, sender.now, 0.0, request(*((b, 0, n) for b, n in wanted)))
+        nak = packet(PacketType.NAK, body, **(sample.fields | fields))
+    else:
+        nak = nak_packet(sample, wanted, nonce=sender.nonce, timestamp=sender.now, **fields)
+    return sender.give(nak, source=(source, 1))
+
+
+def named(ncf: Transmit, sample: SignedSample) -> list[tuple[int, int]]:
+    """Return what an NCF says, as (block, ESI)."""
+    geometry = sample.manifest.geometry
+    if not geometry.repair_symbols:
+        ids = geometry.ids(np.array(symbols_sent([ncf], NCF, sample)))
+        return list(zip(ids.blocks.tolist(), ids.esis.tolist(), strict=True))
+    return [
+        (block, (first - step) % geometry.ring(block))
+        for block, first, count in said([ncf], sample)
+        for step in range(count)
+    ]
+
+
+def some_needs(sample: SignedSample, rng: Random, number: int) -> list[Any]:
+    """Return what a NAK may ask for, by name something else in each of five."""
+    geometry = sample.manifest.geometry
+    if not geometry.repair_symbols:
+        return sorted(rng.sample(range(number, geometry.symbols, 5), rng.randint(1, 50)))
+    blocks = sorted(rng.sample(range(geometry.blocks), rng.randint(1, min(8, geometry.blocks))))
+    return [(block, rng.randint(1, 30)) for block in blocks]
+
+
+class TestRepairs:
+    @settings(max_examples=30, deadline=None)
+    @given(
+        st.sampled_from(["plain", "coded", "groups", "one"]),
+        st.booleans(),
+        st.sampled_from([2_000_000, 10_000_000, 500_000_000]),
+        st.lists(st.integers(0, 60), min_size=1, max_size=5),
+        st.integers(0, 1 << 30),
+    )
+    def test_each_tile_has_its_leaf_before_it_and_once_more(
+        self, shape: str, carousel: bool, rate: int, pauses: list[int], seed: int
+    ) -> None:
+        # spec: REP-13
+        sample, rng = sample_of(shape), Random(seed)
+        sender = Answering(sample, carousel=carousel, rate=rate, order=Order.BLOCKS)
+        for number, pause in enumerate(pauses):
+            sender.run(sender.now + pause * MS)
+            ask(sender, *some_needs(sample, rng, number))
+        while sender.repairs.is_waiting:
+            sender.run(sender.now + 10 * MS)
+        sent = leaving([one for _, one in sender.sent], sample)
+        check(sent, sample, RDATA)
+        # spec: REP-11
+        promises: dict[tuple[int, int], int] = {}
+        for _, burst in sender.sent:
+            first = int(burst.rows["sqn"][0])
+            if kind_of(burst) is NCF:
+                by = (first + int(burst.rows["offset"][0])) % (1 << 32)
+                promises = dict.fromkeys(named(burst, sample), by) | promises
+            elif kind_of(burst) is RDATA:
+                for one in leaving([burst], sample):
+                    by = promises.pop(one.symbol)
+                    assert serial.distance(one.sqn % (1 << 32), by) >= 0
+
+    @pytest.mark.parametrize("shape", ["plain", "coded", "groups"])
+    def test_symbols_of_a_tile_go_out_together(self, shape: str) -> None:
+        sample = sample_of(shape)
+        sender = Answering(sample, carousel=False, rate=1_000_000)
+        geometry = sample.manifest.geometry
+        blocks = range(min(4, geometry.tile_blocks))
+        if geometry.repair_symbols:
+            ask(sender, *((block, 40) for block in blocks))
+        else:
+            ask(sender, *range(0, 40, 3))
+        while sender.repairs.is_waiting:
+            sender.run(sender.now + 10 * MS)
+        sent = leaving([one for _, one in sender.sent], sample)
+        runs = [sent[first].tile for first, _ in runs_of(sent, RDATA)]
+        assert len(runs) == len(set(runs))
+        leaves = Counter(one.node for one in sent if one.node >= sample.tiles.tiles.tree.nodes)
+        assert set(leaves.values()) == {2}
+        assert sum(one.kind is RDATA for one in sent) == sender.machine.counters.rdata
+
+    def test_leaves_are_paid_from_the_share(self) -> None:
+        # spec: REP-13, REP-5
+        sample = sample_of("plain")
+        repair = RepairConfig(port=9, share=0.5, grtt_min=1, grtt_start=1)
+        sender = Answering(sample, repair=repair, spm_min=SECOND, order=Order.BLOCKS)
+        rng, sizes = Random(1), Counter[str]()
+        while sender.now < 3 * SECOND:
+            if sender.machine.waiting < 100:
+                ask(sender, *sorted(rng.sample(range(sample.manifest.symbols), 60)))
+            sender.run(sender.now + 20 * MS)
+        sent = leaving([one for _, one in sender.sent], sample)
+        shape = sample.tiles.tiles.tree
+        kinds = Counter(one.kind for one in sent)
+        tiles = len(runs_of(sent, RDATA))
+        sizes["leaves"] = 2 * tiles * (HEADER_SIZE + 48 + sample.tiles.tiles.length(0))
+        sizes["rdata"] = kinds[RDATA] * (HEADER_SIZE + 48 + 160)
+        sizes["odata"] = kinds[ODATA] * (HEADER_SIZE + 48 + 160)
+        assert kinds[RDATA] > 500
+        assert shape.nodes
+        assert sizes["leaves"] + sizes["rdata"] <= 1.05 * sizes["odata"]
+
+    def test_who_joined_later_gets_all_that_is_above(self) -> None:
+        # spec: REP-13
+        sample = sample_of("coded")
+        sender = Answering(sample, carousel=False, rate=5_000_000)
+        tree = sample.tiles.tiles.tree
+        for block in range(PATH_EVERY + 1):
+            ask(sender, (block, 3))
+            sender.run(sender.now + 20 * MS)
+        before = len(sender.sent)
+        sender.run(sender.now + 2 * SECOND)
+        assert any(kind_of(one) is SPM for _, one in sender.sent[before:])
+        before = len(sender.sent)
+        ask(sender, (7, 3))
+        sender.run(sender.now + 100 * MS)
+        sent = leaving([one for _, one in sender.sent[before:]], sample)
+        (first, _) = runs_of(sent, RDATA)[0]
+        known = {one.node for one in sent[:first]}
+        leaf = tree.nodes + sent[first].tile
+        assert {leaf, *tree.above(leaf)} <= known
+
+
+class TestBounds:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.sampled_from(sorted(SHAPES)),
+        st.sampled_from([Order.ROUNDS, Order.BLOCKS, Order.RANDOM]),
+        st.integers(0, 5_000),
+        st.integers(1, 3_000),
+    )
+    def test_symbols_in_a_row_are_of_no_more_tiles_than_said(
+        self, shape: str, order: Order, place: int, count: int
+    ) -> None:
+        # spec: REP-11
+        geometry: Geometry = sample_of(shape).manifest.geometry
+        ring = Ring(geometry, order)
+        found = tiles_of(geometry).of(ring.ids(place, count))
+        tiles = 1 + int(np.count_nonzero(np.diff(found)))
+        assert tiles <= Carousel(ring, None).tiles(count)
+
+    def test_what_is_remembered_is_bounded(self) -> None:
+        sample = sample_of("coded")
+        nodes = TileNodes(sample.tiles)
+        for which in range(3):
+            for tile in range(sample.tiles.tiles.count):
+                nodes.enter(tile, which)
+                nodes.announced()
+                while nodes.is_due:
+                    nodes.take(7)
+        levels = len(sample.tiles.tiles.tree.levels)
+        assert len(nodes._sent) <= levels * sample.manifest.geometry.source_visits

@@ -1,0 +1,502 @@
+"""Whose objects are taken: every check with its attack, and what the checks may cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgmlite.core.config_trust import TrustConfig
+from pgmlite.core.events import Adopted, Superseded, Warned
+from pgmlite.core.machine import MS, SECOND, Prepare
+from pgmlite.core.receive.offers import OneObject
+from pgmlite.core.trust import Floor, Trust
+from pgmlite.storage.keys import PublicKey
+from pgmlite.wire.control import Signature
+from pgmlite.wire.layout import PacketType
+from pgmlite.wire.manifest import Manifest, manifest_oid
+from tests.support.builders import Drive, make_object, packet
+from tests.support.signed import (
+    STREAM,
+    SignedSample,
+    key_id,
+    make_signed,
+    private_key,
+    sign,
+    signed_spm,
+)
+
+MADE = 1_800_000_000
+YEAR = 365 * 86_400
+SIZE = 3_000
+
+
+def public(number: int = 0) -> PublicKey:
+    """Return the public half of a key of the tests."""
+    key = private_key(number)
+    return PublicKey(key_id(key), f"key{number}", key.public_key())
+
+
+@dataclass
+class Installed:
+    """Floors in memory, for one stream."""
+
+    floors: list[Floor] = field(default_factory=list)
+
+    def of(self, stream: str) -> list[Floor]:
+        return self.floors if stream == STREAM else []
+
+
+def trust(
+    *numbers: int,
+    clock: int = MADE + 60,
+    floors: Iterable[Floor] = (),
+    stream: str = "",
+    config: TrustConfig | None = None,
+) -> Trust:
+    """Return who believes keys of the tests, by default the first."""
+    keys = [public(number) for number in numbers or (0,)]
+    return Trust(
+        keys,
+        unix_time=lambda: clock,
+        floors=Installed(list(floors)),
+        stream=stream,
+        config=config,
+    )
+
+
+@lru_cache
+def release(number: int = 5, *, expires: int = 0, **options: object) -> SignedSample:
+    """Return a signed object; each number has bytes of its own."""
+    options = {"seed": number} | options
+    return make_signed(SIZE, release=number, created=MADE, expires=expires, **options)  # type: ignore[arg-type]
+
+
+def spm_of(sample: SignedSample, signatures: Iterable[Signature], **fields: int) -> bytes:
+    """Return an SPM with other signatures."""
+    body = signed_spm(sample.manifest.raw, signatures).build()
+    return packet(PacketType.SPM, body, **(sample.fields | fields))
+
+
+def spm_about(raw: bytes, signatures: Iterable[Signature], sample: SignedSample) -> bytes:
+    """Return an SPM with another manifest, and the oid that this one gives."""
+    fields = sample.fields | {"oid": manifest_oid(raw)}
+    return packet(PacketType.SPM, signed_spm(raw, signatures).build(), **fields)
+
+
+def refused(drive: Drive, packets: list[bytes], **how: object) -> dict[str, int]:
+    """Give packets one by one; return the reasons, and that nothing else came of them."""
+    before = Counter(drive.refused)
+    told = drive.give(packets, limit=1, **how)  # type: ignore[arg-type]
+    assert not any(isinstance(one, Adopted | Prepare) for one in told)
+    return dict(Counter(drive.refused) - before)
+
+
+def warned(drive: Drive) -> list[str]:
+    return [one.cause for one in drive.seen if isinstance(one, Warned)]
+
+
+class TestOrigin:
+    def test_what_is_signed_comes_whole(self) -> None:
+        sample = release()
+        drive = Drive(trust=trust())
+        drive.give([sample.spm()])
+        assert drive.machine.manifest == sample.manifest
+        assert drive.machine.signers == (public().key_id,)
+        (adopted,) = [one for one in drive.seen if isinstance(one, Adopted)]
+        assert adopted.signed_by == (public().key_id,)
+        assert drive.refused == {}
+
+    def test_unsigned(self) -> None:
+        drive = Drive(trust=trust())
+        plain = make_object(SIZE)
+        assert refused(drive, [plain.spm()]) == {"unsigned": 1}
+        assert refused(drive, [spm_of(release(), ())]) == {"unsigned": 1}
+
+    def test_signed_by_somebody_and_made_without_a_release(self) -> None:
+        plain = make_object(SIZE)
+        sample = SignedSample(
+            plain.data, plain.manifest, plain.tree, release().tiles, (sign_raw(plain.manifest),)
+        )
+        drive = Drive(trust=trust())
+        assert refused(drive, [sample.spm(), sample.spm()]) == {"unsigned": 2}
+
+    def test_another_key(self) -> None:
+        assert refused(Drive(trust=trust()), [release(keys=(1,)).spm()]) == {"key": 1}
+
+    def test_anothers_signature_under_our_name(self) -> None:
+        sample = release()
+        forged = Signature(public().key_id, sign(sample.manifest.raw, private_key(1)).value)
+        drive = Drive(trust=trust())
+        assert refused(drive, [spm_of(sample, [forged])] * 2) == {"signature": 2}
+
+    def test_signature_of_the_manifest_without_its_context(self) -> None:
+        sample = release()
+        bare = Signature(public().key_id, private_key().sign(sample.manifest.raw))
+        assert refused(Drive(trust=trust()), [spm_of(sample, [bare])]) == {"signature": 1}
+
+    def test_a_flipped_bit_in_every_byte_of_the_signature(self) -> None:
+        sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
+        (signature,) = sample.signatures
+        drive = Drive(trust=machine)
+        for at in range(len(signature.value)):
+            for bit in range(8):
+                value = bytearray(signature.value)
+                value[at] ^= 1 << bit
+                spm = spm_of(sample, [Signature(signature.key_id, bytes(value))])
+                assert refused(drive, [spm]) == {"signature": 1}, (at, bit)
+        for at in range(len(signature.key_id)):
+            other = bytearray(signature.key_id)
+            other[at] ^= 1
+            spm = spm_of(sample, [Signature(bytes(other), signature.value)])
+            assert refused(drive, [spm]) == {"key": 1}, at
+
+    def test_a_flipped_bit_in_every_byte_of_the_manifest(self) -> None:
+        sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
+        drive = Drive(trust=machine)
+        for at in range(len(sample.manifest.raw)):
+            for bit in range(8):
+                raw = bytearray(sample.manifest.raw)
+                raw[at] ^= 1 << bit
+                # With the old oid it is not the object that is named; with its own, not signed.
+                body = signed_spm(bytes(raw), sample.signatures).build()
+                renamed = packet(PacketType.SPM, body, **sample.fields)
+                assert refused(drive, [renamed]) == {"manifest": 1}, (at, bit)
+                spm = spm_about(bytes(raw), sample.signatures, sample)
+                assert refused(drive, [spm]) == {"signature": 1}, (at, bit)
+        assert refused(drive, []) == {}
+        drive.give([sample.spm()])
+        assert drive.machine.manifest == sample.manifest
+
+    def test_what_a_signer_got_wrong(self) -> None:
+        raw = release().manifest.raw[:-1]
+        spm = spm_about(raw, [sign(raw, private_key())], release())
+        assert refused(Drive(trust=trust()), [spm, spm]) == {"manifest": 2}
+
+    @pytest.mark.parametrize("fields", [{"size": SIZE - 160}, {"symbol_size": 320}])
+    def test_a_header_that_is_not_the_manifests(self, fields: dict[str, int]) -> None:
+        spm = spm_of(release(), release().signatures, **fields)
+        assert refused(Drive(trust=trust()), [spm]) == {"manifest": 1}
+
+    def test_one_valid_signature_is_enough_whatever_stands_beside_it(self) -> None:
+        sample = release()
+        (right,) = sample.signatures
+        forged = Signature(public(1).key_id, bytes(64))
+        strange = [Signature(bytes([n]) * 8, bytes(64)) for n in range(5)]
+        drive = Drive(trust=trust(0, 1))
+        drive.give([spm_of(sample, [*strange, forged, right])])
+        assert drive.machine.manifest == sample.manifest
+        assert drive.machine.signers == (public().key_id,)
+
+    def test_signers_are_all_keys_that_are_trusted(self) -> None:
+        sample = release(keys=(0, 1, 2))
+        drive = Drive(trust=trust(0, 2))
+        drive.give([sample.spm()])
+        assert set(drive.machine.signers) == {public(0).key_id, public(2).key_id}
+
+    def test_a_signature_that_somebody_took_away_counts_when_it_comes(self) -> None:
+        sample = release(keys=(0, 1))
+        drive = Drive(trust=trust(0, 1))
+        drive.give([spm_of(sample, sample.signatures[:1])])
+        assert drive.machine.signers == (public(0).key_id,)
+        forged = Signature(public(1).key_id, bytes(64))
+        drive.give([spm_of(sample, [sample.signatures[0], forged])])
+        assert drive.machine.signers == (public(0).key_id,)
+        drive.give([spm_of(sample, [forged])])
+        assert drive.machine.signers == (public(0).key_id,)
+        assert drive.refused == {}, "the manifest is known to be signed"
+        drive.give([sample.spm()])
+        assert set(drive.machine.signers) == {public(0).key_id, public(1).key_id}
+
+    def test_a_manifest_that_swallows_a_signature_spoils_nothing(self) -> None:
+        # What is remembered of one announcement must not be found for another one.
+        sample = release(keys=(0, 1))
+        first, second = sample.signatures
+        swallowed = sample.manifest.raw + first.key_id + first.value
+        drive = Drive(trust=trust(0, 1))
+        assert refused(drive, [spm_about(swallowed, [second], sample)]) == {"signature": 1}
+        drive.give([sample.spm()])
+        assert drive.machine.manifest == sample.manifest
+
+
+def sign_raw(manifest: Manifest) -> Signature:
+    return sign(manifest.raw, private_key())
+
+
+class TestChoice:
+    def test_another_stream(self) -> None:
+        drive = Drive(trust=trust(stream=STREAM))
+        assert refused(drive, [release(stream="example/bridge").spm()]) == {"stream": 1}
+        drive.give([release().spm()])
+        assert drive.machine.manifest == release().manifest
+
+    def test_another_name(self) -> None:
+        drive = Drive(trust=trust(), name="router-*.bin")
+        assert refused(drive, [release(name="bridge-1.bin").spm()]) == {"name": 1}
+        drive.give([release(name="router-1.bin").spm()])
+        assert drive.machine.manifest == release(name="router-1.bin").manifest
+
+    def test_a_name_without_keys(self) -> None:
+        wanted = make_object(SIZE, name="router-1.bin")
+        other = make_object(SIZE, name="bridge-1.bin", seed=1)
+        empty = make_object(0, name="router-0.bin")
+        drive = Drive(name="router-*.bin")
+        data = other.odata([0, 1])
+        assert refused(drive, [other.spm(), *data]) == {"name": 1, "object": 2}
+        drive.give([wanted.spm()])
+        assert drive.machine.manifest == wanted.manifest
+        drive = Drive(name="router-*.bin")
+        drive.give([empty.spm()])
+        assert drive.is_complete
+
+    def test_an_empty_object_that_is_signed(self) -> None:
+        drive = Drive(trust=trust())
+        assert refused(drive, [make_object(0).spm()]) == {"unsigned": 1}
+        drive.give([make_signed(0).spm()])
+        assert drive.is_complete
+
+
+class TestAge:
+    def test_expired(self) -> None:
+        sample = release(expires=MADE + YEAR)
+        for clock in (MADE + YEAR, MADE + 2 * YEAR):
+            assert refused(Drive(trust=trust(clock=clock)), [sample.spm()]) == {"expired": 1}
+        drive = Drive(trust=trust(clock=MADE + YEAR - 1))
+        drive.give([sample.spm()])
+        assert drive.machine.manifest == sample.manifest
+        assert warned(drive) == []
+
+    def test_a_clock_that_is_not_set(self) -> None:
+        sample = release(expires=MADE + YEAR)
+        later = release(6, expires=MADE + YEAR)
+        for clock in (0, MADE - 1):
+            drive = Drive(trust=trust(clock=clock))
+            drive.give([sample.spm(), sample.spm(), later.spm()], limit=1)
+            assert drive.machine.manifest == later.manifest
+            assert warned(drive) == ["clock"]
+
+    def test_who_never_expires_asks_for_no_clock(self) -> None:
+        drive = Drive(trust=trust(clock=0))
+        drive.give([release().spm()])
+        assert drive.machine.manifest == release().manifest
+        assert warned(drive) == []
+
+
+class TestRelease:
+    def test_an_old_one(self) -> None:
+        drive = Drive(trust=trust(floors=[Floor(6, 1)]))
+        assert refused(drive, [release(5).spm()]) == {"rollback": 1}
+        drive.give([release(7).spm()])
+        assert drive.machine.manifest == release(7).manifest
+
+    def test_the_floor_of_any_key_counts(self) -> None:
+        # A release that only one key has signed must not go below what the other one installed.
+        drive = Drive(trust=trust(0, 1, floors=[Floor(3, 1), Floor(9, 2)]))
+        assert refused(drive, [release(5).spm()]) == {"rollback": 1}
+
+    def test_the_same_one_again(self) -> None:
+        sample = release(5)
+        drive = Drive(trust=trust(floors=[Floor(5, sample.manifest.oid)]))
+        drive.give([sample.spm()])
+        assert drive.machine.manifest == sample.manifest
+
+    def test_another_object_of_the_same_number(self) -> None:
+        drive = Drive(trust=trust(floors=[Floor(5, release(5).manifest.oid)]))
+        other = release(5, seed=99)
+        assert refused(drive, [other.spm()] * 3) == {"equivocation": 3}
+        assert warned(drive) == ["equivocation"]
+        (event,) = [one for one in drive.seen if isinstance(one, Warned)]
+        oid = f"{other.manifest.oid:016x}"
+        assert event.facts == {"stream": STREAM, "release": 5, "oid": oid}
+
+    def test_of_the_one_that_is_being_received(self) -> None:
+        drive = Drive(trust=trust())
+        drive.give([release(5).spm()])
+        later = {"now": 3600 * SECOND}  # nothing of it came for long
+        assert refused(drive, [release(4).spm()], **later) == {"rollback": 1}
+        assert refused(drive, [release(5, seed=99).spm()], **later) == {"equivocation": 1}
+        assert warned(drive) == ["equivocation"]
+        assert drive.machine.manifest == release(5).manifest
+
+    def test_a_higher_one_takes_over_at_once(self) -> None:
+        drive = Drive(trust=trust())
+        low, high = release(5), release(6)
+        drive.give([low.spm(), *low.nodes(), *low.all_odata()[:3]])
+        told = drive.give([high.spm()])
+        assert Superseded(0, low.manifest.oid, high.manifest.oid, 6) in told
+        assert drive.machine.manifest == high.manifest
+        assert refused(drive, [low.spm()]) == {"rollback": 1}
+
+    def test_that_does_not_fit_takes_nothings_place(self) -> None:
+        low = release(5)
+        high = make_signed(9_000, release=6, created=MADE)
+        policy = OneObject(None, 5 * SECOND, lambda size: size < 5_000, is_chosen=True)
+        drive = Drive(trust=trust(), policy=policy)
+        drive.give([low.spm()])
+        assert refused(drive, [high.spm()]) == {"disk": 1}
+        drive.give([low.spm()])
+        assert drive.machine.manifest == low.manifest
+
+    def test_one_of_another_stream_waits_for_silence(self) -> None:
+        drive = Drive(trust=trust())
+        other = release(9, stream="example/bridge")
+        drive.give([release(5).spm()])
+        assert refused(drive, [other.spm()]) == {"object": 1}
+        drive.give([other.spm()], now=6 * SECOND)
+        assert drive.machine.manifest == other.manifest
+
+    @given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(0, 8))
+    def test_no_order_of_announcements_goes_down(self, numbers: list[int], floor: int) -> None:
+        drive = Drive(trust=trust(floors=[Floor(floor, 1)]))
+        for number in numbers:
+            drive.give([release(number).spm()])
+        taken = [
+            one.manifest.release.number
+            for one in drive.seen
+            if isinstance(one, Adopted) and one.manifest.release
+        ]
+        assert taken == sorted(set(taken))
+        assert all(number > floor for number in taken)
+        if max(numbers) > floor:
+            assert taken[-1] == max(numbers)
+
+
+class TestNothingUnsigned:
+    def test_data_before_the_manifest(self) -> None:
+        sample = release()
+        drive = Drive(trust=trust())
+        assert refused(drive, sample.all_odata()) == {"unsigned": sample.manifest.symbols}
+        assert drive.machine.transfers == {}
+        assert drive.machine.heard is None
+        assert drive.machine.deadline is None
+
+    def test_a_strangers_object_too_large_for_anything(self) -> None:
+        huge = replace(make_object(SIZE).manifest, size=1 << 62)
+        spm = packet(
+            PacketType.SPM,
+            signed_spm(huge.raw, [sign(huge.raw, private_key(1))]).build(),
+            **(make_object(SIZE).fields | {"oid": huge.oid, "size": huge.size}),
+        )
+        drive = Drive(trust=trust())
+        assert refused(drive, [spm]) == {"too_large": 1}
+        assert drive.machine.deadline is None
+
+    def test_data_of_other_objects_beside_it(self) -> None:
+        drive = Drive(trust=trust())
+        drive.give([release().spm()])
+        strangers = [make_object(SIZE).odata([0], oid=oid)[0] for oid in range(1, 65)]
+        assert refused(drive, strangers) == {"object": 64}
+        assert drive.machine.current is not None
+        assert list(drive.machine.transfers) == [release().manifest.oid]
+
+    def test_spms_of_the_object_are_not_checked_again(self) -> None:
+        class Counting:
+            key_id = public().key_id
+            checks = 0
+
+            def verifies(self, signature: bytes, message: bytes) -> bool:
+                self.checks += 1
+                return public().verifies(signature, message)
+
+        key = Counting()
+        drive = Drive(trust=Trust([key], unix_time=lambda: MADE))
+        drive.give([release().spm(sqn=n) for n in range(100)], limit=1)
+        assert key.checks == 1
+
+    def test_those_that_wait_are_checked_once(self) -> None:
+        drive = Drive(trust=trust())
+        drive.give([release(5).spm()])
+        other = release(9, stream="example/bridge").spm()
+        assert refused(drive, [other] * 1_000) == {"object": 1_000}
+
+
+class Inventor:
+    """Makes announcements that say to be of a known key, each another one."""
+
+    def __init__(self, sample: SignedSample) -> None:
+        self._sample = sample
+        self._rng = Random(1)
+
+    def another_manifest(self) -> bytes:
+        sample = self._sample
+        raw = replace(sample.manifest, name=f"n{self._rng.getrandbits(64):x}").raw
+        return spm_about(raw, sample.signatures, sample)
+
+    def another_signature(self) -> bytes:
+        (own,) = self._sample.signatures
+        value = self._rng.randbytes(len(own.value))
+        return spm_of(self._sample, [Signature(own.key_id, value)])
+
+
+FLOOD = 1_000
+"""Forged announcements a second."""
+
+
+class TestFlood:
+    """The machine under its own clock: forged announcements, and a true one each second."""
+
+    @pytest.mark.parametrize("of", ["another_manifest", "another_signature"])
+    @pytest.mark.parametrize("where", ["own", "same", "many"])
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_the_true_one_is_taken_at_the_second_time(
+        self, of: str, where: str, times: int
+    ) -> None:
+        sample = release()
+        drive = Drive(trust=trust())
+        inventor = Inventor(sample)
+        start, adopted_at = FLOOD // 2, None  # by then nothing of the budgets is left
+        forged = b""
+        for number in range(3 * FLOOD):
+            now = number * SECOND // FLOOD
+            if number % times == 0:
+                forged = getattr(inventor, of)()
+            source = {"own": "z", "same": "a", "many": f"f{number}"}[where]
+            drive.give([forged], now=now, source=source)
+            if number >= start and (number - start) % FLOOD == 0:
+                drive.give([sample.spm()], now=now, source="a")
+            if drive.machine.manifest:
+                adopted_at = number
+                break
+        assert drive.machine.manifest == sample.manifest
+        assert adopted_at is not None
+        assert adopted_at <= start + FLOOD
+        assert sum(isinstance(one, Adopted) for one in drive.seen) == 1
+
+    def test_checks_are_bounded_and_so_is_memory(self) -> None:
+        class Refusing:
+            key_id = public().key_id
+            checks = 0
+
+            def verifies(self, signature: bytes, message: bytes) -> bool:
+                self.checks += 1
+                return False
+
+        key = Refusing()
+        config = TrustConfig(max_remembered=64, max_sources=16)
+        machine = Trust([key], unix_time=lambda: MADE, config=config)
+        drive = Drive(trust=machine)
+        inventor = Inventor(release())
+        seconds = 1
+        for number in range(seconds * 4 * FLOOD):
+            now = number * SECOND // (4 * FLOOD)
+            drive.give([inventor.another_signature()], now=now, source=f"f{number}")
+        burst = config.checks_at_once / SECOND
+        assert key.checks <= (seconds + burst) * config.checks_per_second
+        one_source = Trust([key], unix_time=lambda: MADE, config=config)
+        drive, key.checks = Drive(trust=one_source), 0
+        for number in range(seconds * 4 * FLOOD):
+            now = number * SECOND // (4 * FLOOD)
+            drive.give([inventor.another_signature()], now=now)
+        assert key.checks <= (seconds + burst) * config.source_checks_per_second
+        assert drive.refused["budget"] == seconds * 4 * FLOOD - drive.refused["signature"]
+
+    def test_a_repeated_forgery_costs_one_check(self) -> None:
+        drive = Drive(trust=trust())
+        forged = Inventor(release()).another_signature()
+        assert refused(drive, [forged] * 1_000, now=MS) == {"signature": 1_000}
