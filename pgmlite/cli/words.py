@@ -200,6 +200,8 @@ def _damaged(event: Damaged) -> str:
     said = f"block {event.block} does not match its digest"
     if event.forged:
         said += f": {event.forged} wrong symbols found and thrown away"
+    if event.set_aside:
+        return f"{said}: {event.set_aside} symbols of other sources thrown away"
     if event.is_dropped:
         return f"{said}: fetching it again"
     if event.waits_for:

@@ -11,6 +11,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "disk": {"kernel_drops": int},
     "dns": {"name": str, "failure": str},
     "equivocation": {"stream": str, "release": int, "oid": str},
+    "forged": {"source": str, "symbols": int},
     "hook_timed_out": {},
     "hops": {},
     "interface": {},

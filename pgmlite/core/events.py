@@ -217,6 +217,9 @@ class Damaged(Event):
     is_dropped: bool = False
     """All of it is fetched again."""
 
+    set_aside: int = 0
+    """Symbols that came from less credible sources than the others, and were thrown away."""
+
 
 @dataclass(frozen=True, slots=True)
 class NakDue(Event):

@@ -15,6 +15,7 @@ from pgmlite.core.receive.counts import (
 )
 from pgmlite.core.receive.decoding import Decoding
 from pgmlite.core.receive.digests import VerifiedTree
+from pgmlite.core.receive.origins import Origins
 from pgmlite.wire.geometry import Geometry, Ids
 from tests.support.builders import make_object
 
@@ -363,7 +364,7 @@ class TestDecoding:
         manifest = sample.manifest
         blocks = CodedBlocks(manifest.geometry, PLENTY)
         tree = VerifiedTree(manifest.tree, manifest.tree_digest)
-        decoding = Decoding(blocks, tree)
+        decoding = Decoding(blocks, tree, Origins())
         decoding.learn(tree.add(0, np.frombuffer(sample.tree.node(0), np.uint8)))
         named = [(0, 8 + esi) for esi in range(9)]
         kept = blocks.add(ids(named), payload(named))

@@ -376,12 +376,33 @@ class TestSwitching:
         assert drive.is_complete
         assert drive.store.data == OTHER.data
 
-    @pytest.mark.parametrize("alive", [[ONE.spm(sqn=9)], ONE.odata([0]), ONE.nodes()])
-    def test_every_packet_of_the_object_keeps_it(self, alive: list[bytes]) -> None:
+    @pytest.mark.parametrize("alive", [[ONE.spm(sqn=9)], ONE.odata([0])])
+    def test_who_announces_and_sends_the_object_keeps_it(self, alive: list[bytes]) -> None:
+        # spec: RCV-22
         drive = announced()
+        drive.give(ONE.odata([1]))
         drive.give(alive, now=4 * SECOND)
         drive.give([OTHER.spm()], now=8 * SECOND)
         assert drive.machine.manifest == ONE.manifest
+
+    @pytest.mark.parametrize(
+        "copied",
+        [
+            ONE.nodes(),
+            [ONE.nodes()[0][:49]],
+            [ONE.spm(sqn=9, tsi=77)],
+            ONE.odata([0], tsi=77),
+            ONE.odata([0], type=PacketType.RDATA),
+        ],
+    )
+    def test_what_anybody_can_copy_does_not(self, copied: list[bytes]) -> None:
+        # spec: RCV-22
+        drive = announced()
+        drive.give(ONE.odata([1]))
+        for quarter in range(1, 20):
+            drive.give(copied, now=quarter * SECOND // 4)
+        drive.give([OTHER.spm()], now=5 * SECOND)
+        assert drive.machine.manifest == OTHER.manifest
 
     ALONE: ClassVar[dict[str, int]] = {"repair_share": 100, "repair_port": 9}
 

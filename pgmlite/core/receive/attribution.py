@@ -32,6 +32,7 @@ from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch, stretches
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.layout import VISIT_SYMBOLS, PacketType
+from pgmlite.wire.manifest import Manifest
 from pgmlite.wire.request import Symbols
 from pgmlite.wire.tiles import Leaf, symbol_digests, tile_digest
 
@@ -44,6 +45,7 @@ class Attribution:
 
     Attributes:
         blame: What the sources were worth.
+        most_waiting: Bytes of symbols that wait, at most.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class Attribution:
         self._leaves = Leaves(self._tiles, root, config.max_leaves)
         largest = geometry.tile_blocks * VISIT_SYMBOLS * geometry.symbol_size
         pair = MOST_TILES * CANDIDATES * largest
-        self._hold = Hold(max(1, min(MOST_LANES, config.max_waiting // pair - 1)))
+        lanes = max(1, min(MOST_LANES, config.max_waiting // pair - 1))
+        self._hold = Hold(lanes)
+        self.most_waiting = (lanes + 1) * pair
 
     # What comes.
 
@@ -254,6 +258,27 @@ class Attribution:
             if waiting.since + self._config.tile_patience <= now:
                 released += self._settle(now, waiting)
         return released
+
+
+def attribution_of(
+    manifest: Manifest,
+    config: ReceiverConfig,
+    counters: ReceiverCounters,
+    is_ending: Callable[[], bool],
+) -> Attribution | None:
+    """Return who tells the symbols of an object apart; None: it has no tiles.
+
+    Arguments are as of `Attribution`.
+    """
+    if manifest.tiles_digest is None:
+        return None
+    return Attribution(
+        manifest.geometry,
+        manifest.tiles_digest,
+        config=config,
+        counters=counters,
+        is_ending=is_ending,
+    )
 
 
 def _lanes(batch: PacketBatch) -> Iterator[tuple[Lane, PacketBatch]]:

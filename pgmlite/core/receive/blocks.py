@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pgmlite.core.machine import Lying, Placed, own_at
 from pgmlite.core.ranges import runs
 from pgmlite.wire.batch import Flags, stretches
-from pgmlite.wire.geometry import Geometry, Sizes
+from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.request import Symbols
 
 Chosen = npt.NDArray[np.intp] | slice
@@ -197,9 +197,11 @@ class Blocks:
         return Kept(rows, fresh, duplicates=duplicates, whole=self._mark(fresh))
 
     def forget(self, symbols: Symbols) -> None:
-        """Mark (n,) symbols that are stored as missing; only before the blocks are known."""
+        """Mark (n,) symbols that are stored as missing."""
         self.have[symbols] = False
         self.stored -= len(symbols)
+        if self._geometry:
+            np.add.at(self.lacks, self._geometry.blocks_of(symbols), 1)
 
     def _mark(self, fresh: Symbols) -> tuple[int, ...]:
         """Mark `fresh`, (n,) ascending, none of them stored; return the blocks made whole."""
@@ -259,6 +261,17 @@ class Blocks:
         """(blocks,) symbols of each block that are in their places."""
         geometry, blocks = self._geometry, np.arange(len(self.lacks))
         return geometry.sources(blocks).astype(np.int32) - self.lacks if geometry else self.lacks
+
+    def held(self, block: int) -> Symbols:
+        """Return the encoding symbol ids of what is in its place of a block."""
+        span = self._geometry.span(block, block + 1) if self._geometry else slice(0)
+        return np.flatnonzero(self.have[span])
+
+    def hold_each(self, ids: Ids) -> Flags:
+        """Return whether each of (n,) source symbols is in its place."""
+        size = self._geometry.block_symbols if self._geometry else 0
+        held: Flags = self.have[ids.blocks * size + ids.esis]
+        return held
 
     def holds(self, block: int, esis: Symbols) -> Flags:
         """Return whether each of (n,) symbols of a block is in its place."""

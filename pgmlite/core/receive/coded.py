@@ -91,6 +91,16 @@ class CodedBlocks:
         """Return whether each of (n,) symbols of a block is held."""
         return self.places.holds(block, esis)
 
+    def hold_each(self, ids: Ids) -> Flags:
+        """Return whether each of (n,) symbols is held."""
+        held: Flags = self.places.held[ids.blocks * self.places.stride + ids.esis]
+        return held
+
+    def held(self, block: int) -> Symbols:
+        """Return the encoding symbol ids of what is held of a block."""
+        start = block * self.places.stride
+        return np.flatnonzero(self.places.held[start : start + self.places.stride])
+
     def look(self) -> tuple[list[int], list[int]]:
         """Return the blocks that are whole, and others that have enough symbols."""
         return self._look_at(np.arange(self.geometry.blocks))

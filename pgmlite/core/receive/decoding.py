@@ -30,6 +30,7 @@ from pgmlite.core.machine import Decode
 from pgmlite.core.receive.coded import SUSPECT_SYMBOLS, CodedBlocks
 from pgmlite.core.receive.counts import EXTRA, BlockEvent, BlockState
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
+from pgmlite.core.receive.origins import Origins
 from pgmlite.fec.locate import MARGIN
 from pgmlite.wire.request import Symbols
 
@@ -51,6 +52,7 @@ class Verdict:
         forged: Symbols that turned out to be forged: they are thrown away.
         waits_for: Surplus symbols that it waits for, to find forged ones; 0: it does not.
         is_dropped: Nothing of it could be used.
+        set_aside: Symbols of less credible sources, thrown away.
     """
 
     is_right: bool = False
@@ -59,25 +61,28 @@ class Verdict:
     forged: int = 0
     waits_for: int = 0
     is_dropped: bool = False
+    set_aside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Given:
     """A block in the driver's hands: how many symbols it had then, how many source symbols it
-    lacked, and whether forged ones are looked for.
+    lacked, whether forged ones are looked for, and which symbols it had.
     """
 
     had: int
     missing: int
     is_search: bool
+    held: Symbols
 
 
 class Decoding:
     """The blocks of one object that are decoded, and those that are searched."""
 
-    def __init__(self, blocks: CodedBlocks, tree: VerifiedTree) -> None:
+    def __init__(self, blocks: CodedBlocks, tree: VerifiedTree, origins: Origins) -> None:
         self._blocks = blocks
         self._tree = tree
+        self._origins = origins
         self._candidates = Candidates(tree)
         self._given: dict[int, _Given] = {}
         self._waited: dict[int, int] = {}
@@ -110,7 +115,8 @@ class Decoding:
         is_search = block in blocks.suspects
         blocks.counts.move(block, BlockEvent.ENOUGH)
         had = int(blocks.counts.had[block])
-        self._given[block] = _Given(had, blocks.places.missing(block), is_search)
+        missing, held = blocks.places.missing(block), blocks.held(block)
+        self._given[block] = _Given(had, missing, is_search, held)
         payload, esis = blocks.surplus(block)
         return Decode(
             oid,
@@ -133,11 +139,15 @@ class Decoding:
         if given is None or blocks.counts.state(block) is not BlockState.DECODING:
             return None
         source = int(blocks.counts.sources[block])
+        self._origins.find(block, forged)
         if ok:
+            self._origins.acquit(block, np.setdiff1d(given.held, forged))
             lost = given.missing + int(np.count_nonzero(forged < source))
             blocks.fill(block)
             return Verdict(is_right=True, recovered=lost, forged=len(forged))
         if given.is_search and not len(forged):
+            if aside := self._set_aside(block):
+                return Verdict(set_aside=aside)
             blocks.drop(block)
             return Verdict(is_dropped=True)
         blocks.forget(block, forged)
@@ -160,6 +170,8 @@ class Decoding:
             forged: Symbols that were found already.
         """
         blocks = self._blocks
+        if aside := self._set_aside(block):
+            return Verdict(fails=True, forged=forged, set_aside=aside)
         # Some of the ring are lost: what is waited for must not be all that there is.
         most = min(SUSPECT_SYMBOLS, blocks.geometry.repairs(block) * 3 // 4)
         surplus = min(max(LEAST_SURPLUS, 2 * self._waited.get(block, 0)), most)
@@ -170,3 +182,14 @@ class Decoding:
         blocks.reopen(block, int(blocks.counts.sources[block]) + surplus, is_suspect=True)
         self._look(block)
         return Verdict(fails=True, forged=forged, waits_for=surplus)
+
+    def _set_aside(self, block: int) -> int:
+        """Throw away what less credible sources sent of a wrong block; return how much."""
+        blocks = self._blocks
+        thrown = self._origins.accuse(block, blocks.held(block))
+        if len(thrown):
+            blocks.forget(block, thrown)
+            needed = int(blocks.counts.sources[block]) + EXTRA
+            blocks.reopen(block, needed, is_suspect=False)
+            self._look(block)
+        return len(thrown)

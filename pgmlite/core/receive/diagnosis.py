@@ -49,6 +49,12 @@ REFUSED = {
 }
 """Of reasons of refusals (section 3.8), what they say of an object."""
 
+FORGERS_EVERY = 60 * SECOND
+"""A source of wrong symbols is named again after as long, if it goes on."""
+
+MOST_FORGERS = 16
+"""Such sources that are named in that time: addresses can be made up."""
+
 MOST_REASONS = 3
 """Reasons of refusals that are named."""
 
@@ -105,6 +111,8 @@ class Diagnosis:
         self._has_told_more = False
         self._dropped_at: dict[str, int] = {}
         self._unbelieved = self._worse = 0
+        self._forgers: dict[str, tuple[int, int]] = {}
+        """When each was named, and how many wrong symbols it had sent by then."""
 
     def look(self, now: int, load: Load) -> list[Finding]:
         """Return what changed since the last look."""
@@ -117,6 +125,7 @@ class Diagnosis:
             *self._others(),
             *(self._drops(last, self._last) if last else ()),
             *self._numbers(),
+            *self._forged(now),
         ]
 
     def quiet(self, now: int) -> int:
@@ -267,4 +276,24 @@ class Diagnosis:
                 f"by the numbers of a session {self._unbelieved} packets are missing, and hardly "
                 "any came: so many are not believed, and not counted as lost",
                 {"lost_unbelieved": self._unbelieved},
+            )
+
+    def _forged(self, now: int) -> Iterator[Finding]:
+        # spec: RCV-23
+        current, told = self._machine.current, self._forgers
+        for source, count in (current.forgers if current else {}).items():
+            at, before = told.get(source, (None, 0))
+            if count <= before or (at is not None and now - at < FORGERS_EVERY):
+                continue
+            if at is None and len(told) >= MOST_FORGERS:
+                oldest = min(told, key=lambda one: told[one][0])
+                if now - told[oldest][0] < FORGERS_EVERY:
+                    continue
+                del told[oldest]
+            told[source] = now, count
+            yield Finding(
+                "forged",
+                f"{count - before} symbols from {source} are not what they should be: left out; "
+                "somebody forges them, or breaks them on the way",
+                {"source": source, "symbols": count - before},
             )

@@ -118,7 +118,7 @@ class Receiver:
     @property
     def heard(self) -> int | None:
         """When a carousel of the current object was heard last, ns; None: there is none yet."""
-        return self.current.heard if self.current else None
+        return self.current.came if self.current else None
 
     @property
     def knows_repairer(self) -> bool:

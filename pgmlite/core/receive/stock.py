@@ -18,8 +18,10 @@ from pgmlite.core.receive.coded import CodedBlocks
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.counts import Numbers
 from pgmlite.core.receive.decoding import Verdict
+from pgmlite.core.receive.origins import Origins
 from pgmlite.core.receive.verification import Verification
 from pgmlite.wire.batch import Flags, Octets, PacketBatch
+from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids, Sizes
 from pgmlite.wire.layout import Tree
 from pgmlite.wire.manifest import Manifest
@@ -49,7 +51,8 @@ class Stock:
         self._collected: list[Symbols] = []
         """What came before the manifest."""
 
-        self._verification = Verification(plain)
+        self._origins = Origins()
+        self._verification = Verification(plain, self._origins)
 
     # What there is.
 
@@ -98,7 +101,19 @@ class Stock:
         """The digests of all blocks, once every block was verified."""
         return self._verification.digests
 
+    @property
+    def forgers(self) -> dict[str, int]:
+        """Addresses from which wrong symbols came, and how many, as far as that can be said."""
+        return dict(self._origins.forgers)
+
     # What comes.
+
+    def shuns(self, batch: PacketBatch) -> bool:
+        """Whether data packets are left aside for where they come from; count them if so."""
+        if not self._origins.shuns(batch.source, len(batch)):
+            return False
+        self._counters.refused["shunned"] += len(batch)
+        return True
 
     def hold(self, held: Held) -> None:
         """Take what is there before the first packet."""
@@ -135,6 +150,7 @@ class Stock:
             self._plain = Blocks(Sizes(0, self._sizes.symbol_size))
         else:
             plain.group(geometry)
+        self._origins.learn(geometry)
         self._verification.learn(manifest, self._coded or plain)
 
     def take_nodes(self, batch: PacketBatch) -> None:
@@ -173,23 +189,47 @@ class Stock:
                 counters.early += len(batch)
                 return []
         esis = batch.rows["esi"].astype(np.int64)
+        barred = self._barred(batch)
+        if barred is not None:
+            symbols, payload, esis = symbols[~barred], payload[~barred], esis[~barred]
         early = self._verification.early(symbols)
         if early is not None:
             counters.early += int(np.count_nonzero(early))
             symbols, payload, esis = symbols[~early], payload[~early], esis[~early]
         if not len(symbols):
             return []
-        if self._coded:
-            kept = self._coded.add(Ids(self._coded.geometry.blocks_of(symbols), esis), payload)
-        else:
-            kept = self._plain.add(symbols)
-            if self._geometry is None:
-                self._collected.append(kept.places)
+        kept = self._add(batch.source, symbols, esis, payload)
         self._verification.add(kept.whole, kept.enough)
         counters.fetched += len(kept.places) + kept.spare
         counters.duplicates += kept.duplicates
         counters.unneeded += kept.unneeded
         return self._store(kept, payload)
+
+    def _barred(self, batch: PacketBatch) -> Flags | None:
+        """Return which packets their source must not bring; None: it may bring all. Count them."""
+        if self._geometry is None:
+            return None
+        barred = self._origins.barred(batch.source, batch.offsets // self._geometry.block_size)
+        if barred is not None:
+            self._counters.refused["shunned"] += int(np.count_nonzero(barred))
+        return barred
+
+    def _add(self, source: Endpoint, symbols: Symbols, esis: Symbols, payload: Octets) -> Kept:
+        """Mark (n,) symbols as held; note who sent them, where several do."""
+        geometry, blocks = self._geometry, self._coded or self._plain
+        if geometry is None:
+            kept = self._plain.add(symbols)
+            self._collected.append(kept.places)
+            self._origins.collect(source, kept.places)
+            return kept
+        ids = Ids(geometry.blocks_of(symbols), esis)
+        is_noted = self._origins.is_noted(source)
+        before = blocks.hold_each(ids) if is_noted else None
+        kept = self._coded.add(ids, payload) if self._coded else self._plain.add(symbols)
+        if before is not None:
+            fresh = ~before & blocks.hold_each(ids)
+            self._origins.note(source, Ids(ids.blocks[fresh], ids.esis[fresh]))
+        return kept
 
     def _store(self, kept: Kept, payload: Octets) -> list[Action]:
         may_fill = not self._verification.guards
@@ -231,10 +271,10 @@ class Stock:
         counters = self._counters
         counters.damaged += verdict.fails
         counters.forged += verdict.forged
-        if not (verdict.fails or verdict.forged or verdict.is_dropped):
+        dropped, aside = verdict.is_dropped, verdict.set_aside
+        if not (verdict.fails or verdict.forged or dropped or aside):
             return []
-        dropped = verdict.is_dropped
-        return [Damaged(now, self._oid, block, verdict.forged, verdict.waits_for, dropped)]
+        return [Damaged(now, self._oid, block, verdict.forged, verdict.waits_for, dropped, aside)]
 
     def doubt(self, now: int, blocks: Sequence[int]) -> list[Action]:
         """Take blocks that were verified for missing; return what there is to tell."""

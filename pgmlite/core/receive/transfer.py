@@ -19,7 +19,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted
 from pgmlite.core.machine import Action, Complete, Held, Prepare
 from pgmlite.core.receive.asking import Asking
-from pgmlite.core.receive.attribution import Attribution, Released
+from pgmlite.core.receive.attribution import Attribution, Released, attribution_of
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.evidence import LargePackets
 from pgmlite.core.receive.liveness import Liveness
@@ -81,6 +81,7 @@ class Transfer:
         losses: Packets lost and received of the object's sessions.
         large: Whether its largest packets get through.
         asking: What is asked for.
+        came: When something that a carousel sends came last, whoever sent it, ns: for people.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Transfer:
 
         self._sizes = Sizes(size, symbol_size)
         self._stock = Stock(oid, self._sizes, config=config, counters=counters)
+        self.came = now
         self._liveness = Liveness(now)
         self.asking = Asking(config, counters=counters, losses=self.losses, rng=rng)
         self._attribution: Attribution | None = None
@@ -178,8 +180,8 @@ class Transfer:
 
     @property
     def forgers(self) -> dict[str, int]:
-        """Addresses from which symbols came that were not what was signed, and how many."""
-        return self._attribution.blame.forgers if self._attribution else {}
+        """Addresses from which wrong symbols came, and how many, as far as that can be said."""
+        return self._attribution.blame.forgers if self._attribution else self._stock.forgers
 
     # The machine's contract, and its answers.
 
@@ -207,7 +209,7 @@ class Transfer:
         self._now = now
         if batch.kind in DATA_TYPES:
             batch = self._stock.right(batch)
-        if not len(batch):
+        if not len(batch) or (batch.kind in DATA_TYPES and self._stock.shuns(batch)):
             return []
         actions: list[Action] = []
         self.losses.count(batch, is_heard=is_heard)
@@ -218,13 +220,16 @@ class Transfer:
             else:
                 released = self._attribution.take(now, batch, is_heard=is_heard)
                 actions += self._receive_released(now, released)
+            if batch.kind is PacketType.ODATA:
+                self.came = now
         elif batch.kind is PacketType.TREE:
+            self.came = now
             actions += self._receive_nodes(now, batch)
         elif batch.kind is PacketType.NCF and is_heard:
             self.asking.take_ncfs(now, batch)
         if is_heard and (self._attribution is None or batch.kind not in DATA_TYPES):
             self.asking.take_sqn(now, batch)
-        return actions + self._verify_some()
+        return [*actions, *self._stock.take_due(self._head)]
 
     def receive_spm(
         self, now: int, batch: PacketBatch, spm: Spm, *, is_heard: bool = True
@@ -242,30 +247,26 @@ class Transfer:
             raise RefusedPacket("manifest", "it contradicts the one in hand")
         check_position(known.geometry, spm)
         # spec: RCV-4: who can only repeat an object does not keep it alive.
-        if spm.position and self._attribution is None:
-            self._liveness.announce(now, session_of(batch))
+        if spm.position:
+            self.came = now
+            if self._attribution is None:
+                self._liveness.announce(now, session_of(batch))
         if is_heard:
             self._take_spm(now, batch, spm)
         return []
 
     def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
         """Take the manifest, and the SPM that brought it."""
-        self._now = now
+        self._now = self.came = now
         self._liveness.prove(now)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
         if manifest.geometry.symbols:
             self.asking.learn(manifest, self._stock)
-            if manifest.tiles_digest is not None:
-                # spec: RCV-19
-                self._attribution = Attribution(
-                    manifest.geometry,
-                    manifest.tiles_digest,
-                    config=self._config,
-                    counters=self._counters,
-                    is_ending=self._is_ending,
-                )
+            self._attribution = attribution_of(
+                manifest, self._config, self._counters, self._is_ending
+            )
         if spm.position:
             self._liveness.announce(now, session_of(batch))
         self._take_spm(now, batch, spm)
@@ -277,7 +278,7 @@ class Transfer:
         actions: list[Action] = []
         if self._attribution and not self.is_complete:
             actions += self._receive_released(now, self._attribution.tick(now))
-        actions += self._verify_some()
+        actions += self._stock.take_due(self._head)
         if self._asks and not self.is_complete:
             actions += self.asking.tick(now)
         return actions
@@ -340,7 +341,7 @@ class Transfer:
         self._counters.rdata += repairs
         if passing:
             last = len(batch) - 1 - int(is_repair[::-1].argmin())
-            if self._attribution:
+            if self._attribution or self.manifest is None:
                 self._liveness.prove(now)
             else:
                 self._liveness.bring(now, session_of(batch))
@@ -356,9 +357,6 @@ class Transfer:
         if spm.position:
             self.large.take_spm(now, batch, spm.position)
         self.asking.take_spm(now, batch, spm)
-
-    def _verify_some(self) -> list[Action]:
-        return [*self._stock.take_due(self._head)]
 
     def _complete_if_whole(self) -> list[Action]:
         if self.state is not TransferState.RECEIVING or self.manifest is None:

@@ -16,6 +16,7 @@ from pgmlite.core.receive.coded import CodedBlocks
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.decoding import Decoding, Verdict
 from pgmlite.core.receive.digests import Candidates, VerifiedTree
+from pgmlite.core.receive.origins import Origins
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.batch import Flags, PacketBatch
 from pgmlite.wire.geometry import Geometry
@@ -26,7 +27,8 @@ from pgmlite.wire.request import Symbols
 class Verification:
     """The blocks of one object on their way from stored to verified."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Blocks, origins: Origins) -> None:
+        self._origins = origins
         self._blocks: Blocks | CodedBlocks = blocks
         self._decoding: Decoding | None = None
         self._extents: Sequence[tuple[int, int]] = ()
@@ -83,7 +85,9 @@ class Verification:
         self._blocks, self._has_foreign = blocks, False
         tree = self._tree = VerifiedTree(manifest.tree, manifest.tree_digest)
         self._candidates = Candidates(tree)
-        self._decoding = Decoding(blocks, tree) if isinstance(blocks, CodedBlocks) else None
+        self._decoding = None
+        if isinstance(blocks, CodedBlocks):
+            self._decoding = Decoding(blocks, tree, self._origins)
         self._verified = np.zeros(geometry.blocks, np.bool_)
         self._unlooked = np.zeros(geometry.blocks, np.bool_)
         self._look(geometry)
@@ -171,6 +175,8 @@ class Verification:
         self._waiting -= int(self._unlooked[block])
         self._unlooked[block] = False
         if ok:
+            if self._blocks.is_whole(block):
+                self._origins.acquit(block, np.arange(self._geometry.source(block)))
             self._blocks.fill(block)
             self._verified[block] = True
             return Verdict(is_right=True)
@@ -188,6 +194,11 @@ class Verification:
         """Do what is done with a block whose symbols do not match its digest."""
         if self._decoding:
             return self._decoding.suspect(block)
+        thrown = self._origins.accuse(block, self._blocks.held(block))
+        if len(thrown) and self._geometry and isinstance(self._blocks, Blocks):
+            first = self._geometry.span(block, block + 1).start
+            self._blocks.forget(first + thrown)
+            return Verdict(fails=True, set_aside=len(thrown))
         self._blocks.drop(block)
         return Verdict(fails=True, is_dropped=True)
 
