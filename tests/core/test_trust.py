@@ -1,12 +1,8 @@
-"""Whose objects are taken: every check with its attack, and what the checks may cost."""
+"""Whose objects are taken: every check with its attack."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from random import Random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,88 +10,25 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.events import Adopted, Superseded, Warned
-from pgmlite.core.machine import MS, SECOND, Prepare
+from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.trust import Floor, Trust
-from pgmlite.storage.keys import PublicKey
 from pgmlite.wire.control import Signature
 from pgmlite.wire.layout import PacketType
-from pgmlite.wire.manifest import Manifest, manifest_oid
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Drive, make_object, packet
-from tests.support.signed import (
-    STREAM,
-    SignedSample,
-    key_id,
-    make_signed,
-    private_key,
-    sign,
-    signed_spm,
+from tests.support.signed import STREAM, SignedSample, make_signed, private_key, sign, signed_spm
+from tests.support.trusting import (
+    MADE,
+    SIZE,
+    YEAR,
+    public,
+    refused,
+    release,
+    spm_about,
+    spm_of,
+    trust,
 )
-
-MADE = 1_800_000_000
-YEAR = 365 * 86_400
-SIZE = 3_000
-
-
-def public(number: int = 0) -> PublicKey:
-    """Return the public half of a key of the tests."""
-    key = private_key(number)
-    return PublicKey(key_id(key), f"key{number}", key.public_key())
-
-
-@dataclass
-class Installed:
-    """Floors in memory, for one stream."""
-
-    floors: list[Floor] = field(default_factory=list)
-
-    def of(self, stream: str) -> list[Floor]:
-        return self.floors if stream == STREAM else []
-
-
-def trust(
-    *numbers: int,
-    clock: int = MADE + 60,
-    floors: Iterable[Floor] = (),
-    stream: str = "",
-    config: TrustConfig | None = None,
-) -> Trust:
-    """Return who believes keys of the tests, by default the first."""
-    keys = [public(number) for number in numbers or (0,)]
-    return Trust(
-        keys,
-        unix_time=lambda: clock,
-        floors=Installed(list(floors)),
-        stream=stream,
-        config=config,
-    )
-
-
-@lru_cache
-def release(number: int = 5, *, expires: int = 0, **options: object) -> SignedSample:
-    """Return a signed object; each number has bytes of its own."""
-    options = {"seed": number} | options
-    return make_signed(SIZE, release=number, created=MADE, expires=expires, **options)  # type: ignore[arg-type]
-
-
-def spm_of(sample: SignedSample, signatures: Iterable[Signature], **fields: int) -> bytes:
-    """Return an SPM with other signatures."""
-    body = signed_spm(sample.manifest.raw, signatures).build()
-    return packet(PacketType.SPM, body, **(sample.fields | fields))
-
-
-def spm_about(raw: bytes, signatures: Iterable[Signature], sample: SignedSample) -> bytes:
-    """Return an SPM with another manifest, and the oid that this one gives."""
-    fields = sample.fields | {"oid": manifest_oid(raw)}
-    return packet(PacketType.SPM, signed_spm(raw, signatures).build(), **fields)
-
-
-def refused(drive: Drive, packets: list[bytes], **how: object) -> dict[str, int]:
-    """Give packets one by one; return the reasons, and that nothing else came of them."""
-    before = Counter(drive.refused)
-    told = drive.give(packets, limit=1, **how)  # type: ignore[arg-type]
-    assert not any(isinstance(one, Adopted | Prepare) for one in told)
-    return dict(Counter(drive.refused) - before)
 
 
 def warned(drive: Drive) -> list[str]:
@@ -103,6 +36,7 @@ def warned(drive: Drive) -> list[str]:
 
 
 class TestOrigin:
+    # spec: TRU-2, TRU-3
     def test_what_is_signed_comes_whole(self) -> None:
         sample = release()
         drive = Drive(trust=trust())
@@ -230,6 +164,7 @@ def sign_raw(manifest: Manifest) -> Signature:
 
 
 class TestChoice:
+    # spec: TRU-7
     def test_another_stream(self) -> None:
         drive = Drive(trust=trust(stream=STREAM))
         assert refused(drive, [release(stream="example/bridge").spm()]) == {"stream": 1}
@@ -263,6 +198,7 @@ class TestChoice:
 
 
 class TestAge:
+    # spec: TRU-9
     def test_expired(self) -> None:
         sample = release(expires=MADE + YEAR)
         for clock in (MADE + YEAR, MADE + 2 * YEAR):
@@ -289,6 +225,7 @@ class TestAge:
 
 
 class TestRelease:
+    # spec: TRU-6, TRU-8
     def test_an_old_one(self) -> None:
         drive = Drive(trust=trust(floors=[Floor(6, 1)]))
         assert refused(drive, [release(5).spm()]) == {"rollback": 1}
@@ -368,6 +305,7 @@ class TestRelease:
 
 
 class TestNothingUnsigned:
+    # spec: TRU-1, TRU-5
     def test_data_before_the_manifest(self) -> None:
         sample = release()
         drive = Drive(trust=trust())
@@ -414,89 +352,3 @@ class TestNothingUnsigned:
         drive.give([release(5).spm()])
         other = release(9, stream="example/bridge").spm()
         assert refused(drive, [other] * 1_000) == {"object": 1_000}
-
-
-class Inventor:
-    """Makes announcements that say to be of a known key, each another one."""
-
-    def __init__(self, sample: SignedSample) -> None:
-        self._sample = sample
-        self._rng = Random(1)
-
-    def another_manifest(self) -> bytes:
-        sample = self._sample
-        raw = replace(sample.manifest, name=f"n{self._rng.getrandbits(64):x}").raw
-        return spm_about(raw, sample.signatures, sample)
-
-    def another_signature(self) -> bytes:
-        (own,) = self._sample.signatures
-        value = self._rng.randbytes(len(own.value))
-        return spm_of(self._sample, [Signature(own.key_id, value)])
-
-
-FLOOD = 1_000
-"""Forged announcements a second."""
-
-
-class TestFlood:
-    """The machine under its own clock: forged announcements, and a true one each second."""
-
-    @pytest.mark.parametrize("of", ["another_manifest", "another_signature"])
-    @pytest.mark.parametrize("where", ["own", "same", "many"])
-    @pytest.mark.parametrize("times", [1, 2])
-    def test_the_true_one_is_taken_at_the_second_time(
-        self, of: str, where: str, times: int
-    ) -> None:
-        sample = release()
-        drive = Drive(trust=trust())
-        inventor = Inventor(sample)
-        start, adopted_at = FLOOD // 2, None  # by then nothing of the budgets is left
-        forged = b""
-        for number in range(3 * FLOOD):
-            now = number * SECOND // FLOOD
-            if number % times == 0:
-                forged = getattr(inventor, of)()
-            source = {"own": "z", "same": "a", "many": f"f{number}"}[where]
-            drive.give([forged], now=now, source=source)
-            if number >= start and (number - start) % FLOOD == 0:
-                drive.give([sample.spm()], now=now, source="a")
-            if drive.machine.manifest:
-                adopted_at = number
-                break
-        assert drive.machine.manifest == sample.manifest
-        assert adopted_at is not None
-        assert adopted_at <= start + FLOOD
-        assert sum(isinstance(one, Adopted) for one in drive.seen) == 1
-
-    def test_checks_are_bounded_and_so_is_memory(self) -> None:
-        class Refusing:
-            key_id = public().key_id
-            checks = 0
-
-            def verifies(self, signature: bytes, message: bytes) -> bool:
-                self.checks += 1
-                return False
-
-        key = Refusing()
-        config = TrustConfig(max_remembered=64, max_sources=16)
-        machine = Trust([key], unix_time=lambda: MADE, config=config)
-        drive = Drive(trust=machine)
-        inventor = Inventor(release())
-        seconds = 1
-        for number in range(seconds * 4 * FLOOD):
-            now = number * SECOND // (4 * FLOOD)
-            drive.give([inventor.another_signature()], now=now, source=f"f{number}")
-        burst = config.checks_at_once / SECOND
-        assert key.checks <= (seconds + burst) * config.checks_per_second
-        one_source = Trust([key], unix_time=lambda: MADE, config=config)
-        drive, key.checks = Drive(trust=one_source), 0
-        for number in range(seconds * 4 * FLOOD):
-            now = number * SECOND // (4 * FLOOD)
-            drive.give([inventor.another_signature()], now=now)
-        assert key.checks <= (seconds + burst) * config.source_checks_per_second
-        assert drive.refused["budget"] == seconds * 4 * FLOOD - drive.refused["signature"]
-
-    def test_a_repeated_forgery_costs_one_check(self) -> None:
-        drive = Drive(trust=trust())
-        forged = Inventor(release()).another_signature()
-        assert refused(drive, [forged] * 1_000, now=MS) == {"signature": 1_000}
