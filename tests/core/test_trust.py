@@ -36,7 +36,6 @@ def warned(drive: Drive) -> list[str]:
 
 
 class TestOrigin:
-    # spec: TRU-2, TRU-3
     def test_what_is_signed_comes_whole(self) -> None:
         sample = release()
         drive = Drive(trust=trust())
@@ -48,6 +47,7 @@ class TestOrigin:
         assert drive.refused == {}
 
     def test_unsigned(self) -> None:
+        # spec: TRU-3
         drive = Drive(trust=trust())
         plain = make_object(SIZE)
         assert refused(drive, [plain.spm()]) == {"unsigned": 1}
@@ -76,6 +76,7 @@ class TestOrigin:
         assert refused(Drive(trust=trust()), [spm_of(sample, [bare])]) == {"signature": 1}
 
     def test_a_flipped_bit_in_every_byte_of_the_signature(self) -> None:
+        # spec: TRU-3
         sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
         (signature,) = sample.signatures
         drive = Drive(trust=machine)
@@ -92,6 +93,7 @@ class TestOrigin:
             assert refused(drive, [spm]) == {"key": 1}, at
 
     def test_a_flipped_bit_in_every_byte_of_the_manifest(self) -> None:
+        # spec: TRU-3
         sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
         drive = Drive(trust=machine)
         for at in range(len(sample.manifest.raw)):
@@ -119,6 +121,7 @@ class TestOrigin:
         assert refused(Drive(trust=trust()), [spm]) == {"manifest": 1}
 
     def test_one_valid_signature_is_enough_whatever_stands_beside_it(self) -> None:
+        # spec: TRU-2
         sample = release()
         (right,) = sample.signatures
         forged = Signature(public(1).key_id, bytes(64))
@@ -129,12 +132,14 @@ class TestOrigin:
         assert drive.machine.signers == (public().key_id,)
 
     def test_signers_are_all_keys_that_are_trusted(self) -> None:
+        # spec: TRU-2
         sample = release(keys=(0, 1, 2))
         drive = Drive(trust=trust(0, 2))
         drive.give([sample.spm()])
         assert set(drive.machine.signers) == {public(0).key_id, public(2).key_id}
 
     def test_a_signature_that_somebody_took_away_counts_when_it_comes(self) -> None:
+        # spec: TRU-5
         sample = release(keys=(0, 1))
         drive = Drive(trust=trust(0, 1))
         drive.give([spm_of(sample, sample.signatures[:1])])
@@ -164,20 +169,22 @@ def sign_raw(manifest: Manifest) -> Signature:
 
 
 class TestChoice:
-    # spec: TRU-7
     def test_another_stream(self) -> None:
+        # spec: TRU-7
         drive = Drive(trust=trust(stream=STREAM))
         assert refused(drive, [release(stream="example/bridge").spm()]) == {"stream": 1}
         drive.give([release().spm()])
         assert drive.machine.manifest == release().manifest
 
     def test_another_name(self) -> None:
+        # spec: TRU-7
         drive = Drive(trust=trust(), name="router-*.bin")
         assert refused(drive, [release(name="bridge-1.bin").spm()]) == {"name": 1}
         drive.give([release(name="router-1.bin").spm()])
         assert drive.machine.manifest == release(name="router-1.bin").manifest
 
     def test_a_name_without_keys(self) -> None:
+        # spec: TRU-7, RCV-16
         wanted = make_object(SIZE, name="router-1.bin")
         other = make_object(SIZE, name="bridge-1.bin", seed=1)
         empty = make_object(0, name="router-0.bin")
@@ -198,8 +205,8 @@ class TestChoice:
 
 
 class TestAge:
-    # spec: TRU-9
     def test_expired(self) -> None:
+        # spec: TRU-9
         sample = release(expires=MADE + YEAR)
         for clock in (MADE + YEAR, MADE + 2 * YEAR):
             assert refused(Drive(trust=trust(clock=clock)), [sample.spm()]) == {"expired": 1}
@@ -209,6 +216,7 @@ class TestAge:
         assert warned(drive) == []
 
     def test_a_clock_that_is_not_set(self) -> None:
+        # spec: TRU-9
         sample = release(expires=MADE + YEAR)
         later = release(6, expires=MADE + YEAR)
         for clock in (0, MADE - 1):
@@ -225,14 +233,15 @@ class TestAge:
 
 
 class TestRelease:
-    # spec: TRU-6, TRU-8
     def test_an_old_one(self) -> None:
+        # spec: TRU-6
         drive = Drive(trust=trust(floors=[Floor(6, 1)]))
         assert refused(drive, [release(5).spm()]) == {"rollback": 1}
         drive.give([release(7).spm()])
         assert drive.machine.manifest == release(7).manifest
 
     def test_the_floor_of_any_key_counts(self) -> None:
+        # spec: TRU-6
         # A release that only one key has signed must not go below what the other one installed.
         drive = Drive(trust=trust(0, 1, floors=[Floor(3, 1), Floor(9, 2)]))
         assert refused(drive, [release(5).spm()]) == {"rollback": 1}
@@ -244,6 +253,7 @@ class TestRelease:
         assert drive.machine.manifest == sample.manifest
 
     def test_another_object_of_the_same_number(self) -> None:
+        # spec: TRU-3
         drive = Drive(trust=trust(floors=[Floor(5, release(5).manifest.oid)]))
         other = release(5, seed=99)
         assert refused(drive, [other.spm()] * 3) == {"equivocation": 3}
@@ -262,6 +272,7 @@ class TestRelease:
         assert drive.machine.manifest == release(5).manifest
 
     def test_a_higher_one_takes_over_at_once(self) -> None:
+        # spec: TRU-8
         drive = Drive(trust=trust())
         low, high = release(5), release(6)
         drive.give([low.spm(), *low.nodes(), *low.all_odata()[:3]])
@@ -271,6 +282,7 @@ class TestRelease:
         assert refused(drive, [low.spm()]) == {"rollback": 1}
 
     def test_that_does_not_fit_takes_nothings_place(self) -> None:
+        # spec: TRU-8
         low = release(5)
         high = make_signed(9_000, release=6, created=MADE)
         policy = OneObject(None, 5 * SECOND, lambda size: size < 5_000, is_chosen=True)
@@ -305,8 +317,8 @@ class TestRelease:
 
 
 class TestNothingUnsigned:
-    # spec: TRU-1, TRU-5
     def test_data_before_the_manifest(self) -> None:
+        # spec: TRU-1
         sample = release()
         drive = Drive(trust=trust())
         assert refused(drive, sample.all_odata()) == {"unsigned": sample.manifest.symbols}
@@ -334,6 +346,7 @@ class TestNothingUnsigned:
         assert list(drive.machine.transfers) == [release().manifest.oid]
 
     def test_spms_of_the_object_are_not_checked_again(self) -> None:
+        # spec: TRU-5
         class Counting:
             key_id = public().key_id
             checks = 0

@@ -39,7 +39,6 @@ FLOOD = 1_000
 """Forged announcements a second."""
 
 
-# spec: TRU-4
 class TestFlood:
     """The machine under its own clock: forged announcements, and a true one each second."""
 
@@ -49,6 +48,7 @@ class TestFlood:
     def test_the_true_one_is_taken_at_the_second_time(
         self, of: str, where: str, times: int
     ) -> None:
+        # spec: TRU-4
         sample = release()
         drive = Drive(trust=trust())
         inventor = Inventor(sample)
@@ -71,6 +71,7 @@ class TestFlood:
         assert sum(isinstance(one, Adopted) for one in drive.seen) == 1
 
     def test_checks_are_bounded_and_so_is_memory(self) -> None:
+        # spec: TRU-4
         class Refusing:
             key_id = public().key_id
             checks = 0
