@@ -17,16 +17,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 from tests.support.lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
+from tests.support.signed import make_signed, private_key
+from tests.support.vectors import SMALL
 
 HERE = Path(__file__).resolve().parent
 SUPPORT = HERE / "support"
 CAPTURES = HERE.parent / "captures"
+SIGNED_VECTORS = HERE.parent / "spec" / "vectors" / "signed.json"
 LARGEST = 300_000
 """Bytes of a capture, at most."""
 
@@ -322,6 +327,43 @@ def restart(scene: Scene) -> None:
         scene.check(receiver)
 
 
+def signed(scene: Scene) -> None:
+    """A signed object (release 17 of example/x1), and a receiver that has the key, the first one of
+    spec/vectors/signed.json. A stranger (tests/support/forger.py) forges a symbol for each that is
+    sent, ahead of the carousel, leaves of tiles, and announcements: an unsigned one, one by another
+    key, an older release by the right one, and a newer one that only says to be by it. Half of
+    these packets have the sender's own address and port."""
+    file, key = scene.make("signed.bin", 40_000), scene.folder / "key.pem"
+    how = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    key.write_bytes(private_key(0).private_bytes(*how))
+    public = scene.folder / "key.pub.pem"
+    public.write_text(json.loads(SIGNED_VECTORS.read_text())["keys"][0]["pem"])
+    release = ("--release", "17", "--stream", "example/x1", "--symbol-size", "512")
+    subprocess.run([*PGMLITE, "sign", file, "--key", key, *release], check=True)
+    announced = scene.folder / "announced"
+    older, alien, newer = (
+        make_signed(900, release=number, stream="example/x1", keys=(by,))
+        for number, by in ((16, 0), (18, 1), (19, 0))
+    )
+    newer = replace(newer, signatures=older.signatures)
+    packets = [of.spm() for of in (SMALL, older, alien, newer)]
+    announced.write_text("\n".join(one.hex() for one in packets))
+    floors = f"PGMLITE_STATE={scene.folder}/state"
+    where = ("-g", GROUPS[6], "-p", str(PORT), "-i", "eth0", "-o", str(scene.folder / "out"))
+    with scene.tcpdump("signed", "R1"):
+        options = (*where, "--key", str(public), "--stream", "example/x1")
+        receiver = scene.lab.spawn("R1", "env", floors, *PGMLITE, "recv", "--json", *options)
+        receiver.event("start")
+        whom = (GROUPS[6], str(PORT), "eth0", str(announced))
+        forger = scene.lab.spawn("R2", sys.executable, str(SUPPORT / "forger.py"), *whom)
+        forger.event("start")
+        scene.send("S", file.with_name("signed.bin.pglm"), rate="400k")
+        ended = scene.check(receiver)
+    missing = {"forged", "tree", "unsigned", "key", "signature", "rollback"} - set(ended["refused"])
+    if missing:
+        raise Unlucky(f"nothing was refused as {', '.join(sorted(missing))}")
+
+
 SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "clean-carousel": (clean_carousel, 1),
     "clean-carousel-ipv4": (clean_carousel_ipv4, 1),
@@ -335,6 +377,7 @@ SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "reordering-and-duplicates": (disorder, 1),
     "stand-alone-repairer": (repairer, 3),
     "hostile-junk": (hostile, 2),
+    "signed": (signed, 2),
     "sender-restart": (restart, 1),
     "offload-sender-side": (offload, 1),
 }

@@ -132,7 +132,7 @@ def test_forged_symbols_cost_themselves_and_nothing_else(seed: int) -> None:
             break
     assert receiver.data == SIGNED.data
     waiting = sum(map(len, receiver.held.values()))
-    assert receiver.refused == {"symbol": forged - waiting // 2}
+    assert receiver.refused == {"forged": forged - waiting // 2}
 
 
 def test_an_empty_object_is_complete_with_its_manifest() -> None:

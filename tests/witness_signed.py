@@ -171,7 +171,7 @@ class Receiver(witness.Receiver):
         if symbol_digest(block, header.esi, whole) == known:
             super()._keep(header, body)
         else:
-            self.refused["symbol"] = self.refused.get("symbol", 0) + 1
+            self.refused["forged"] = self.refused.get("forged", 0) + 1
 
     def _leaf(self, number, body):
         tiles = self.tiles

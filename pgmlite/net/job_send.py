@@ -320,6 +320,7 @@ def open_signed(
         raise in_manifest(plan.given[0], file)
     signed = yield from hash_beside(partial(SignedFile, file), tell)
     opened.callback(signed.close)
+    # spec: SIG-5
     if not signed.signatures:
         raise ObjectError(f"{file}: has no signature yet; `pgmlite sign` adds one")
     if has_expired(signed.release):

@@ -69,7 +69,7 @@ class Stock:
         """
         cells = self.cells(ids)
         first, last = int(cells[0]), int(cells[-1])
-        if last - first == len(cells) - 1:
+        if last - first == len(cells) - 1 and (np.diff(cells) == 1).all():
             span = self.have[:, first : last + 1]
             fresh = kept & ~span
             span |= kept

@@ -28,7 +28,7 @@ PASS_VISITS = 32
 
 @dataclass(frozen=True)
 class LeafPlaces:
-    """Where leaves stand in a row: group after group, in each visit after visit (spec: SIG-4)."""
+    """Where leaves stand in a row: group after group, in each visit after visit (spec: SIG-3)."""
 
     tiles: Tiles
 

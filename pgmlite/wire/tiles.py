@@ -45,7 +45,7 @@ def symbol_digests(blocks: Symbols, esis: Symbols, symbols: npt.NDArray[np.uint8
     # tiles that came whole.
     found = b"".join(
         [
-            blake3(row, key=key_bytes[at : at + size]).digest(length=SYMBOL_DIGEST_SIZE)
+            blake3(row, key=key_bytes[at : at + size]).digest(SYMBOL_DIGEST_SIZE)
             for at, row in zip(range(0, len(key_bytes), size), symbols, strict=True)
         ]
     )

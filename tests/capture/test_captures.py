@@ -25,7 +25,7 @@ from pgmlite.wire.control import parse_spm
 from pgmlite.wire.layout import HEADER, PacketType
 from pgmlite.wire.manifest import parse_manifest
 from pgmlite.wire.request import NAK_FIXED_SIZE, Counts, likely_rings, parse_nak, parse_request
-from tests import record_captures
+from tests import record_captures, witness_io
 from tests.generate import ROOT
 from tests.record_captures import LARGEST, readme
 from tests.support import tshark
@@ -34,6 +34,7 @@ from tests.support.vectors import count_items, stretches
 FOLDER = ROOT / "captures"
 INDEX = json.loads((FOLDER / "index.json").read_text())
 VALID = sorted(set(INDEX) - {"hostile-junk"})
+KEYS = json.loads((ROOT / "spec" / "vectors" / "signed.json").read_text())["keys"]
 RECEIVER_SIDE = FOLDER / "loss-repair-receiver-side.pcap"
 
 
@@ -50,6 +51,15 @@ def packets(path: Path) -> Iterator[tuple[int, tuple[str, int], bytes]]:
             joined = len(one) > step and one[:8] == one[step : step + 8]
             for place in range(0, len(one), step if joined else max(len(one), 1)):
                 yield at, datagrams.destination, one[place : place + step] if joined else one
+
+
+def key_options(name: str, folder: Path) -> list[str]:
+    """Return the options with which the receiver in a recording knew whose object it was."""
+    if name != "signed":
+        return []
+    path = folder / "key.pub.pem"
+    path.write_text(KEYS[0]["pem"])
+    return ["--key", str(path), "--stream", "example/x1"]
 
 
 def test_index_and_files_belong_together() -> None:
@@ -69,7 +79,8 @@ def test_all_types_are_seen() -> None:
 @pytest.mark.parametrize("name", INDEX)
 def test_replay_gives_the_object(name: str, tmp_path: Path, capsys) -> None:
     facts = INDEX[name]
-    assert run(["replay", str(path_of(name)), "-o", str(tmp_path / "out"), "--json"]) == 0
+    options = key_options(name, tmp_path)
+    assert run(["replay", str(path_of(name)), "-o", str(tmp_path / "out"), "--json", *options]) == 0
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     data = (tmp_path / "out").read_bytes()
     assert hashlib.sha256(data).hexdigest() == facts["sha256"]
@@ -136,12 +147,58 @@ def test_info_summarises(name: str, capsys) -> None:
         counted.update(session["packets"])
     counted["NAK"] = sum(asked["naks"] for asked in found["repairs"])
     assert {k: v for k, v in counted.items() if v} == facts["packets"]
-    if name != "hostile-junk":
+    if name not in {"hostile-junk", "signed"}:
         assert not found["refused"]
         assert {one["size"] for session in found["sessions"] for one in session["objects"]} == {
             facts["size"]
         }
     assert run(["info", str(path_of(name))]) == 0
+
+
+@pytest.fixture
+def signed(tmp_path: Path, capsys):
+    """Return what a replay of `signed.pcap` with some options ends with, and its events."""
+
+    def play(code: int, *options: str) -> list[dict]:
+        out = str(tmp_path / "out")
+        assert run(["replay", str(path_of("signed")), "-o", out, "--json", *options]) == code
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return play
+
+
+def test_a_signed_object_is_that_of_its_signer(signed, tmp_path: Path) -> None:
+    complete = signed(0, *key_options("signed", tmp_path))[-1]
+    assert complete["signed_by"] == [KEYS[0]["key_id"]]
+
+
+def test_without_a_key_forged_symbols_cost_themselves_all_the_same(signed, tmp_path: Path) -> None:
+    complete = signed(0)[-1]
+    assert hashlib.sha256((tmp_path / "out").read_bytes()).hexdigest() == INDEX["signed"]["sha256"]
+    assert complete["refused"]["forged"] > 10
+    assert complete["signed_by"] == []
+    assert not {"unsigned", "key", "signature", "rollback"} & set(complete["refused"])
+
+
+@pytest.mark.parametrize("why", ["key", "stream"])
+def test_what_was_signed_for_others_is_not_taken(signed, tmp_path: Path, why: str) -> None:
+    key = tmp_path / "key.pub.pem"
+    key.write_text(KEYS[why == "key"]["pem"])
+    stream = "example/x1" if why == "key" else "example/x2"
+    failed = signed(5, "--key", str(key), "--stream", stream)[-1]
+    assert failed["refused"][why] >= 1
+    assert not (tmp_path / "out.part").exists()
+
+
+def test_the_witness_takes_it_by_the_key_alone() -> None:
+    # spec: PKT-14, TILE-2
+    path = path_of("signed")
+    key = bytes.fromhex(KEYS[0]["public"])
+    receiver = witness_io.replay(path, keys=[key])
+    assert hashlib.sha256(receiver.data).hexdigest() == INDEX["signed"]["sha256"]
+    assert {"forged", "tree", "key"} <= set(receiver.refused)
+    stranger = witness_io.replay(path, keys=[bytes.fromhex(KEYS[1]["public"])])
+    assert stranger.manifest is None or stranger.manifest.release[0] == 18
 
 
 def test_numbers_out_of_thin_air_are_not_called_losses(capsys) -> None:

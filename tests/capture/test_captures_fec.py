@@ -115,7 +115,7 @@ def sessions(name: str) -> Iterator[list[tuple[int, bytes]]]:
     yield from (sorted(session.items()) for session in found.values())
 
 
-@pytest.mark.parametrize("name", VALID)
+@pytest.mark.parametrize("name", sorted(set(VALID) - {"signed"}))  # in whose name others send
 def test_carousels_send_what_their_positions_say(name: str) -> None:
     # spec: FEC-4, FEC-5, SND-6, PKT-8
     checked = 0

@@ -29,7 +29,6 @@ from tests.support.loopback import (
     endpoint,
     make_file,
     raw_receiver,
-    receiving,
     sending,
 )
 
@@ -106,6 +105,7 @@ def test_what_was_signed_verifies_and_says_what_it_is(inside: Inside, source: Pa
 
 
 def test_keys_are_rotated_without_another_object(inside: Inside, source: Path) -> None:
+    # spec: SIG-6
     file = signed(source, "k")
     before = SignedFile(file)
     before.close()
@@ -123,6 +123,7 @@ def test_keys_are_rotated_without_another_object(inside: Inside, source: Path) -
 
 @needs_openssl
 def test_openssl_alone_makes_a_key_and_a_signature(inside: Inside, source: Path) -> None:
+    # spec: SIG-1, SIG-5
     folder = source.parent
     key, public = folder / "o.pem", folder / "o.pub.pem"
     openssl("genpkey", "-algorithm", "ed25519", "-out", key)
@@ -143,17 +144,29 @@ def test_openssl_alone_makes_a_key_and_a_signature(inside: Inside, source: Path)
     assert verify(inside, file, "k.pub.pem").code == 4
 
 
-def test_openssls_signature_is_taken_by_receivers(inside: Inside, source: Path) -> None:
-    """As made above; here the key is ours, and what is sent goes the whole way."""
-    file, place = signed(source, "k"), endpoint()
+@needs_openssl
+def test_receivers_take_what_openssl_alone_signed_and_the_next_key_too(
+    inside: Inside, source: Path
+) -> None:
+    folder, place = source.parent, endpoint()
+    openssl("genpkey", "-algorithm", "ed25519", "-out", folder / "o.pem")
+    openssl("pkey", "-in", folder / "o.pem", "-pubout", "-out", folder / "o.pub.pem")
+    file, message, value = (folder / name for name in ("source.pglm", "message", "value"))
+    inside("sign", source, *RELEASE, "--message", message)
+    sign = ("pkeyutl", "-sign", "-rawin", "-inkey", folder / "o.pem")
+    openssl(*sign, "-in", message, "-out", value)
+    inside("sign", file, "--public-key", folder / "o.pub.pem", "--signature", value)
+    inside("sign", file, "--key", folder / "k.pem")
+    state = {"PGMLITE_STATE": str(folder / "state")}
     with sending(file, place, rate="20M") as sender:
         oid = sender.event("start")["oid"]
-        key = source.parent / "k.pub.pem"
-        with receiving(source.parent / "out", place, "--key", key) as receiver:
-            ended = receiver.end()
-        assert ended.code == 0, ended.stderr
-        assert ended.event("complete")["oid"] == oid
-    assert (source.parent / "out").read_bytes() == source.read_bytes()
+        for key in ("o.pub.pem", "k.pub.pem"):
+            out, keys = folder / f"{key}.out", ("--key", folder / key, "--stream", "acme/x1")
+            with Running("recv", "-o", out, *place.flags, *keys, "--json", env=state) as receiver:
+                ended = receiver.end()
+            assert ended.code == 0, ended.stderr
+            assert ended.event("complete")["oid"] == oid
+            assert out.read_bytes() == source.read_bytes()
 
 
 # What is not right.
@@ -303,6 +316,7 @@ def test_options_that_go_into_a_manifest_do(source: Path) -> None:
 
 
 def test_every_sender_of_one_file_sends_one_object(inside: Inside, source: Path) -> None:
+    # spec: SIG-5
     file = signed(source, "k")
     elsewhere = source.parent / "elsewhere"
     elsewhere.mkdir()
@@ -336,6 +350,7 @@ def test_every_sender_of_one_file_sends_one_object(inside: Inside, source: Path)
 
 
 def test_another_content_is_not_sent(inside: Inside, source: Path) -> None:
+    # spec: SIG-5
     file, place = signed(source, "k"), endpoint()
     data = bytearray(source.read_bytes())
     data[-1] ^= 1
@@ -372,6 +387,7 @@ def test_a_ladder_is_the_objects(inside: Inside, source: Path) -> None:
 
 
 def test_a_repairer_repairs_what_was_signed(source: Path) -> None:
+    # spec: SIG-5
     file, place = signed(source, "k"), endpoint()
     listen = f"127.0.0.1:{place.port + 1}"
     with sending(file, place, rate="4M") as sender:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgmlite.cli.values import parse_rate, parse_share
+from pgmlite.cli.values import parse_rate, parse_share, parse_size
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import UsageError
@@ -90,3 +90,16 @@ def test_rates_for_people(rate: int | None, text: str) -> None:
 )
 def test_times_for_people(seconds: float, text: str) -> None:
     assert human_time(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [(None, None), ("1", 1), ("500M", 500_000_000), ("1.5T", 1_500_000_000_000)]
+)
+def test_sizes(text: str | None, size: int | None) -> None:
+    assert parse_size("--max-size", text) == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "4GB", "nan", "inf", "1e99", "half"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--max-size .*: give bytes"):
+        parse_size("--max-size", text)

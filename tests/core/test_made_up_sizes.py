@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,25 @@ def test_blocks_are_grouped_when_a_symbol_comes(
     monkeypatch.undo()
     drive.give([*sample.nodes(), *sample.all_odata()])
     assert drive.is_complete
+
+
+def test_an_announcement_of_the_largest_object_walks_through_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # spec: RCV-18: one packet took seconds, and stalled who waited for an object
+    lengths: list[int] = []
+    arange = np.arange
+
+    def walked(*args: Any, **kwargs: Any) -> Any:
+        array = arange(*args, **kwargs)
+        lengths.append(len(array))
+        return array
+
+    drive = Drive()
+    monkeypatch.setattr(np, "arange", walked)
+    drive.give([announced(made_up(512), place) for place in (0, 0, 1 << 29, 1 << 29)])
+    assert drive.machine.manifest
+    assert max(lengths, default=0) < 10_000  # of 764 268 blocks
 
 
 def test_what_came_before_the_manifest_is_found_without_a_walk() -> None:

@@ -50,6 +50,7 @@ def geometries(draw):
 @settings(max_examples=60, deadline=None)
 @given(geometry=geometries())
 def test_trees_are_those_of_the_whole_object(tmp_path_factory, geometry):
+    # spec: SIG-3, TILE-1, TILE-2, TILE-3
     data = data_of(geometry.size)
     path = tmp_path_factory.mktemp("trees") / "content"
     path.write_bytes(data)
@@ -111,6 +112,7 @@ def signed(folder, size=3_000, keys=(0,), **more):
 @pytest.mark.parametrize("size", [0, 1, 159, 3_000, 20_000])
 @pytest.mark.parametrize("fec", [0, 0.5])
 def test_what_was_written_is_read(tmp_path, size, fec):
+    # spec: SIG-2, SIG-3
     manifest = signed(tmp_path, size, fec=fec)
     file = SignedFile(tmp_path / "content.pglm")
     assert file.manifest == manifest
@@ -134,6 +136,7 @@ def test_what_was_written_is_read(tmp_path, size, fec):
 
 
 def test_signatures_change_no_oid_and_one_key_signs_once(tmp_path):
+    # spec: SIG-1, SIG-6
     manifest = signed(tmp_path, keys=(0, 1, 0))
     file = SignedFile(tmp_path / "content.pglm")
     assert file.manifest.oid == manifest.oid
@@ -145,6 +148,7 @@ def test_signatures_change_no_oid_and_one_key_signs_once(tmp_path):
 
 
 def test_every_flipped_byte_is_found_and_named(tmp_path):
+    # spec: SIG-4
     signed(tmp_path, 400)
     path = tmp_path / "content.pglm"
     whole = path.read_bytes()
@@ -169,6 +173,7 @@ def test_every_length_is_found_and_named(tmp_path):
 
 
 def test_no_table_is_made_by_an_invented_size(tmp_path):
+    # spec: SIG-4
     made = make(tmp_path, 400)
     huge = replace(made, size=(1 << 63) - 1)
     (tmp_path / "content.pglm").write_bytes(build_head(huge, ()) + bytes(1_000))
@@ -230,6 +235,7 @@ def test_a_leaf_that_changed_on_the_disk_is_not_sent(tmp_path):
 
 
 def test_there_is_room_for_two_signatures_beside_the_largest_manifest(tmp_path):
+    # spec: SIG-6
     large = manifest_of(0, name="n" * 255, stream="s" * 64)
     most = 896 - len(large.raw)
     repairers = tuple(Endpoint(f"fd01::{n + 1:x}", 28_776) for n in range(most // 22))

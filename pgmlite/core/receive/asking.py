@@ -12,10 +12,10 @@ from pgmlite.core.machine import Action, SendNak
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.asks import Ask, build_nak_packet
-from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.counters import NakCounters, ReceiverCounters
 from pgmlite.core.receive.demand import Holdings
 from pgmlite.core.receive.losses import LossCounts
-from pgmlite.core.receive.nak import NakCounters, Naks, naks_for
+from pgmlite.core.receive.nak import Naks, naks_for
 from pgmlite.core.receive.sessions import SessionKey, repaired_by, session_of
 from pgmlite.core.ring import Ring
 from pgmlite.errors import RefusedPacket

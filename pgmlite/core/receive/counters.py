@@ -47,3 +47,12 @@ class ReceiverCounters:
     """Symbols that were found to be other ones than were sent."""
 
     refused: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(slots=True)
+class NakCounters:
+    """Names as in ``--json``."""
+
+    naks_sent: int = 0
+    naks_suppressed: int = 0
+    ncfs_received: int = 0

@@ -66,18 +66,16 @@ No NAK goes to an address that is not trusted (NAK-9).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from random import Random
 from typing import Generic
-
-import numpy as np
 
 from pgmlite.core import serial
 from pgmlite.core.config import NakConfig
 from pgmlite.core.needs import Count, Exact
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.asks import Ask, joined
+from pgmlite.core.receive.counters import NakCounters
 from pgmlite.core.receive.demand import (
     CountDemand,
     Demand,
@@ -87,25 +85,16 @@ from pgmlite.core.receive.demand import (
     N,
 )
 from pgmlite.core.receive.lookout import Lookout
-from pgmlite.core.receive.promises import Promisers
+from pgmlite.core.receive.promises import Promises
 from pgmlite.core.receive.repairers import KnownRepairer, Repairers
 from pgmlite.core.receive.sessions import SessionKey
-from pgmlite.core.receive.wants import Promise, Want, WantEvent, Wants, WantState
+from pgmlite.core.receive.wants import Want, WantEvent, Wants, WantState
 from pgmlite.core.ring import Ring
 from pgmlite.core.timing import draw_backoff
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids
 from pgmlite.wire.request import Counts, Runs
-
-
-@dataclass(slots=True)
-class NakCounters:
-    """Names as in ``--json``."""
-
-    naks_sent: int = 0
-    naks_suppressed: int = 0
-    ncfs_received: int = 0
 
 
 class NakMachine(Generic[N, H]):
@@ -117,9 +106,11 @@ class NakMachine(Generic[N, H]):
         self._rng = rng
         self._lookout = Lookout(config, demand.geometry.blocks)
         self._repairers = Repairers(config)
-        self._promisers = Promisers(config)
         self._wants = Wants(config.max_due, demand.nothing)
         self.counters = NakCounters()
+        self._promises: Promises[N, H] = Promises(
+            config, demand, self._wants, counters=self.counters, rest=self._rest
+        )
 
     def want(self, block: int) -> Want[N] | None:
         """Return what a block wants now."""
@@ -140,7 +131,7 @@ class NakMachine(Generic[N, H]):
 
     def forget(self, hears: Callable[[int], bool]) -> None:
         """Forget the sessions of channels that are not heard (spec: RTE-9)."""
-        for part in (self._lookout.carousels, self._repairers, self._promisers, self._demand):
+        for part in (self._lookout.carousels, self._repairers, self._promises, self._demand):
             part.forget(hears)
 
     def take_position(
@@ -169,78 +160,13 @@ class NakMachine(Generic[N, H]):
     def take_ncfs(
         self, now: int, key: SessionKey, bodies: tuple[bytes, ...], last: int | None
     ) -> bool:
-        """Take NCFs of one moment: what they say will be sent (spec: NAK-5).
-
-        Args:
-            last: The sqn by which it all has been; None: the last of them does not say.
-
-        Returns:
-            Whether the session is believed, or was asked.
-
-        Raises:
-            RefusedPacket: reason ``request``.
-        """
-        repairer = self._hear(now, key)
-        may_be_asked = repairer is not None and repairer.trusted
-        # spec: NAK-18
-        is_believed = self._promisers.believes(now, key, may_be_asked=may_be_asked)
-        wants = self._wants.cycles.values() if is_believed or repairer else ()
-        running = [one for one in wants if is_believed or one.has_asked(key)]
-        named = self._demand.parse(bodies)
-        if not is_believed and not running:
-            return False
-        self.counters.ncfs_received += len(bodies)
-        until = now + self._patience(repairer)
-        if is_believed:
-            self._demand.take_ncf(now, until, key, named)
-        promise = None if last is None else Promise(key, last, now)
-        blocks = np.fromiter((one.block for one in running), np.int64, len(running))
-        for place in np.flatnonzero(self._demand.is_of(named, blocks)).tolist():
-            want = running[place]
-            if want.data_retries < self._config.broken_promises or want.has_asked(key):
-                self._confirm(now, want, named, until, key, promise)
-            else:
-                # spec: NAK-18: it waited in vain for others often enough.
-                self._demand.retry(want.block)
-        return True
-
-    def _confirm(
-        self,
-        now: int,
-        want: Want[N],
-        named: H,
-        until: int,
-        key: SessionKey,
-        promise: Promise | None,
-    ) -> None:
-        """Let one want know that what is `named` is on its way until `until`."""
-        was, before = want.state, self._wants.timers.at(want.block)
-        if was is WantState.WAIT_DATA and not want.unconfirmed:
-            # The usual case in a large group: it changes nothing but how long to wait.
-            since = want.relied.setdefault(key, now)
-            if now - since > until - now and not want.promise:
-                # It should have come by now.
-                self._judge(now, want, self._demand.lacking(want.needs))
-            else:
-                self._wants.move(want, WantEvent.CONFIRMED, max(until, before))
-            return
-        want.unconfirmed = self._demand.beside_one(now, want.unconfirmed, named)
-        want.relied.setdefault(key, now)
-        is_all = not self._demand.lacking(want.unconfirmed)
-        # Part of what we asked for: the rest did not fit, and is asked for next time.
-        if not is_all and was is not WantState.WAIT_NCF:
-            return
-        if was is WantState.BACK_OFF:
-            self.counters.naks_suppressed += 1
-        self._wants.move(
-            want, WantEvent.CONFIRMED, until if was is WantState.WAIT_NCF else max(until, before)
-        )
-        want.promise = promise or want.promise
+        """Take NCFs of one moment, as `Promises.take` does: what they say will be sent."""
+        return self._promises.take(now, key, self._hear(now, key), bodies, last)
 
     def take_repair(self, now: int, key: SessionKey, ids: Ids) -> None:
         """Take note of RDATA as it arrives."""
         self._demand.take_repair(key, ids)
-        self._promisers.repaired(key)
+        self._promises.repaired(key)
         repairer = self._hear(now, key)
         if not self._wants.cycles:
             return
@@ -250,7 +176,7 @@ class NakMachine(Generic[N, H]):
                 want.asked_at = 0
             if want.state is WantState.WAIT_NCF:
                 # They confirm what an NCF that got lost did.
-                self._wants.move(want, WantEvent.CONFIRMED, now + self._patience(repairer))
+                self._wants.move(want, WantEvent.CONFIRMED, now + self._promises.patience(repairer))
 
     def _hear(self, now: int, key: SessionKey) -> KnownRepairer | None:
         """Take note that a session confirms or repairs; return the repairer that is its own."""
@@ -263,11 +189,6 @@ class NakMachine(Generic[N, H]):
                 self._wants.timers.set(want.block, now + self._back_off(repairer, 0))
         repairer.answered_at = now
         return repairer
-
-    def _patience(self, repairer: KnownRepairer | None) -> int:
-        if repairer and repairer.trusted:
-            return repairer.patience
-        return self._config.unknown_patience
 
     # Time.
 
@@ -375,7 +296,7 @@ class NakMachine(Generic[N, H]):
         """Move a want whose timer ran out; return the NAK to send, if any."""
         missing = self._demand.lacking(want.needs)
         if not missing:
-            self._judge(now, want, missing)
+            self._promises.judge(now, want, missing)
             self._wants.move(want, WantEvent.SATISFIED)
             return []
         if want.state is WantState.BACK_OFF:
@@ -385,7 +306,7 @@ class NakMachine(Generic[N, H]):
                 # Its turn is yet to come.
                 self._wants.timers.set(want.block, want.promise.heard + repairer.patience)
                 return []
-            self._judge(now, want, missing)
+            self._promises.judge(now, want, missing)
             brought_nothing = len(missing) == len(want.needs)
             want.data_retries = want.data_retries + 1 if brought_nothing else 0
             exhausted = want.data_retries > self._config.data_retries
@@ -405,14 +326,6 @@ class NakMachine(Generic[N, H]):
         want.needs = want.unconfirmed = missing
         self._wants.move(want, WantEvent.TIMER, now + self._back_off(repairer, want.ncf_retries))
         return []
-
-    def _judge(self, now: int, want: Want[N], missing: N) -> None:
-        """Find out what the promises that a want waited for were worth (spec: NAK-18)."""
-        if want.relied:
-            kept = len(missing) <= len(want.needs) * (1 - self._config.kept_promise)
-            for key in self._promisers.judge(now, want.relied, kept=kept, rest=self._rest(now)):
-                self._demand.distrust(key)
-            want.relied.clear()
 
     def _ask(self, now: int, want: Want[N], repairer: KnownRepairer) -> list[Ask[N]]:
         carousel = self._lookout.carousels.get(repairer.key)

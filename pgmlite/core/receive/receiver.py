@@ -16,11 +16,10 @@ import numpy as np
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Superseded
 from pgmlite.core.machine import Action, DnsAnswer, Held
-from pgmlite.core.receive.counters import ReceiverCounters
+from pgmlite.core.receive.counters import NakCounters, ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence, LargePackets
 from pgmlite.core.receive.intake import Intake
 from pgmlite.core.receive.listening import Listening
-from pgmlite.core.receive.nak import NakCounters
 from pgmlite.core.receive.offers import Offer, OneObject, Policy, Refuse, Take
 from pgmlite.core.receive.sources import Sources
 from pgmlite.core.receive.transfer import Transfer

@@ -32,13 +32,13 @@ class Source:
         naks: Its budget of NAKs.
         symbols: Its budget of symbols.
         asked_at: When its latest NAK came, ns.
-        accounts: What it had of each lane, by channel.
+        accounts: What it had of each lane.
     """
 
     naks: TokenBucket
     symbols: TokenBucket
     asked_at: int
-    accounts: dict[int, Account] = field(default_factory=dict)
+    accounts: dict[object, Account] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

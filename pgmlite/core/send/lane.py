@@ -77,8 +77,6 @@ class Lane:
                 tiles=TileNodes(tiles) if tiles else None,
                 admission=admission,
                 group=Group(repair, packet_time=self._packet_time),
-                channel=channel,
-                symbols=manifest.symbols,
                 # spec: REP-5: two full steps.
                 most_credit=2 * config.transmit_limit,
                 counters=self._counters,
@@ -163,15 +161,8 @@ class Lane:
             elsewhere: What other sessions send unasked, if this lane has no schedule.
         """
         if self.repairs:
-            schedule = self.schedule if self._is_moving else None
-            self.repairs.take_naks(
-                now,
-                batch,
-                tsi=self._tsi,
-                last=self._packets.headers.last,
-                coming=schedule or elsewhere,
-                passed=schedule.sent if schedule else None,
-            )
+            last, own = self._packets.headers.last, self.schedule if self._is_moving else None
+            self.repairs.take_naks(now, batch, self._tsi, last, own=own, elsewhere=elsewhere)
 
     # What it sends.
 

@@ -35,6 +35,9 @@ class ExactLedger:
             by_tile: Send tile by tile: each has a leaf.
         """
         self._geometry = geometry
+        self.symbols = geometry.symbols
+        """Source symbols in the object."""
+
         self.log = ExactLog(geometry, longest=config.max_in_flight)
         self.confirmations = ExactConfirmations(geometry.symbols, burst=config.ncf_burst)
         self._queue = ExactQueue(
@@ -133,6 +136,9 @@ class CountLedger:
             by_tile: Send tile by tile: each has a leaf.
         """
         self._geometry = geometry
+        self.symbols = geometry.symbols
+        """Source symbols in the object."""
+
         self._by_tile = by_tile
         self.log = CountLog(longest=config.max_in_flight, kept=config.max_logged)
         self.confirmations = CountConfirmations(self._coming, burst=config.ncf_burst)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Generic
 
@@ -64,7 +64,10 @@ class ExactQueue:
         """
         self._tiles_of = tiles_of
         self._queued = ExactPool(symbols)
-        self._pending: deque[Exact] = deque()
+        self._pending: OrderedDict[int, Exact] = OrderedDict()
+        """What waits, by tile, or all that was asked for at once by a number of its own."""
+
+        self._asked = 0
         self._holds = Holds(ExactPool(symbols, most=MOST_HOLDS), most=max_held)
 
     @property
@@ -75,7 +78,7 @@ class ExactQueue:
     @property
     def queued(self) -> Exact:
         """What waits, ascending."""
-        return Exact.union([*self._pending])
+        return Exact.union([*self._pending.values()])
 
     def has_any(self, need: Exact) -> bool:
         """Whether something of `need` is queued."""
@@ -92,32 +95,39 @@ class ExactQueue:
             return
         self._queued.add(need)
         if self._tiles_of is None:
-            self._pending.append(need)
+            self._pending[self._asked] = need
+            self._asked += 1
             return
         tiles = self._tiles_of(need.symbols)
         order = np.argsort(tiles, kind="stable")
-        edges = np.flatnonzero(np.diff(tiles[order])) + 1
-        self._pending += [Exact(some) for some in np.split(need.symbols[order], edges)]
+        firsts = np.flatnonzero(np.diff(tiles[order], prepend=-1))
+        parts = np.split(need.symbols[order], firsts[1:])
+        for tile, some in zip(tiles[order][firsts].tolist(), map(Exact, parts), strict=True):
+            waiting = self._pending.get(tile)
+            self._pending[tile] = waiting.joined(some) if waiting else some
 
     @property
     def tile(self) -> int | None:
         """The tile of what is next; None: nothing waits."""
         if self._tiles_of is None or not self._pending:
             return None
-        return int(self._tiles_of(self._pending[0].symbols[:1])[0])
+        return next(iter(self._pending))
 
     @property
     def tiles(self) -> int:
-        """How many tiles wait, one as often as it was asked for."""
+        """How many tiles wait."""
         return len(self._pending)
 
     def take(self, now: int, limit: int, hold_off: int) -> Exact:
         """Return up to `limit` symbols to send now, held off for `hold_off` ns from then on."""
         taken: list[Exact] = []
         while self._pending and limit > 0 and not (taken and self._tiles_of):
-            first, rest = self._pending.popleft().cut(limit)
+            key, need = next(iter(self._pending.items()))
+            first, rest = need.cut(limit)
             if rest:
-                self._pending.appendleft(rest)
+                self._pending[key] = rest
+            else:
+                del self._pending[key]
             limit -= len(first)
             taken.append(first)
         need = Exact.union(taken)

@@ -11,7 +11,7 @@ from pgmlite.core.send.counters import SendCounters
 from pgmlite.core.send.credit import Credit
 from pgmlite.core.send.group import Group
 from pgmlite.core.send.ledger import Ledger
-from pgmlite.core.send.schedule import Coming
+from pgmlite.core.send.schedule import Coming, Schedule
 from pgmlite.core.send.tiles import TileNodes
 from pgmlite.core.timing import cost_of
 from pgmlite.wire.batch import PacketBatch
@@ -30,8 +30,6 @@ class Repairs:
         tiles: TileNodes | None,
         admission: Admission,
         group: Group,
-        channel: int,
-        symbols: int,
         most_credit: int,
         counters: SendCounters,
     ) -> None:
@@ -40,8 +38,6 @@ class Repairs:
             ledger: For what is asked for, empty.
             tiles: The nodes that go out with repairs of a signed object.
             admission: Of the session; its lanes share it.
-            channel: Of the lane.
-            symbols: Source symbols in the object.
             most_credit: Packets of credit that are kept.
             counters: Of the lane.
         """
@@ -51,8 +47,6 @@ class Repairs:
         self._admission = admission
         self._counters = counters
         self.group = group
-        self._channel = channel
-        self._symbols = symbols
         self.credit = Credit(config.share, most=most_credit)
         self.confirmations = ledger.confirmations
         self.log = ledger.log
@@ -75,19 +69,19 @@ class Repairs:
         self,
         now: int,
         batch: PacketBatch,
-        *,
         tsi: int,
         last: int,
-        coming: Coming | None,
-        passed: int | None,
+        *,
+        own: Schedule | None,
+        elsewhere: Coming | None,
     ) -> None:
         """Queue and confirm what a batch of NAKs asks for.
 
         Args:
             tsi: The session.
             last: The latest sqn sent.
-            coming: What is sent unasked; None: nothing.
-            passed: Symbols that the lane sent unasked; None: it sends nothing any more.
+            own: What the lane sends unasked; None: nothing, or nothing any more.
+            elsewhere: What other sessions do, in that case.
         """
         for asked in self._admission.admitted(now, batch, tsi):
             self._counters.naks_received += 1
@@ -97,9 +91,9 @@ class Repairs:
                 asked.nak,
                 asked.heard,
                 last,
-                coming=coming,
+                coming=own or elsewhere,
                 than=self.credit.scheduled(self.waiting),
-                most=partial(self._most, now, asked, passed),
+                most=partial(self._most, now, asked, own.sent if own else None),
             )
             if is_known:
                 self.group.overlap()
@@ -112,8 +106,8 @@ class Repairs:
         if passed is None:
             return source.symbols.take(now, min(room, wanted), self._symbol_cost)
         # spec: REP-16
-        account = source.accounts.setdefault(self._channel, Account(passed))
-        left = account.left(config, self._symbols, passed, asked.nak.loss)
+        account = source.accounts.setdefault(self.ledger, Account(passed))
+        left = account.left(config, self.ledger.symbols, passed, asked.nak.loss)
         most = min(room, wanted, max(0, left))
         taken = source.symbols.take(now, most, self._symbol_cost)
         account.had += taken
