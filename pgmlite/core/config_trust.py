@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgmlite.core.machine import MS
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.tunables import check, tunable
 
 
@@ -16,14 +16,20 @@ class TrustConfig:
         UsageError: A value is out of its limits.
     """
 
-    checks_per_second: float = tunable(1_000.0, "a second")
-    """Signatures checked, of all sources: a tenth of a processor's time or so."""
+    checks_per_second: float = tunable(500.0, "a second")
+    """Signatures checked of announcements that came before and were not looked at then."""
 
-    source_checks_per_second: float = tunable(200.0, "a second")
-    """Those that come for the first time, of one address."""
+    checks_at_once: int = tunable(2 * SECOND, "ns")
+    """As many as fall into this time may be checked at once: a machine that is busy reads late."""
 
-    checks_at_once: int = tunable(250 * MS, "ns")
-    """As many of both as fall into this time may be checked at once."""
+    new_checks_per_second: float = tunable(250.0, "a second")
+    """Those of announcements that come for the first time, of all addresses."""
+
+    source_checks_per_second: float = tunable(100.0, "a second")
+    """The same of one address."""
+
+    new_checks_at_once: int = tunable(250 * MS, "ns")
+    """As many of these as fall into this time may be checked at once."""
 
     max_sources: int = tunable(256, "addresses")
     """Addresses with a budget of their own; the one silent for longest makes room."""

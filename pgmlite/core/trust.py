@@ -104,6 +104,8 @@ class Trust:
         self._verified: dict[bytes, Signed] = {}
         self._checks = TokenBucket(config.checks_at_once, -config.checks_at_once)
         self._check_cost = cost_of(config.checks_per_second)
+        self._new_checks = TokenBucket(config.new_checks_at_once, -config.new_checks_at_once)
+        self._new_cost = cost_of(config.new_checks_per_second)
         self._source_cost = cost_of(config.source_checks_per_second)
         self._sources: dict[str, TokenBucket] = {}
         self._adopted: dict[str, Floor] = {}
@@ -210,14 +212,17 @@ class Trust:
     def _may_check(self, now: int, mark: bytes, source: str, count: int) -> bool:
         """Whether so many signatures may be checked now (spec: TRU-4)."""
         # A true announcement comes again and again, and a flood of inventions each once: what
-        # comes for the second time is looked at, whoever else uses up the budget of its address.
-        if mark not in self._remembered:
-            own = self._sources.pop(source, None)
-            own = own or TokenBucket(self._config.checks_at_once, -self._config.checks_at_once)
-            _put(self._sources, source, own, self._config.max_sources)
-            if own.take(now, count, self._source_cost) < count:
-                return False
-        return self._checks.take(now, count, self._check_cost) == count
+        # comes for the second time has a budget of its own.
+        if mark in self._remembered:
+            return self._checks.take(now, count, self._check_cost) == count
+        depth = self._config.new_checks_at_once
+        own = self._sources.pop(source, None) or TokenBucket(depth, -depth)
+        _put(self._sources, source, own, self._config.max_sources)
+        # First that of the address: one that floods must not use up what is everybody's.
+        return (
+            own.take(now, count, self._source_cost) == count
+            and self._new_checks.take(now, count, self._new_cost) == count
+        )
 
     def _remember(self, mark: bytes, reason: str) -> None:
         _put(self._remembered, mark, reason, self._config.max_remembered)

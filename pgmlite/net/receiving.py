@@ -52,6 +52,8 @@ BATCH_BYTES = 1 << 20
 
 LONGEST_NAP = 10 * MS
 SHORTEST_NAP = MS // 5
+IDLE_NAP = 20 * MS
+"""As long as nothing is received."""
 
 BUFFER_MS = 100
 """A receive buffer should hold this much of the rate: the longest pause of a busy machine."""
@@ -251,6 +253,9 @@ class ReceiveLoop:
     def _nap(self, now: int) -> int:
         """Return for how long packets may gather, ns: they come so fast that it is worth it."""
         wait = self._gathered_at - now
+        if self._machine.current is None:
+            # Who sends what is not taken shall not wake us for each packet.
+            return max(0, min(wait, IDLE_NAP))
         # Half a batch in the longest is worth it.
         return min(wait, LONGEST_NAP) if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP else 0
 

@@ -6,11 +6,13 @@ The system puts headers and payloads each in their place; what is alike comes ou
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
 
+from pgmlite.wire import derive
 from pgmlite.wire.batch import (
     AHEAD,
     HEADER_DTYPE,
@@ -24,7 +26,10 @@ from pgmlite.wire.batch import (
     read_rows,
 )
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import PacketType
+from pgmlite.wire.layout import HEADER, PacketType
+
+TYPE_AT = next(field.offset or 0 for field in derive.fields(HEADER) if field.name == "type")
+"""Byte of a packet that has its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class _Odd:
             return -1, -1
         row = np.ndarray((1,), HEADER_DTYPE, self.octets)[0]
         return int(row["type"]), int(row["esi"])
+
+    @property
+    def is_spm(self) -> bool:
+        """Whether its first packet is an SPM, by its header."""
+        return len(self.octets) >= HEADER_SIZE and int(self.octets[TYPE_AT]) == PacketType.SPM
 
     def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
         """Return the batches of it, as `read` does."""
@@ -162,9 +172,9 @@ class ReceiveBuffer:
         """
         batches: list[PacketBatch] = []
         since: list[_Stretch | _Odd] = []
-        for came in self._stretches:
+        for came in _spms_together(self._stretches):
             since.append(came)
-            if isinstance(came, _Odd) and came.kind[0] == PacketType.SPM:
+            if isinstance(came, _Odd) and came.is_spm:
                 batches += self._between_spms(since, refused, at)
                 since = []
         batches += self._between_spms(since, refused, at)
@@ -203,6 +213,20 @@ class ReceiveBuffer:
                 marks=None if self._marks is None else self._marks[span],
             )
         return batches
+
+
+def _spms_together(stretches: Iterable[_Stretch | _Odd]) -> Iterator[_Stretch | _Odd]:
+    """Yield what came, SPMs of one length that a source sent one after the other as one."""
+    # Who floods a receiver with SPMs shall not have each of them looked at by itself.
+    for is_spm, run in groupby(stretches, lambda one: isinstance(one, _Odd) and one.is_spm):
+        if not is_spm:
+            yield from run
+            continue
+        odd = (one for one in run if isinstance(one, _Odd))
+        for _, alike in groupby(odd, lambda one: (one.stride, one.source, one.is_congested)):
+            first, *others = alike
+            octets = [first.octets, *(one.octets for one in others)]
+            yield replace(first, octets=np.concatenate(octets)) if others else first
 
 
 class SendBuffer:

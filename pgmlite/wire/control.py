@@ -5,6 +5,7 @@ spec/protocol.md sections 3.2 to 3.4.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeVar
@@ -16,7 +17,6 @@ from pgmlite.wire.layout import (
     HEADER,
     KEY_ID_SIZE,
     MAX_CONTROL,
-    OPTION,
     POSITION,
     REPAIRS,
     SIGNATURE,
@@ -30,9 +30,10 @@ SPM_FIXED = derive.Integers(SPM_BODY)
 SPM_FIXED_SIZE = SPM_FIXED.size
 """Bytes of an SPM between the header and the options."""
 
-OPTION_HEAD = derive.Integers(OPTION)
-OPTION_LENGTH_SIZE = 2
-OPTION_HEAD_SIZE = OPTION_HEAD.size + OPTION_LENGTH_SIZE
+OPTION_HEAD = struct.Struct(">HH")
+"""Kind and length of an option, as `OPTION` declares them."""
+
+OPTION_HEAD_SIZE = OPTION_HEAD.size
 """Bytes of an option before its value."""
 
 POSITION_FIELDS = derive.Integers(POSITION)
@@ -185,19 +186,19 @@ def _options(body: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     """
     # Not by construct: whatever a stranger sends as an SPM is parsed, and should not cost more
     # than a packet of data.
+    end = len(body)
     for _ in range(MOST_OPTIONS):
-        if at == len(body):
+        if at == end:
             return
-        head = OPTION_HEAD.read(body, at)
-        at += OPTION_HEAD_SIZE
-        if head is None or at > len(body):
+        start = at + OPTION_HEAD_SIZE
+        if start > end:
             raise RefusedPacket("spm", "an option is cut off")
-        length = int.from_bytes(body[at - OPTION_LENGTH_SIZE : at], "big")
-        if at + length > len(body):
+        kind, length = OPTION_HEAD.unpack_from(body, at)
+        at = start + length
+        if at > end:
             raise RefusedPacket("spm", "an option is cut off")
-        yield head["kind"], body[at : at + length]
-        at += length
-    if at < len(body):
+        yield kind, body[start:at]
+    if at < end:
         raise RefusedPacket("spm", f"more than {MOST_OPTIONS} options")
 
 

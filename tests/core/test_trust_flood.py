@@ -89,8 +89,8 @@ class TestFlood:
         for number in range(seconds * 4 * FLOOD):
             now = number * SECOND // (4 * FLOOD)
             drive.give([inventor.another_signature()], now=now, source=f"f{number}")
-        burst = config.checks_at_once / SECOND
-        assert key.checks <= (seconds + burst) * config.checks_per_second
+        burst = config.new_checks_at_once / SECOND
+        assert key.checks <= (seconds + burst) * config.new_checks_per_second
         one_source = Trust([key], unix_time=lambda: MADE, config=config)
         drive, key.checks = Drive(trust=one_source), 0
         for number in range(seconds * 4 * FLOOD):
@@ -98,6 +98,27 @@ class TestFlood:
             drive.give([inventor.another_signature()], now=now)
         assert key.checks <= (seconds + burst) * config.source_checks_per_second
         assert drive.refused["budget"] == seconds * 4 * FLOOD - drive.refused["signature"]
+
+    def test_what_comes_again_is_bounded_as_well(self) -> None:
+        # spec: TRU-4
+        class Refusing:
+            key_id = public().key_id
+            checks = 0
+
+            def verifies(self, signature: bytes, message: bytes) -> bool:
+                self.checks += 1
+                return False
+
+        key, config = Refusing(), TrustConfig()
+        drive = Drive(trust=Trust([key], unix_time=lambda: MADE, config=config))
+        inventor = Inventor(release())
+        seconds = 1
+        for number in range(seconds * 4 * FLOOD):
+            now = number * SECOND // (4 * FLOOD)
+            drive.give([inventor.another_signature()] * 2, now=now)
+        burst = config.checks_at_once / SECOND
+        new = (seconds + 1) * config.new_checks_per_second
+        assert key.checks <= (seconds + burst) * config.checks_per_second + new
 
     def test_a_repeated_forgery_costs_one_check(self) -> None:
         drive = Drive(trust=trust())

@@ -26,16 +26,16 @@ from pgmlite.net import receiving as receive_module
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.udp import Arrival
-from pgmlite.net.waiting import Stop
+from pgmlite.net.waiting import Stop, Wait
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.buffers import SendBuffer
 from pgmlite.wire.digests import BlockTree, block_digest
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import Order
+from pgmlite.wire.layout import Order, PacketType
 from pgmlite.wire.manifest import Manifest
-from tests.support.builders import Judging, Sample, joined, make_object
+from tests.support.builders import Judging, Sample, joined, make_object, packet
 from tests.support.loopback import BLOCK, HEADER, ODATA, SPM, SYMBOL, TREE
 from tests.support.loops import (
     GROUP,
@@ -138,6 +138,28 @@ def test_naps_are_taken_where_they_gather_much(site, sample, monkeypatch, pause,
     here.socket.put(packets[2])
     wait = waits.send(ready)
     assert [round(wait.time / MS, 1)] * (not wait.fds) == naps
+    waits.close()
+
+
+@pytest.mark.parametrize(("pause", "nap"), [(1, 1), (19, 19), (21, 20), (2_000, 20)])
+def test_naps_are_longer_while_nothing_is_received(site, monkeypatch, pause, nap):
+    # spec: TRU-4
+    clock = 1_000 * MS
+    monkeypatch.setattr(receive_module, "time", SimpleNamespace(monotonic_ns=lambda: clock))
+    here = site()
+    stranger = packet(PacketType.SPM, b"of nothing", symbol_size=64)
+    worth = here.socket.granted // 8
+    waits = here.loop.run()
+    assert next(waits).fds
+    ready = [here.socket.fileno()]
+    here.socket.put(stranger)
+    assert waits.send(ready).fds
+    here.socket.put(stranger)
+    assert waits.send(ready) == Wait(20 * MS)  # one came in all the time before
+    clock += -(-pause * MS * len(stranger) // worth)
+    assert waits.send([]).fds
+    wait = waits.send(ready)
+    assert (round(wait.time / MS), wait.fds) == (nap, ())
     waits.close()
 
 
