@@ -107,11 +107,15 @@ class Attribution:
                 begin, end = (begin if end == start else start), stop
                 continue
             if end == start > begin:
-                released += self._release(now, part.cut(begin, end))
+                released += self._take_whole(now, part.cut(begin, end))
             released += self._take(now, one)
         if end > begin and end == len(tiles):
-            released += self._release(now, part.cut(begin, end))
+            released += self._take_whole(now, part.cut(begin, end))
         return released
+
+    def _take_whole(self, now: int, part: Part) -> Released:
+        """Take tiles that are right."""
+        return self._go_on(now, part.lane) + self._release(now, part)
 
     def take_nodes(self, now: int, batch: PacketBatch) -> Released:
         """Take packets that carry nodes of the tree of tiles; return what they set free."""
@@ -151,7 +155,7 @@ class Attribution:
         size = self._tiles.symbols(part.tile)
         waiting = self._hold.find(part.lane, part.tile)
         if leaf and waiting is None and self._is_urgent(part.lane):
-            return self._compare(now, part, leaf)
+            return self._go_on(now, part.lane) + self._compare(now, part, leaf)
         released: Released = []
         if waiting is None:
             released += self._go_on(now, part.lane)
