@@ -124,6 +124,14 @@ class TestWhole:
         drive.give(tile_packets(PLAIN, 0)[:3])
         assert stored(drive) == 3
 
+    def test_nor_does_what_waited_before(self) -> None:
+        drive = announced(PLAIN, last_symbols=500)
+        for tile in range(2):
+            drive.give(path_to(PLAIN, tile))
+        drive.give(tile_packets(PLAIN, 0)[3:])
+        drive.give(tile_packets(PLAIN, 1))
+        assert stored(drive) == 29
+
     def test_what_is_repaired_does_not_wait(self) -> None:
         drive = patient(PLAIN)
         drive.give(path_to(PLAIN, 0))
