@@ -135,7 +135,7 @@ def test_rings_that_only_spms_say_are_not_worked_out(monkeypatch: pytest.MonkeyP
     asking.settle()
     assert set(worked) == {asking.ring}
     for number in range(16):
-        ring = Ring(asking.geometry, Order.BLOCKS, sector=number, sectors=16)
+        ring = Ring(asking.geometry, Order.BLOCKS, first=number + 1)
         key = (("X", number), number, 0)
         for place in (5, 3_000):
             asking.machine.take_position(asking.now, key, ring, place, received=1)
