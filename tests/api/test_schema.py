@@ -45,6 +45,7 @@ def test_what_a_line_says() -> None:
         "at": 5e-9,
         "oid": "0000000000000001",
         "by": "f" * 16,
+        "by_release": None,
     }
     adopted = line(EVENTS[0], 0)
     assert adopted["oid"] == f"{MANIFEST.oid:016x}"

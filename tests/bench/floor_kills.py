@@ -118,8 +118,12 @@ class Trial:
         return installed, floor, wrong
 
 
-def kill_one(trial: Trial, number: int, rng: Random) -> Killed:
-    """Let a receiver be killed, and another one finish."""
+def kill_one(trial: Trial, number: int, rng: Random, *, calls: int = 0) -> Killed:
+    """Let a receiver be killed, and another one finish.
+
+    Args:
+        calls: It kills itself at that one of its system calls; 0: at one by chance, or not itself.
+    """
     folder = trial.folder / str(number)
     folder.mkdir()
     (folder / "out").write_bytes(release(OLD).data)
@@ -128,8 +132,8 @@ def kill_one(trial: Trial, number: int, rng: Random) -> Killed:
     before = trial.state_of(folder)
     if before[:2] != (OLD, OLD):
         return Killed(0, *before[:2], f"before: {before}")
-    if rng.random() < 0.5:
-        process = trial.receive(folder, calls=rng.randrange(1, CALLS))
+    if calls or rng.random() < 0.5:
+        process = trial.receive(folder, calls=calls or rng.randrange(1, CALLS))
     else:
         process = trial.receive(folder)
         time.sleep(rng.uniform(0.2, LATEST))

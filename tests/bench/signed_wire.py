@@ -6,7 +6,8 @@ One turn of the carousel of each is sent by a machine alone, into nothing: objec
 1 GiB, and of so many blocks of 1024 symbols of 1404 bytes (by default 1 and 9), in rounds and block
 by block, at several rates, since SPMs depend on them. Prints how many packets and how many bytes
 with IP headers more there are, then the processor time of a packet of both, that of making the
-bytes of leaves left out. Ends with 1 where 64 MiB or 1 GiB take more than they may.
+bytes of leaves left out. Ends with 1 where 64 MiB or 1 GiB take more than they may from 100 Mbit/s
+on: below that SPMs come oftener for what is sent, and each has the signature.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pgmlite.wire.manifest import Manifest, Release
 T, K, M, D = 1_404, 1_024, 512, 8
 
 RATES = (10_000_000, 100_000_000, 1_000_000_000)
+JUDGED = RATES[1:]
 
 MOST = {Order.ROUNDS: (1.7, 1.3), Order.BLOCKS: (3.5, 3.5)}
 """Percent more packets and bytes that the two objects may take."""
@@ -119,9 +121,11 @@ def main(*blocks: int) -> int:
     ended = 0
     for order in (Order.ROUNDS, Order.BLOCKS):
         for name, size in (("64 MiB", 64 << 20), ("1 GiB", 1 << 30)):
-            for rate in RATES:
+            for rate in RATES if size < 1 << 30 else JUDGED:
                 more = compare(name, geometry_of(size), order, rate)
-                if any(one > most for one, most in zip(more, MOST[order], strict=True)):
+                if rate in JUDGED and any(
+                    one > most for one, most in zip(more, MOST[order], strict=True)
+                ):
                     print("           that is too much")
                     ended = 1
         for number in blocks or (1, 9):

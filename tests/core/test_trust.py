@@ -1,12 +1,8 @@
-"""Whose objects are taken: every check with its attack, and what the checks may cost."""
+"""Whose objects are taken: every check with its attack."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
-from random import Random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,88 +10,25 @@ from hypothesis import strategies as st
 
 from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.events import Adopted, Superseded, Warned
-from pgmlite.core.machine import MS, SECOND, Prepare
+from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.trust import Floor, Trust
-from pgmlite.storage.keys import PublicKey
 from pgmlite.wire.control import Signature
 from pgmlite.wire.layout import PacketType
-from pgmlite.wire.manifest import Manifest, manifest_oid
+from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Drive, make_object, packet
-from tests.support.signed import (
-    STREAM,
-    SignedSample,
-    key_id,
-    make_signed,
-    private_key,
-    sign,
-    signed_spm,
+from tests.support.signed import STREAM, SignedSample, make_signed, private_key, sign, signed_spm
+from tests.support.trusting import (
+    MADE,
+    SIZE,
+    YEAR,
+    public,
+    refused,
+    release,
+    spm_about,
+    spm_of,
+    trust,
 )
-
-MADE = 1_800_000_000
-YEAR = 365 * 86_400
-SIZE = 3_000
-
-
-def public(number: int = 0) -> PublicKey:
-    """Return the public half of a key of the tests."""
-    key = private_key(number)
-    return PublicKey(key_id(key), f"key{number}", key.public_key())
-
-
-@dataclass
-class Installed:
-    """Floors in memory, for one stream."""
-
-    floors: list[Floor] = field(default_factory=list)
-
-    def of(self, stream: str) -> list[Floor]:
-        return self.floors if stream == STREAM else []
-
-
-def trust(
-    *numbers: int,
-    clock: int = MADE + 60,
-    floors: Iterable[Floor] = (),
-    stream: str = "",
-    config: TrustConfig | None = None,
-) -> Trust:
-    """Return who believes keys of the tests, by default the first."""
-    keys = [public(number) for number in numbers or (0,)]
-    return Trust(
-        keys,
-        unix_time=lambda: clock,
-        floors=Installed(list(floors)),
-        stream=stream,
-        config=config,
-    )
-
-
-@lru_cache
-def release(number: int = 5, *, expires: int = 0, **options: object) -> SignedSample:
-    """Return a signed object; each number has bytes of its own."""
-    options = {"seed": number} | options
-    return make_signed(SIZE, release=number, created=MADE, expires=expires, **options)  # type: ignore[arg-type]
-
-
-def spm_of(sample: SignedSample, signatures: Iterable[Signature], **fields: int) -> bytes:
-    """Return an SPM with other signatures."""
-    body = signed_spm(sample.manifest.raw, signatures).build()
-    return packet(PacketType.SPM, body, **(sample.fields | fields))
-
-
-def spm_about(raw: bytes, signatures: Iterable[Signature], sample: SignedSample) -> bytes:
-    """Return an SPM with another manifest, and the oid that this one gives."""
-    fields = sample.fields | {"oid": manifest_oid(raw)}
-    return packet(PacketType.SPM, signed_spm(raw, signatures).build(), **fields)
-
-
-def refused(drive: Drive, packets: list[bytes], **how: object) -> dict[str, int]:
-    """Give packets one by one; return the reasons, and that nothing else came of them."""
-    before = Counter(drive.refused)
-    told = drive.give(packets, limit=1, **how)  # type: ignore[arg-type]
-    assert not any(isinstance(one, Adopted | Prepare) for one in told)
-    return dict(Counter(drive.refused) - before)
 
 
 def warned(drive: Drive) -> list[str]:
@@ -114,6 +47,7 @@ class TestOrigin:
         assert drive.refused == {}
 
     def test_unsigned(self) -> None:
+        # spec: TRU-3
         drive = Drive(trust=trust())
         plain = make_object(SIZE)
         assert refused(drive, [plain.spm()]) == {"unsigned": 1}
@@ -142,6 +76,7 @@ class TestOrigin:
         assert refused(Drive(trust=trust()), [spm_of(sample, [bare])]) == {"signature": 1}
 
     def test_a_flipped_bit_in_every_byte_of_the_signature(self) -> None:
+        # spec: TRU-3
         sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
         (signature,) = sample.signatures
         drive = Drive(trust=machine)
@@ -158,6 +93,7 @@ class TestOrigin:
             assert refused(drive, [spm]) == {"key": 1}, at
 
     def test_a_flipped_bit_in_every_byte_of_the_manifest(self) -> None:
+        # spec: TRU-3
         sample, machine = release(), trust(config=TrustConfig(checks_at_once=10 * SECOND))
         drive = Drive(trust=machine)
         for at in range(len(sample.manifest.raw)):
@@ -185,6 +121,7 @@ class TestOrigin:
         assert refused(Drive(trust=trust()), [spm]) == {"manifest": 1}
 
     def test_one_valid_signature_is_enough_whatever_stands_beside_it(self) -> None:
+        # spec: TRU-2
         sample = release()
         (right,) = sample.signatures
         forged = Signature(public(1).key_id, bytes(64))
@@ -195,12 +132,14 @@ class TestOrigin:
         assert drive.machine.signers == (public().key_id,)
 
     def test_signers_are_all_keys_that_are_trusted(self) -> None:
+        # spec: TRU-2
         sample = release(keys=(0, 1, 2))
         drive = Drive(trust=trust(0, 2))
         drive.give([sample.spm()])
         assert set(drive.machine.signers) == {public(0).key_id, public(2).key_id}
 
     def test_a_signature_that_somebody_took_away_counts_when_it_comes(self) -> None:
+        # spec: TRU-5
         sample = release(keys=(0, 1))
         drive = Drive(trust=trust(0, 1))
         drive.give([spm_of(sample, sample.signatures[:1])])
@@ -231,18 +170,21 @@ def sign_raw(manifest: Manifest) -> Signature:
 
 class TestChoice:
     def test_another_stream(self) -> None:
+        # spec: TRU-7
         drive = Drive(trust=trust(stream=STREAM))
         assert refused(drive, [release(stream="example/bridge").spm()]) == {"stream": 1}
         drive.give([release().spm()])
         assert drive.machine.manifest == release().manifest
 
     def test_another_name(self) -> None:
+        # spec: TRU-7
         drive = Drive(trust=trust(), name="router-*.bin")
         assert refused(drive, [release(name="bridge-1.bin").spm()]) == {"name": 1}
         drive.give([release(name="router-1.bin").spm()])
         assert drive.machine.manifest == release(name="router-1.bin").manifest
 
     def test_a_name_without_keys(self) -> None:
+        # spec: TRU-7, RCV-16
         wanted = make_object(SIZE, name="router-1.bin")
         other = make_object(SIZE, name="bridge-1.bin", seed=1)
         empty = make_object(0, name="router-0.bin")
@@ -264,6 +206,7 @@ class TestChoice:
 
 class TestAge:
     def test_expired(self) -> None:
+        # spec: TRU-9
         sample = release(expires=MADE + YEAR)
         for clock in (MADE + YEAR, MADE + 2 * YEAR):
             assert refused(Drive(trust=trust(clock=clock)), [sample.spm()]) == {"expired": 1}
@@ -273,6 +216,7 @@ class TestAge:
         assert warned(drive) == []
 
     def test_a_clock_that_is_not_set(self) -> None:
+        # spec: TRU-9
         sample = release(expires=MADE + YEAR)
         later = release(6, expires=MADE + YEAR)
         for clock in (0, MADE - 1):
@@ -290,12 +234,14 @@ class TestAge:
 
 class TestRelease:
     def test_an_old_one(self) -> None:
+        # spec: TRU-6
         drive = Drive(trust=trust(floors=[Floor(6, 1)]))
         assert refused(drive, [release(5).spm()]) == {"rollback": 1}
         drive.give([release(7).spm()])
         assert drive.machine.manifest == release(7).manifest
 
     def test_the_floor_of_any_key_counts(self) -> None:
+        # spec: TRU-6
         # A release that only one key has signed must not go below what the other one installed.
         drive = Drive(trust=trust(0, 1, floors=[Floor(3, 1), Floor(9, 2)]))
         assert refused(drive, [release(5).spm()]) == {"rollback": 1}
@@ -307,6 +253,7 @@ class TestRelease:
         assert drive.machine.manifest == sample.manifest
 
     def test_another_object_of_the_same_number(self) -> None:
+        # spec: TRU-3
         drive = Drive(trust=trust(floors=[Floor(5, release(5).manifest.oid)]))
         other = release(5, seed=99)
         assert refused(drive, [other.spm()] * 3) == {"equivocation": 3}
@@ -325,6 +272,7 @@ class TestRelease:
         assert drive.machine.manifest == release(5).manifest
 
     def test_a_higher_one_takes_over_at_once(self) -> None:
+        # spec: TRU-8
         drive = Drive(trust=trust())
         low, high = release(5), release(6)
         drive.give([low.spm(), *low.nodes(), *low.all_odata()[:3]])
@@ -334,6 +282,7 @@ class TestRelease:
         assert refused(drive, [low.spm()]) == {"rollback": 1}
 
     def test_that_does_not_fit_takes_nothings_place(self) -> None:
+        # spec: TRU-8
         low = release(5)
         high = make_signed(9_000, release=6, created=MADE)
         policy = OneObject(None, 5 * SECOND, lambda size: size < 5_000, is_chosen=True)
@@ -369,6 +318,7 @@ class TestRelease:
 
 class TestNothingUnsigned:
     def test_data_before_the_manifest(self) -> None:
+        # spec: TRU-1
         sample = release()
         drive = Drive(trust=trust())
         assert refused(drive, sample.all_odata()) == {"unsigned": sample.manifest.symbols}
@@ -396,6 +346,7 @@ class TestNothingUnsigned:
         assert list(drive.machine.transfers) == [release().manifest.oid]
 
     def test_spms_of_the_object_are_not_checked_again(self) -> None:
+        # spec: TRU-5
         class Counting:
             key_id = public().key_id
             checks = 0
@@ -414,89 +365,3 @@ class TestNothingUnsigned:
         drive.give([release(5).spm()])
         other = release(9, stream="example/bridge").spm()
         assert refused(drive, [other] * 1_000) == {"object": 1_000}
-
-
-class Inventor:
-    """Makes announcements that say to be of a known key, each another one."""
-
-    def __init__(self, sample: SignedSample) -> None:
-        self._sample = sample
-        self._rng = Random(1)
-
-    def another_manifest(self) -> bytes:
-        sample = self._sample
-        raw = replace(sample.manifest, name=f"n{self._rng.getrandbits(64):x}").raw
-        return spm_about(raw, sample.signatures, sample)
-
-    def another_signature(self) -> bytes:
-        (own,) = self._sample.signatures
-        value = self._rng.randbytes(len(own.value))
-        return spm_of(self._sample, [Signature(own.key_id, value)])
-
-
-FLOOD = 1_000
-"""Forged announcements a second."""
-
-
-class TestFlood:
-    """The machine under its own clock: forged announcements, and a true one each second."""
-
-    @pytest.mark.parametrize("of", ["another_manifest", "another_signature"])
-    @pytest.mark.parametrize("where", ["own", "same", "many"])
-    @pytest.mark.parametrize("times", [1, 2])
-    def test_the_true_one_is_taken_at_the_second_time(
-        self, of: str, where: str, times: int
-    ) -> None:
-        sample = release()
-        drive = Drive(trust=trust())
-        inventor = Inventor(sample)
-        start, adopted_at = FLOOD // 2, None  # by then nothing of the budgets is left
-        forged = b""
-        for number in range(3 * FLOOD):
-            now = number * SECOND // FLOOD
-            if number % times == 0:
-                forged = getattr(inventor, of)()
-            source = {"own": "z", "same": "a", "many": f"f{number}"}[where]
-            drive.give([forged], now=now, source=source)
-            if number >= start and (number - start) % FLOOD == 0:
-                drive.give([sample.spm()], now=now, source="a")
-            if drive.machine.manifest:
-                adopted_at = number
-                break
-        assert drive.machine.manifest == sample.manifest
-        assert adopted_at is not None
-        assert adopted_at <= start + FLOOD
-        assert sum(isinstance(one, Adopted) for one in drive.seen) == 1
-
-    def test_checks_are_bounded_and_so_is_memory(self) -> None:
-        class Refusing:
-            key_id = public().key_id
-            checks = 0
-
-            def verifies(self, signature: bytes, message: bytes) -> bool:
-                self.checks += 1
-                return False
-
-        key = Refusing()
-        config = TrustConfig(max_remembered=64, max_sources=16)
-        machine = Trust([key], unix_time=lambda: MADE, config=config)
-        drive = Drive(trust=machine)
-        inventor = Inventor(release())
-        seconds = 1
-        for number in range(seconds * 4 * FLOOD):
-            now = number * SECOND // (4 * FLOOD)
-            drive.give([inventor.another_signature()], now=now, source=f"f{number}")
-        burst = config.checks_at_once / SECOND
-        assert key.checks <= (seconds + burst) * config.checks_per_second
-        one_source = Trust([key], unix_time=lambda: MADE, config=config)
-        drive, key.checks = Drive(trust=one_source), 0
-        for number in range(seconds * 4 * FLOOD):
-            now = number * SECOND // (4 * FLOOD)
-            drive.give([inventor.another_signature()], now=now)
-        assert key.checks <= (seconds + burst) * config.source_checks_per_second
-        assert drive.refused["budget"] == seconds * 4 * FLOOD - drive.refused["signature"]
-
-    def test_a_repeated_forgery_costs_one_check(self) -> None:
-        drive = Drive(trust=trust())
-        forged = Inventor(release()).another_signature()
-        assert refused(drive, [forged] * 1_000, now=MS) == {"signature": 1_000}

@@ -13,7 +13,7 @@ import pytest
 from pgmlite.errors import DiskError
 from pgmlite.net.hook import OF_SIGNATURES
 from pgmlite.storage.floors import FloorFiles, file_name
-from tests.bench.floor_kills import Trial, kill_one
+from tests.bench.floor_kills import CALLS, Trial, kill_one
 from tests.support.loopback import Ended, Endpoint, Inside, endpoint, make_file, receive, sending
 from tests.support.releases import floor_of, on_air, pem, release
 from tests.support.signed import STREAM, key_id, private_key
@@ -68,7 +68,7 @@ def test_releases_go_up_and_not_down(fleet: Fleet) -> None:
         with on_air(fleet.place, release(number)):
             assert fleet.receive().code == 0
     with on_air(fleet.place, release(6)):
-        ended = fleet.receive(timeout=1.5)
+        ended = fleet.receive(timeout=3)
     assert ended.code == 5
     assert set(ended.last["refused"]) == {"rollback", "unsigned"}
     assert "rollback" in ended.error
@@ -102,7 +102,7 @@ def test_keys_are_exchanged_while_two_are_trusted(fleet: Fleet) -> None:
     (fleet.keys / "0.pem").unlink()
     assert fleet.floor == 6, "the new key has a floor of its own"
     with on_air(fleet.place, release(5), release(9)):
-        ended = fleet.receive(timeout=1.5)
+        ended = fleet.receive(timeout=3)
     assert ended.code == 5
     assert set(ended.last["refused"]) == {"key", "unsigned"}
     with on_air(fleet.place, release(7, keys=(1,))):
@@ -110,8 +110,9 @@ def test_keys_are_exchanged_while_two_are_trusted(fleet: Fleet) -> None:
 
 
 def test_an_unsigned_object_of_a_real_sender_is_not_taken(fleet: Fleet) -> None:
-    with sending(make_file(fleet.folder / "plain", 20_000), fleet.place):
-        ended = fleet.receive(timeout=1.5)
+    with sending(make_file(fleet.folder / "plain", 20_000), fleet.place) as sender:
+        sender.event("start")
+        ended = fleet.receive(timeout=3)
     assert ended.code == 5
     assert "unsigned" in ended.error
     assert "not signed" in "".join(ended.lines)
@@ -185,8 +186,9 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
         yield trial
 
 
-@pytest.mark.parametrize("number", range(10))
-def test_no_kill_leaves_a_new_output_with_an_old_floor(trial: Trial, number: int) -> None:
-    killed = kill_one(trial, number, Random(number))
+@pytest.mark.parametrize("calls", range(CALLS - 10, CALLS))
+def test_no_kill_leaves_a_new_output_with_an_old_floor(trial: Trial, calls: int) -> None:
+    # spec: TRU-6
+    killed = kill_one(trial, calls, Random(calls), calls=calls)
     assert killed.wrong == ""
     assert killed.code in (0, -signal.SIGKILL)

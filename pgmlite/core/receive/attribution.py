@@ -96,7 +96,7 @@ class Attribution:
             Those that are known to be right, and others that waited; views, good as long as those
             of `batch`.
         """
-        if self.blame.shuns(now, batch.source.address):
+        if self.blame.shuns(now, batch.source.address, len(batch)):
             self._counters.refused["shunned"] += len(batch)
             return []
         released: Released = []
@@ -135,7 +135,7 @@ class Attribution:
     def take_nodes(self, now: int, batch: PacketBatch) -> Released:
         """Take packets that carry nodes of the tree of tiles; return what they set free."""
         address = batch.source.address
-        if self.blame.shuns(now, address):
+        if self.blame.shuns(now, address, len(batch)):
             self._counters.refused["shunned"] += len(batch)
             return []
         released: Released = []

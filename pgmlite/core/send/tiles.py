@@ -21,9 +21,9 @@ class TileNodes:
     def __init__(self, tree: TileTree) -> None:
         self._tree = tree
         self._shape = tree.tiles.tree
-        self._lately = max(1, tree.tiles.geometry.source_visits)
-        """What was sent before so many tiles is not sent again: in the order blocks it is once a
-        group."""
+        # In the order blocks that is once a group: a node may be needed a visit sooner in the next.
+        self._lately = max(1, tree.tiles.geometry.source_visits - 1)
+        """What was sent before one of so many tiles is not sent again."""
 
         self._at: tuple[int, int] | None = None
         """The tile that is sent, and which one of its name it is."""
@@ -32,7 +32,8 @@ class TileNodes:
         """Tiles so far."""
 
         self._sent: dict[int, int] = {}
-        """Of the nodes above leaves, those sent lately, and before which tile; oldest first."""
+        """Of the nodes above leaves, those sent lately, and before which tile; oldest first. What
+        SPMs have repeated does not count: whoever comes later would miss it in the next group."""
 
         self._due: list[int] = []
         self._again: list[int] = []
@@ -96,8 +97,7 @@ class TileNodes:
             self._again = [*fresh, leaf]
             self._at = tile, which
         self._due += before
-        for node in path:
-            self._sent.pop(node, None)
+        for node in fresh:
             self._sent[node] = self._begun
         if len(path) == len(above):
             self._path_at = self._begun
