@@ -69,6 +69,26 @@ class Tiles:
         visits = self._visits.visits_of(ids)
         return self._visits.inside(ids, visits, ids.blocks // self.geometry.tile_blocks)
 
+    @cached_property
+    def _steps(self) -> tuple[Symbols, Symbols]:
+        """(ring,) of each id of a full block: its visit, and how far it is in it."""
+        edges = self._visits.edges[0]
+        visits = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+        return visits, np.arange(len(visits)) - edges[visits]
+
+    def locate(self, ids: Ids) -> tuple[Symbols, Symbols]:
+        """Return the tile of each of (n,) symbols, and which of it the symbol is."""
+        geometry = self.geometry
+        groups = ids.blocks // geometry.tile_blocks
+        if int(groups.max()) == geometry.groups - 1:
+            return self.of(ids), self.places(ids)
+        # All blocks are alike but the last.
+        visits, steps = self._steps
+        tiles: Symbols = visits[ids.esis] * geometry.groups + groups
+        first = groups * geometry.tile_blocks
+        places: Symbols = steps[ids.esis] * geometry.tile_blocks + ids.blocks - first
+        return tiles, places
+
     def ids(self, tile: int) -> Ids:
         """Return the symbols of a tile in the order in which they are sent."""
         visit, group = divmod(tile, self.geometry.groups)
