@@ -315,8 +315,8 @@ class Transfer:
         for batch, is_heard in released:
             before = self._counters.fetched
             actions += self._receive_data(now, batch, is_heard=is_heard)
-            if self._attribution and self._counters.fetched > before:
-                self._attribution.blame.bring(now, batch.source.address)
+            if self._attribution and (fresh := self._counters.fetched - before):
+                self._attribution.blame.bring(now, batch.source.address, fresh)
             if is_heard:
                 self.asking.take_sqn(now, batch)
         return actions
