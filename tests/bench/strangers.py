@@ -6,8 +6,8 @@ A receiver of an object of 1 GiB is in the middle of it, and packets come one by
 and of each type and shape what a stranger can send. The figure is the processor time of one, from
 its bytes to the machine's answer, divided by that of a true ODATA packet between them: the median
 of TURNS turns, 15 by default. Beside it stands what the looks of NAK repair take, which packets
-lead to and whose number is bounded (NAK-3): a millisecond passes with each pair. Objects of up to 1 TiB are announced
-to a receiver that has one, and to others that wait for one, which adopt it.
+lead to and whose number is bounded (NAK-3): a millisecond passes with each pair. Objects of up to
+1 TiB are announced to a receiver that has one, and to others that wait for one, which adopt it.
 """
 
 from __future__ import annotations
