@@ -14,7 +14,22 @@ from pgmlite.cli.values import parse_channel, parse_fec
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
 
-PATH = click.Path(path_type=Path, readable=False)
+
+class _NamedPath(click.Path):
+    """A path; an empty one, of a variable that is not set, would be the present folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """
+        Raises:
+            UsageError: It is empty.
+        """
+        if value == "" and param is not None:
+            hint = param.get_error_hint(ctx).strip("'")
+            raise UsageError(f"{hint}: is empty; give a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _NamedPath(path_type=Path, readable=False)
 """Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
 
 

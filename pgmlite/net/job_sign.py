@@ -18,11 +18,13 @@ from pgmlite.net.planning import ObjectPlan, check_name, has_expired, name_ladde
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.keys import PrivateKey, generate, load_private_key, load_public_keys
 from pgmlite.storage.signed import (
+    SUFFIX,
     Fresh,
     SignedFile,
     content_path,
     is_signed_name,
     message_of,
+    open_content,
     signed_name,
     write_signed,
 )
@@ -43,14 +45,17 @@ def sign_with(keys: Sequence[PrivateKey], manifest: Manifest) -> list[Signature]
     return [Signature(key.public.key_id, key.sign(message)) for key in keys]
 
 
-def check_signed_name(path: Path) -> Path:
+def check_signed_name(path: Path, what: str = "signed object") -> Path:
     """Return the path of a FILE.pglm.
+
+    Args:
+        what: What the error calls it.
 
     Raises:
         UsageError: Its name does not end so: `send` would send it as any other file.
     """
     if not is_signed_name(path):
-        raise UsageError(f"output {path}: signed objects have names that end in .pglm")
+        raise UsageError(f"{what} {path}: its name has to end in {SUFFIX}")
     return path
 
 
@@ -107,7 +112,7 @@ class SignJob:
             DiskError: A file can't be read or written, or the file changed.
             Interrupted: It was asked to stop.
         """
-        path = check_signed_name(self.output or signed_name(self.file))
+        path = check_signed_name(self.output or signed_name(self.file), "output")
         keys = [load_private_key(key) for key in self.keys]
         ladder = name_ladder(self.channels, self.port)
         release = self._release()
@@ -235,7 +240,7 @@ class VerifyJob:
             error: ObjectError | None = None
             try:
                 self._judge(states, release)
-                yield from self._check_content(opened, signed, content, tell)
+                yield from self._check_content(opened, signed, tell)
             except ObjectError as found:
                 error = found
             verified = Verified(
@@ -253,16 +258,13 @@ class VerifyJob:
             raise error
         return verified
 
-    @staticmethod
-    def _check_content(
-        opened: ExitStack, signed: SignedFile, path: Path, tell: Tell
-    ) -> Waits[None]:
+    def _check_content(self, opened: ExitStack, signed: SignedFile, tell: Tell) -> Waits[None]:
         """
         Raises:
             ObjectError: The content is another one.
             DiskError: It can't be read, or changed meanwhile.
         """
-        source = SourceFile(path)
+        source = open_content(self.file, self.content)
         opened.callback(source.close)
         yield from hash_signed(source, signed, tell)
 

@@ -66,6 +66,18 @@ def content_path(path: Path, content: Path | None) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX)) if is_signed_name(path) else path
 
 
+def open_content(path: Path, content: Path | None) -> SourceFile:
+    """Open the content of what is sent, as of `content_path`.
+
+    Raises:
+        DiskError: It is not there, can't be read, or is not a regular file.
+    """
+    found = content_path(path, content)
+    if content is None and found != path and not os.path.lexists(found):
+        raise DiskError(f"content {found}: is not there, beside {path}; name it", cause="content")
+    return SourceFile(found)
+
+
 def signed_name(content: Path) -> Path:
     """Return the FILE.pglm of a content, unless somebody says otherwise."""
     return content.with_name(content.name + SUFFIX)

@@ -360,7 +360,10 @@ def test_another_content_is_not_sent(inside: Inside, source: Path) -> None:
         assert drain(tap) == []
     assert (ended.code, "blocks differ" in words_of(ended)) == (4, True)
     source.unlink()
-    assert inside("send", file, *place.flags).code == 7
+    for verb in (("send", file, *place.flags), ("repair", file, *place.flags), ("verify", file)):
+        ended = inside(*verb)
+        assert (ended.code, words_of(ended).startswith("pgmlite: --content")) == (7, True)
+        assert f"is not there, beside {file}" in words_of(ended)
 
 
 def test_the_environment_gives_way_to_what_is_signed(
