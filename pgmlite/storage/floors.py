@@ -32,6 +32,9 @@ MAX_FLOOR = 4 << 10
 FIELDS = {"stream": str, "key": str, "release": int, "oid": str}
 OID_DIGITS = 16
 
+LOCK = "floors.lock"
+"""Held by who reads and writes."""
+
 MENDING = (
     "it says which release was installed last: bring back a copy of it, or remove it to have any "
     "release taken once"
@@ -174,13 +177,40 @@ class FloorFiles:
         except OSError as error:
             raise self._error(error) from error
         try:
-            with contextlib.suppress(OSError):  # some file systems have no locks
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield fd
+            lock = self._lock(fd)
+            try:
+                yield fd
+            finally:
+                os.close(lock)
         except OSError as error:
             raise self._error(error) from error
         finally:
             close_quietly(fd)
+
+    def _lock(self, folder: int) -> int:
+        """Keep other receivers out until what is returned is closed.
+
+        Raises:
+            DiskError: The lock is a stranger's.
+            OSError: There can be none.
+        """
+        # Not of the folder itself: whoever may read that could hold the lock for ever.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(LOCK, flags, 0o600, dir_fd=folder)
+        try:
+            status = os.fstat(fd)
+            is_open = status.st_mode & ~(stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
+            if is_open or status.st_uid not in {0, os.geteuid()}:
+                raise DiskError(
+                    f"state folder {self._folder}: {LOCK} is not a file that its owner alone can "
+                    "read; remove it, or name another folder in PGMLITE_STATE"
+                )
+            with contextlib.suppress(OSError):  # some file systems have no locks
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            close_quietly(fd)
+            raise
+        return fd
 
     def _error(self, error: OSError) -> DiskError:
         return DiskError(

@@ -44,14 +44,17 @@ class _Odd:
     stride: int
     source: Endpoint
     is_congested: bool
+    kind: tuple[int, int]
+    """The type of the first and its ESI, by its header; -1: it is too short to have one."""
 
-    @property
-    def kind(self) -> tuple[int, int]:
-        """The type of its first packet and its ESI, by its header; -1: it is too short."""
-        if len(self.octets) < HEADER_SIZE:
-            return -1, -1
-        row = np.ndarray((1,), HEADER_DTYPE, self.octets)[0]
-        return int(row["type"]), int(row["esi"])
+    @classmethod
+    def of(cls, octets: Octets, stride: int, source: Endpoint, *, is_congested: bool) -> _Odd:
+        """Return packets, and what the first of them looks like."""
+        kind = -1, 0
+        if len(octets) >= HEADER_SIZE:
+            row = np.ndarray((1,), HEADER_DTYPE, octets)[0]
+            kind = int(row["type"]), int(row["esi"])
+        return cls(octets, stride, source, is_congested, kind)
 
     def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
         """Return the batches of it, as `read` does."""
@@ -129,7 +132,8 @@ class ReceiveBuffer:
             octets, cut = self._join(length), count * stride
             for some, size in ((octets[:cut], stride), (octets[cut:], tail)):
                 if len(some):
-                    self._stretches.append(_Odd(some, size, source, is_congested))
+                    odd = _Odd.of(some, size, source, is_congested=is_congested)
+                    self._stretches.append(odd)
             return
         start, self._used = self._used, self._used + count
         if is_congested:
@@ -139,7 +143,8 @@ class ReceiveBuffer:
         self._stretches.append(_Stretch(start, self._used, source))
         if tail:
             # Often a node of a tree: it must not cost a copy of all that came with it.
-            self._stretches.append(_Odd(self._join(tail), tail, source, is_congested))
+            odd = _Odd.of(self._join(tail), tail, source, is_congested=is_congested)
+            self._stretches.append(odd)
 
     def _join(self, length: int) -> Octets:
         """Return a copy of the next `length` bytes that were read, in one piece."""

@@ -113,19 +113,23 @@ class Attribution:
         begin = end = 0
         for start, stop in stretches(tiles[1:] != tiles[:-1]):
             one = part.cut(start, stop, int(tiles[start]))
-            if self._is_whole(one):
-                # Tiles that stand side by side go on as one.
+            right = self._judge(one, goes_on=stop < len(tiles))
+            if right is not None and right.all():
+                # What stands side by side goes on as one.
                 begin, end = (begin if end == start else start), stop
                 continue
             if end == start > begin:
-                released += self._take_whole(now, part.cut(begin, end, part.tile))
-            released += self._take(now, one)
+                released += self._pass(now, part.cut(begin, end, part.tile))
+            if right is None:
+                released += self._wait(now, one)
+            else:
+                released += self._go_on(now, part.lane) + self._select(now, one, right)
         if end > begin and end == len(tiles):
-            released += self._take_whole(now, part.cut(begin, end, part.tile))
+            released += self._pass(now, part.cut(begin, end, part.tile))
         return released
 
-    def _take_whole(self, now: int, part: Part) -> Released:
-        """Take tiles that are right."""
+    def _pass(self, now: int, part: Part) -> Released:
+        """Let packets go that are right."""
         return self._go_on(now, part.lane) + self._release(now, part)
 
     def take_nodes(self, now: int, batch: PacketBatch) -> Released:
@@ -160,21 +164,33 @@ class Attribution:
     def _is_urgent(self, lane: Lane) -> bool:
         return lane.is_repair or self._is_ending()
 
-    def _take(self, now: int, part: Part) -> Released:
-        """Take packets of one lane and tile."""
+    def _judge(self, part: Part, *, goes_on: bool) -> Flags | None:
+        """Return which packets of one lane and tile are right; None: they have to wait.
+
+        Args:
+            goes_on: Whether their lane goes on to another tile at once.
+        """
         leaf = self._leaves.get(part.tile)
+        if leaf is None or self._hold.find(part.lane, part.tile):
+            return None
+        if self._is_whole(part, leaf):
+            return np.ones(len(part.batch), np.bool_)
+        if goes_on or self._is_urgent(part.lane):
+            return self._compare(part, leaf)
+        return None
+
+    def _wait(self, now: int, part: Part) -> Released:
+        """Let packets of one lane and tile wait; return what waits no longer."""
         size = self._tiles.symbols(part.tile)
-        waiting = self._hold.find(part.lane, part.tile)
-        if leaf and waiting is None and self._is_urgent(part.lane):
-            return self._go_on(now, part.lane) + self._compare(now, part, leaf)
         released: Released = []
+        waiting = self._hold.find(part.lane, part.tile)
         if waiting is None:
             released += self._go_on(now, part.lane)
             waiting = Waiting.of(now, part, size)
             for gone in self._hold.put(waiting):
                 self._drop(gone)
         self._refuse("unattributed", waiting.add(part))
-        if leaf and (waiting.count >= size or self._is_urgent(part.lane)):
+        if waiting.count >= size or self._is_urgent(part.lane):
             released += self._settle(now, waiting)
         return released
 
@@ -195,21 +211,26 @@ class Attribution:
 
     # What is right.
 
-    def _is_whole(self, part: Part) -> bool:
+    def _is_whole(self, part: Part, leaf: Leaf) -> bool:
         """Whether packets are a whole tile in its order, each as it was signed."""
         batch, places = part.batch, part.places
-        size = self._tiles.symbols(part.tile)
+        size = len(leaf.symbols)
         if len(batch) != size or batch.payload.shape[1] != self._geometry.symbol_size:
             return False
         if places[0] or places[-1] != size - 1 or not (places[1:] > places[:-1]).all():
             return False
-        if self._hold.find(part.lane, part.tile):
-            return False
-        leaf = self._leaves.get(part.tile)
-        return leaf is not None and tile_digest(batch.payload) == leaf.tile
+        return tile_digest(batch.payload) == leaf.tile
+
+    def _compare(self, part: Part, leaf: Leaf) -> Flags:
+        """Return which packets have symbols with their own digests."""
+        ids = self._ids(part.batch)
+        right: Flags = (
+            symbol_digests(ids.blocks, ids.esis, part.symbols) == leaf.symbols[part.places]
+        )
+        return right
 
     def _settle(self, now: int, waiting: Waiting) -> Released:
-        """Let go what waits of a tile whose leaf is here, as far as it is right."""
+        """Let go what waits of a tile, as far as it is right, if its leaf is here."""
         leaf = self._leaves.get(waiting.tile)
         if leaf is None:
             return []
@@ -218,25 +239,21 @@ class Attribution:
         if waiting.is_whole and tile_digest(part.batch.payload) == leaf.tile:
             released = self._release(now, part)
         else:
-            released = self._compare(now, part, leaf)
+            released = self._select(now, part, self._compare(part, leaf))
         if waiting.tile != self._last_tile:
             return released
         return [(one, is_heard) for some, is_heard in released for one in self._cut(some)]
 
-    def _compare(self, now: int, part: Part, leaf: Leaf) -> Released:
-        """Let go the packets whose symbols have their own digests."""
-        ids = self._ids(part.batch)
-        digests = symbol_digests(ids.blocks, ids.esis, part.symbols)
-        right: Flags = digests == leaf.symbols[part.places]
+    def _select(self, now: int, part: Part, right: Flags) -> Released:
+        """Let packets go that are right, and refuse the others."""
         wrong = len(right) - int(np.count_nonzero(right))
-        if not wrong:
-            return self._release(now, part)
-        self._counters.refused["forged"] += wrong
-        self.blame.take(now, part.lane.source.address, 0, wrong)
+        if wrong:
+            self._refuse("forged", wrong)
+            self.blame.take(now, part.lane.source.address, 0, wrong)
         if wrong == len(right):
             return []
-        batch = part.batch.select(right)
-        return self._release(now, part._replace(batch=batch, places=part.places[right]))
+        some = part.batch.select(right)
+        return self._release(now, part._replace(batch=some, places=part.places[right]))
 
     def _release(self, now: int, part: Part) -> Released:
         self.blame.take(now, part.lane.source.address, len(part.batch), 0)
