@@ -179,15 +179,8 @@ class ReceiveBuffer:
     def _between_spms(
         self, came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
     ) -> list[PacketBatch]:
-        batches: list[PacketBatch] = []
+        batches = _nodes_of(came, refused, at)
         parts: list[_Stretch | PacketBatch] = []
-        # Tree by tree, in their order: a leaf is of no use before the nodes above it.
-        nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
-        nodes.sort(key=lambda one: one.kind)
-        for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
-            first, *others = alike
-            joined = np.concatenate([first.octets, *(one.octets for one in others)])
-            batches += replace(first, octets=joined).read(refused, at)
         for part in came:
             if isinstance(part, _Odd):
                 if part.kind[0] != PacketType.TREE:
@@ -208,6 +201,21 @@ class ReceiveBuffer:
                 marks=None if self._marks is None else self._marks[span],
             )
         return batches
+
+
+def _nodes_of(
+    came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
+) -> list[PacketBatch]:
+    """Return the nodes among what came, those that are alike together."""
+    batches: list[PacketBatch] = []
+    # Tree by tree, in their order: a leaf is of no use before the nodes above it.
+    nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
+    nodes.sort(key=lambda one: one.kind)
+    for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
+        first, *others = alike
+        joined = np.concatenate([first.octets, *(one.octets for one in others)])
+        batches += replace(first, octets=joined).read(refused, at)
+    return batches
 
 
 class SendBuffer:
