@@ -20,7 +20,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "mtu_mended": {"packet_size": int},
     "nak": {},
     "numbers": {"lost_unbelieved": int},
-    "object": {"oid": str, "name": str, "size": int},
+    "object": {"oid": str, "name": str, "size": int, "reason": str},
     "objects": {},
     "on_complete": {},
     "rate": {"rate": int, "achieved_rate": int},

@@ -170,7 +170,7 @@ def failed(error: PgmliteError, machine: Receiver, loop: ReceiveLoop, part: str)
         stored,
         symbols,
         tuple(
-            OtherObject(other.oid, other.name, other.size)
+            OtherObject(other.oid, other.name, other.size, other.answer.reason)
             for other in machine.evidence.others.values()
         ),
         part,
