@@ -7,7 +7,17 @@ import pytest
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged, Superseded
-from pgmlite.core.machine import MS, SECOND, Action, Complete, Decode, Prepare, SendNak, Store, Verify
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Action,
+    Complete,
+    Decode,
+    Prepare,
+    SendNak,
+    Store,
+    Verify,
+)
 from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
@@ -240,7 +250,7 @@ def test_objects_that_nobody_sends_hold_a_receiver_once_each() -> None:
         now = 25 * MS * step
         if drive.machine.manifest == true.manifest:
             break
-        if not step % 40:
+        if step % 40 == 17:
             drive.give([true.spm()], now=now)
         for fake in fakes:
             drive.give([fake.spm()], now=now)
