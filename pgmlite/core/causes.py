@@ -25,6 +25,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "on_complete": {},
     "rate": {"rate": int, "achieved_rate": int},
     "resumed": {"seconds": float},
+    "rollback": {"stream": str, "release": int, "was": int},
     "silence": {"seconds": float},
 }
 """What a `Warned` may be about, and the facts that then come with it."""

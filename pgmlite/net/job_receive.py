@@ -133,7 +133,8 @@ class ReceiveJob:
             )
             try:
                 manifest = (yield from loop.run()).manifest
-                installing.installed(machine, is_new=loop.is_new)
+                if warning := installing.installed(machine, is_new=loop.is_new):
+                    tell(warning)
             except PgmliteError as error:
                 tell(failed(error, machine, loop, str(part.path)))
                 raise
