@@ -53,7 +53,12 @@ def test_what_gro_joined(tmp_path: Path, name: str, checksum: str) -> None:
         groups = list(joined(some, Random(seed)))
         path = tmp_path / "c"
         path.write_bytes(pcap((at, frame(one, checksum=checksum)) for at, one, _ in groups))
-        assert packets(path) == [one for _, one in some]
+        # Nodes may stand before the data that they came between (`wire.buffers`).
+        found, wanted = packets(path), [one for _, one in some]
+        assert [one for one in found if one[3] != PacketType.TREE] == [
+            one for one in wanted if one[3] != PacketType.TREE
+        ]
+        assert sorted(found) == sorted(wanted)
         for _, one, first in groups:
             last = one[(len(one) - 1) // len(first) * len(first) :]
             kinds.add((PacketType(first[3]).name, PacketType(last[3]).name, len(last) < len(first)))
