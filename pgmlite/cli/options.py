@@ -115,12 +115,9 @@ listen = option(
     help="Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at "
     "the port after --port.",
 )
-keys = option(
-    "--key",
-    "keys",
-    type=PATH,
-    multiple=True,
-    metavar="PUB.pem",
+key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
+keys = key_files(
+    metavar="PUB.pem|FOLDER",
     help="Take only what the owner of this public key has signed; repeatable, or a folder of keys.",
 )
 stream = option("--stream", metavar="NAME", help="Take releases of this stream only; needs --key.")
@@ -148,7 +145,6 @@ no_checksum = option(
     is_flag=True,
     help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )
-key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 
 Command = Callable[..., None]
 

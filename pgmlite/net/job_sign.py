@@ -23,25 +23,22 @@ from pgmlite.storage.signed import (
     SignedFile,
     content_path,
     is_signed_name,
-    message_of,
     open_content,
     signed_name,
     write_signed,
 )
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.system import reason
-from pgmlite.wire.control import Signature
-from pgmlite.wire.layout import MAX_STREAM, SIGNATURE_SIZE
+from pgmlite.wire.control import Signature, message_of
+from pgmlite.wire.layout import MAX_RELEASE, MAX_STREAM, SIGNATURE_SIZE
 from pgmlite.wire.manifest import Manifest, Release
 
 __all__ = ["AddSignatureJob", "SignJob", "VerifyJob", "generate"]
 
-MAX_NUMBER = (1 << 64) - 1
-
 
 def sign_with(keys: Sequence[PrivateKey], manifest: Manifest) -> list[Signature]:
     """Return the signatures of a manifest by several keys."""
-    message = message_of(manifest)
+    message = message_of(manifest.raw)
     return [Signature(key.public.key_id, key.sign(message)) for key in keys]
 
 
@@ -67,7 +64,7 @@ def write_message(path: Path | None, manifest: Manifest) -> None:
     """
     if path is not None:
         with Fresh(path) as fresh:
-            fresh.write(message_of(manifest))
+            fresh.write(message_of(manifest.raw))
             fresh.publish()
 
 
@@ -133,8 +130,8 @@ class SignJob:
         Raises:
             UsageError: No object can have it.
         """
-        if not 0 <= self.release <= MAX_NUMBER:
-            raise UsageError(f"release {self.release}: must be 0 to {MAX_NUMBER}", cause="release")
+        if not 0 <= self.release <= MAX_RELEASE:
+            raise UsageError(f"release {self.release}: must be 0 to {MAX_RELEASE}", cause="release")
         check_name(self.stream, "stream")
         if len(self.stream.encode()) > MAX_STREAM:
             raise UsageError(f"stream: at most {MAX_STREAM} bytes are allowed", cause="stream")
@@ -201,7 +198,7 @@ class AddSignatureJob:
                 f"signature {path}: has not the {SIGNATURE_SIZE} bytes that `openssl pkeyutl "
                 "-sign -rawin` writes"
             )
-        if not keys[0].verifies(value, message_of(manifest)):
+        if not keys[0].verifies(value, message_of(manifest.raw)):
             raise ObjectError(f"signature {path}: is none of this object by the key {public}")
         return Signature(keys[0].key_id, value)
 
@@ -233,7 +230,7 @@ class VerifyJob:
                 key = keys.get(one.key_id)
                 state = "unknown"
                 if key:
-                    is_right = key.verifies(one.value, message_of(manifest))
+                    is_right = key.verifies(one.value, message_of(manifest.raw))
                     state = "valid" if is_right else "wrong"
                 states.append(SignatureState(one.key_id, key.name if key else "", state))
             content = content_path(self.file, self.content)

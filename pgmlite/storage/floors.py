@@ -21,9 +21,9 @@ from typing import Any
 from pgmlite.core.trust import Floor
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
-from pgmlite.storage.system import NOT_KNOWN, close_quietly, reason, sync_all
+from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
 from pgmlite.wire.digests import digest
-from pgmlite.wire.layout import KEY_ID_SIZE, MAX_STREAM
+from pgmlite.wire.layout import KEY_ID_SIZE, MAX_RELEASE, MAX_STREAM
 from pgmlite.wire.manifest import REFUSED_CHARACTERS, Release
 
 MAX_FLOOR = 4 << 10
@@ -31,7 +31,6 @@ MAX_FLOOR = 4 << 10
 
 FIELDS = {"stream": str, "key": str, "release": int, "oid": str}
 OID_DIGITS = 16
-MAX_NUMBER = (1 << 64) - 1
 
 LOCK = "floors.lock"
 """Held by who reads and writes."""
@@ -161,7 +160,7 @@ class FloorFiles:
             if self._floors.get((key_id, release.stream)) != new:
                 self._write(fd, _File(release.stream, key_id, new))
         # Even if nothing was written: a kill may have come between a name and this.
-        _sync_folder(fd)
+        sync_all(fd)
 
     # How.
 
@@ -288,18 +287,6 @@ class FloorFiles:
         return os.open(name, flags, 0o600, dir_fd=fd)
 
 
-def _sync_folder(fd: int) -> None:
-    """
-    Raises:
-        OSError: The disk failed to take the names in it.
-    """
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in NOT_KNOWN:
-            raise
-
-
 def _make(folder: Path) -> None:
     """Make a folder and those that it is in, for good.
 
@@ -311,11 +298,7 @@ def _make(folder: Path) -> None:
     _make(folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    fd = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _sync_folder(fd)
-    finally:
-        os.close(fd)
+    sync_folder(folder.parent)
 
 
 def _read(folder: int, name: str) -> bytes:
@@ -356,7 +339,7 @@ def _parse(raw: bytes) -> _File:
     for name, digits in (("key", 2 * KEY_ID_SIZE), ("oid", OID_DIGITS)):
         if not re.fullmatch(f"[0-9a-f]{{{digits}}}", values[name]):
             raise ValueError(f"its {name} is not {digits} hexadecimal digits")
-    if not 0 <= values["release"] <= MAX_NUMBER:
+    if not 0 <= values["release"] <= MAX_RELEASE:
         raise ValueError("its release is too large")
     floor = Floor(values["release"], int(values["oid"], 16))
     return _File(stream, bytes.fromhex(values["key"]), floor)

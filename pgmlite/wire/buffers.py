@@ -6,7 +6,6 @@ The system puts headers and payloads each in their place; what is alike comes ou
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -47,11 +46,6 @@ class _Odd:
     is_congested: bool
     kind: tuple[int, int]
     """The type of the first and its ESI, by its header; -1: it is too short to have one."""
-
-    @property
-    def is_node(self) -> bool:
-        """Whether the first looks like a node of a tree."""
-        return self.kind[0] == PacketType.TREE
 
     @classmethod
     def of(cls, octets: Octets, stride: int, source: Endpoint, *, is_congested: bool) -> _Odd:
@@ -185,38 +179,43 @@ class ReceiveBuffer:
     def _between_spms(
         self, came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
     ) -> list[PacketBatch]:
-        odd = [one for one in came if isinstance(one, _Odd)]
-        batches = [one for some in _nodes_of(odd) for one in some.read(refused, at)]
+        batches = _nodes_of(came, refused, at)
         parts: list[_Stretch | PacketBatch] = []
         for part in came:
             if isinstance(part, _Odd):
-                for batch in () if part.is_node else part.read(refused, at):
-                    (batches if batch.kind in AHEAD else parts).append(batch)
+                if part.kind[0] != PacketType.TREE:
+                    for batch in part.read(refused, at):
+                        (batches if batch.kind in AHEAD else parts).append(batch)
             elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
                 parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
             else:
                 parts.append(part)
         for one in parts:
-            batches += [one] if isinstance(one, PacketBatch) else self._read(one, refused, at)
+            if isinstance(one, PacketBatch):
+                batches.append(one)
+                continue
+            span = slice(one.start, one.stop)
+            batches += read_rows(
+                *(self._rows[span], self._payload[span], one.source, refused),
+                at=at,
+                marks=None if self._marks is None else self._marks[span],
+            )
         return batches
 
-    def _read(self, rows: _Stretch, refused: Counter[str], at: int | None) -> list[PacketBatch]:
-        span = slice(rows.start, rows.stop)
-        marks = None if self._marks is None else self._marks[span]
-        return read_rows(
-            self._rows[span], self._payload[span], rows.source, refused, at=at, marks=marks
-        )
 
-
-def _nodes_of(odd: list[_Odd]) -> Iterator[_Odd]:
-    """Yield the nodes, those of one length and source that follow each other as one.
-
-    Tree by tree, in their order: a leaf is of no use before the nodes above it.
-    """
-    nodes = sorted((one for one in odd if one.is_node), key=lambda one: one.kind)
+def _nodes_of(
+    came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
+) -> list[PacketBatch]:
+    """Return the nodes among what came, those that are alike together."""
+    batches: list[PacketBatch] = []
+    # Tree by tree, in their order: a leaf is of no use before the nodes above it.
+    nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
+    nodes.sort(key=lambda one: one.kind)
     for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
         first, *others = alike
-        yield replace(first, octets=np.concatenate([first.octets, *(one.octets for one in others)]))
+        joined = np.concatenate([first.octets, *(one.octets for one in others)])
+        batches += replace(first, octets=joined).read(refused, at)
+    return batches
 
 
 class SendBuffer:

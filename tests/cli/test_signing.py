@@ -94,7 +94,7 @@ def test_what_was_signed_verifies_and_says_what_it_is(inside: Inside, source: Pa
     assert f"signed by {said['signatures'][0]['key']}" in text
     facts = json.loads(inside("info", file, "--json").lines[0])
     assert facts["oid"] == said["oid"]
-    assert facts["keys"] == [said["signatures"][0]["key"]]
+    assert facts["signed_by"] == [said["signatures"][0]["key"]]
     assert inside("verify", file).code == 0
     assert "no key given: who signed it was not checked" in words_of(inside("verify", file))
     # A folder of keys, in which one is.
