@@ -162,7 +162,8 @@ class TestReceiver:
         assert drive.store.data == sample.data
         damaged = [one for one in drive.seen if isinstance(one, Damaged)]
         assert damaged
-        assert all(one.set_aside and not one.is_dropped for one in damaged)
+        assert all((one.set_aside or one.forged) and not one.is_dropped for one in damaged)
+        assert sum(one.set_aside for one in damaged) == drive.machine.counters.forged
         assert drive.refused["shunned"] > 0
 
     def test_before_the_manifest_too(self) -> None:

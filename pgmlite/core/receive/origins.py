@@ -220,14 +220,19 @@ class Origins:
         """Take note that (n,) symbols of a block were found forged."""
         self._blame(Counter(self._sources_of(block, esis).tolist()))
 
-    def acquit(self, block: int, held: Symbols) -> None:
-        """Take note that a block is right with its (n,) held symbols."""
+    def acquit(self, block: int, held: Symbols) -> int:
+        """Take note that a block is right with its (n,) held symbols.
+
+        Returns:
+            How many others were thrown away before.
+        """
         sources = self._sources_of(block, held)
         self._right += np.bincount(sources, minlength=MOST_SOURCES)
         accused = self._accused.pop(block, None)
         if accused:
             self._blame(accused.thrown)
         self._judge()
+        return accused.thrown.total() if accused else 0
 
     def _blame(self, thrown: Counter[int]) -> None:
         names = {number: source for source, number in self._numbers.items()}
