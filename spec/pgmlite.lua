@@ -116,6 +116,7 @@ local C = {
   RANGE = 8,
   COUNT = 8,
   OPTION = 4,
+  MOST_OPTIONS = 32,
   POSITION = 16,
   REPAIRS = 14,
   SIGNATURE = 72,
@@ -526,7 +527,10 @@ local function dissect_spm(parent, tvb, header)
   show(tree, "spm", tvb, 0)
   if tvb:len() < C.SPM or tvb:len() > C.MAX_CONTROL - C.HEADER then return "spm" end
   local seen, manifest, manifest_reason, position = {}, nil, nil, nil
+  local options = 0
   local reason = dissect_options(tree, tvb, C.SPM, "spm", function(one, kind, at, size)
+    options = options + 1
+    if options > C.MOST_OPTIONS then return "spm" end
     if kind == C.OPTION_MANIFEST then
       if size > 0 then
         manifest = tvb(at, size)

@@ -85,8 +85,8 @@ def parse_spm(body):
     """Return manifest, position or None, and whether NAKs are taken (section 3.2)."""
     check(SPM_FIXED <= len(body) <= 1_232 - HEADER.size, "spm")
     sizes, found = {2: POSITION.size, 3: 14}, {}  # position, repairs
-    for kind, value in options(body, SPM_FIXED, "spm"):
-        check(kind < 0x8000 or kind == 0x8001, "spm")
+    for number, (kind, value) in enumerate(options(body, SPM_FIXED, "spm")):
+        check(number < 32 and (kind < 0x8000 or kind == 0x8001), "spm")  # PKT-9
         check(kind != 4 or len(value) == 72, "spm")  # a signature (PKT-9)
         if kind in (0x8001, 2, 3):
             check(kind not in found and len(value) == sizes.get(kind, len(value)), "spm")

@@ -27,7 +27,7 @@ def signed_dict(path: Path) -> dict[str, Any]:
     signed = SignedFile(path)
     signed.close()
     keys = [one.key_id.hex() for one in signed.signatures]
-    return manifest_dict(signed.manifest) | {"keys": keys}
+    return manifest_dict(signed.manifest) | {"signed_by": keys}
 
 
 def content_dict(path: Path, plan: dict[str, Any], port: int, hops: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _release_text(facts: dict[str, Any]) -> str:
             f", release {release['number']} of {release['stream']}, of "
             f"{moment(release['created'])}, {ends}, tiles {facts['tiles_digest']}"
         )
-    if "keys" in facts:
-        keys = ", ".join(facts["keys"])
+    if "signed_by" in facts:
+        keys = ", ".join(facts["signed_by"])
         text += f", signed by {keys} (not checked: see verify)" if keys else ", not signed yet"
     return text

@@ -14,7 +14,22 @@ from pgmlite.cli.values import parse_channel, parse_fec
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
 
-PATH = click.Path(path_type=Path, readable=False)
+
+class _NamedPath(click.Path):
+    """A path; an empty one, of a variable that is not set, would be the present folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """
+        Raises:
+            UsageError: It is empty.
+        """
+        if value == "" and param is not None:
+            hint = param.get_error_hint(ctx).strip("'")
+            raise UsageError(f"{hint}: is empty; give a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _NamedPath(path_type=Path, readable=False)
 """Not looked at here: the storage says what is wrong with a file, and that is no usage error."""
 
 
@@ -100,12 +115,9 @@ listen = option(
     help="Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at "
     "the port after --port.",
 )
-keys = option(
-    "--key",
-    "keys",
-    type=PATH,
-    multiple=True,
-    metavar="PUB.pem",
+key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
+keys = key_files(
+    metavar="PUB.pem|FOLDER",
     help="Take only what the owner of this public key has signed; repeatable, or a folder of keys.",
 )
 stream = option("--stream", metavar="NAME", help="Take releases of this stream only; needs --key.")
@@ -133,7 +145,6 @@ no_checksum = option(
     is_flag=True,
     help="Take datagrams whose UDP checksum is wrong: some machines capture before it is computed.",
 )
-key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 
 Command = Callable[..., None]
 

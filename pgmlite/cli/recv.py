@@ -138,6 +138,10 @@ def recv(
     Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
     every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
     already is not fetched again; if it is what is sent, it stays as it is.
+
+    With --key, which needs cryptography (pip install 'pgmlite[trust]'), the highest release of each
+    stream that was put in place is remembered, in $PGMLITE_STATE, $STATE_DIRECTORY or
+    ~/.local/state/pgmlite, and no lower one is taken.
     """
     signals = Signals()
     signals.install()

@@ -18,7 +18,13 @@ from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_share
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import check_beside_keys, check_moment, parse_oid, parse_repairer
+from pgmlite.net.arguments import (
+    check_beside_keys,
+    check_moment,
+    check_pattern,
+    parse_oid,
+    parse_repairer,
+)
 
 EXAMPLES = """\b
 Examples:
@@ -135,7 +141,7 @@ def replay(
         config=config,
         keys=keys,
         stream=stream or "",
-        object_name=object_name or "",
+        object_name=check_pattern(object_name),
         seed=seed,
         loss=dropped,
         reorder=late,

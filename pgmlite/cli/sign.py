@@ -38,7 +38,7 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
 @options.key_files(metavar="K.pem", help="Private key to sign with (PEM, Ed25519); repeatable.")
 @option(
     "--release",
-    type=click.IntRange(0, (1 << 64) - 1),
+    type=int,
     metavar="N",
     help="Number of the release: receivers take no lower one of the stream, once they have it.",
 )

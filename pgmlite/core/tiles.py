@@ -69,6 +69,32 @@ class Tiles:
         visits = self._visits.visits_of(ids)
         return self._visits.inside(ids, visits, ids.blocks // self.geometry.tile_blocks)
 
+    @cached_property
+    def _steps(self) -> tuple[Symbols, Symbols]:
+        """(ring,) of each id of a full block: its visit, and how far it is in it."""
+        edges = self._visits.edges[0]
+        visits = np.repeat(np.arange(len(edges) - 1), np.diff(edges))
+        return visits, np.arange(len(visits)) - edges[visits]
+
+    def locate(self, ids: Ids) -> tuple[Symbols, Symbols]:
+        """Return the tile of each of (n,) symbols, at least one, and which of it each is."""
+        geometry = self.geometry
+        groups = ids.blocks // geometry.tile_blocks
+        if not self._is_even and int(groups.max()) == geometry.groups - 1:
+            return self.of(ids), self.places(ids)
+        visits, steps = self._steps
+        tiles: Symbols = visits[ids.esis] * geometry.groups + groups
+        first = groups * geometry.tile_blocks
+        places: Symbols = steps[ids.esis] * geometry.tile_blocks + ids.blocks - first
+        return tiles, places
+
+    @cached_property
+    def _is_even(self) -> bool:
+        """Whether the last group is like the others."""
+        geometry = self.geometry
+        is_full = geometry.source(geometry.blocks - 1) == geometry.block_symbols
+        return is_full and geometry.blocks % geometry.tile_blocks == 0
+
     def ids(self, tile: int) -> Ids:
         """Return the symbols of a tile in the order in which they are sent."""
         visit, group = divmod(tile, self.geometry.groups)

@@ -16,9 +16,8 @@ from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.timing import TokenBucket, cost_of
 from pgmlite.errors import ObjectError, RefusedPacket
-from pgmlite.wire.control import Signature, Spm
+from pgmlite.wire.control import Signature, Spm, message_of
 from pgmlite.wire.digests import digest
-from pgmlite.wire.layout import SIGNED_CONTEXT
 from pgmlite.wire.manifest import Manifest, Release, parse_manifest
 
 K = TypeVar("K")
@@ -204,7 +203,7 @@ class Trust:
         return list(found.values())
 
     def _signers(self, manifest: bytes, signatures: Sequence[Signature]) -> tuple[bytes, ...]:
-        message = SIGNED_CONTEXT + manifest
+        message = message_of(manifest)
         return tuple(
             one.key_id for one in signatures if self._keys[one.key_id].verifies(one.value, message)
         )

@@ -131,6 +131,7 @@ def dissector() -> str:
         "RANGE": request.RANGE_SIZE,
         "COUNT": request.COUNT_SIZE,
         "OPTION": control.OPTION_HEAD_SIZE,
+        "MOST_OPTIONS": control.MOST_OPTIONS,
         "POSITION": layout.POSITION.sizeof(),
         "REPAIRS": layout.REPAIRS.sizeof(),
         "SIGNATURE": layout.SIGNATURE.sizeof(),

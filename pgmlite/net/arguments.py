@@ -279,6 +279,17 @@ def check_beside_keys(keys: Sequence[object], *, stream: str | None, allow_rollb
             )
 
 
+def check_pattern(object_name: str | None) -> str:
+    """Return the pattern that names of objects match; empty: they need not.
+
+    Raises:
+        UsageError: It is empty, and was given.
+    """
+    if object_name is not None and not object_name:
+        raise UsageError("name: is empty; give a pattern, such as 'router-*.bin'", cause="name")
+    return object_name or ""
+
+
 def check_rate_limit(limit: int | None) -> int | None:
     """Return bit/s; None: no limit.
 

@@ -31,7 +31,7 @@ from pgmlite.net.planning import ObjectPlan
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.signed import SignedFile, content_path
+from pgmlite.storage.signed import SignedFile, open_content
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.control import parse_spm
@@ -68,7 +68,7 @@ class RepairJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, ObjectPlan(), tell)
-            source = SourceFile(content_path(self.file, self.content))
+            source = open_content(self.file, self.content)
             opened.callback(source.close)
             if signed:
                 yield from hash_signed(source, signed, tell)

@@ -36,7 +36,7 @@ from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.encoded import EncodedSymbols
-from pgmlite.storage.signed import SignedFile, content_path, is_signed_name
+from pgmlite.storage.signed import SignedFile, is_signed_name, open_content
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE
@@ -179,7 +179,7 @@ class SendJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, self.plan, tell)
-            source = SourceFile(content_path(self.file, self.content))
+            source = open_content(self.file, self.content)
             opened.callback(source.close)
             places = self._places(signed)
             channels = self._resolve(places)

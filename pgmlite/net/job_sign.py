@@ -18,39 +18,41 @@ from pgmlite.net.planning import ObjectPlan, check_name, has_expired, name_ladde
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.keys import PrivateKey, generate, load_private_key, load_public_keys
 from pgmlite.storage.signed import (
+    SUFFIX,
     Fresh,
     SignedFile,
     content_path,
     is_signed_name,
-    message_of,
+    open_content,
     signed_name,
     write_signed,
 )
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.system import reason
-from pgmlite.wire.control import Signature
-from pgmlite.wire.layout import MAX_STREAM, SIGNATURE_SIZE
+from pgmlite.wire.control import Signature, message_of
+from pgmlite.wire.layout import MAX_RELEASE, MAX_STREAM, SIGNATURE_SIZE
 from pgmlite.wire.manifest import Manifest, Release
 
 __all__ = ["AddSignatureJob", "SignJob", "VerifyJob", "generate"]
 
-MAX_NUMBER = (1 << 64) - 1
-
 
 def sign_with(keys: Sequence[PrivateKey], manifest: Manifest) -> list[Signature]:
     """Return the signatures of a manifest by several keys."""
-    message = message_of(manifest)
+    message = message_of(manifest.raw)
     return [Signature(key.public.key_id, key.sign(message)) for key in keys]
 
 
-def check_signed_name(path: Path) -> Path:
+def check_signed_name(path: Path, what: str = "signed object") -> Path:
     """Return the path of a FILE.pglm.
+
+    Args:
+        what: What the error calls it.
 
     Raises:
         UsageError: Its name does not end so: `send` would send it as any other file.
     """
     if not is_signed_name(path):
-        raise UsageError(f"output {path}: signed objects have names that end in .pglm")
+        raise UsageError(f"{what} {path}: its name has to end in {SUFFIX}")
     return path
 
 
@@ -62,7 +64,7 @@ def write_message(path: Path | None, manifest: Manifest) -> None:
     """
     if path is not None:
         with Fresh(path) as fresh:
-            fresh.write(message_of(manifest))
+            fresh.write(message_of(manifest.raw))
             fresh.publish()
 
 
@@ -107,7 +109,7 @@ class SignJob:
             DiskError: A file can't be read or written, or the file changed.
             Interrupted: It was asked to stop.
         """
-        path = check_signed_name(self.output or signed_name(self.file))
+        path = check_signed_name(self.output or signed_name(self.file), "output")
         keys = [load_private_key(key) for key in self.keys]
         ladder = name_ladder(self.channels, self.port)
         release = self._release()
@@ -128,8 +130,8 @@ class SignJob:
         Raises:
             UsageError: No object can have it.
         """
-        if not 0 <= self.release <= MAX_NUMBER:
-            raise UsageError(f"release {self.release}: must be 0 to {MAX_NUMBER}", cause="release")
+        if not 0 <= self.release <= MAX_RELEASE:
+            raise UsageError(f"release {self.release}: must be 0 to {MAX_RELEASE}", cause="release")
         check_name(self.stream, "stream")
         if len(self.stream.encode()) > MAX_STREAM:
             raise UsageError(f"stream: at most {MAX_STREAM} bytes are allowed", cause="stream")
@@ -196,7 +198,7 @@ class AddSignatureJob:
                 f"signature {path}: has not the {SIGNATURE_SIZE} bytes that `openssl pkeyutl "
                 "-sign -rawin` writes"
             )
-        if not keys[0].verifies(value, message_of(manifest)):
+        if not keys[0].verifies(value, message_of(manifest.raw)):
             raise ObjectError(f"signature {path}: is none of this object by the key {public}")
         return Signature(keys[0].key_id, value)
 
@@ -228,14 +230,14 @@ class VerifyJob:
                 key = keys.get(one.key_id)
                 state = "unknown"
                 if key:
-                    is_right = key.verifies(one.value, message_of(manifest))
+                    is_right = key.verifies(one.value, message_of(manifest.raw))
                     state = "valid" if is_right else "wrong"
                 states.append(SignatureState(one.key_id, key.name if key else "", state))
             content = content_path(self.file, self.content)
             error: ObjectError | None = None
             try:
                 self._judge(states, release)
-                yield from self._check_content(opened, signed, content, tell)
+                yield from self._check_content(opened, signed, tell)
             except ObjectError as found:
                 error = found
             verified = Verified(
@@ -253,16 +255,13 @@ class VerifyJob:
             raise error
         return verified
 
-    @staticmethod
-    def _check_content(
-        opened: ExitStack, signed: SignedFile, path: Path, tell: Tell
-    ) -> Waits[None]:
+    def _check_content(self, opened: ExitStack, signed: SignedFile, tell: Tell) -> Waits[None]:
         """
         Raises:
             ObjectError: The content is another one.
             DiskError: It can't be read, or changed meanwhile.
         """
-        source = SourceFile(path)
+        source = open_content(self.file, self.content)
         opened.callback(source.close)
         yield from hash_signed(source, signed, tell)
 

@@ -21,9 +21,9 @@ from typing import Any
 from pgmlite.core.trust import Floor
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
-from pgmlite.storage.system import NOT_KNOWN, close_quietly, reason, sync_all
+from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
 from pgmlite.wire.digests import digest
-from pgmlite.wire.layout import KEY_ID_SIZE, MAX_STREAM
+from pgmlite.wire.layout import KEY_ID_SIZE, MAX_RELEASE, MAX_STREAM
 from pgmlite.wire.manifest import REFUSED_CHARACTERS, Release
 
 MAX_FLOOR = 4 << 10
@@ -31,7 +31,9 @@ MAX_FLOOR = 4 << 10
 
 FIELDS = {"stream": str, "key": str, "release": int, "oid": str}
 OID_DIGITS = 16
-MAX_NUMBER = (1 << 64) - 1
+
+LOCK = "floors.lock"
+"""Held by who reads and writes."""
 
 MENDING = (
     "it says which release was installed last: bring back a copy of it, or remove it to have any "
@@ -131,16 +133,22 @@ class FloorFiles:
                 )
             self._set(fd, release, oid, (one for one in signers if one not in higher))
 
-    def fall(self, release: Release, oid: int) -> None:
+    def fall(self, release: Release, oid: int) -> int | None:
         """Note for good that a release became the output in place of a higher one: all floors of
         its stream that are higher fall to it.
+
+        Returns:
+            The highest release that it took the place of; None: none of them was higher.
 
         Raises:
             DiskError: It can't be written.
         """
         with self._held() as fd:
             self._read_all(fd)
-            self._set(fd, release, oid, self._not_below(release, oid))
+            higher = self._not_below(release, oid)
+            highest = max((self._floors[one, release.stream].release for one in higher), default=0)
+            self._set(fd, release, oid, higher)
+        return highest if highest > release.number else None
 
     def _not_below(self, release: Release, oid: int) -> list[bytes]:
         """Return the keys whose floors keep a release from being taken."""
@@ -158,7 +166,7 @@ class FloorFiles:
             if self._floors.get((key_id, release.stream)) != new:
                 self._write(fd, _File(release.stream, key_id, new))
         # Even if nothing was written: a kill may have come between a name and this.
-        _sync_folder(fd)
+        sync_all(fd)
 
     # How.
 
@@ -175,13 +183,40 @@ class FloorFiles:
         except OSError as error:
             raise self._error(error) from error
         try:
-            with contextlib.suppress(OSError):  # some file systems have no locks
-                fcntl.flock(fd, fcntl.LOCK_EX)
-            yield fd
+            lock = self._lock(fd)
+            try:
+                yield fd
+            finally:
+                os.close(lock)
         except OSError as error:
             raise self._error(error) from error
         finally:
             close_quietly(fd)
+
+    def _lock(self, folder: int) -> int:
+        """Keep other receivers out until what is returned is closed.
+
+        Raises:
+            DiskError: The lock is a stranger's.
+            OSError: There can be none.
+        """
+        # Not of the folder itself: whoever may read that could hold the lock for ever.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        fd = os.open(LOCK, flags, 0o600, dir_fd=folder)
+        try:
+            status = os.fstat(fd)
+            is_open = status.st_mode & ~(stat.S_IFREG | stat.S_IRUSR | stat.S_IWUSR)
+            if is_open or status.st_uid not in {0, os.geteuid()}:
+                raise DiskError(
+                    f"state folder {self._folder}: {LOCK} is not a file that its owner alone can "
+                    "read; remove it, or name another folder in PGMLITE_STATE"
+                )
+            with contextlib.suppress(OSError):  # some file systems have no locks
+                fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            close_quietly(fd)
+            raise
+        return fd
 
     def _error(self, error: OSError) -> DiskError:
         return DiskError(
@@ -258,18 +293,6 @@ class FloorFiles:
         return os.open(name, flags, 0o600, dir_fd=fd)
 
 
-def _sync_folder(fd: int) -> None:
-    """
-    Raises:
-        OSError: The disk failed to take the names in it.
-    """
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in NOT_KNOWN:
-            raise
-
-
 def _make(folder: Path) -> None:
     """Make a folder and those that it is in, for good.
 
@@ -281,11 +304,7 @@ def _make(folder: Path) -> None:
     _make(folder.parent)
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-    fd = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _sync_folder(fd)
-    finally:
-        os.close(fd)
+    sync_folder(folder.parent)
 
 
 def _read(folder: int, name: str) -> bytes:
@@ -326,7 +345,7 @@ def _parse(raw: bytes) -> _File:
     for name, digits in (("key", 2 * KEY_ID_SIZE), ("oid", OID_DIGITS)):
         if not re.fullmatch(f"[0-9a-f]{{{digits}}}", values[name]):
             raise ValueError(f"its {name} is not {digits} hexadecimal digits")
-    if not 0 <= values["release"] <= MAX_NUMBER:
+    if not 0 <= values["release"] <= MAX_RELEASE:
         raise ValueError("its release is too large")
     floor = Floor(values["release"], int(values["oid"], 16))
     return _File(stream, bytes.fromhex(values["key"]), floor)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgmlite.errors import DiskError, UsageError
-from pgmlite.storage.system import close_quietly, reason
+from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
 from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import KEY_ID_SIZE
 
@@ -127,7 +127,8 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         raise DiskError(f"key {path}: {reason(error)}") from error
     try:
         os.write(fd, data)
-        os.fsync(fd)
+        sync_all(fd)
+        sync_folder(path.parent)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise DiskError(f"key {path}: {reason(error)}") from error
@@ -196,7 +197,8 @@ def _files(path: Path) -> Iterator[Path]:
         return
     try:
         # Not by glob, which says nothing of folders that it can't read.
-        files = sorted(file for file in path.iterdir() if file.suffix == ".pem")
+        # Not a FIFO, which nobody may ever write to.
+        files = sorted(file for file in path.iterdir() if file.suffix == ".pem" and file.is_file())
     except OSError as error:
         raise DiskError(f"key {path}: {reason(error)}") from error
     if not files:

@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES
-from pgmlite.storage.system import NOT_KNOWN, beside, lock, reason, sync_all
+from pgmlite.storage.system import beside, lock, reason, sync_all, sync_folder
 from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
 from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
@@ -270,14 +270,9 @@ class PublishedRecord:
             raise self._error(error) from error
         self._keep(fd)
         try:
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path.parent)
         except OSError as error:
-            if error.errno not in NOT_KNOWN:
-                self._warn(f"record {self.path}: may not survive a power cut: {reason(error)}")
+            self._warn(f"record {self.path}: may not survive a power cut: {reason(error)}")
 
     @property
     def is_in_place(self) -> bool:

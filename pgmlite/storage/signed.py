@@ -20,7 +20,7 @@ from pgmlite.errors import DiskError, ObjectError, UsageError
 from pgmlite.storage.publish import usual_mode
 from pgmlite.storage.signing import LeafPlaces, build_trees
 from pgmlite.storage.source import Progress, SourceFile
-from pgmlite.storage.system import close_quietly, reason, sync_all
+from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
 from pgmlite.wire.control import MAX_SPM, Signature, Spm, SpmPosition, SpmRepairs
 from pgmlite.wire.digests import BlockTree, digest
 from pgmlite.wire.layout import (
@@ -28,7 +28,6 @@ from pgmlite.wire.layout import (
     KEY_ID_SIZE,
     MAX_MANIFEST,
     SIGNATURE_SIZE,
-    SIGNED_CONTEXT,
 )
 from pgmlite.wire.manifest import Manifest, parse_manifest
 from pgmlite.wire.tiles import NO_TILE
@@ -66,14 +65,21 @@ def content_path(path: Path, content: Path | None) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX)) if is_signed_name(path) else path
 
 
+def open_content(path: Path, content: Path | None) -> SourceFile:
+    """Open the content of what is sent, as of `content_path`.
+
+    Raises:
+        DiskError: It is not there, can't be read, or is not a regular file.
+    """
+    found = content_path(path, content)
+    if content is None and found != path and not os.path.lexists(found):
+        raise DiskError(f"content {found}: is not there, beside {path}; name it", cause="content")
+    return SourceFile(found)
+
+
 def signed_name(content: Path) -> Path:
     """Return the FILE.pglm of a content, unless somebody says otherwise."""
     return content.with_name(content.name + SUFFIX)
-
-
-def message_of(manifest: Manifest) -> bytes:
-    """Return what is signed (spec: SIG-1)."""
-    return SIGNED_CONTEXT + manifest.raw
 
 
 def build_head(manifest: Manifest, signatures: Sequence[Signature]) -> bytes:
@@ -341,11 +347,7 @@ class Fresh:
             sync_all(self._fd)
             os.replace(self._name, self._path)
             self._is_public = True
-            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                sync_all(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise self._error(error) from error
 

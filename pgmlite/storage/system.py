@@ -70,6 +70,19 @@ def sync_all(fd: int) -> None:
     _sync(os.fsync, fd)
 
 
+def sync_folder(path: Path) -> None:
+    """Have the names in a folder on the disk, where the file system knows of such a thing.
+
+    Raises:
+        OSError: The disk failed to take them, or the folder can't be opened.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_all(fd)
+    finally:
+        close_quietly(fd)
+
+
 def _sync(call: Callable[[int], None], fd: int) -> None:
     try:
         call(fd)

@@ -12,7 +12,6 @@ from itertools import groupby
 
 import numpy as np
 
-from pgmlite.wire import derive
 from pgmlite.wire.batch import (
     AHEAD,
     HEADER_DTYPE,
@@ -26,10 +25,7 @@ from pgmlite.wire.batch import (
     read_rows,
 )
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.layout import HEADER, PacketType
-
-TYPE_AT = next(field.offset or 0 for field in derive.fields(HEADER) if field.name == "type")
-"""Byte of a packet that has its type."""
+from pgmlite.wire.layout import PacketType
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +45,17 @@ class _Odd:
     stride: int
     source: Endpoint
     is_congested: bool
+    kind: tuple[int, int]
+    """The type of the first and its ESI, by its header; -1: it is too short to have one."""
 
-    @property
-    def kind(self) -> tuple[int, int]:
-        """The type of its first packet and its ESI, by its header; -1: it is too short."""
-        if len(self.octets) < HEADER_SIZE:
-            return -1, -1
-        row = np.ndarray((1,), HEADER_DTYPE, self.octets)[0]
-        return int(row["type"]), int(row["esi"])
-
-    @property
-    def is_spm(self) -> bool:
-        """Whether its first packet is an SPM, by its header."""
-        return len(self.octets) >= HEADER_SIZE and int(self.octets[TYPE_AT]) == PacketType.SPM
+    @classmethod
+    def of(cls, octets: Octets, stride: int, source: Endpoint, *, is_congested: bool) -> _Odd:
+        """Return packets, and what the first of them looks like."""
+        kind = -1, 0
+        if len(octets) >= HEADER_SIZE:
+            row = np.ndarray((1,), HEADER_DTYPE, octets)[0]
+            kind = int(row["type"]), int(row["esi"])
+        return cls(octets, stride, source, is_congested, kind)
 
     def read(self, refused: Counter[str], at: int | None) -> list[PacketBatch]:
         """Return the batches of it, as `read` does."""
@@ -139,7 +133,8 @@ class ReceiveBuffer:
             octets, cut = self._join(length), count * stride
             for some, size in ((octets[:cut], stride), (octets[cut:], tail)):
                 if len(some):
-                    self._stretches.append(_Odd(some, size, source, is_congested))
+                    odd = _Odd.of(some, size, source, is_congested=is_congested)
+                    self._stretches.append(odd)
             return
         start, self._used = self._used, self._used + count
         if is_congested:
@@ -149,7 +144,8 @@ class ReceiveBuffer:
         self._stretches.append(_Stretch(start, self._used, source))
         if tail:
             # Often a node of a tree: it must not cost a copy of all that came with it.
-            self._stretches.append(_Odd(self._join(tail), tail, source, is_congested))
+            odd = _Odd.of(self._join(tail), tail, source, is_congested=is_congested)
+            self._stretches.append(odd)
 
     def _join(self, length: int) -> Octets:
         """Return a copy of the next `length` bytes that were read, in one piece."""
@@ -174,7 +170,7 @@ class ReceiveBuffer:
         since: list[_Stretch | _Odd] = []
         for came in _spms_together(self._stretches):
             since.append(came)
-            if isinstance(came, _Odd) and came.is_spm:
+            if _is_spm(came):
                 batches += self._between_spms(since, refused, at)
                 since = []
         batches += self._between_spms(since, refused, at)
@@ -184,15 +180,8 @@ class ReceiveBuffer:
     def _between_spms(
         self, came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
     ) -> list[PacketBatch]:
-        batches: list[PacketBatch] = []
+        batches = _nodes_of(came, refused, at)
         parts: list[_Stretch | PacketBatch] = []
-        # Tree by tree, in their order: a leaf is of no use before the nodes above it.
-        nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
-        nodes.sort(key=lambda one: one.kind)
-        for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
-            first, *others = alike
-            joined = np.concatenate([first.octets, *(one.octets for one in others)])
-            batches += replace(first, octets=joined).read(refused, at)
         for part in came:
             if isinstance(part, _Odd):
                 if part.kind[0] != PacketType.TREE:
@@ -215,10 +204,14 @@ class ReceiveBuffer:
         return batches
 
 
+def _is_spm(came: _Stretch | _Odd) -> bool:
+    return isinstance(came, _Odd) and came.kind[0] == PacketType.SPM
+
+
 def _spms_together(stretches: Iterable[_Stretch | _Odd]) -> Iterator[_Stretch | _Odd]:
     """Yield what came, SPMs of one length that a source sent one after the other as one."""
     # Who floods a receiver with SPMs shall not have each of them looked at by itself.
-    for is_spm, run in groupby(stretches, lambda one: isinstance(one, _Odd) and one.is_spm):
+    for is_spm, run in groupby(stretches, _is_spm):
         if not is_spm:
             yield from run
             continue
@@ -227,6 +220,21 @@ def _spms_together(stretches: Iterable[_Stretch | _Odd]) -> Iterator[_Stretch | 
             first, *others = alike
             octets = [first.octets, *(one.octets for one in others)]
             yield replace(first, octets=np.concatenate(octets)) if others else first
+
+
+def _nodes_of(
+    came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
+) -> list[PacketBatch]:
+    """Return the nodes among what came, those that are alike together."""
+    batches: list[PacketBatch] = []
+    # Tree by tree, in their order: a leaf is of no use before the nodes above it.
+    nodes = [one for one in came if isinstance(one, _Odd) and one.kind[0] == PacketType.TREE]
+    nodes.sort(key=lambda one: one.kind)
+    for _, alike in groupby(nodes, lambda one: (one.stride, one.source, one.is_congested)):
+        first, *others = alike
+        joined = np.concatenate([first.octets, *(one.octets for one in others)])
+        batches += replace(first, octets=joined).read(refused, at)
+    return batches
 
 
 class SendBuffer:

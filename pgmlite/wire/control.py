@@ -21,6 +21,7 @@ from pgmlite.wire.layout import (
     REPAIRS,
     SIGNATURE,
     SIGNATURE_SIZE,
+    SIGNED_CONTEXT,
     SPM_BODY,
     Order,
     SpmOption,
@@ -92,11 +93,16 @@ class Signature:
 
     Attributes:
         key_id: Which key it is said to be of (`KEY_ID_SIZE` bytes).
-        value: Ed25519, of `SIGNED_CONTEXT` and the manifest.
+        value: Ed25519, of `message_of` the manifest.
     """
 
     key_id: bytes
     value: bytes
+
+
+def message_of(manifest: bytes) -> bytes:
+    """Return what is signed of a manifest (spec: SIG-1)."""
+    return SIGNED_CONTEXT + manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,9 @@ SIGNATURE_SIZE = 64
 MAX_STREAM = 64
 """Bytes of a stream's name, at most."""
 
+MAX_RELEASE = (1 << 64) - 1
+"""The highest number of a release."""
+
 
 class PacketType(IntEnum):
     """Packet types; all numbers but that of TREE are RFC 3208's (section 8)."""

@@ -4,9 +4,10 @@
 
 A receiver of an object of 1 GiB is in the middle of it, and packets come one by one: true ODATA,
 and of each type and shape what a stranger can send. The figure is the processor time of one, from
-its bytes to the machine's answer and the looks that it leads to, divided by that of a true ODATA
-packet between them: the median of TURNS turns, 15 by default. Objects of up to 1 TiB are announced
-to a receiver that has one, and to others that wait for one, which adopt it.
+its bytes to the machine's answer, divided by that of a true ODATA packet between them: the median
+of TURNS turns, 15 by default. Beside it stands what the looks of NAK repair take, which packets
+lead to and whose number is bounded (NAK-3): a millisecond passes with each pair. Objects of up to
+1 TiB are announced to a receiver that has one, and to others that wait for one, which adopt it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Bench:
         self.give(self.spm())
         for _ in range(3_000):
             self.give(self.odata())
+            self.tick()
 
     def spm(self, **fields: int) -> bytes:
         """Return the sender's SPM."""
@@ -88,11 +90,16 @@ class Bench:
         return packet(values.pop("type", PacketType.ODATA), bytes(SYMBOL), **values)
 
     def give(self, octets: bytes, source: Endpoint = SENDER) -> float:
-        """Let a packet come; return the seconds that it took with what it led to."""
-        self.now += MS
+        """Let a packet come; return the seconds that it took."""
         began = time.process_time()
         for batch in batches([octets], source=source, refused=self.machine.counters.refused):
             self._answer(self.machine.receive(self.now, batch))
+        return time.process_time() - began
+
+    def tick(self) -> float:
+        """Let a millisecond pass; return the seconds that what was due took."""
+        self.now += MS
+        began = time.process_time()
         deadline = self.machine.deadline
         while deadline is not None and deadline <= self.now:
             self._answer(self.machine.tick(self.now))
@@ -270,7 +277,7 @@ def measure(size: int, repairs: int, turns: int) -> None:
     sample = huge(size, repairs)
     names_ = [name for name, _ in shapes(Bench(sample))]
     for number, name in enumerate(names_):
-        ratios, cost = [], 0.0
+        ratios, ticks, cost = [], 0.0, 0.0
         bench = Bench(sample)
         _, shape = list(shapes(bench))[number]
         for turn in range(turns):
@@ -279,9 +286,14 @@ def measure(size: int, repairs: int, turns: int) -> None:
                 true += bench.give(bench.odata())
                 octets, source = shape(bench, turn * PACKETS + one)
                 forged += bench.give(octets, source)
+                ticks += bench.tick()
             ratios.append(forged / true)
             cost = true / PACKETS * 1e6
-        print(f"  {name:58} {median(ratios):6.2f}  (true {cost:.0f} us)", flush=True)
+        share = ticks / (turns * PACKETS * MS / SECOND)
+        print(
+            f"  {name:58} {median(ratios):6.2f}  (true {cost:.0f} us; looks {share:.1%})",
+            flush=True,
+        )
 
 
 def adopt(size: int, repairs: int) -> None:

@@ -94,7 +94,7 @@ def test_what_was_signed_verifies_and_says_what_it_is(inside: Inside, source: Pa
     assert f"signed by {said['signatures'][0]['key']}" in text
     facts = json.loads(inside("info", file, "--json").lines[0])
     assert facts["oid"] == said["oid"]
-    assert facts["keys"] == [said["signatures"][0]["key"]]
+    assert facts["signed_by"] == [said["signatures"][0]["key"]]
     assert inside("verify", file).code == 0
     assert "no key given: who signed it was not checked" in words_of(inside("verify", file))
     # A folder of keys, in which one is.
@@ -360,7 +360,10 @@ def test_another_content_is_not_sent(inside: Inside, source: Path) -> None:
         assert drain(tap) == []
     assert (ended.code, "blocks differ" in words_of(ended)) == (4, True)
     source.unlink()
-    assert inside("send", file, *place.flags).code == 7
+    for verb in (("send", file, *place.flags), ("repair", file, *place.flags), ("verify", file)):
+        ended = inside(*verb)
+        assert (ended.code, words_of(ended).startswith("pgmlite: --content")) == (7, True)
+        assert f"is not there, beside {file}" in words_of(ended)
 
 
 def test_the_environment_gives_way_to_what_is_signed(

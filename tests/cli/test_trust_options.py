@@ -24,9 +24,12 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         (["--stream", "x"], "--stream: needs a key"),
         (["--stream", ""], "--stream: is empty"),
         (["--allow-rollback"], "--allow-rollback: needs a key"),
+        # Of variables that are not set: not the present folder, nor any name.
+        (["--key", ""], "--key: is empty"),
+        (["--name", ""], "--name: is empty"),
     ],
 )
-def test_what_only_signatures_can_say_needs_a_key(
+def test_what_chooses_is_complete_or_refused(
     cli: Cli, tmp_path: Path, options: list[str], said: str
 ) -> None:
     code, error = cli.refuse("recv", "-o", tmp_path / "out", *endpoint().flags, *options)

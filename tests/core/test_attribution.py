@@ -14,6 +14,7 @@ from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Superseded
 from pgmlite.core.machine import SECOND, Store
 from pgmlite.core.receive.attribution import Attribution
+from pgmlite.core.receive.blame import LEFT_ASIDE
 from pgmlite.core.receive.counters import ReceiverCounters
 from pgmlite.core.receive.hold import LANE_LIFE
 from pgmlite.wire.geometry import Geometry
@@ -123,6 +124,14 @@ class TestWhole:
         drive.give(path_to(PLAIN, 0))
         drive.give(tile_packets(PLAIN, 0)[:3])
         assert stored(drive) == 3
+
+    def test_nor_does_what_waited_before(self) -> None:
+        drive = announced(PLAIN, last_symbols=500)
+        for tile in range(2):
+            drive.give(path_to(PLAIN, tile))
+        drive.give(tile_packets(PLAIN, 0)[3:])
+        drive.give(tile_packets(PLAIN, 1))
+        assert stored(drive) == 29
 
     def test_what_is_repaired_does_not_wait(self) -> None:
         drive = patient(PLAIN)
@@ -347,6 +356,20 @@ class TestSources:
             self.hear(drive, tile)
         assert stored(drive) == 17 * 16
         assert "shunned" not in drive.refused
+
+    def test_who_is_silenced_by_others_is_missed(self) -> None:
+        # spec: RCV-23
+        drive = announced(PLAIN, last_symbols=10_000)
+        self.hear(drive, LAST)
+        for tile in range(12):
+            # Nothing of "a" counts yet when its window begins anew.
+            now = tile * 10 * SECOND
+            drive.give(path_to(PLAIN, 16 + tile), now=now)
+            drive.give(tile_packets(PLAIN, 16 + tile)[:1], source="x", now=now)
+            drive.give([wrong(one) for one in tile_packets(PLAIN, LAST)[:8]], now=now)
+            self.hear(drive, tile, now=now)
+        assert drive.refused["shunned"] <= LEFT_ASIDE
+        assert stored(drive) >= 16 * 8
 
     def test_addresses_without_end(self) -> None:
         drive = announced(PLAIN, last_symbols=10_000)

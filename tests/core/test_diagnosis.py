@@ -13,7 +13,6 @@ from pgmlite.core.receive.diagnosis import CALM_AFTER, Diagnosis, Finding, Load
 from pgmlite.core.receive.evidence import LONGEST_NAME, MOST_OTHERS
 from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.send.sender import Sender
-from pgmlite.net.drops import DropCount
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.manifest import Manifest, manifest_oid
 from tests.support.builders import (
@@ -243,7 +242,8 @@ class TestOthers:
             watched.pass_time(at(second))
         told = watched.only("object")
         oid = f"{sample.manifest.oid:016x}"
-        assert told.facts == {"oid": oid, "name": "fw.bin", "size": 600 * SYMBOL}
+        facts = {"oid": oid, "name": "fw.bin", "size": 600 * SYMBOL, "reason": "object"}
+        assert told.facts == facts
         for text in (told.text, watched.diagnosis.why_late(at(10))):
             assert all(word in text for word in ("fw.bin", "822.7 KiB", oid, f"{0x123:016x}"))
 
@@ -468,29 +468,3 @@ class TestWhyLate:
         late = watched.diagnosis.why_late(at(1))
         assert "0 of" not in late
         assert "verified" in late
-
-
-class TestDropCount:
-    def test_what_gro_joined_counts_in_packets(self) -> None:
-        drops = DropCount()
-        for _ in range(100):
-            drops.take(None, 40)
-        drops.take(3, 40)
-        drops.take(3, 40)
-        assert drops.packets == 120
-
-    def test_packets_that_come_singly_are_counted_exactly(self) -> None:
-        drops = DropCount()
-        drops.take(173, 1)
-        drops.take(200, 1)
-        assert drops.packets == 200
-
-    def test_the_count_goes_round_and_begins_anew_with_a_socket(self) -> None:
-        drops = DropCount()
-        drops.take((1 << 32) - 1, 1)
-        before = drops.packets
-        drops.take(1, 1)
-        assert drops.packets == before + 2
-        drops.restart()
-        drops.take(5, 1)
-        assert drops.packets == before + 7

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pgmlite.core.config import NakConfig
+from pgmlite.core.course import Course
 from pgmlite.core.machine import MS
 from pgmlite.core.needs import NO_SYMBOLS
 from pgmlite.core.receive.blocks import STRETCH, Blocks
@@ -121,6 +122,26 @@ def test_a_place_that_is_made_up_makes_no_block_due() -> None:
         asking.spm(head=place)
         assert asking.settle() == []
     assert not any(asking.state(block) for block in range(asking.geometry.blocks))
+
+
+def test_rings_that_only_spms_say_are_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    # spec: NAK-1, RCV-18
+    worked: list[Ring] = []
+    monkeypatch.setattr(
+        Course, "ended", lambda course, *_: worked.append(course.ring) or NO_SYMBOLS
+    )
+    asking = Asking(10_000)
+    asking.hear(range(40))
+    asking.settle()
+    assert set(worked) == {asking.ring}
+    for number in range(16):
+        ring = Ring(asking.geometry, Order.BLOCKS, first=number + 1)
+        key = (("X", number), number, 0)
+        for place in (5, 3_000):
+            asking.machine.take_position(asking.now, key, ring, place, received=1)
+    asking.hear(range(40, 80))
+    asking.settle()
+    assert set(worked) == {asking.ring}
 
 
 def test_looks_at_a_large_object_are_rare() -> None:

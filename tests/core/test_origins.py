@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from pgmlite.core.events import Damaged
-from pgmlite.core.receive.origins import LONGEST_ALONE, MOST_CYCLES, MOST_SOURCES, Origins
+from pgmlite.core.machine import SECOND
+from pgmlite.core.receive.origins import (
+    FRESH_WORTH,
+    LONGEST_ALONE,
+    MOST_CYCLES,
+    MOST_SOURCES,
+    Origins,
+)
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, Ids
 from tests.support.builders import Drive, Sample, make_object
@@ -58,6 +65,23 @@ class TestOrigins:
         origins.note(TRUE, ids(1, range(3)))
         origins.note(FORGER, ids(1, range(3, 10)))
         assert origins.accuse(1, np.arange(10)).tolist() == [3, 4, 5, 6, 7, 8, 9]
+
+    def test_who_is_believed_has_to_bring_the_rest(self) -> None:
+        origins = known()
+        origins.note(FORGER, ids(0, range(10)))
+        origins.acquit(0, np.arange(10))
+        origins.note(TRUE, ids(1, range(9)))
+        origins.note(FORGER, ids(1, [9]))
+        assert origins.accuse(1, np.arange(10)).tolist() == list(range(9))
+        origins.note(FORGER, ids(1, [0]))
+        left_aside = 0
+        while origins.barred(TRUE, esis(1)) is not None:
+            left_aside += 1
+        assert left_aside == 10 + FRESH_WORTH
+        origins.note(TRUE, ids(1, range(1, 9)))
+        assert origins.accuse(1, np.arange(10)).tolist() == [0, 9]
+        assert origins.barred(FORGER, esis(1)) is not None
+        assert origins.barred(TRUE, esis(1)) is None
 
     def test_two_that_are_alike_stay_until_the_block_fails_again(self) -> None:
         origins = known()
@@ -138,7 +162,8 @@ class TestReceiver:
         assert drive.store.data == sample.data
         damaged = [one for one in drive.seen if isinstance(one, Damaged)]
         assert damaged
-        assert all(one.set_aside and not one.is_dropped for one in damaged)
+        assert all((one.set_aside or one.forged) and not one.is_dropped for one in damaged)
+        assert sum(one.set_aside for one in damaged) == drive.machine.counters.forged
         assert drive.refused["shunned"] > 0
 
     def test_before_the_manifest_too(self) -> None:
@@ -170,3 +195,20 @@ class TestReceiver:
         current = drive.machine.current
         assert current
         assert set(current.forgers) == {"f"}
+
+
+def test_a_stranger_who_was_believed_once_stops_nobody() -> None:
+    sample = make_object(64 * 64 * 4, symbol_size=64, block_symbols=64)
+    drive = Drive(naks=False)
+    drive.give([sample.spm(), *sample.nodes()], source="t")
+    drive.give(
+        sample.odata(64 * block + some for some in range(4) for block in range(4)), source="t"
+    )
+    # One true block, then a forged symbol of each of the others.
+    drive.give(sample.odata(range(4, 64), tsi=9), source="x")
+    for one in sample.odata((64 * block + 40 for block in (1, 2, 3)), tsi=9):
+        drive.give([one[:-1] + bytes([one[-1] ^ 1])], source="x")
+    for cycle in range(4):
+        assert not drive.is_complete
+        drive.give(sample.all_odata(), source="t", now=cycle * SECOND)
+    assert drive.is_complete

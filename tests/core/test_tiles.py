@@ -21,6 +21,7 @@ SHAPES = [
     Geometry(160 * 3001, 160, 250, 125, 1),
     Geometry(1184 * 20_003 - 7, 1184, 1024, 512, 8),
     Geometry(1184 * (9 * 64 + 1), 1184, 64, 0, 8),
+    Geometry(1184 * 16 * 64 - 3, 1184, 64, 40, 8),
 ]
 
 
@@ -35,6 +36,11 @@ def test_every_symbol_is_in_one_place_of_one_tile(geometry):
         assert (tiles.of(ids) == tile).all()
         assert tiles.places(ids).tolist() == list(range(len(ids)))
         total += len(ids)
+        if not len(ids):
+            continue
+        numbers, places = tiles.locate(ids)
+        assert (numbers == tile).all()
+        assert places.tolist() == list(range(len(ids)))
     blocks = np.arange(geometry.blocks)
     assert total == int(geometry.rings.of(blocks).sum())
 

@@ -194,10 +194,12 @@ class TestComingAndGoing:
         lost = np.zeros(1_500, np.bool_)
         lost[np.random.default_rng(4).choice(1_500, 150, replace=False)] = True
         for name in ("A", "B"):
+            if name == "B":
+                lost = lost | (np.arange(1_500) % 50 == 0)
             group.add_receivers(
                 2,
                 latency=LATENCY,
-                make=lambda config, rng: Unlucky(config, rng, lost),
+                make=lambda config, rng, mine=lost: Unlucky(config, rng, mine),
                 repairers=frozenset({(name, 9)}),
             )
             repairers.append(

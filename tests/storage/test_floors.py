@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 
 from pgmlite.core.trust import Floor
 from pgmlite.errors import DiskError
-from pgmlite.storage.floors import FloorFiles, file_name, state_folder
+from pgmlite.storage.floors import LOCK, FloorFiles, file_name, state_folder
 from pgmlite.wire.manifest import Release
 from tests.storage.test_storage import NOBODY, ordinary_user
 from tests.support.parts import System
@@ -69,7 +73,7 @@ def test_without_a_home_one_is_to_be_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_nothing_was_installed(state: Path) -> None:
     assert floors(state).of(STREAM) == []
-    assert list(state.iterdir()) == []
+    assert [path.name for path in state.iterdir()] == [LOCK]
     assert state.stat().st_mode & 0o777 == 0o700
 
 
@@ -77,7 +81,7 @@ def test_what_was_installed_is_there_the_next_time(state: Path) -> None:
     floors(state).install(release(17), 0xABC, [A])
     assert floors(state).of(STREAM) == [Floor(17, 0xABC)]
     assert floors(state).of(OTHER) == []
-    (path,) = state.iterdir()
+    (path,) = state.glob("floor-*")
     assert path.name == file_name(A, STREAM)
     assert json.loads(path.read_text()) == {
         "stream": STREAM,
@@ -105,6 +109,39 @@ def test_a_key_that_is_taken_out_takes_its_floor_along(state: Path) -> None:
     assert floors(state, A).of(STREAM) == [Floor(17, 1)]
 
 
+def test_who_may_read_the_folder_holds_nobody_up(state: Path) -> None:
+    # spec: TRU-6
+    floors(state).install(release(5), 1, [A])
+    stranger = os.open(state, os.O_RDONLY)
+    try:
+        fcntl.flock(stranger, fcntl.LOCK_EX)
+        code = f"""
+from pathlib import Path
+from pgmlite.storage.floors import FloorFiles
+print(FloorFiles(Path({str(state)!r}), [{A!r}]).of({STREAM!r})[0].release)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=20, check=True
+        )
+    finally:
+        os.close(stranger)
+    assert done.stdout == "5\n"
+    assert stat.S_IMODE((state / LOCK).stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "open"])
+def test_a_lock_that_others_may_hold_is_refused(state: Path, kind: str) -> None:
+    state.mkdir(parents=True)
+    if kind == "link":
+        (state / LOCK).symlink_to(state / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(state / LOCK, 0o600)
+    else:
+        (state / LOCK).touch(0o644)
+    with pytest.raises(DiskError, match="state folder"):
+        floors(state)
+
+
 def test_another_receiver_that_was_sooner_is_noticed(state: Path) -> None:
     ours, theirs = floors(state), floors(state)
     theirs.install(release(18), 2, [A])
@@ -122,9 +159,9 @@ def test_floors_fall_only_when_they_are_told(state: Path) -> None:
     both.install(release(20), 1, [A, B])
     both.install(release(16), 2, [A], may_fall=True)
     assert both.of(STREAM) == [Floor(20, 1)] * 2, "the output may still be the old one"
-    both.fall(release(16), 2)
+    assert both.fall(release(16), 2) == 20
     assert floors(state, A, B).of(STREAM) == [Floor(16, 2)] * 2
-    both.fall(release(16), 2)
+    assert both.fall(release(16), 2) is None
     both.install(release(17), 3, [B])
     assert sorted(one.release for one in floors(state, A, B).of(STREAM)) == [16, 17]
 
@@ -208,6 +245,7 @@ def test_a_file_that_cannot_be_read() -> None:
         path = spoil(state, lambda path: path.chmod(0))
         if not os.geteuid():
             os.chown(state, NOBODY, NOBODY)
+            os.chown(state / LOCK, NOBODY, NOBODY)
         with ordinary_user(), pytest.raises(DiskError, match=f"floor {path}: Permission denied"):
             floors(state)
 
@@ -258,4 +296,4 @@ def test_what_a_kill_left_is_cleared_away(state: Path) -> None:
     (state / "floor-check~").write_bytes(b"")
     assert floors(state).of(STREAM) == [Floor(16, 1)]
     floors(state).install(release(17), 2, [A])
-    assert [path.name for path in state.iterdir()] == [file_name(A, STREAM)]
+    assert {path.name for path in state.iterdir()} == {file_name(A, STREAM), LOCK}

@@ -16,11 +16,11 @@ from pgmlite.storage.signed import (
     SignedFile,
     build_head,
     check_room,
-    message_of,
     write_signed,
 )
 from pgmlite.storage.signing import LeafPlaces, build_trees
 from pgmlite.storage.source import SourceFile
+from pgmlite.wire.control import message_of
 from pgmlite.wire.digests import BlockTree, block_digest, digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import Geometry, most_repairs, most_tile_blocks
@@ -143,7 +143,7 @@ def test_signatures_change_no_oid_and_one_key_signs_once(tmp_path):
     ids = [sign(b"", private_key(number)).key_id for number in (0, 1)]
     assert [one.key_id for one in file.signatures] == ids
     for number, one in enumerate(file.signatures):
-        private_key(number).public_key().verify(one.value, message_of(manifest))
+        private_key(number).public_key().verify(one.value, message_of(manifest.raw))
     file.close()
 
 

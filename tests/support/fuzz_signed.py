@@ -21,9 +21,11 @@ from pgmlite.sim.memory import answer
 from pgmlite.storage.signed import ENTRY_SIZE, FIXED, SignedFile, build_head
 from pgmlite.storage.signing import LeafPlaces
 from pgmlite.wire import batch as wire
+from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.manifest import Release
+from tests.support.builders import batches
 from tests.support.disk import Disk
 from tests.support.fuzz_pieces import joined, pieces
 from tests.support.signed import key_id, private_key, symbols_of
@@ -62,6 +64,9 @@ TRUE = [
     *(one for tile in range(TILES.count) for one in tile_packets(tile)),
 ]
 """All packets of the object, once."""
+
+TRUE_BATCHES = batches(TRUE, source="fd02::1")
+"""The same as they are read."""
 
 SYMBOLS = {
     (int(block), int(esi)): row.tobytes()
@@ -102,8 +107,12 @@ class Strict:
         refused = self.machine.counters.refused
         for one in packets:
             octets = np.frombuffer(one, np.uint8)
-            for batch in wire.read(octets, len(one), source, refused) if one else ():
-                self._perform(self.machine.receive(self.now, batch))
+            self.take(wire.read(octets, len(one), source, refused) if one else [])
+
+    def take(self, some: Iterable[PacketBatch]) -> None:
+        """Let batches arrive."""
+        for batch in some:
+            self._perform(self.machine.receive(self.now, batch))
 
     def wait(self, time: int) -> None:
         """Let time pass."""
@@ -139,7 +148,7 @@ def tiles(data: bytes) -> None:
         strict.give([one], Endpoint(f"fd01::{how >> 2 & 3}", 9))
     strict.wait(STRANGERS_GO)
     if not strict.is_complete:
-        strict.give(TRUE, Endpoint("fd02::1", 9))
+        strict.take(TRUE_BATCHES)
         strict.wait(SECOND)
     assert strict.is_complete, "strangers keep it from completing"
     size = GEOMETRY.size

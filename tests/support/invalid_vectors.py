@@ -102,6 +102,7 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         ("with a long position", fixed, raw, option(SpmOption.POSITION, place[4:] + b"\0")),
         ("with short repairs", fixed, raw, option(SpmOption.REPAIRS, asks[4:-1])),
         ("with NAKs to port 0", fixed, raw, asks[:-2] + bytes(2)),
+        ("with 33 options", fixed, raw, option(9, b"") * 32),
         ("of 1233 bytes", fixed, raw, option(9, bytes(1_233 - 48 - 20 - len(raw) - 4))),
     ):
         yield f"spm {name}", packet(0, b"".join(parts), **h), "spm"

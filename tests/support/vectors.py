@@ -290,6 +290,8 @@ def valid() -> Iterator[tuple[str, bytes]]:
         "spm with its options in another order",
         packet(0, mixed[0] + b"".join(mixed[:0:-1]), **header(SMALL)),
     )
+    many = spm_body(SMALL.manifest.raw) + option(9, b"") * 30
+    yield "spm with as many options as there may be", packet(0, many, **header(SMALL))
     largest = NAMED.manifest.raw + option(9, bytes(MAX_MANIFEST - 4 - len(NAMED.manifest.raw)))
     yield "spm with the largest manifest", with_manifest(largest, NAMED)
     root, first, last = SMALL.nodes(tsi=TSI)

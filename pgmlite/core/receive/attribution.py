@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -75,6 +76,17 @@ class Attribution:
         self._hold = Hold(lanes)
         self.most_waiting = (lanes + 1) * pair
 
+    def _ids(self, batch: PacketBatch) -> Ids:
+        """Return what the symbols of data packets are called."""
+        blocks = batch.offsets // self._geometry.block_size
+        return Ids(blocks, batch.rows["esi"].astype(np.int64))
+
+    @cached_property
+    def _last_tile(self) -> int:
+        """The tile of the object's last source symbol, which may be short."""
+        geometry = self._geometry
+        return int(self._tiles.of(geometry.ids(np.array([geometry.symbols - 1])))[0])
+
     # What comes.
 
     def take(self, now: int, batch: PacketBatch, *, is_heard: bool) -> Released:
@@ -84,15 +96,14 @@ class Attribution:
             Those that are known to be right, and others that waited; views, good as long as those
             of `batch`.
         """
-        if self.blame.shuns(now, batch.source.address):
+        if self.blame.shuns(now, batch.source.address, len(batch)):
             self._counters.refused["shunned"] += len(batch)
             return []
         released: Released = []
         for lane, some in _lanes(batch):
-            blocks = some.offsets // self._geometry.block_size
-            ids = Ids(blocks, some.rows["esi"].astype(np.int64))
-            tiles, places = self._tiles.of(ids), self._tiles.places(ids)
-            all_of_it = Part(lane, int(tiles[0]), some, ids, places, is_heard)
+            ids = self._ids(some)
+            tiles, places = self._tiles.locate(ids)
+            all_of_it = Part(lane, int(tiles[0]), some, places, is_heard)
             released += self._take_tiles(now, all_of_it, tiles)
         return released
 
@@ -101,22 +112,30 @@ class Attribution:
         released: Released = []
         begin = end = 0
         for start, stop in stretches(tiles[1:] != tiles[:-1]):
-            one = part.cut(start, stop)._replace(tile=int(tiles[start]))
-            if self._is_whole(one):
-                # Tiles that stand side by side go on as one.
+            one = part.cut(start, stop, int(tiles[start]))
+            right = self._judge(one, goes_on=stop < len(tiles))
+            if right is not None and right.all():
+                # What stands side by side goes on as one.
                 begin, end = (begin if end == start else start), stop
                 continue
             if end == start > begin:
-                released += self._release(now, part.cut(begin, end))
-            released += self._take(now, one)
+                released += self._pass(now, part.cut(begin, end, part.tile))
+            if right is None:
+                released += self._wait(now, one)
+            else:
+                released += self._go_on(now, part.lane) + self._select(now, one, right)
         if end > begin and end == len(tiles):
-            released += self._release(now, part.cut(begin, end))
+            released += self._pass(now, part.cut(begin, end, part.tile))
         return released
+
+    def _pass(self, now: int, part: Part) -> Released:
+        """Let packets go that are right."""
+        return self._go_on(now, part.lane) + self._release(now, part)
 
     def take_nodes(self, now: int, batch: PacketBatch) -> Released:
         """Take packets that carry nodes of the tree of tiles; return what they set free."""
         address = batch.source.address
-        if self.blame.shuns(now, address):
+        if self.blame.shuns(now, address, len(batch)):
             self._counters.refused["shunned"] += len(batch)
             return []
         released: Released = []
@@ -145,21 +164,33 @@ class Attribution:
     def _is_urgent(self, lane: Lane) -> bool:
         return lane.is_repair or self._is_ending()
 
-    def _take(self, now: int, part: Part) -> Released:
-        """Take packets of one lane and tile."""
+    def _judge(self, part: Part, *, goes_on: bool) -> Flags | None:
+        """Return which packets of one lane and tile are right; None: they have to wait.
+
+        Args:
+            goes_on: Whether their lane goes on to another tile at once.
+        """
         leaf = self._leaves.get(part.tile)
+        if leaf is None or self._hold.find(part.lane, part.tile):
+            return None
+        if self._is_whole(part, leaf):
+            return np.ones(len(part.batch), np.bool_)
+        if goes_on or self._is_urgent(part.lane):
+            return self._compare(part, leaf)
+        return None
+
+    def _wait(self, now: int, part: Part) -> Released:
+        """Let packets of one lane and tile wait; return what waits no longer."""
         size = self._tiles.symbols(part.tile)
-        waiting = self._hold.find(part.lane, part.tile)
-        if leaf and waiting is None and self._is_urgent(part.lane):
-            return self._compare(now, part, leaf)
         released: Released = []
+        waiting = self._hold.find(part.lane, part.tile)
         if waiting is None:
             released += self._go_on(now, part.lane)
             waiting = Waiting.of(now, part, size)
             for gone in self._hold.put(waiting):
                 self._drop(gone)
         self._refuse("unattributed", waiting.add(part))
-        if leaf and (waiting.count >= size or self._is_urgent(part.lane)):
+        if waiting.count >= size or self._is_urgent(part.lane):
             released += self._settle(now, waiting)
         return released
 
@@ -180,64 +211,67 @@ class Attribution:
 
     # What is right.
 
-    def _is_whole(self, part: Part) -> bool:
+    def _is_whole(self, part: Part, leaf: Leaf) -> bool:
         """Whether packets are a whole tile in its order, each as it was signed."""
         batch, places = part.batch, part.places
-        size = self._tiles.symbols(part.tile)
+        size = len(leaf.symbols)
         if len(batch) != size or batch.payload.shape[1] != self._geometry.symbol_size:
             return False
         if places[0] or places[-1] != size - 1 or not (places[1:] > places[:-1]).all():
             return False
-        if self._hold.find(part.lane, part.tile):
-            return False
-        leaf = self._leaves.get(part.tile)
-        return leaf is not None and tile_digest(batch.payload) == leaf.tile
+        return tile_digest(batch.payload) == leaf.tile
+
+    def _compare(self, part: Part, leaf: Leaf) -> Flags:
+        """Return which packets have symbols with their own digests."""
+        ids = self._ids(part.batch)
+        right: Flags = (
+            symbol_digests(ids.blocks, ids.esis, part.symbols) == leaf.symbols[part.places]
+        )
+        return right
 
     def _settle(self, now: int, waiting: Waiting) -> Released:
-        """Let go what waits of a tile whose leaf is here, as far as it is right."""
+        """Let go what waits of a tile, as far as it is right, if its leaf is here."""
         leaf = self._leaves.get(waiting.tile)
         if leaf is None:
             return []
         self._hold.remove(waiting)
         part = waiting.part()
         if waiting.is_whole and tile_digest(part.batch.payload) == leaf.tile:
-            return self._release(now, part)
-        return self._compare(now, part, leaf)
+            released = self._release(now, part)
+        else:
+            released = self._select(now, part, self._compare(part, leaf))
+        if waiting.tile != self._last_tile:
+            return released
+        return [(one, is_heard) for some, is_heard in released for one in self._cut(some)]
 
-    def _compare(self, now: int, part: Part, leaf: Leaf) -> Released:
-        """Let go the packets whose symbols have their own digests."""
-        digests = symbol_digests(part.ids.blocks, part.ids.esis, part.symbols)
-        right: Flags = digests == leaf.symbols[part.places]
+    def _select(self, now: int, part: Part, right: Flags) -> Released:
+        """Let packets go that are right, and refuse the others."""
         wrong = len(right) - int(np.count_nonzero(right))
-        if not wrong:
-            return self._release(now, part)
-        self._counters.refused["forged"] += wrong
-        self.blame.take(now, part.lane.source.address, 0, wrong)
+        if wrong:
+            self._refuse("forged", wrong)
+            self.blame.take(now, part.lane.source.address, 0, wrong)
         if wrong == len(right):
             return []
-        ids = Ids(part.ids.blocks[right], part.ids.esis[right])
-        batch = part.batch.select(right)
-        return self._release(now, part._replace(batch=batch, ids=ids, places=part.places[right]))
+        some = part.batch.select(right)
+        return self._release(now, part._replace(batch=some, places=part.places[right]))
 
     def _release(self, now: int, part: Part) -> Released:
         self.blame.take(now, part.lane.source.address, len(part.batch), 0)
         for gone in self._hold.trust(now, part.lane):
             self._drop(gone)
-        return [(one, part.is_heard) for one in self._cut(part)]
+        return [(part.batch, part.is_heard)]
 
-    def _cut(self, part: Part) -> Iterator[PacketBatch]:
+    def _cut(self, batch: PacketBatch) -> Iterator[PacketBatch]:
         """Yield packets as they came: the object's last source symbol with its own length."""
-        batch, geometry = part.batch, self._geometry
-        short = geometry.symbols * geometry.symbol_size - geometry.size
-        width = geometry.symbol_size - short
-        are_last = geometry.are_last(part.ids)
-        if not short or batch.payload.shape[1] == width or not are_last.any():
+        geometry = self._geometry
+        width = geometry.size - (geometry.symbols - 1) * geometry.symbol_size
+        are_last = geometry.are_last(self._ids(batch))
+        if batch.payload.shape[1] == width or not are_last.any():
             yield batch
             return
-        whole = batch.select(~are_last)
+        whole, last = batch.select(~are_last), batch.select(are_last)
         if len(whole):
             yield whole
-        last = batch.select(are_last)
         yield replace(last, payload=last.payload[:, :width])
 
     # Time.

@@ -48,7 +48,7 @@ class Carousel:
         heard: When something moved it last, ns.
         told: What the latest SPM said.
         measured: When and where its speed was measured last.
-        has_data: ODATA came of it.
+        has_data: ODATA came of it, most likely.
         stands: Two SPMs in a row said the same, and nothing came in between.
         symbol_time: ns from symbol to symbol, smoothed; 0: not known yet.
     """
@@ -108,6 +108,9 @@ class Carousel:
 
     def look(self, config: NakConfig) -> Passing | None:
         """Return what went past since the last time; None: nothing did."""
+        if not (self.has_data or self._is_over):
+            # spec: RCV-18: a place that only an SPM says may be made up, and so may its ring.
+            return None
         self.settle()
         self._measure(config.measure_time)
         start = self.passed
@@ -152,6 +155,7 @@ class Carousels:
             # packets came we were there, at least, but for SPMs and the like.
             joined = max(0, place - received)
             carousel = Carousel(course_of(ring), joined, place, joined, now, place, (now, place))
+            carousel.has_data = bool(policy.is_trusted(self._config, received))
         else:
             carousel.tell(now, place, shortest=self._config.measure_time)
         self._carousels[key] = carousel  # the one silent for longest stands first
@@ -177,7 +181,8 @@ class Carousels:
         """Return those that are heard now and go on (spec: NAK-7)."""
         found = []
         for carousel in self._carousels.values():
-            if not carousel.stands and now - carousel.heard < self._config.silence:
+            is_heard = carousel.has_data and now - carousel.heard < self._config.silence
+            if is_heard and not carousel.stands:
                 carousel.settle()
                 found.append(carousel)
         return found

@@ -141,10 +141,10 @@ class Decoding:
         source = int(blocks.counts.sources[block])
         self._origins.find(block, forged)
         if ok:
-            self._origins.acquit(block, np.setdiff1d(given.held, forged))
+            aside = self._origins.acquit(block, np.setdiff1d(given.held, forged))
             lost = given.missing + int(np.count_nonzero(forged < source))
             blocks.fill(block)
-            return Verdict(is_right=True, recovered=lost, forged=len(forged))
+            return Verdict(is_right=True, recovered=lost, forged=len(forged) + aside)
         if given.is_search and not len(forged):
             if aside := self._set_aside(block):
                 return Verdict(set_aside=aside)

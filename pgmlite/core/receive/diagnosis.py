@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pgmlite.core.human import SILENT_AFTER, human_bytes
+from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.evidence import MOST_OTHERS, Other
 from pgmlite.core.receive.offers import Wait
@@ -39,13 +39,15 @@ REFUSED = {
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
     "unsigned": "not signed; only what is signed by a key that was given is taken",
-    "key": "signed, but by no key that was given",
+    "key": "signed by {keys}, but by no key that was given",
     "signature": "its signature is wrong: it was forged or changed",
-    "stream": "signed, but of another stream than was asked for",
+    "stream": "signed, but as a release of {stream}: another stream was asked for",
     "name": "its name is not the one that was asked for",
-    "expired": "signed, but expired; if the clock of this machine is right",
-    "rollback": "signed, but an older release than was installed or is being received",
-    "equivocation": "signed, but there is another object of this release",
+    "expired": "signed, but release {release} of {stream} has expired; if the clock of this "
+    "machine is right",
+    "rollback": "signed, but release {release} of {stream} is an older release than was installed "
+    "or is being received",
+    "equivocation": "signed, but there is another object that is release {release} of {stream}",
 }
 """Of reasons of refusals (section 3.8), what they say of an object."""
 
@@ -56,7 +58,7 @@ MOST_FORGERS = 16
 """Such sources that are named in that time: addresses can be made up."""
 
 MOST_REASONS = 3
-"""Reasons of refusals that are named."""
+"""Reasons of refusals that are named, and objects and keys of which more is said than a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +142,21 @@ class Diagnosis:
             return f"timed out: {', '.join(self._missing(now))}"
         if not machine.counters.packets:
             why = f"no valid packet came to {self._where}"
-        elif evidence.asked is not None and machine.heard is None:
+        elif evidence.asked not in (None, *evidence.others) and machine.heard is None:
             why = f"object {evidence.asked:016x} did not come to {self._where}"
+        elif evidence.others:
+            why = f"nothing that came to {self._where} is to be taken"
         else:
             why = f"packets but no manifest came to {self._where}"
-        refused = machine.counters.refused.most_common(MOST_REASONS)
-        if refused:
-            why += f"; refused: {', '.join(f'{count} {reason}' for reason, count in refused)}"
-        if evidence.others:
-            why += f"; heard: {'; '.join(map(str, evidence.others.values()))}"
+        others = list(evidence.others.values())
+        refused = machine.counters.refused.copy()
+        if others and all(other.answer.reason != "unsigned" for other in others):
+            del refused["unsigned"]  # data whose manifest says more
+        if counts := refused.most_common(MOST_REASONS):
+            why += f"; refused: {', '.join(f'{count} {reason}' for reason, count in counts)}"
+        if others:
+            named = [*map(str, others[:-MOST_REASONS]), *map(self._other, others[-MOST_REASONS:])]
+            why += f"; heard: {'; '.join(named)}"
         return f"timed out: {why}"
 
     def _missing(self, now: int) -> Iterator[str]:
@@ -224,7 +232,12 @@ class Diagnosis:
                 continue
             if len(self._told) < MOST_OTHERS:
                 self._told.add(other.oid)
-                facts = {"oid": f"{other.oid:016x}", "name": other.name, "size": other.size}
+                facts = {
+                    "oid": f"{other.oid:016x}",
+                    "name": other.name,
+                    "size": other.size,
+                    "reason": other.answer.reason,
+                }
                 yield Finding("object", self._other(other), facts)
             elif not self._has_told_more:
                 self._has_told_more = True
@@ -232,7 +245,13 @@ class Diagnosis:
 
     def _other(self, other: Other) -> str:
         if text := REFUSED.get(other.answer.reason):
-            return f"{other}: {text}"
+            release = other.release
+            said = text.format(
+                keys=human_list([key.hex() for key in other.keys], MOST_REASONS),
+                stream=release.stream if release else "none",
+                release=release.number if release else "none",
+            )
+            return f"{other}: {said}"
         asked, manifest = self._machine.evidence.asked, self._machine.manifest
         if isinstance(other.answer, Wait) and manifest:
             return f"{other}: announced here as well; {manifest.name} is being received"

@@ -12,7 +12,7 @@ from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows
 from pgmlite.wire.control import Spm, SpmPosition
-from pgmlite.wire.manifest import parse_manifest
+from pgmlite.wire.manifest import Release, parse_manifest
 
 MOST_OTHERS = 16
 """Other objects remembered; the one silent for longest makes room."""
@@ -38,12 +38,19 @@ LONGEST_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """An object that was announced and not taken; `answer` says why."""
+    """An object that was announced and not taken; `answer` says why.
+
+    Attributes:
+        keys: Ids of the keys that are said to have signed it.
+        release: As what it is signed; a claim, if the answer is that it is not.
+    """
 
     oid: int
     name: str
     size: int
     answer: Wait | Refuse
+    keys: tuple[bytes, ...] = ()
+    release: Release | None = None
 
     def __str__(self) -> str:
         name = self.name
@@ -138,5 +145,6 @@ class Evidence:
                 return
             if len(self.others) >= MOST_OTHERS:
                 self.others.pop(next(iter(self.others)))
-            other = Other(oid, manifest.name, manifest.size, answer)
+            keys = tuple(one.key_id for one in spm.signatures)
+            other = Other(oid, manifest.name, manifest.size, answer, keys, manifest.release)
         self.others[oid] = other

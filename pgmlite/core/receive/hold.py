@@ -24,7 +24,6 @@ from pgmlite.wire.batch import (
     Rows,
 )
 from pgmlite.wire.endpoint import Endpoint
-from pgmlite.wire.geometry import Ids
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.request import Symbols
 
@@ -66,7 +65,6 @@ class Part(NamedTuple):
     lane: Lane
     tile: int
     batch: PacketBatch
-    ids: Ids
     places: Symbols
     is_heard: bool
 
@@ -77,14 +75,13 @@ class Part(NamedTuple):
         short = int(self.batch.rows["symbol_size"][0]) - payload.shape[1]
         return np.pad(payload, ((0, 0), (0, short))) if short else payload
 
-    def cut(self, start: int, stop: int) -> Part:
-        """Return those from `start` to `stop`."""
+    def cut(self, start: int, stop: int, tile: int) -> Part:
+        """Return those from `start` to `stop`, which are of `tile`."""
         if stop - start == len(self.batch):
             return self
         span = slice(start, stop)
-        return self._replace(
-            batch=self.batch.select(span), ids=self.ids.cut(start, stop), places=self.places[span]
-        )
+        batch, places = self.batch.take(span), self.places[span]
+        return Part(self.lane, tile, batch, places, self.is_heard)
 
 
 @dataclass(eq=False)
@@ -106,8 +103,6 @@ class Waiting:
     room: int
     rows: Rows = field(repr=False)
     payload: Octets = field(repr=False)
-    blocks: Symbols = field(repr=False)
-    esis: Symbols = field(repr=False)
     places: Symbols = field(repr=False)
     came: Flags = field(repr=False)
     count: int = 0
@@ -128,8 +123,6 @@ class Waiting:
             np.empty(room, HEADER_DTYPE),
             np.empty((room, size), np.uint8),
             np.empty(room, np.int64),
-            np.empty(room, np.int64),
-            np.empty(room, np.int64),
             np.zeros(symbols, np.bool_),
             missing=symbols,
         )
@@ -146,9 +139,8 @@ class Waiting:
         width = part.batch.payload.shape[1]
         self.rows[span].view(WHOLE_HEADER)[:] = _whole(part.batch.rows[some])
         self.payload[span, :width] = part.batch.payload[some]
-        self.payload[span, width:] = 0
-        self.blocks[span] = part.ids.blocks[some]
-        self.esis[span] = part.ids.esis[some]
+        if width < self.payload.shape[1]:
+            self.payload[span, width:] = 0
         places = self.places[span] = part.places[some]
         self.came[places] = True
         self.missing = self.symbols - int(np.count_nonzero(self.came))
@@ -161,11 +153,9 @@ class Waiting:
         span = slice(0, self.count)
         places = self.places[span]
         rows, payload = self.rows[span], self.payload[span]
-        blocks, esis = self.blocks[span], self.esis[span]
         if not (places[1:] > places[:-1]).all():
             order = np.argsort(places, kind="stable")
             rows, payload, places = rows[order], payload[order], places[order]
-            blocks, esis = blocks[order], esis[order]
         batch = PacketBatch(
             self.lane.kind,
             rows,
@@ -174,7 +164,7 @@ class Waiting:
             self.lane.source,
             self.at,
         )
-        return Part(self.lane, self.tile, batch, Ids(blocks, esis), places, self.is_heard)
+        return Part(self.lane, self.tile, batch, places, self.is_heard)
 
 
 def _whole(rows: Rows) -> Rows:

@@ -2,8 +2,10 @@
 
 Nobody can tell a forged symbol from a true one by itself; only the block that is made with it turns
 out wrong. Then the symbols of the less credible sources are thrown away, and these sources bring
-nothing more of this block. If it is right without them, they are shunned for a while: for a cycle,
-the next time for two. None of this helps against who sends from the sender's own address.
+nothing more of this block. If the others don't bring what is lacking then, they were believed
+wrongly, and it is the other way round. If it is right without them, those that were thrown away are
+shunned for a while: for a cycle, the next time for two. None of this helps against who sends from
+the sender's own address.
 """
 
 from __future__ import annotations
@@ -35,15 +37,26 @@ MOST_ACCUSED = 1 << 14
 """Blocks for which it is remembered whose symbols were thrown away."""
 
 
+FRESH_WORTH = 4
+"""Symbols of a block that others leave aside, for each that comes of those who are believed."""
+
+
 @dataclass(slots=True)
 class _Accused:
     """What became of a block that was wrong.
 
     Attributes:
         thrown: Symbols that were thrown away, by the number of their source.
+        patience: Symbols of those sources that are left aside yet, before they are heard again.
     """
 
+    patience: int
     thrown: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether who is believed did not bring what the block needs."""
+        return self.patience <= 0
 
 
 class Origins:
@@ -105,11 +118,13 @@ class Origins:
         if not self._accused:
             return None
         number = self._number(source)
-        some = [
-            block
-            for block in np.unique(blocks).tolist()
-            if block in self._accused and number in self._accused[block].thrown
-        ]
+        found, counts = np.unique(blocks, return_counts=True)
+        some = []
+        for block, count in zip(found.tolist(), counts.tolist(), strict=True):
+            accused = self._accused.get(block)
+            if accused and number in accused.thrown and not accused.is_over:
+                accused.patience -= count
+                some.append(block)
         return np.isin(blocks, some) if some else None
 
     def is_noted(self, source: Endpoint) -> bool:
@@ -124,6 +139,13 @@ class Origins:
     def note(self, source: Endpoint, ids: Ids) -> None:
         """Note who sent (n,) symbols that are held from now on."""
         self._note(self._number(source), ids)
+        if not self._accused:
+            return
+        found, counts = np.unique(ids.blocks, return_counts=True)
+        for block, count in zip(found.tolist(), counts.tolist(), strict=True):
+            accused = self._accused.get(block)
+            if accused and not accused.is_over:
+                accused.patience += FRESH_WORTH * count
 
     def _note(self, number: int, ids: Ids) -> None:
         geometry = self._geometry
@@ -157,14 +179,24 @@ class Origins:
             # Who was believed alone was wrong: everybody is heard again.
             self._accused.pop(block, None)
             return held[:0]
-        kept = self._credible(present, counts, only_one=accused is not None)
+        if accused is not None and accused.is_over:
+            kept = _others(present, accused)
+            del self._accused[block]
+            accused = None
+        else:
+            kept = self._credible(present, counts, only_one=accused is not None)
         thrown = ~np.isin(sources, kept)
-        if accused is None and len(self._accused) < MOST_ACCUSED:
-            accused = self._accused[block] = _Accused()
+        accused = accused or self._accuse(block)
         if accused is not None:
             accused.thrown.update(sources[thrown].tolist())
         found: Symbols = held[thrown]
         return found
+
+    def _accuse(self, block: int) -> _Accused | None:
+        if self._geometry is None or len(self._accused) >= MOST_ACCUSED:
+            return None
+        accused = self._accused[block] = _Accused(self._geometry.source(block))
+        return accused
 
     def _credible(self, present: Symbols, counts: Symbols, *, only_one: bool) -> Symbols:
         """Return which sources are believed.
@@ -188,14 +220,19 @@ class Origins:
         """Take note that (n,) symbols of a block were found forged."""
         self._blame(Counter(self._sources_of(block, esis).tolist()))
 
-    def acquit(self, block: int, held: Symbols) -> None:
-        """Take note that a block is right with its (n,) held symbols."""
+    def acquit(self, block: int, held: Symbols) -> int:
+        """Take note that a block is right with its (n,) held symbols.
+
+        Returns:
+            How many others were thrown away before.
+        """
         sources = self._sources_of(block, held)
         self._right += np.bincount(sources, minlength=MOST_SOURCES)
         accused = self._accused.pop(block, None)
         if accused:
             self._blame(accused.thrown)
         self._judge()
+        return accused.thrown.total() if accused else 0
 
     def _blame(self, thrown: Counter[int]) -> None:
         names = {number: source for source, number in self._numbers.items()}
@@ -215,3 +252,9 @@ class Origins:
                 self._times[number] += 1
                 self._shunned[number] = cycles * self._geometry.symbols
                 self._wrong[number] = 0
+
+
+def _others(present: Symbols, accused: _Accused) -> Symbols:
+    """Return which sources are believed once those that were did not bring what they had to."""
+    others: Symbols = present[np.isin(present, list(accused.thrown))]
+    return others if len(others) else present

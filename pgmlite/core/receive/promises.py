@@ -165,15 +165,18 @@ class Promises(Generic[N, H]):
         if is_believed:
             self._demand.take_ncf(now, until, key, named)
         promise = Promise(key, last, now) if may_be_asked and last is not None else None
-        blocks = np.fromiter((one.block for one in running), np.int64, len(running))
-        for place in np.flatnonzero(self._demand.is_of(named, blocks)).tolist():
-            want = running[place]
+        for want in self._meant(running, named):
             if want.data_retries < self._config.broken_promises or want.has_asked(key):
                 self._confirm(now, want, named, until, key, promise)
             else:
                 # spec: NAK-18: it waited in vain for others often enough.
                 self._demand.retry(want.block)
         return True
+
+    def _meant(self, wants: list[Want[N]], named: H) -> list[Want[N]]:
+        """Return those of `wants` of whose blocks an NCF says something."""
+        blocks = np.fromiter((one.block for one in wants), np.int64, len(wants))
+        return [wants[place] for place in np.flatnonzero(self._demand.is_of(named, blocks))]
 
     def _confirm(
         self,

@@ -255,10 +255,22 @@ class Transfer:
             self._take_spm(now, batch, spm)
         return []
 
-    def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
-        """Take the manifest, and the SPM that brought it."""
+    def adopt(
+        self,
+        now: int,
+        batch: PacketBatch,
+        spm: Spm,
+        manifest: Manifest,
+        *,
+        is_doubted: bool = False,
+    ) -> list[Action]:
+        """Take the manifest, and the SPM that brought it.
+
+        Args:
+            is_doubted: Any other object may take its place until data of it comes.
+        """
         self._now = self.came = now
-        self._liveness.prove(now)
+        self._liveness.prove(now - self._config.switch_after if is_doubted else now)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
@@ -315,8 +327,8 @@ class Transfer:
         for batch, is_heard in released:
             before = self._counters.fetched
             actions += self._receive_data(now, batch, is_heard=is_heard)
-            if self._attribution and self._counters.fetched > before:
-                self._attribution.blame.bring(now, batch.source.address)
+            if self._attribution and (fresh := self._counters.fetched - before):
+                self._attribution.blame.bring(now, batch.source.address, fresh)
             if is_heard:
                 self.asking.take_sqn(now, batch)
         return actions

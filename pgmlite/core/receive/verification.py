@@ -175,11 +175,12 @@ class Verification:
         self._waiting -= int(self._unlooked[block])
         self._unlooked[block] = False
         if ok:
+            aside = 0
             if self._blocks.is_whole(block):
-                self._origins.acquit(block, np.arange(self._geometry.source(block)))
+                aside = self._origins.acquit(block, np.arange(self._geometry.source(block)))
             self._blocks.fill(block)
             self._verified[block] = True
-            return Verdict(is_right=True)
+            return Verdict(is_right=True, forged=aside)
         if not self._blocks.is_whole(block):
             return Verdict()  # the guess that an earlier run had finished it was wrong
         # spec: RCV-6
