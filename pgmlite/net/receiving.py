@@ -120,8 +120,7 @@ class ReceiveLoop:
         self._memberships = memberships
         self._part = part
         self._tell = tell
-        self._output = output
-        self._keys = keys
+        self._names = output, keys
         self._timeout = timeout
         self._loss = loss
         self._discovery = discovery or Discovery(())
@@ -253,8 +252,7 @@ class ReceiveLoop:
     def _nap(self, now: int) -> int:
         """Return for how long packets may gather, ns: they come so fast that it is worth it."""
         wait = self._gathered_at - now
-        if self._machine.current is None:
-            # Who sends what is not taken shall not wake us for each packet.
+        if self._machine.current is None:  # what is not taken shall not wake us packet by packet
             return max(0, min(wait, IDLE_NAP))
         # Half a batch in the longest is worth it.
         return min(wait, LONGEST_NAP) if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP else 0
@@ -379,8 +377,7 @@ class ReceiveLoop:
             wanted=memberships.wanted,
         )
         where = (channel.group, channel.port, channel.interface, sources)
-        told = (memberships.granted, self._output, self._keys)
-        self._tell(ReceiveStarted(self._now, *where, *told))
+        self._tell(ReceiveStarted(self._now, *where, memberships.granted, *self._names))
 
     def _look_at_buffer(self, rate: int) -> None:
         """Say so if the system buffers too little of `rate` bit/s."""
