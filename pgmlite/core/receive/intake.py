@@ -155,9 +155,9 @@ class Intake:
             if len(self._doubted) > MOST_DOUBTED:
                 self._doubted.popitem(last=False)
 
-    def doubts(self, oid: int) -> bool:
-        """Whether an object that is adopted was announced for nothing before (spec: RCV-4)."""
-        return oid in self._doubted
+    def heard(self, now: int, oid: int) -> int:
+        """Return since when an object that is adopted now counts as heard, ns (spec: RCV-4)."""
+        return now - self._config.switch_after if oid in self._doubted else now
 
     def repeated(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Take note of an SPM that repeats the manifest in hand: who else has signed it?"""

@@ -306,9 +306,7 @@ class Receiver:
         self._intake.adopt(taken)
         actions += [
             replace(one, signed_by=self.signers) if isinstance(one, Adopted) else one
-            for one in known.adopt(
-                now, batch, spm, taken.manifest, is_doubted=self._intake.doubts(oid)
-            )
+            for one in known.adopt(now, batch, spm, taken.manifest, self._intake.heard(now, oid))
         ]
         return actions + self._listen(self.listening.adopt(now, taken.manifest))
 

@@ -256,21 +256,11 @@ class Transfer:
         return []
 
     def adopt(
-        self,
-        now: int,
-        batch: PacketBatch,
-        spm: Spm,
-        manifest: Manifest,
-        *,
-        is_doubted: bool = False,
+        self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest, heard: int
     ) -> list[Action]:
-        """Take the manifest, and the SPM that brought it.
-
-        Args:
-            is_doubted: Any other object may take its place until data of it comes.
-        """
+        """Take the manifest, and the SPM that brought it; it counts as `heard` then, ns."""
         self._now = self.came = now
-        self._liveness.prove(now - self._config.switch_after if is_doubted else now)
+        self._liveness.prove(heard)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
