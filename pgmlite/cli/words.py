@@ -140,7 +140,8 @@ def _verified(event: Verified) -> str:
     lines = [f"{event.path}: {object_text(event.manifest)}"]
     for one in event.signatures:
         whose = f" ({one.file})" if one.file else ""
-        says = {"valid": "is right", "wrong": "is WRONG", "unknown": "is of no key given"}
+        unknown = "is by a key that was not given"
+        says = {"valid": "is right", "wrong": "is WRONG", "unknown": unknown}
         lines.append(f"  signature by {one.key.hex()}{whose} {says[one.state]}")
     if event.error is None:
         who = ""

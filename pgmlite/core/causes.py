@@ -20,11 +20,12 @@ CAUSES: dict[str, dict[str, type]] = {
     "mtu_mended": {"packet_size": int},
     "nak": {},
     "numbers": {"lost_unbelieved": int},
-    "object": {"oid": str, "name": str, "size": int},
+    "object": {"oid": str, "name": str, "size": int, "reason": str},
     "objects": {},
     "on_complete": {},
     "rate": {"rate": int, "achieved_rate": int},
     "resumed": {"seconds": float},
+    "rollback": {"stream": str, "release": int, "was": int},
     "silence": {"seconds": float},
 }
 """What a `Warned` may be about, and the facts that then come with it."""

@@ -156,11 +156,16 @@ class CaptureFigures:
 
 @dataclass(frozen=True, slots=True)
 class OtherObject:
-    """An object that was announced and not taken."""
+    """An object that was announced and not taken.
+
+    Attributes:
+        reason: Why, in a word of section 3.8 of the protocol.
+    """
 
     oid: int
     name: str
     size: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

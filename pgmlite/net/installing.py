@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from pgmlite.core.events import Warned
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.trust import Trust
 from pgmlite.storage.floors import FloorFiles, state_folder
@@ -65,8 +66,8 @@ class Installing:
                 release, _oid(machine), machine.signers, may_fall=self._allow_rollback
             )
 
-    def installed(self, machine: Receiver, *, is_new: bool) -> None:
-        """Note for good that the current object is the output.
+    def installed(self, machine: Receiver, *, is_new: bool) -> Warned | None:
+        """Note for good that the current object is the output; return what is to be said of that.
 
         Args:
             is_new: False: it was before, and nothing was noted.
@@ -78,7 +79,16 @@ class Installing:
             self.installing(machine)
         # Not before: until now the output may be the higher release.
         if self._floors and self._allow_rollback and (release := _release(machine)):
-            self._floors.fall(release, _oid(machine))
+            was = self._floors.fall(release, _oid(machine))
+            if was is not None:
+                return Warned(
+                    time.monotonic_ns(),
+                    f"release {release.number} of {release.stream} takes the place of {was}, which "
+                    "is higher, as --allow-rollback says; all above it are taken again from now on",
+                    "rollback",
+                    {"stream": release.stream, "release": release.number, "was": was},
+                )
+        return None
 
 
 def _release(machine: Receiver) -> Release | None:

@@ -133,7 +133,8 @@ class ReceiveJob:
             )
             try:
                 manifest = (yield from loop.run()).manifest
-                installing.installed(machine, is_new=loop.is_new)
+                if warning := installing.installed(machine, is_new=loop.is_new):
+                    tell(warning)
             except PgmliteError as error:
                 tell(failed(error, machine, loop, str(part.path)))
                 raise
@@ -170,7 +171,7 @@ def failed(error: PgmliteError, machine: Receiver, loop: ReceiveLoop, part: str)
         stored,
         symbols,
         tuple(
-            OtherObject(other.oid, other.name, other.size)
+            OtherObject(other.oid, other.name, other.size, other.answer.reason)
             for other in machine.evidence.others.values()
         ),
         part,

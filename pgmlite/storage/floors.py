@@ -133,16 +133,22 @@ class FloorFiles:
                 )
             self._set(fd, release, oid, (one for one in signers if one not in higher))
 
-    def fall(self, release: Release, oid: int) -> None:
+    def fall(self, release: Release, oid: int) -> int | None:
         """Note for good that a release became the output in place of a higher one: all floors of
         its stream that are higher fall to it.
+
+        Returns:
+            The highest release that it took the place of; None: none of them was higher.
 
         Raises:
             DiskError: It can't be written.
         """
         with self._held() as fd:
             self._read_all(fd)
-            self._set(fd, release, oid, self._not_below(release, oid))
+            higher = self._not_below(release, oid)
+            highest = max((self._floors[one, release.stream].release for one in higher), default=0)
+            self._set(fd, release, oid, higher)
+        return highest if highest > release.number else None
 
     def _not_below(self, release: Release, oid: int) -> list[bytes]:
         """Return the keys whose floors keep a release from being taken."""

@@ -197,7 +197,8 @@ def _files(path: Path) -> Iterator[Path]:
         return
     try:
         # Not by glob, which says nothing of folders that it can't read.
-        files = sorted(file for file in path.iterdir() if file.suffix == ".pem")
+        # Not a FIFO, which nobody may ever write to.
+        files = sorted(file for file in path.iterdir() if file.suffix == ".pem" and file.is_file())
     except OSError as error:
         raise DiskError(f"key {path}: {reason(error)}") from error
     if not files:

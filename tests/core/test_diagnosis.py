@@ -242,7 +242,8 @@ class TestOthers:
             watched.pass_time(at(second))
         told = watched.only("object")
         oid = f"{sample.manifest.oid:016x}"
-        assert told.facts == {"oid": oid, "name": "fw.bin", "size": 600 * SYMBOL}
+        facts = {"oid": oid, "name": "fw.bin", "size": 600 * SYMBOL, "reason": "object"}
+        assert told.facts == facts
         for text in (told.text, watched.diagnosis.why_late(at(10))):
             assert all(word in text for word in ("fw.bin", "822.7 KiB", oid, f"{0x123:016x}"))
 

@@ -7,13 +7,23 @@ import pytest
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Adopted, Damaged, Superseded
-from pgmlite.core.machine import SECOND, Action, Complete, Decode, Prepare, SendNak, Store, Verify
+from pgmlite.core.machine import (
+    MS,
+    SECOND,
+    Action,
+    Complete,
+    Decode,
+    Prepare,
+    SendNak,
+    Store,
+    Verify,
+)
 from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
 from pgmlite.sim.memory import answer
 from pgmlite.wire.layout import Order, PacketType
-from tests.support.builders import Sample, batches, make_object
+from tests.support.builders import Drive, Sample, batches, make_object
 from tests.support.disk import Disk
 from tests.support.nak_builders import spm_packet
 
@@ -229,3 +239,20 @@ class TestIds:
         for place in (1 << 62, (1 << 64) - 1):
             service.give([spm_packet(ONE, place=place)])
         assert service.machine.counters.refused == {"spm": 5}
+
+
+def test_objects_that_nobody_sends_hold_a_receiver_once_each() -> None:
+    """Two strangers announce without end, and the sender's SPMs are rare."""
+    fakes = [make_object(64 * 20, seed=seed) for seed in (1, 2)]
+    true = make_object(64 * 20, seed=3)
+    drive = Drive()
+    for step in range(25 * 20):
+        now = 25 * MS * step
+        if drive.machine.manifest == true.manifest:
+            break
+        if step % 40 == 17:
+            drive.give([true.spm()], now=now)
+        for fake in fakes:
+            drive.give([fake.spm()], now=now)
+    assert drive.machine.manifest == true.manifest
+    assert now <= 12 * SECOND

@@ -38,6 +38,7 @@ def test_what_is_announced_is_named_with_what_keeps_it_away(
     late = diagnosis.why_late(2 * SECOND)
     words = words.format(stream=STREAM, key=key_id(private_key(0)).hex())
     assert words in found.text
+    assert drive.refused[found.facts["reason"]]
     assert words in late
     assert "nothing that came to GROUP is to be taken" in late
     is_unsigned = not isinstance(announced, SignedSample)

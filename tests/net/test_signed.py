@@ -75,7 +75,9 @@ def test_releases_go_up_and_not_down(fleet: Fleet) -> None:
     assert "older release than was installed" in "".join(ended.lines)
     assert fleet.output.read_bytes() == release(7).data
     with on_air(fleet.place, release(6)):
-        assert fleet.receive("--allow-rollback").code == 0
+        ended = fleet.receive("--allow-rollback")
+    assert ended.code == 0
+    assert "takes the place of 7" in "".join(ended.lines)
     assert fleet.output.read_bytes() == release(6).data
     assert fleet.floor == 6
     with on_air(fleet.place, release(7)):

@@ -159,9 +159,9 @@ def test_floors_fall_only_when_they_are_told(state: Path) -> None:
     both.install(release(20), 1, [A, B])
     both.install(release(16), 2, [A], may_fall=True)
     assert both.of(STREAM) == [Floor(20, 1)] * 2, "the output may still be the old one"
-    both.fall(release(16), 2)
+    assert both.fall(release(16), 2) == 20
     assert floors(state, A, B).of(STREAM) == [Floor(16, 2)] * 2
-    both.fall(release(16), 2)
+    assert both.fall(release(16), 2) is None
     both.install(release(17), 3, [B])
     assert sorted(one.release for one in floors(state, A, B).of(STREAM)) == [16, 17]
 

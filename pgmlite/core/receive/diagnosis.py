@@ -232,7 +232,12 @@ class Diagnosis:
                 continue
             if len(self._told) < MOST_OTHERS:
                 self._told.add(other.oid)
-                facts = {"oid": f"{other.oid:016x}", "name": other.name, "size": other.size}
+                facts = {
+                    "oid": f"{other.oid:016x}",
+                    "name": other.name,
+                    "size": other.size,
+                    "reason": other.answer.reason,
+                }
                 yield Finding("object", self._other(other), facts)
             elif not self._has_told_more:
                 self._has_told_more = True

@@ -6,6 +6,7 @@ at last whether the manifest is one. Nothing is given up or begun here.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -24,6 +25,9 @@ from pgmlite.wire.manifest import Manifest, manifest_oid, parse_manifest
 
 ENCODING_SYMBOLS = 2
 """Encoding symbols of an object, in source symbols that it may have at most: one byte each."""
+
+MOST_DOUBTED = 64
+"""Objects remembered that were announced for nothing."""
 
 TOLD = frozenset(
     {
@@ -81,6 +85,8 @@ class Intake:
         self._trust = trust
         self._name = name
         self.signers: dict[int, tuple[bytes, ...]] = {}
+        self._doubted: OrderedDict[int, None] = OrderedDict()
+        """Objects that were given up before anything of them came."""
 
     def data_reason(self, transfers: Mapping[int, Ongoing]) -> str:
         """Return why no data is taken before its manifest; empty: it may be."""
@@ -135,6 +141,23 @@ class Intake:
         if self._trust and taken.signed:
             self._trust.adopt(taken.signed)
             self.signers[taken.manifest.oid] = taken.signed.signers
+
+    def give_up(self, oid: int, *, is_sent: bool) -> None:
+        """Take note that an object is not received any more.
+
+        Args:
+            is_sent: Whether data of it came.
+        """
+        self.signers.pop(oid, None)
+        self._doubted.pop(oid, None)
+        if not is_sent:
+            self._doubted[oid] = None
+            if len(self._doubted) > MOST_DOUBTED:
+                self._doubted.popitem(last=False)
+
+    def heard(self, now: int, oid: int) -> int:
+        """Return since when an object that is adopted now counts as heard, ns (spec: RCV-4)."""
+        return now - self._config.switch_after if oid in self._doubted else now
 
     def repeated(self, now: int, batch: PacketBatch, spm: Spm) -> None:
         """Take note of an SPM that repeats the manifest in hand: who else has signed it?"""

@@ -306,7 +306,7 @@ class Receiver:
         self._intake.adopt(taken)
         actions += [
             replace(one, signed_by=self.signers) if isinstance(one, Adopted) else one
-            for one in known.adopt(now, batch, spm, taken.manifest)
+            for one in known.adopt(now, batch, spm, taken.manifest, self._intake.heard(now, oid))
         ]
         return actions + self._listen(self.listening.adopt(now, taken.manifest))
 
@@ -314,7 +314,7 @@ class Receiver:
         """Return the transfer of an object, which begins now, in place of others."""
         for oid in {*answer.in_place_of, offer.oid} & self.transfers.keys():
             gone = self.transfers.pop(oid)
-            self._intake.signers.pop(oid, None)
+            self._intake.give_up(oid, is_sent=gone.cycles > 0)
             self._lost += gone.losses.lost
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)

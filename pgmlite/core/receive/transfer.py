@@ -255,10 +255,12 @@ class Transfer:
             self._take_spm(now, batch, spm)
         return []
 
-    def adopt(self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest) -> list[Action]:
-        """Take the manifest, and the SPM that brought it."""
+    def adopt(
+        self, now: int, batch: PacketBatch, spm: Spm, manifest: Manifest, heard: int
+    ) -> list[Action]:
+        """Take the manifest, and the SPM that brought it; it counts as `heard` then, ns."""
         self._now = self.came = now
-        self._liveness.prove(now)
+        self._liveness.prove(heard)
         self.manifest = manifest
         self._enter(TransferEvent.MANIFEST)
         self._stock.learn(manifest)
