@@ -54,7 +54,7 @@ class Floors(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Signed:
+class Authentic:
     """A manifest that somebody whose key was given has signed.
 
     Attributes:
@@ -100,7 +100,7 @@ class Trust:
         self._remembered: dict[bytes, str] = {}
         """Announcements by their digests: why each was refused; empty: it was not looked at."""
 
-        self._verified: dict[bytes, Signed] = {}
+        self._verified: dict[bytes, Authentic] = {}
         self._checks = TokenBucket(config.checks_at_once, -config.checks_at_once)
         self._check_cost = cost_of(config.checks_per_second)
         self._new_checks = TokenBucket(config.new_checks_at_once, -config.new_checks_at_once)
@@ -110,7 +110,7 @@ class Trust:
         self._adopted: dict[str, Floor] = {}
         """The release of each stream that was adopted last: a floor while this process lives."""
 
-    def judge(self, now: int, spm: Spm, source: str) -> Signed:
+    def judge(self, now: int, spm: Spm, source: str) -> Authentic:
         """Return what an announcement says, if it is to be believed and of our stream.
 
         Args:
@@ -125,7 +125,7 @@ class Trust:
             raise RefusedPacket("stream", signed.release.stream)
         return signed
 
-    def admit(self, now: int, signed: Signed) -> None:
+    def admit(self, now: int, signed: Authentic) -> None:
         """Look at the release of what was judged and is wanted.
 
         Raises:
@@ -134,7 +134,7 @@ class Trust:
         self._check_age(now, signed)
         self._check_release(now, signed)
 
-    def adopt(self, signed: Signed) -> None:
+    def adopt(self, signed: Authentic) -> None:
         """Take note that an object is received from now on: lower releases are not, any more."""
         self._adopted[signed.release.stream] = Floor(signed.release.number, signed.manifest.oid)
 
@@ -153,7 +153,7 @@ class Trust:
 
     # Who says so.
 
-    def _authenticate(self, now: int, spm: Spm, source: str) -> Signed:
+    def _authenticate(self, now: int, spm: Spm, source: str) -> Authentic:
         """
         Raises:
             RefusedPacket: Nobody whose key was given has signed it, or it can't be used.
@@ -190,7 +190,7 @@ class Trust:
         if manifest.release is None:
             self._remember(mark, "unsigned")
             raise RefusedPacket("unsigned", "it is not made to be signed")
-        signed = Signed(manifest, manifest.release, signers)
+        signed = Authentic(manifest, manifest.release, signers)
         _put(self._verified, mark, signed, self._config.max_verified)
         return signed
 
@@ -228,7 +228,7 @@ class Trust:
 
     # Whether it is the right one.
 
-    def _check_age(self, now: int, signed: Signed) -> None:
+    def _check_age(self, now: int, signed: Authentic) -> None:
         """
         Raises:
             RefusedPacket: It has expired.
@@ -250,7 +250,7 @@ class Trust:
         elif clock >= release.expires:
             raise RefusedPacket("expired")
 
-    def _check_release(self, now: int, signed: Signed) -> None:
+    def _check_release(self, now: int, signed: Authentic) -> None:
         """
         Raises:
             RefusedPacket: A higher release was installed or is being received, or another object

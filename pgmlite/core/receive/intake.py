@@ -16,7 +16,7 @@ from pgmlite.core.events import Warned
 from pgmlite.core.receive.evidence import Evidence
 from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Policy, Refuse, Take
 from pgmlite.core.receive.transfer import check_position
-from pgmlite.core.trust import Signed, Trust
+from pgmlite.core.trust import Authentic, Trust
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import PacketBatch
 from pgmlite.wire.control import Spm
@@ -49,7 +49,7 @@ class Admitted:
 
     manifest: Manifest
     in_place_of: tuple[int, ...] = ()
-    signed: Signed | None = None
+    signed: Authentic | None = None
 
     @property
     def release(self) -> int | None:
@@ -175,7 +175,7 @@ class Intake:
         told, self._trust.warnings = self._trust.warnings, []
         return told
 
-    def _signed(self, now: int, batch: PacketBatch, spm: Spm, header: Offer) -> Signed | None:
+    def _signed(self, now: int, batch: PacketBatch, spm: Spm, header: Offer) -> Authentic | None:
         """Return what is signed, and wanted; None: anybody's is taken.
 
         Raises:
