@@ -283,6 +283,9 @@ class NakConfig:
     ask_silent: int = tunable(1 * SECOND, "ns", least=0)
     """Between two NAKs to endpoints from which neither NCF nor RDATA ever came."""
 
+    ask_silent_at_once: int = tunable(4, "NAKs")
+    """As many may leave without that, once."""
+
     max_cycles: int = tunable(256, "blocks")
     """Blocks asked for at a time."""
 

@@ -180,13 +180,16 @@ class ReceiveBuffer:
     def _between_spms(
         self, came: list[_Stretch | _Odd], refused: Counter[str], at: int | None
     ) -> list[PacketBatch]:
-        batches = _nodes_of(came, refused, at)
+        # A node as long as a symbol lies among the data: others may be those above it, or below.
+        may_part = not self._has_nodes(came)
+        batches = _nodes_of(came, refused, at) if may_part else []
         parts: list[_Stretch | PacketBatch] = []
         for part in came:
             if isinstance(part, _Odd):
-                if part.kind[0] != PacketType.TREE:
+                if part.kind[0] != PacketType.TREE or not may_part:
                     for batch in part.read(refused, at):
-                        (batches if batch.kind in AHEAD else parts).append(batch)
+                        is_ahead = may_part and batch.kind in AHEAD
+                        (batches if is_ahead else parts).append(batch)
             elif parts and isinstance(parts[-1], _Stretch) and parts[-1].source == part.source:
                 parts[-1] = _Stretch(parts[-1].start, part.stop, part.source)
             else:
@@ -202,6 +205,16 @@ class ReceiveBuffer:
                 marks=None if self._marks is None else self._marks[span],
             )
         return batches
+
+    def _has_nodes(self, came: list[_Stretch | _Odd]) -> bool:
+        """Whether nodes lie in the rows, and others do not."""
+        if not any(isinstance(one, _Odd) and one.kind[0] == PacketType.TREE for one in came):
+            return False
+        return any(
+            isinstance(one, _Stretch)
+            and bool((self._rows["type"][one.start : one.stop] == PacketType.TREE).any())
+            for one in came
+        )
 
 
 def _is_spm(came: _Stretch | _Odd) -> bool:

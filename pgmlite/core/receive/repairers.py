@@ -86,7 +86,7 @@ class Repairers:
     def __init__(self, config: NakConfig) -> None:
         self._config = config
         self._repairers: dict[Endpoint, KnownRepairer] = {}
-        self.ask_silent_at = 0
+        self.ask_silent_at = -config.ask_silent_at_once * config.ask_silent
         """When one that never answered may be asked next, ns."""
 
     def __len__(self) -> int:
@@ -129,7 +129,9 @@ class Repairers:
     def asked(self, now: int, repairer: KnownRepairer) -> None:
         """Take note that a NAK leaves."""
         if not repairer.answered_at:
-            self.ask_silent_at = now + self._config.ask_silent
+            # The first answers may be lost, as what is asked for was.
+            saved = (self._config.ask_silent_at_once - 1) * self._config.ask_silent
+            self.ask_silent_at = max(self.ask_silent_at, now - saved) + self._config.ask_silent
 
     @property
     def has_trusted(self) -> bool:
