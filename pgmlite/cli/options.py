@@ -115,6 +115,12 @@ listen = option(
     help="Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at "
     "the port after --port.",
 )
+content = option(
+    "--content",
+    type=PATH,
+    metavar="PATH",
+    help="The content of FILE.pglm; default: FILE beside it.",
+)
 key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 keys = key_files(
     metavar="PUB.pem|FOLDER",

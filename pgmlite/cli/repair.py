@@ -8,7 +8,6 @@ import click
 
 from pgmlite import api
 from pgmlite.cli import options
-from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_rate
@@ -23,12 +22,7 @@ then, at the receivers:
 
 @click.command(epilog=EXAMPLES, short_help="Answer NAKs from a copy of FILE.")
 @options.file
-@option(
-    "--content",
-    type=options.PATH,
-    metavar="PATH",
-    help="The content of FILE.pglm; default: FILE beside it.",
-)
+@options.content
 @options.group
 @options.port
 @options.interface

@@ -92,12 +92,7 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     metavar="SHARE",
     help="Share of the rate that repairs may take, 5% to 90%; default: 50%.",
 )
-@option(
-    "--content",
-    type=options.PATH,
-    metavar="PATH",
-    help="The content of FILE.pglm; default: FILE beside it.",
-)
+@options.content
 @option(
     "--print-dns",
     metavar="NAME",

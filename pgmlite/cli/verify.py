@@ -8,7 +8,6 @@ import click
 
 from pgmlite import api
 from pgmlite.cli import options
-from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
 
@@ -26,9 +25,7 @@ Examples:
     help="Public key, of which one has to have signed; repeatable. Without one, who signed is not "
     "checked.",
 )
-@option(
-    "--content", type=options.PATH, metavar="PATH", help="The content; default: FILE beside it."
-)
+@options.content
 @options.as_json
 def verify(file: Path, keys: tuple[Path, ...], content: Path | None, as_json: bool) -> None:
     """Check FILE.pglm as receivers with these keys do, and that FILE is its content.

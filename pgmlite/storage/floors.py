@@ -20,8 +20,16 @@ from typing import Any
 
 from pgmlite.core.trust import Floor
 from pgmlite.errors import DiskError
-from pgmlite.storage.folder import WRITES
-from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
+from pgmlite.storage.folder import WRITES, lets_others_rename
+from pgmlite.storage.record import OID_DIGITS
+from pgmlite.storage.system import (
+    close_quietly,
+    make_anew,
+    reason,
+    sync_all,
+    sync_folder,
+    write_all,
+)
 from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import KEY_ID_SIZE, MAX_RELEASE, MAX_STREAM
 from pgmlite.wire.manifest import REFUSED_CHARACTERS, Release
@@ -30,7 +38,6 @@ MAX_FLOOR = 4 << 10
 """Bytes of a file; ours have a tenth of it."""
 
 FIELDS = {"stream": str, "key": str, "release": int, "oid": str}
-OID_DIGITS = 16
 
 LOCK = "floors.lock"
 """Held by who reads and writes."""
@@ -229,15 +236,13 @@ class FloorFiles:
             DiskError: Others may put files of theirs there.
             OSError: Nothing can be written.
         """
-        status = os.fstat(fd)
-        is_open = status.st_mode & WRITES and not status.st_mode & stat.S_ISVTX
-        if is_open or status.st_uid not in {0, os.geteuid()}:
+        if lets_others_rename(os.fstat(fd)):
             raise DiskError(
                 f"state folder {self._folder}: others may change the files in it; take that from "
                 "them, or name another one in PGMLITE_STATE"
             )
         # Found out now, not when everything has been received.
-        os.close(self._fresh(fd, "floor-check~"))
+        os.close(make_anew("floor-check~", dir_fd=fd))
         os.unlink("floor-check~", dir_fd=fd)
 
     def _read_all(self, fd: int) -> None:
@@ -269,11 +274,9 @@ class FloorFiles:
         """Put a file in place, whole; its name is for good once the folder is synced."""
         name = file_name(one.key_id, one.stream)
         try:
-            file = self._fresh(fd, f"{name}~")
+            file = make_anew(f"{name}~", dir_fd=fd)
             try:
-                left = one.to_json()
-                while left:
-                    left = left[os.write(file, left) :]
+                write_all(file, one.to_json())
                 sync_all(file)
             finally:
                 os.close(file)
@@ -283,14 +286,6 @@ class FloorFiles:
                 f"floor {self._folder / name}: {reason(error)}; what came is kept"
             ) from error
         self._floors[one.key_id, one.stream] = one.floor
-
-    @staticmethod
-    def _fresh(fd: int, name: str) -> int:
-        """Make a file anew, in place of what a kill left of it."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=fd)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, 0o600, dir_fd=fd)
 
 
 def _make(folder: Path) -> None:

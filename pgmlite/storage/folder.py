@@ -26,6 +26,12 @@ WRITES = stat.S_IWGRP | stat.S_IWOTH
 """Permissions by which others than the owner may write."""
 
 
+def lets_others_rename(folder: os.stat_result) -> bool:
+    """Whether somebody but us and root may put files in each other's place."""
+    is_open = folder.st_mode & WRITES and not folder.st_mode & stat.S_ISVTX
+    return bool(is_open) or folder.st_uid not in {0, os.geteuid()}
+
+
 def resolve_output(output: Path) -> Path:
     """Return the file that `output` means: the target where it is a link.
 

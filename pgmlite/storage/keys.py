@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pgmlite.errors import DiskError, UsageError
-from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder
+from pgmlite.storage.system import close_quietly, reason, sync_all, sync_folder, write_all
 from pgmlite.wire.digests import digest
 from pgmlite.wire.layout import KEY_ID_SIZE
 
@@ -126,7 +126,7 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     except OSError as error:
         raise DiskError(f"key {path}: {reason(error)}") from error
     try:
-        os.write(fd, data)
+        write_all(fd, data)
         sync_all(fd)
         sync_folder(path.parent)
     except OSError as error:

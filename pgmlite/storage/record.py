@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.folder import WRITES
-from pgmlite.storage.system import beside, lock, reason, sync_all, sync_folder
+from pgmlite.storage.folder import WRITES, lets_others_rename
+from pgmlite.storage.system import beside, lock, make_anew, reason, sync_all, sync_folder, write_all
 from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
 from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
@@ -242,9 +242,7 @@ class PublishedRecord:
         Raises:
             ValueError: Others can put files of ours in each other's place there.
         """
-        folder = os.stat(self.path.parent)
-        is_open = folder.st_mode & WRITES and not folder.st_mode & stat.S_ISVTX
-        if is_open or folder.st_uid not in {0, os.geteuid()}:
+        if lets_others_rename(os.stat(self.path.parent)):
             raise ValueError(f"others may rename files in {self.path.parent}")
 
     def write(self, publication: Publication) -> None:
@@ -253,14 +251,11 @@ class PublishedRecord:
         Raises:
             DiskError: It can't be written; the one before it stays.
         """
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._fresh.unlink()
-            fd = os.open(self._fresh, flags, 0o600)
+            fd = make_anew(self._fresh)
             try:
                 lock(fd)
-                os.write(fd, publication.to_json())
+                write_all(fd, publication.to_json())
                 sync_all(fd)
                 os.replace(self._fresh, self.path)
             except OSError:

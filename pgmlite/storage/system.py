@@ -91,6 +91,29 @@ def _sync(call: Callable[[int], None], fd: int) -> None:
             raise
 
 
+def make_anew(name: str | Path, *, dir_fd: int | None = None) -> int:
+    """Return the descriptor of a file that was not there, in place of what a kill left of it.
+
+    Raises:
+        OSError: As the system says.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=dir_fd)
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    return os.open(name, flags, 0o600, dir_fd=dir_fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all bytes where a file is: the system may take some at a time.
+
+    Raises:
+        OSError: As the system says.
+    """
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
 def extents_of(fd: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of a file, below `end`, that are not holes.
 

@@ -207,14 +207,13 @@ class ReceiveBuffer:
         return batches
 
     def _has_nodes(self, came: list[_Stretch | _Odd]) -> bool:
-        """Whether nodes lie in the rows, and others do not."""
-        if not any(isinstance(one, _Odd) and one.kind[0] == PacketType.TREE for one in came):
+        """Whether nodes lie in the rows, and other packets do not."""
+        rows = [one for one in came if isinstance(one, _Stretch)]
+        if not rows or len(rows) == len(came):
             return False
-        return any(
-            isinstance(one, _Stretch)
-            and bool((self._rows["type"][one.start : one.stop] == PacketType.TREE).any())
-            for one in came
-        )
+        # They stand side by side.
+        kinds = self._rows["type"][rows[0].start : rows[-1].stop]
+        return bool((kinds == PacketType.TREE).any())
 
 
 def _is_spm(came: _Stretch | _Odd) -> bool:

@@ -352,7 +352,7 @@ class TestBounds:
             for tile in range(sample.tiles.tiles.count):
                 nodes.enter(tile, which)
                 nodes.announced()
-                while nodes.is_due:
-                    nodes.take(7)
+                while nodes.take(7):
+                    pass
         levels = len(sample.tiles.tiles.tree.levels)
         assert len(nodes._sent) <= levels * sample.manifest.geometry.source_visits

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pgmlite.core.config import NakConfig
 from pgmlite.core.receive import policy
 from pgmlite.core.receive.sessions import SessionKey
-from pgmlite.core.timing import grtt_of, gsize_of
+from pgmlite.core.timing import TokenBucket, grtt_of, gsize_of
 from pgmlite.wire.control import Spm
 from pgmlite.wire.endpoint import Endpoint
 
@@ -86,8 +86,10 @@ class Repairers:
     def __init__(self, config: NakConfig) -> None:
         self._config = config
         self._repairers: dict[Endpoint, KnownRepairer] = {}
-        self.ask_silent_at = -config.ask_silent_at_once * config.ask_silent
-        """When one that never answered may be asked next, ns."""
+        # The first answers may be lost, as what is asked for was: a few are there from the start.
+        depth = (config.ask_silent_at_once - 1) * config.ask_silent
+        self._silent = TokenBucket(depth, -depth)
+        """What those may be asked that never answered."""
 
     def __len__(self) -> int:
         return len(self._repairers)
@@ -124,14 +126,17 @@ class Repairers:
 
     def may_ask(self, now: int, repairer: KnownRepairer) -> bool:
         """Whether a NAK may go to a repairer now (spec: NAK-19)."""
-        return bool(repairer.answered_at) or now >= self.ask_silent_at
+        return bool(repairer.answered_at) or not self._silent.is_overdrawn(now)
+
+    @property
+    def ask_silent_at(self) -> int:
+        """When one that never answered may be asked next, ns."""
+        return self._silent.due
 
     def asked(self, now: int, repairer: KnownRepairer) -> None:
         """Take note that a NAK leaves."""
         if not repairer.answered_at:
-            # The first answers may be lost, as what is asked for was.
-            saved = (self._config.ask_silent_at_once - 1) * self._config.ask_silent
-            self.ask_silent_at = max(self.ask_silent_at, now - saved) + self._config.ask_silent
+            self._silent.spend(now, self._config.ask_silent)
 
     @property
     def has_trusted(self) -> bool:

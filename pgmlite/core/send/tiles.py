@@ -46,11 +46,6 @@ class TileNodes:
         """Whether an SPM went out behind which they are to be repeated."""
 
     @property
-    def is_due(self) -> bool:
-        """Whether nodes come before the next symbol of the tile that was entered."""
-        return bool(self._due)
-
-    @property
     def is_pressing(self) -> bool:
         """Whether nodes come before anything else."""
         return self._is_told or bool(self._due)
