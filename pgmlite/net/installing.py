@@ -10,6 +10,7 @@ from pathlib import Path
 from pgmlite.core.events import Warned
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.trust import Trust
+from pgmlite.net.planning import unix_time
 from pgmlite.storage.floors import FloorFiles, state_folder
 from pgmlite.storage.keys import load_public_keys
 from pgmlite.wire.manifest import Release
@@ -45,7 +46,7 @@ class Installing:
         self._floors = FloorFiles(state_folder(os.environ), ids)
         self.trust = Trust(
             public,
-            unix_time=lambda: int(time.time()),
+            unix_time=unix_time,
             floors=None if allow_rollback else self._floors,
             stream=stream,
         )

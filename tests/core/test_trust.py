@@ -22,6 +22,7 @@ from tests.support.trusting import (
     MADE,
     SIZE,
     YEAR,
+    CountingKey,
     public,
     refused,
     release,
@@ -357,15 +358,7 @@ class TestNothingUnsigned:
 
     def test_spms_of_the_object_are_not_checked_again(self) -> None:
         # spec: TRU-5
-        class Counting:
-            key_id = public().key_id
-            checks = 0
-
-            def verifies(self, signature: bytes, message: bytes) -> bool:
-                self.checks += 1
-                return public().verifies(signature, message)
-
-        key = Counting()
+        key = CountingKey()
         drive = Drive(trust=Trust([key], unix_time=lambda: MADE))
         drive.give([release().spm(sqn=n) for n in range(100)], limit=1)
         assert key.checks == 1

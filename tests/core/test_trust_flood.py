@@ -14,7 +14,15 @@ from pgmlite.core.trust import Trust
 from pgmlite.wire.control import Signature
 from tests.support.builders import Drive
 from tests.support.signed import SignedSample
-from tests.support.trusting import MADE, public, refused, release, spm_about, spm_of, trust
+from tests.support.trusting import (
+    MADE,
+    CountingKey,
+    refused,
+    release,
+    spm_about,
+    spm_of,
+    trust,
+)
 
 
 class Inventor:
@@ -72,15 +80,7 @@ class TestFlood:
 
     def test_checks_are_bounded_and_so_is_memory(self) -> None:
         # spec: TRU-4
-        class Refusing:
-            key_id = public().key_id
-            checks = 0
-
-            def verifies(self, signature: bytes, message: bytes) -> bool:
-                self.checks += 1
-                return False
-
-        key = Refusing()
+        key = CountingKey(refuses=True)
         config = TrustConfig(max_remembered=64, max_sources=16)
         machine = Trust([key], unix_time=lambda: MADE, config=config)
         drive = Drive(trust=machine)
@@ -101,15 +101,7 @@ class TestFlood:
 
     def test_what_comes_again_is_bounded_as_well(self) -> None:
         # spec: TRU-4
-        class Refusing:
-            key_id = public().key_id
-            checks = 0
-
-            def verifies(self, signature: bytes, message: bytes) -> bool:
-                self.checks += 1
-                return False
-
-        key, config = Refusing(), TrustConfig()
+        key, config = CountingKey(refuses=True), TrustConfig()
         drive = Drive(trust=Trust([key], unix_time=lambda: MADE, config=config))
         inventor = Inventor(release())
         seconds = 1

@@ -36,6 +36,29 @@ def public(number: int = 0) -> PublicKey:
     return PublicKey(key_id(key), f"key{number}", key.public_key())
 
 
+class CountingKey:
+    """A key of the tests that counts how often it is used.
+
+    Attributes:
+        checks: Signatures that were checked.
+    """
+
+    def __init__(self, *, refuses: bool = False) -> None:
+        """
+        Args:
+            refuses: Whatever it is asked.
+        """
+        self._key = public()
+        self._refuses = refuses
+        self.key_id = self._key.key_id
+        self.checks = 0
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether a signature is right."""
+        self.checks += 1
+        return not self._refuses and self._key.verifies(signature, message)
+
+
 @dataclass
 class Installed:
     """Floors in memory, for one stream."""
