@@ -54,8 +54,11 @@ StrPath = str | os.PathLike[str]
 
 
 def receive(
-    output: StrPath,
+    output: StrPath | None = None,
     *,
+    device: StrPath | None = None,
+    spool: StrPath | None = None,
+    keep: int = 0,
     name: str | None = None,
     group: str | None = None,
     port: int | None = None,
@@ -85,6 +88,11 @@ def receive(
     has been verified.
 
     Args:
+        output: A file; a folder, if there is a slash at its end, for what was sent of one; ``-``:
+            standard output, in order, as soon as it is verified.
+        device: A block device, in place of `output`.
+        spool: The folder of the partial file of these two; None: that for temporary files.
+        keep: How many folders that were replaced are kept beside the output.
         name: Of a service in DNS, such as ``fw.example.org``: it has the groups, the port and the
             senders. Needs dnspython (``pip install 'pgmlite[dns]'``), as names in `sources` do.
         group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
@@ -118,15 +126,22 @@ def receive(
         UsageError: An argument is wrong on any machine, or the command is not there.
     """
     # Imported when needed: a sender starts sooner without it.
+    from pgmlite.net.destinations.choice import parse_where
     from pgmlite.net.hook import find_command
     from pgmlite.net.job_receive import ReceiveJob
     from pgmlite.net.limits import check_size
+    from pgmlite.net.reception import ReceiveArguments
 
     check_beside_name(name, is_given=group is not None or port is not None)
     key_paths = tuple(map(Path, keys))
     check_beside_keys(key_paths, stream=stream, allow_rollback=allow_rollback)
-    job = ReceiveJob(
-        output=Path(output),
+    arguments = ReceiveArguments(
+        where=parse_where(
+            None if output is None else os.fspath(output),
+            device=None if device is None else os.fspath(device),
+            spool=None if spool is None else os.fspath(spool),
+            keep=keep,
+        ),
         name=name,
         group=group or DEFAULT_GROUP,
         port=DEFAULT_PORT if port is None else port,
@@ -150,7 +165,7 @@ def receive(
         loss=check_share("loss", loss),
         seed=seed,
     )
-    return Handle(job.run)
+    return Handle(ReceiveJob(arguments).run)
 
 
 def send(

@@ -143,6 +143,13 @@ output_path = option(
     metavar="PATH",
     help="The file to write; where it is a link, what it leads to.",
 )
+output = option(
+    "-o",
+    "--output",
+    metavar="PATH|DIR/|-",
+    help="The file to write; where it is a link, what it leads to. DIR/: the folder, for what was "
+    "sent of one. -: standard output.",
+)
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
 )

@@ -27,7 +27,25 @@ Examples:
 
 @click.command(epilog=EXAMPLES)
 @click.argument("name", metavar="[NAME]", required=False)
-@options.output_path
+@options.output
+@option(
+    "--device",
+    metavar="DEVICE",
+    help="The block device to write, in place of -o; never one that is in use.",
+)
+@option(
+    "--spool",
+    metavar="FOLDER",
+    help="Where what comes lies until it is whole, for -o - and --device. Default: $TMPDIR or "
+    "/var/tmp.",
+)
+@option(
+    "--keep",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on.",
+)
 @options.group
 @options.port
 @options.interface
@@ -109,7 +127,10 @@ Examples:
 @options.as_json
 def recv(
     name: str | None,
-    output_path: Path,
+    output: str | None,
+    device: str | None,
+    spool: str | None,
+    keep: int,
     group: str,
     port: int,
     interface: str | None,
@@ -152,7 +173,10 @@ def recv(
         # What the environment says is for receivers that are given no name.
         where = {key: value for key, value in where.items() if options.is_given(key)}
     handle = receive(
-        output_path,
+        output,
+        device=device,
+        spool=spool,
+        keep=keep,
         name=name,
         **where,
         interface=interface,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pgmlite.core.events import Hooked, Tell, Warned
@@ -18,8 +18,7 @@ from pgmlite.errors import DiskError, HookError, Interrupted
 from pgmlite.net import hook
 from pgmlite.net.hook import Command, Ending, safe_name, supervise
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.record import Phase, Publication, PublishedRecord
-from pgmlite.storage.system import reason
+from pgmlite.storage.record import Identity, Phase, Publication, PublishedRecord
 from pgmlite.wire.manifest import Manifest
 
 PATIENCE = hook.GRACE + 1 * SECOND
@@ -29,15 +28,27 @@ PATIENCE = hook.GRACE + 1 * SECOND
 class CompletionHook:
     """The command of one receiver, and what it is run for."""
 
-    def __init__(self, command: Command, path: Path, tell: Tell, *, timeout: int | None) -> None:
+    def __init__(
+        self,
+        command: Command,
+        path: Path,
+        record: PublishedRecord,
+        identity: Callable[[], Identity | None],
+        tell: Tell,
+        *,
+        timeout: int | None,
+    ) -> None:
         """
         Args:
             path: The output as the user names it.
+            record: Where what was published is remembered; the caller closes it.
+            identity: Of what is there now; None: nothing is, or it can't be looked at.
             timeout: ns after which the command is ended; None: never.
         """
         self._command = command
         self._path = path.absolute()
-        self._record = PublishedRecord(path, self._warn)
+        self._record = record
+        self._identity = identity
         self._tell = tell
         self._timeout = timeout
         self._what = f"on_complete {command.words[0]}"
@@ -75,7 +86,7 @@ class CompletionHook:
             self._warn(str(error), error.cause)
 
     def publishing(
-        self, manifest: Manifest, status: os.stat_result, signers: Sequence[bytes] = ()
+        self, manifest: Manifest, found: Identity, signers: Sequence[bytes] = ()
     ) -> None:
         """Record what is about to become the output.
 
@@ -85,7 +96,7 @@ class CompletionHook:
         Raises:
             DiskError: It can't be recorded.
         """
-        self._current = Publication.of(manifest, status, signers)
+        self._current = Publication.of(manifest, found, signers)
         self._is_new = True
         self._failure = None
         self._record.write(self._current)
@@ -121,10 +132,6 @@ class CompletionHook:
         if found.phase is not Phase.DONE:
             yield from self._run(found)
 
-    def close(self) -> None:
-        """Let other receivers have the record."""
-        self._record.close()
-
     def _read(self) -> Waits[Publication | None]:
         """
         Raises:
@@ -141,18 +148,14 @@ class CompletionHook:
             yield Wait(POLL)
 
     def _is_in_place(self, publication: Publication) -> bool:
-        try:
-            return publication.names(os.stat(self._path))
-        except OSError:
-            return False
+        found = self._identity()
+        return found is not None and publication.names(found)
 
     def _already_in_place(self, manifest: Manifest, signers: Sequence[bytes]) -> Publication:
-        try:
-            return Publication.of(manifest, os.stat(self._path), signers)
-        except OSError as error:
-            raise HookError(
-                f"{self._what}: not run: {self._path}: {reason(error)}", cause="on_complete"
-            ) from error
+        found = self._identity()
+        if found is None:
+            raise HookError(f"{self._what}: not run: {self._path} is gone", cause="on_complete")
+        return Publication.of(manifest, found, signers)
 
     def _run(self, publication: Publication) -> Waits[None]:
         """Run the command once, and record it.

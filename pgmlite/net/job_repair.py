@@ -16,6 +16,7 @@ from pgmlite.core.send.repairer import Repairer
 from pgmlite.errors import NetworkError, ObjectError, RefusedPacket
 from pgmlite.net.address import resolve
 from pgmlite.net.arguments import name_sources
+from pgmlite.net.contents import open_content
 from pgmlite.net.groups import check_sources
 from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.job_send import (
@@ -31,7 +32,7 @@ from pgmlite.net.planning import ObjectPlan
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.signed import SignedFile, open_content
+from pgmlite.storage.signed import SignedFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.wire.buffers import ReceiveBuffer, SendBuffer
 from pgmlite.wire.control import parse_spm
@@ -68,8 +69,7 @@ class RepairJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, ObjectPlan(), tell)
-            source = open_content(self.file, self.content)
-            opened.callback(source.close)
+            source = yield from open_content(opened, self.file, self.content, None, tell)
             if signed:
                 yield from hash_signed(source, signed, tell)
             channel = resolve(self.group, self.port, self.interface)

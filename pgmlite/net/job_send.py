@@ -28,6 +28,7 @@ from pgmlite.net.arguments import (
     parse_endpoint,
     parse_source,
 )
+from pgmlite.net.contents import open_content
 from pgmlite.net.groups import MAX_PORT, is_for_routers
 from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.nak_socket import NakSocket
@@ -36,7 +37,7 @@ from pgmlite.net.sender_socket import MAX_SEGMENTS, SenderSocket
 from pgmlite.net.sending import SendLoop
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.encoded import EncodedSymbols
-from pgmlite.storage.signed import SignedFile, is_signed_name, open_content
+from pgmlite.storage.signed import SignedFile, is_signed_name
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.symbols import SymbolFile
 from pgmlite.wire.batch import HEADER_SIZE
@@ -179,8 +180,7 @@ class SendJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, self.plan, tell)
-            source = open_content(self.file, self.content)
-            opened.callback(source.close)
+            source = yield from open_content(opened, self.file, self.content, None, tell)
             places = self._places(signed)
             channels = self._resolve(places)
             channel = channels[0]

@@ -13,6 +13,7 @@ from pgmlite.core.events import Tell
 from pgmlite.core.events_signing import SignatureState, Signed, Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import DiskError, ObjectError, UsageError
+from pgmlite.net.contents import open_content
 from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.planning import ObjectPlan, check_name, has_expired, name_ladder, unix_time
 from pgmlite.net.waiting import Waits
@@ -23,7 +24,6 @@ from pgmlite.storage.signed import (
     SignedFile,
     content_path,
     is_signed_name,
-    open_content,
     signed_name,
     write_signed,
 )
@@ -261,8 +261,7 @@ class VerifyJob:
             ObjectError: The content is another one.
             DiskError: It can't be read, or changed meanwhile.
         """
-        source = open_content(self.file, self.content)
-        opened.callback(source.close)
+        source = yield from open_content(opened, self.file, self.content, None, tell)
         yield from hash_signed(source, signed, tell)
 
     def _judge(self, states: Sequence[SignatureState], release: Release) -> None:

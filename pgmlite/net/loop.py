@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     # A sender starts sooner without them.
     from pgmlite.core.decode import Decoded
     from pgmlite.core.receive.receiver import Receiver
-    from pgmlite.storage.part import PartFile
+    from pgmlite.storage.contract import Part
 
 REPORT_EVERY = 1 * SECOND
 
@@ -23,13 +23,13 @@ EXPECTED_SYMBOL_SIZE = 1_404
 """Bytes; what senders on one Ethernet choose. A guess: others cost one more copy, once."""
 
 
-def tell_of_disk(now: int, part: PartFile, tell: Tell) -> None:
+def tell_of_disk(now: int, part: Part, tell: Tell) -> None:
     """Pass on what the disk refused, and was gone on without."""
     while part.warnings:
         tell(Warned(now, part.warnings.pop(0)))
 
 
-def attend(action: Action, machine: Receiver, part: PartFile, tell: Tell) -> list[Action]:
+def attend(action: Action, machine: Receiver, part: Part, tell: Tell) -> list[Action]:
     """Do what a receiver says of disks, and pass its events on; return what follows from it.
 
     Raises:
@@ -53,7 +53,7 @@ def attend(action: Action, machine: Receiver, part: PartFile, tell: Tell) -> lis
     return []
 
 
-def take_decoded(decoded: Decoded, machine: Receiver, part: PartFile) -> list[Action]:
+def take_decoded(decoded: Decoded, machine: Receiver, part: Part) -> list[Action]:
     """Put a decoded block in its place, and tell the machine; return what follows from it.
 
     Raises:

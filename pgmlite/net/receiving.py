@@ -44,7 +44,7 @@ from pgmlite.net.membership import Memberships
 from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.waiting import POLL, Wait, Waits
-from pgmlite.storage.part import PartFile
+from pgmlite.storage.contract import Part
 from pgmlite.wire.buffers import ReceiveBuffer
 
 BATCH_BYTES = 1 << 20
@@ -92,13 +92,13 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
 
 
 class ReceiveLoop:
-    """Drives a `Receiver` until its object is published, or time is up."""
+    """Drives a `Receiver`, its `machine`, until its object is all there, or time is up."""
 
     def __init__(
         self,
         machine: Receiver,
         memberships: Memberships,
-        part: PartFile,
+        part: Part,
         tell: Tell,
         *,
         output: str,
@@ -116,7 +116,7 @@ class ReceiveLoop:
             loss: Drops packets on purpose, for tests and demonstrations.
             discovery: Looks names up; is closed at the end. None: there are none.
         """
-        self._machine = machine
+        self.machine = machine
         self._memberships = memberships
         self._part = part
         self._tell = tell
@@ -131,9 +131,6 @@ class ReceiveLoop:
         self._decoder = Decoder(part.decode)
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
-        self.is_new = True
-        """False, after `run`: the output was the object already, and was not touched."""
-
         self._disk_time = 0
         self._listener = Listener(memberships, tell, self._begin)
         self._asker = NakSender(memberships, machine.evidence, self._warn)
@@ -146,7 +143,8 @@ class ReceiveLoop:
         """ns from byte to byte that comes, at the latest read."""
 
     def run(self) -> Waits[Complete]:
-        """
+        """Return once the object is whole and settled; it is left to the caller to publish.
+
         Raises:
             Interrupted: It was asked to stop.
             TimedOut: `timeout` passed.
@@ -165,7 +163,7 @@ class ReceiveLoop:
         self._now = self._began = self._heard = now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
         report = now + REPORT_EVERY
-        done = self._do(self._machine.start(now))
+        done = self._do(self.machine.start(now))
         self._watch(now)
         while done is None:
             if end is not None and now >= end:
@@ -174,8 +172,8 @@ class ReceiveLoop:
                 report = now + REPORT_EVERY
                 self._watch(now)
                 self._tell(self._progress(now))
-                self._part.write_back.idle()
-            deadline = self._machine.deadline
+                self._part.idle()
+            deadline = self.machine.deadline
             wait = POLL if deadline is None else deadline - now
             if end is not None:
                 wait = min(wait, end - now)
@@ -184,8 +182,8 @@ class ReceiveLoop:
             done = done or self._do([*self._decoder.take(), *self._discovery.take()])
             self._now = now = time.monotonic_ns()
             if done is None and deadline is not None and now >= deadline:
-                self._machine.listening.dropped(self._memberships.kernel_drops)
-                done = self._do(self._machine.tick(now))
+                self.machine.listening.dropped(self._memberships.kernel_drops)
+                done = self._do(self.machine.tick(now))
             if now - self._heard >= REJOIN_AFTER:
                 self._heard = now
                 self._listener.rejoin(now)
@@ -195,7 +193,7 @@ class ReceiveLoop:
     def _wait(self, wait: int, now: int) -> Waits[bool]:
         """Wait `wait` ns at most for packets or a decoded block; return whether to read packets."""
         decoding = self._decoder.fds
-        stored, symbols = self._machine.progress
+        stored, symbols = self.machine.progress
         if decoding and stored == symbols:
             # What comes now is hardly needed, and reading it keeps the decoder from its work.
             rest = min(LONGEST_NAP, int(self._batch_bytes * self._byte_time))
@@ -216,7 +214,7 @@ class ReceiveLoop:
 
     def figures(self, now: int) -> tuple[ReceiveFigures, NetworkFigures]:
         """Return the counters at `now` ns."""
-        evidence = self._machine.evidence
+        evidence = self.machine.evidence
 
         def since(moment: int | None) -> float | None:
             return None if moment is None else round((now - moment) / SECOND, 3)
@@ -225,14 +223,14 @@ class ReceiveLoop:
             kernel_drops=self._memberships.kernel_drops,
             naks_unsent=evidence.naks_unsent,
             transfer_seconds=since(evidence.began),
-            silence=since(self._machine.heard),
+            silence=since(self.machine.heard),
         )
-        return receive_figures(self._machine, (now - self._began) / SECOND), network
+        return receive_figures(self.machine, (now - self._began) / SECOND), network
 
     def _progress(self, now: int) -> ReceiveProgress:
-        stored, symbols = self._machine.progress
-        has_manifest = self._machine.manifest is not None
-        left = self._machine.time_left(now)
+        stored, symbols = self.machine.progress
+        has_manifest = self.machine.manifest is not None
+        left = self.machine.time_left(now)
         seconds = None if left is None else round(left / SECOND, 3)
         return ReceiveProgress(now, stored, symbols, has_manifest, seconds, *self.figures(now))
 
@@ -252,7 +250,7 @@ class ReceiveLoop:
     def _nap(self, now: int) -> int:
         """Return for how long packets may gather, ns: they come so fast that it is worth it."""
         wait = self._gathered_at - now
-        if self._machine.current is None:  # what is not taken shall not wake us packet by packet
+        if self.machine.current is None:  # what is not taken shall not wake us packet by packet
             return max(0, min(wait, IDLE_NAP))
         # Half a batch in the longest is worth it.
         return min(wait, LONGEST_NAP) if SHORTEST_NAP <= wait <= 2 * LONGEST_NAP else 0
@@ -266,9 +264,9 @@ class ReceiveLoop:
 
         The last repairs are asked for one after another: a nap makes every one of them late.
         """
-        if not self._machine.knows_repairer:
+        if not self.machine.knows_repairer:
             return self._batch_bytes
-        stored, symbols = self._machine.progress
+        stored, symbols = self.machine.progress
         return min(self._batch_bytes, (symbols - stored) * self._buffer.stride)
 
     def _read(self) -> Complete | None:
@@ -283,7 +281,7 @@ class ReceiveLoop:
             self._read_at = now
         for batch in buffer.batches(self._refused, now):
             kept = self._loss.apply(batch) if self._loss else batch
-            done = self._do(self._machine.receive(now, kept))
+            done = self._do(self.machine.receive(now, kept))
             if done:
                 return done
         return None
@@ -320,7 +318,7 @@ class ReceiveLoop:
         return done
 
     def _perform(self, actions: Sequence[Todo]) -> Complete | None:
-        """Do what the machine says; return `Complete` once the object is published."""
+        """Do what the machine says; return `Complete` once the object is all there."""
         todo = actions
         while todo:
             follow_up: list[Todo] = []
@@ -336,25 +334,24 @@ class ReceiveLoop:
                         self._discovery.add(action)
                     case DnsAnswer():
                         self._unresolved = action.text
-                        follow_up += self._machine.resolved(self._now, action)
+                        follow_up += self.machine.resolved(self._now, action)
                     case Complete():
                         if bad := self._part.settle(action):
-                            follow_up += self._machine.doubt(action.oid, bad)
+                            follow_up += self.machine.doubt(action.oid, bad)
                             continue
-                        # Leave first: syncing may take long, and the group costs others.
+                        # Leave first: publishing may take long, and the group costs others.
                         self._leave()
-                        self.is_new = self._part.publish(action)
                         tell_of_disk(self._now, self._part, self._tell)
                         return action
                     case Decode():
                         self._decoder.add(action)
                     case Decoded():
-                        follow_up += take_decoded(action, self._machine, self._part)
+                        follow_up += take_decoded(action, self.machine, self._part)
                     case _:
                         if isinstance(action, Prepare):
                             self._buffer.expect(action.symbol_size)
                             self._decoder.forget()  # of another object
-                        follow_up += attend(action, self._machine, self._part, self._tell)
+                        follow_up += attend(action, self.machine, self._part, self._tell)
                         if isinstance(action, Adopted):
                             self._look_at_buffer(action.rate)
             todo = follow_up
@@ -370,7 +367,7 @@ class ReceiveLoop:
         """Take note, and tell, that it listens: to `channel` at first."""
         memberships = self._memberships
         self._diagnosis = Diagnosis(
-            self._machine,
+            self.machine,
             f"{channel} from {human_list(sources, MOST_NAMED)}" if sources else str(channel),
             overhead=channel.overhead,
             granted=memberships.granted,

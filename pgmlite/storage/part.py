@@ -24,6 +24,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage.content import Content
 from pgmlite.storage.folder import Folder, resolve_output
 from pgmlite.storage.publish import dress, usual_mode
+from pgmlite.storage.record import Identity, identity_of
 from pgmlite.storage.seeds import Block, Seed, fill, find
 from pgmlite.storage.system import beside, close_quietly, reason, room_of
 from pgmlite.storage.writeback import WriteBack
@@ -53,13 +54,13 @@ class PartFile:
         bases: Sequence[Path] = (),
         output_is_seed: bool = True,
         verify_media: bool = False,
-        before_rename: Callable[[os.stat_result], None] | None = None,
+        before_rename: Callable[[Identity], None] | None = None,
     ) -> None:
         """
         Args:
-            bases: Files beside the output that may have a part of the object.
+            bases: Files that may have a part of the object.
             output_is_seed: What the output has need not come again.
-            verify_media: Read everything back from the disk before it is published.
+            verify_media: Read everything back before it is published.
             before_rename: Called with what the output will be, right before it is.
 
         Raises:
@@ -94,9 +95,8 @@ class PartFile:
         except OSError as error:
             raise DiskError(f"partial file {self.path}: {reason(error)}") from error
         if self._folder.is_everybodys:
-            self.warnings.append(
-                f"folder {self._folder.path}: everybody may rename and remove the files in it"
-            )
+            text = "everybody may rename and remove the files in it"
+            self.warnings.append(f"folder {self._folder.path}: {text}")
 
     def _open(
         self, opened: contextlib.ExitStack, bases: Sequence[Path], *, output_is_seed: bool
@@ -175,8 +175,7 @@ class PartFile:
         Args:
             pieces: Lists of ascending (offset, bytes) runs. Each is written in one go, with zeros
                 over the gaps in it.
-            lying: (n,) what lies in the places of the runs then, one after the other; None: their
-                own symbols.
+            lying: (n,) what lies in the places of the runs then; None: their own symbols.
 
         Raises:
             DiskError: The disk is full or broken; what is there stays.
@@ -230,8 +229,6 @@ class PartFile:
         for block in some:
             if self._old is None or not self._copy(self._old, block):
                 self._spoilt.add(block.offset // self._block_size)
-
-    # Blocks that are decoded.
 
     def decode(self, action: Decode) -> Decoded:
         """Decode a block; nothing is written, and any thread may do it until `close`."""
@@ -328,7 +325,11 @@ class PartFile:
         dress(self._fd, old, self._mode, self.warnings)
         self.write_back.sync_all()
         if self._before_rename:
-            self._before_rename(os.fstat(self._fd))
+            self._before_rename(identity_of(os.fstat(self._fd)))
+
+    def idle(self) -> None:
+        """As of `WriteBack`."""
+        self.write_back.idle()
 
     def close(self) -> None:
         """Close the file; an empty one goes, any other stays for the next run."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES, lets_others_rename
@@ -36,6 +36,26 @@ MAX_NUMBER = (1 << 64) - 1
 Warn = Callable[[str], None]
 
 
+class Identity(NamedTuple):
+    """What tells something that was published from all else, and from itself after a change.
+
+    Attributes:
+        device: Where it is; `inode`: which one there.
+        size: Bytes that it has.
+        time: When it was last changed, ns; or another number that is new after any change.
+    """
+
+    device: int
+    inode: int
+    size: int
+    time: int
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Return the identity of a file."""
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 class Phase(StrEnum):
     """How far the command is."""
 
@@ -49,10 +69,9 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An object, the file that it was published as, and how far its command is.
+    """An object, the identity that it was published with, and how far its command is.
 
     Attributes:
-        time: When the file's content was last changed, ns.
         stream: What it is a release of, if somebody whose key was given signed it; else empty.
         release: Its number; 0 if nobody has.
         keys: The ids of those keys, between spaces; empty: nobody has.
@@ -73,8 +92,8 @@ class Publication:
     attempt: int = 0
 
     @classmethod
-    def of(cls, manifest: Manifest, status: os.stat_result, signers: Sequence[bytes] = ()) -> Self:
-        """Return the publication of an object as the file of `status`.
+    def of(cls, manifest: Manifest, found: Identity, signers: Sequence[bytes] = ()) -> Self:
+        """Return the publication of an object as what `found` is of.
 
         Args:
             signers: Ids of the keys that signed it; without them its release is a mere claim.
@@ -87,20 +106,15 @@ class Publication:
             oid=manifest.oid,
             tree_digest=manifest.tree_digest,
             name=manifest.name,
-            device=status.st_dev,
-            inode=status.st_ino,
-            size=status.st_size,
-            time=status.st_mtime_ns,
+            device=found.device,
+            inode=found.inode,
+            size=found.size,
+            time=found.time,
         )
 
-    def names(self, status: os.stat_result) -> bool:
-        """Whether `status` is of the very file, and nobody wrote it since."""
-        return (self.device, self.inode, self.size, self.time) == (
-            status.st_dev,
-            status.st_ino,
-            status.st_size,
-            status.st_mtime_ns,
-        )
+    def names(self, found: Identity) -> bool:
+        """Whether `found` is of the very thing, and nobody changed it since."""
+        return Identity(self.device, self.inode, self.size, self.time) == found
 
     def is_of(self, manifest: Manifest) -> bool:
         """Whether this is the object of `manifest`."""
@@ -277,6 +291,17 @@ class PublishedRecord:
         except OSError:
             return False
 
+    def remove(self) -> None:
+        """Remove a record of ours: what it names is replaced, and no command follows."""
+        self.close()
+        with contextlib.suppress(OSError, ValueError):
+            fd = _open(self.path)
+            try:
+                _parse_file(fd)
+                self.path.unlink()
+            finally:
+                os.close(fd)
+
     def close(self) -> None:
         """Let others have the record."""
         self._keep(-1)
@@ -344,12 +369,5 @@ def _parse_file(fd: int) -> Publication:
 
 
 def remove_record(output: Path) -> None:
-    """Remove a record of ours: the file that it names is replaced, and no command follows."""
-    path = beside(Path(os.path.realpath(output)), ".pgmlite")
-    with contextlib.suppress(OSError, ValueError):
-        fd = _open(path)
-        try:
-            _parse_file(fd)
-            path.unlink()
-        finally:
-            os.close(fd)
+    """Remove the record of an output, as of `PublishedRecord.remove`."""
+    PublishedRecord(output, lambda _: None).remove()

@@ -65,16 +65,16 @@ def content_path(path: Path, content: Path | None) -> Path:
     return path.with_name(path.name.removesuffix(SUFFIX)) if is_signed_name(path) else path
 
 
-def open_content(path: Path, content: Path | None) -> SourceFile:
-    """Open the content of what is sent, as of `content_path`.
+def find_content(path: Path, content: Path | None) -> Path:
+    """Return where the content of what is sent is, as of `content_path`.
 
     Raises:
-        DiskError: It is not there, can't be read, or is not a regular file.
+        DiskError: It is not beside FILE.pglm.
     """
     found = content_path(path, content)
     if content is None and found != path and not os.path.lexists(found):
         raise DiskError(f"content {found}: is not there, beside {path}; name it", cause="content")
-    return SourceFile(found)
+    return found
 
 
 def signed_name(content: Path) -> Path:

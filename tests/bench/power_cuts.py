@@ -35,7 +35,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage import hints, writeback
 from pgmlite.storage.floors import FloorFiles
 from pgmlite.storage.hints import Spans
-from pgmlite.storage.record import Publication, PublishedRecord
+from pgmlite.storage.record import Identity, Publication, PublishedRecord, identity_of
 from pgmlite.storage.writeback import WriteBack
 from pgmlite.wire.manifest import Release
 from tests.support.builders import GRO_SEGMENTS, Sample, make_object
@@ -221,11 +221,11 @@ def transfer(sample: Sample, output: Path, rng: Random, power: Power, *, runs: i
                     power.maybe_cut("published", 1)
 
 
-def note(sample: Sample, output: Path, status: os.stat_result) -> None:
+def note(sample: Sample, output: Path, found: Identity) -> None:
     """Record a publication, as for a command that follows it, and its release."""
     floors(output).install(Release(STREAM, 2), NEW.manifest.oid, [KEY])
     record = PublishedRecord(output, print)
-    record.write(Publication.of(sample.manifest, status))
+    record.write(Publication.of(sample.manifest, found))
     record.close()
 
 
@@ -286,7 +286,7 @@ class Trial:
             record = PublishedRecord(output, print)
             found = record.read()
             record.close()
-            if found is None or not replace(found, device=status.st_dev).names(status):
+            if found is None or not replace(found, device=status.st_dev).names(identity_of(status)):
                 self._count("PUBLISHED AND NOT RECORDED", cut)
         elif content == self._old:
             self._count("output old", cut)

@@ -27,8 +27,8 @@ from pgmlite.cli.tables import Column, render
 from pgmlite.cli.words import text_of
 from pgmlite.core.events import Damaged
 from pgmlite.errors import DiskError
-from pgmlite.net.job_receive import failed
 from pgmlite.net.receiving import ReceiveLoop
+from pgmlite.net.reception import failed
 from tests.support.builders import Drive, make_object
 from tests.support.loopback import (
     COMMAND,
@@ -447,7 +447,7 @@ def test_only_what_is_kept_is_said_to_be_kept(tmp_path, capsys, is_there):
     socket = FakeReceiverSocket()
     loop = ReceiveLoop(drive.machine, FakeMemberships(socket), Mock(), Heard(), output=str(part))
     error = DiskError("another file")
-    Output(as_json=False).show(failed(error, drive.machine, loop, str(part)), 0)
+    Output(as_json=False).show(failed(error, loop, str(part)), 0)
     socket.release()
     said = capsys.readouterr().err
     assert (str(part) in said) is is_there

@@ -191,6 +191,12 @@ class Site:
             timeout=30_000_000_000,
         )
 
+    def run(self) -> Waits[Complete]:
+        """Receive, and put in place what came."""
+        complete = yield from self.loop.run()
+        self.part.publish(complete)
+        return complete
+
     def put(self, names: list[tuple[int, int]]) -> None:
         """Let all that is to be known of the object arrive, and then these symbols."""
         for packets in ([SAMPLE.spm()], SAMPLE.nodes(), SAMPLE.encoded(names)):
@@ -221,7 +227,7 @@ def test_a_lossy_object_is_decoded(
     decoded: list[int] = []
     site.part.before = lambda one: decoded.append(one.block)
     site.put(LOSSY)
-    drive(site.loop.run())
+    drive(site.run())
     assert output.read_bytes() == SAMPLE.data
     assert sorted(decoded) == [*BLOCKS]
     assert not [one for one in threading.enumerate() if one.name.startswith("decode")]
@@ -242,7 +248,7 @@ def test_packets_are_read_while_a_block_is_decoded(site: Site) -> None:
         return True
 
     with pytest.raises(Interrupted, match="seen"):
-        to_the_end(site.loop.run(), Until(all_read))
+        to_the_end(site.run(), Until(all_read))
     assert site.machine.progress[0] == SAMPLE.manifest.symbols
     assert seen == [0]
 
@@ -251,7 +257,7 @@ def test_the_loop_waits_for_what_is_decoded(site: Site) -> None:
     gate = Gate()
     site.part.before = gate
     site.put(LOSSY)
-    waits = site.loop.run()
+    waits = site.run()
     wait = next(waits)
     while site.socket.arrivals:
         wait = waits.send([site.socket.fileno()])
@@ -273,7 +279,7 @@ def test_a_block_that_can_not_be_read_is_fetched_again(site: Site, output: Path)
         return False
 
     with faulty.on():
-        to_the_end(site.loop.run(), Until(send_more))
+        to_the_end(site.run(), Until(send_more))
     assert output.read_bytes() == SAMPLE.data
     assert ["fetching it again" in one for one in site.heard.warnings] == [True]
 
@@ -283,10 +289,10 @@ def test_a_disk_that_is_full_when_a_block_is_put_in_place_ends_it(site: Site, ou
     site.part.before = lambda _: setattr(faulty, "is_on", True)
     site.put(LOSSY)
     with faulty.on(), pytest.raises(DiskError, match="No space left"):
-        to_the_end(site.loop.run())
+        to_the_end(site.run())
     site.part.close()
     with ExitStack() as opened:
         again = Site(output, opened)
         again.put(LOSSY)
-        to_the_end(again.loop.run())
+        to_the_end(again.run())
     assert output.read_bytes() == SAMPLE.data

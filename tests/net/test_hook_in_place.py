@@ -8,6 +8,7 @@ import pytest
 from pgmlite.errors import DiskError
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Wait, Waits
+from pgmlite.storage.part import PartFile
 from pgmlite.storage.record import Phase, Publication, PublishedRecord
 from tests.support.builders import make_object
 from tests.support.hooks import Site, phases
@@ -34,6 +35,7 @@ def in_place(site, monkeypatch):
             return SimpleNamespace(manifest=make_object(1_000, name=name).manifest)
 
         monkeypatch.setattr(ReceiveLoop, "run", done)
+        monkeypatch.setattr(PartFile, "publish", lambda part, complete: False)
         return site.receive(endpoint(), script)
 
     return recv

@@ -64,7 +64,9 @@ class Site:
 
     def run(self, stop: Stop | None = None) -> Manifest:
         """Run the loop to its end."""
-        return to_the_end(self.loop.run(), stop).manifest
+        complete = to_the_end(self.loop.run(), stop)
+        self.part.publish(complete)
+        return complete.manifest
 
 
 @pytest.fixture

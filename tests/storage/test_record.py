@@ -21,6 +21,7 @@ from pgmlite.storage.record import (
     Phase,
     Publication,
     PublishedRecord,
+    identity_of,
     parse,
     remove_record,
 )
@@ -52,7 +53,7 @@ def output(tmp_path):
 
 
 def published(output: Path) -> Publication:
-    return Publication.of(MANIFEST, output.stat())
+    return Publication.of(MANIFEST, identity_of(output.stat()))
 
 
 def written(output: Path) -> Path:
@@ -103,7 +104,7 @@ def test_a_record_names_one_file_as_it_was(output, change):
     publication = published(output)
     status = output.stat()
     output.rename(output.with_name("moved"))
-    assert publication.names(output.with_name("moved").stat())
+    assert publication.names(identity_of(output.with_name("moved").stat()))
     match change:
         case "content":
             output.write_bytes(b"longer than it was")
@@ -113,12 +114,12 @@ def test_a_record_names_one_file_as_it_was(output, change):
         case "file":
             output.write_bytes(b"published")
             os.utime(output, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert not publication.names(output.stat())
+    assert not publication.names(identity_of(output.stat()))
 
 
 # Records that are none.
 
-GOOD = json.loads(Publication.of(MANIFEST, Path(__file__).stat()).start().to_json())
+GOOD = json.loads(Publication.of(MANIFEST, identity_of(Path(__file__).stat())).start().to_json())
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

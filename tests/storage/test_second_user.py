@@ -15,7 +15,7 @@ import pytest
 
 from pgmlite.net.completion import CompletionHook
 from pgmlite.storage.part import PartFile
-from pgmlite.storage.record import Publication, PublishedRecord
+from pgmlite.storage.record import Publication, PublishedRecord, identity_of
 from tests.support.builders import make_object
 from tests.support.loopback import Inside, endpoint, make_file, sending
 from tests.support.second_user import OPEN, SIZE, STICKY, THIRD_USER, Scene, SecondUser
@@ -292,7 +292,9 @@ def test_he_never_rests(scene, names, act):
 
 def forged(name: str, path: Path) -> bytes:
     """Return a record that says that `path` was published and its command is due."""
-    return Publication.of(make_object(1_000, name=name).manifest, path.stat()).to_json()
+    return Publication.of(
+        make_object(1_000, name=name).manifest, identity_of(path.stat())
+    ).to_json()
 
 
 def no_command_runs(scene: Scene) -> None:
@@ -315,7 +317,7 @@ def test_our_own_record_of_another_output_runs_nothing(scene, mode, how):
     other = scene.folder / "other"
     other.write_bytes(b"published as something else")
     record = PublishedRecord(other, pytest.fail)
-    record.write(Publication.of(make_object(1_000).manifest, other.stat()))
+    record.write(Publication.of(make_object(1_000).manifest, identity_of(other.stat())))
     record.close()
     scene.folder.chmod(mode)
     match how:

@@ -14,7 +14,7 @@ import pytest
 from pgmlite.errors import DiskError
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.publish import usual_mode
-from pgmlite.storage.record import Publication, PublishedRecord
+from pgmlite.storage.record import Identity, Publication, PublishedRecord, identity_of
 from tests.support.builders import make_object
 from tests.support.parts import Run, System, name_of
 
@@ -309,15 +309,15 @@ def test_no_refusal_publishes_what_is_wrong_or_loses_what_was_stored(
         nth += EVERY
 
 
-def recorder(output: Path, before: str) -> Callable[[os.stat_result], None] | None:
+def recorder(output: Path, before: str) -> Callable[[Identity], None] | None:
     """Return what records a publication for the command that follows it, if one does."""
     if before != "hook":
         return None
 
-    def write(status: os.stat_result) -> None:
+    def write(found: Identity) -> None:
         record = PublishedRecord(output, lambda text: None)
         try:
-            record.write(Publication.of(SAMPLE.manifest, status))
+            record.write(Publication.of(SAMPLE.manifest, found))
         finally:
             record.close()
 
@@ -336,7 +336,7 @@ def test_a_file_system_without_fsync_has_commands_too(output: Path, number: int)
     publication = record.read()
     record.close()
     assert publication is not None
-    assert publication.names(output.stat())
+    assert publication.names(identity_of(output.stat()))
 
 
 # What other programs do at the worst moment.

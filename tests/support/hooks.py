@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pgmlite.storage.record import Publication, PublishedRecord, parse
+from pgmlite.storage.record import Publication, PublishedRecord, identity_of, parse
 from tests.support.builders import make_object
 from tests.support.loopback import Ended, Endpoint, Inside
 
@@ -58,7 +58,7 @@ class Site:
         """Leave what an earlier `recv` would."""
         sample = make_object(1_000, name=name)
         self.output.write_bytes(sample.data)
-        publication = Publication.of(sample.manifest, self.output.stat())
+        publication = Publication.of(sample.manifest, identity_of(self.output.stat()))
         for _ in range(attempts):
             publication = publication.start()
         record = PublishedRecord(self.output, pytest.fail)

@@ -7,7 +7,7 @@ at last whether the manifest is one. Nothing is given up or begun here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -72,13 +72,17 @@ class Intake:
         *,
         trust: Trust | None = None,
         name: str = "",
+        refuses: Callable[[Manifest], str] | None = None,
     ) -> None:
         """
         Args:
             evidence: Is told of announced objects that are not taken.
             trust: Whose objects are taken; None: anybody's.
             name: A pattern, as of `fnmatch`, that names of objects match; empty: they need not.
+            refuses: Says why an object can't go where it shall, in a word of section 3.8; empty:
+                it can. None: any can.
         """
+        self._refuses = refuses
         self._config = config
         self._policy = policy
         self._evidence = evidence
@@ -130,6 +134,8 @@ class Intake:
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
+            if self._refuses and (reason := self._refuses(manifest)):
+                raise RefusedPacket(reason)
         except RefusedPacket as refusal:
             if refusal.reason in TOLD:
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))

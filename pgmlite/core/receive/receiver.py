@@ -51,6 +51,7 @@ class Receiver:
         listening: Listening | None = None,
         trust: Trust | None = None,
         name: str = "",
+        refuses: Callable[[Manifest], str] | None = None,
     ) -> None:
         """
         Args:
@@ -59,6 +60,7 @@ class Receiver:
             listening: Which groups are heard; None: that is its driver's business.
             trust: Whose objects are taken; None: anybody's.
             name: A pattern, as of `fnmatch`, that the names of objects match; empty: any.
+            refuses: As of `Intake`.
         """
         self._config = config
         self._rng = rng
@@ -71,7 +73,9 @@ class Receiver:
         self.counters = ReceiverCounters()
         self.evidence = Evidence(config.oid)
         policy = policy or OneObject(config.oid, config.switch_after, is_chosen=bool(trust or name))
-        self._intake = Intake(config, policy, self.evidence, trust=trust, name=name)
+        self._intake = Intake(
+            config, policy, self.evidence, trust=trust, name=name, refuses=refuses
+        )
 
     # What drivers and reports ask.
 

@@ -1,0 +1,1 @@
+"""Where a received object goes beyond its partial file: one module a kind."""

@@ -1,0 +1,96 @@
+"""What kind of destination an output is, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from pgmlite.core.events import Tell
+from pgmlite.errors import UsageError
+from pgmlite.net.destinations.contract import Before, Destination
+from pgmlite.net.destinations.file import FileDestination
+
+
+class Kind(StrEnum):
+    """Kinds of destinations."""
+
+    FILE = "file"
+    FOLDER = "folder"
+    """Named with a slash at its end."""
+
+    PIPE = "pipe"
+    """Standard output: ``-``."""
+
+    DEVICE = "device"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A destination as the user names it.
+
+    Attributes:
+        spool: The folder of partial files that can't be beside it; None: the system's for
+            temporary files.
+        keep: How many folders that were replaced are kept.
+    """
+
+    kind: Kind
+    path: Path
+    spool: Path | None = None
+    keep: int = 0
+
+
+def parse_where(
+    output: str | None, *, device: str | None = None, spool: str | None = None, keep: int = 0
+) -> Where:
+    """Return what a user names.
+
+    Raises:
+        UsageError: Nothing is named, or too much.
+    """
+    if (output is None) == (device is None):
+        raise UsageError("output: name a place for what comes, or a device; one", cause="output")
+    if device is not None:
+        kind, path = Kind.DEVICE, device
+    else:
+        path = output or ""
+        kind = Kind.FILE
+        if path == "-":
+            kind = Kind.PIPE
+        elif path.endswith(os.sep):
+            kind = Kind.FOLDER
+    if not path:
+        raise UsageError("output: is empty; name the file to write", cause="output")
+    if spool is not None and kind not in (Kind.PIPE, Kind.DEVICE):
+        raise UsageError(
+            "spool: is for an output of - and for devices; what comes lies beside any other",
+            cause="spool",
+        )
+    if keep and kind is not Kind.FOLDER:
+        raise UsageError("keep: is for folders, named with a / at the end", cause="keep")
+    if keep < 0:
+        raise UsageError(f"keep {keep}: must be 0 or more", cause="keep")
+    return Where(kind, Path(path), None if spool is None else Path(spool), keep)
+
+
+def open_destination(
+    where: Where,
+    before: Before,
+    tell: Tell,
+    *,
+    bases: Sequence[Path] = (),
+    verify_media: bool = False,
+) -> Destination:
+    """Open a destination.
+
+    Raises:
+        DiskError: It can't be used.
+        UsageError: An argument is not for its kind.
+    """
+    match where.kind:
+        case Kind.FILE:
+            return FileDestination(where.path, before, tell, bases=bases, verify_media=verify_media)
+    raise NotImplementedError(where.kind)
