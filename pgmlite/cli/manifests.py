@@ -72,6 +72,7 @@ def manifest_dict(manifest: Manifest) -> dict[str, Any]:
         "repairers": [str(one) for one in manifest.repairers],
         "release": asdict(manifest.release) if manifest.release else None,
         "tiles_digest": manifest.tiles_digest.hex() if manifest.tiles_digest else None,
+        "archive": asdict(manifest.archive) if manifest.archive else None,
     }
 
 
@@ -92,8 +93,15 @@ def manifest_text(facts: dict[str, Any]) -> str:
         f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
         f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
         f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}{ladder}"
-        f"{_release_text(facts)}"
+        f"{_archive_text(facts)}{_release_text(facts)}"
     )
+
+
+def _archive_text(facts: dict[str, Any]) -> str:
+    """Return what an object that is a folder has in it."""
+    if not (archive := facts["archive"]):
+        return ""
+    return f", a folder of {archive['entries']} members, {human_bytes(archive['size'])} in files"
 
 
 def _release_text(facts: dict[str, Any]) -> str:
