@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pgmlite.core.events import Completed, Stopped
+from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Signed, Verified
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
@@ -48,7 +49,17 @@ from pgmlite.net.arguments import (
 from pgmlite.net.handle import Handle
 from pgmlite.wire.layout import Order
 
-__all__ = ["Handle", "add_signature", "keygen", "receive", "repair", "send", "sign", "verify"]
+__all__ = [
+    "Handle",
+    "add_signature",
+    "keygen",
+    "list_sessions",
+    "receive",
+    "repair",
+    "send",
+    "sign",
+    "verify",
+]
 
 StrPath = str | os.PathLike[str]
 
@@ -302,6 +313,49 @@ def repair(
         rate=rate,
         hops=check_hops(hops),
         listen=listen,
+    )
+    return Handle(job.run)
+
+
+def list_sessions(
+    name: str | None = None,
+    *,
+    group: str | None = None,
+    port: int | None = None,
+    interface: str | None = None,
+    sources: Iterable[str] = (),
+    keys: Iterable[StrPath] = (),
+    seconds: float = 3.0,
+) -> Handle[Listed]:
+    """Listen to a group, and tell which objects are announced there: one event for each.
+
+    Nothing is received or kept, and what is told are claims, but for signatures by `keys`.
+
+    Args:
+        name: Of a service in DNS: all its channels are heard; as of `receive`.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
+        interface: None: the only one that can be meant.
+        sources: Of the senders that are heard, as of `receive`.
+        keys: Public keys (PEM), or folders of them, by which signatures are checked.
+        seconds: For how long; senders announce what they send once a second, at least.
+
+    Raises:
+        UsageError: An argument is wrong on any machine.
+    """
+    from pgmlite.net.job_list import ListJob
+
+    check_beside_name(name, is_given=group is not None or port is not None)
+    limit = check_seconds("seconds", seconds)
+    assert limit is not None  # noqa: S101 - only None becomes None
+    job = ListJob(
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
+        interface=interface,
+        sources=tuple(sources),
+        keys=tuple(map(Path, keys)),
+        seconds=limit,
     )
     return Handle(job.run)
 

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from pgmlite.cli.codes import EXIT_OK, exit_code, line_of, with_options
 from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
@@ -95,7 +96,7 @@ def line(event: Event, began: int, unix_time: UnixTime = by_system_clock) -> dic
     if isinstance(event, Warned):
         cause = {"cause": event.cause} if event.cause else {}
         return said | {"warning": warning_text(event)} | cause | dict(event.facts or {})
-    if isinstance(event, Stopped | Examined | Verified) and event.error is None:
+    if isinstance(event, Stopped | Examined | Listed | Verified) and event.error is None:
         said["exit_code"] = EXIT_OK
     return said | facts(event)
 

@@ -15,6 +15,7 @@ from pgmlite.cli.json_lines import OIDS, SCHEMA
 from pgmlite.core import events, events_listening, events_signing
 from pgmlite.core.causes import CAUSES
 from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.endpoint import Endpoint
@@ -143,7 +144,7 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
     known, always = properties(kind)
     known.pop("at", None)
     always.remove("at")
-    if kind in (Stopped, Examined, Verified):
+    if kind in (Stopped, Examined, Listed, Verified):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object(first | known, [*first, *always], **about)
