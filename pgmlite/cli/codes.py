@@ -44,6 +44,7 @@ OPTIONS = {
         "keep",
         "key",
         "listen",
+        "log_interval",
         "mtu",
         "name",
         "on_complete",
@@ -68,6 +69,7 @@ HINTS = {
     "hook_timed_out": "(--hook-timeout)",
     "hops": "(--hops)",
     "interface": "(-i)",
+    "not_heard": "(`pgmlite doctor`, given the same, says why)",
     "sources": "with --source",
 }
 """Causes, and how a line that is about them ends: with the option that helps."""

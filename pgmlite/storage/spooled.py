@@ -46,13 +46,6 @@ Report = Callable[[int, int | None], None]
 """Called with bytes copied and bytes in all, None: not known; may raise, to stop it."""
 
 
-def source_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of something to send; a file that is called ``-`` is not standard input."""
-    found = Path(path)
-    is_other = found == STDIN and os.fspath(path) != "-"
-    return Path.cwd() / found if is_other else found
-
-
 def is_spooled(path: Path) -> bool:
     """Whether it has to be copied before it can be sent."""
     return path == STDIN or _is_folder(path)
