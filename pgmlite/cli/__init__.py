@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,11 +121,18 @@ def run(arguments: list[str] | None = None) -> int:
     # Options may be what is wrong: who asked for events anywhere gets this one as well.
     if "--json" in words and error is end:
         with suppress(OSError):  # that may be what is lost
-            print(json.dumps(failure(error)), flush=True)
+            to = sys.stderr if _is_taken(words) else sys.stdout
+            print(json.dumps(failure(error)), file=to, flush=True)
     if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
         with suppress(OSError):
             print(fit(f"pgmlite: {line_of(error)}", sys.stderr), file=sys.stderr, flush=True)
     return exit_code(error)
+
+
+def _is_taken(words: list[str]) -> bool:
+    """Whether a command asks for standard output to be what is received."""
+    apart = {("-o", "-"), ("--output", "-")}.isdisjoint(pairwise(words))
+    return not (apart and {"-o-", "--output=-"}.isdisjoint(words))
 
 
 def _perform(words: list[str]) -> PgmliteError | Told | None:

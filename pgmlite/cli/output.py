@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from pgmlite.cli.codes import Told
 from pgmlite.cli.json_lines import line, warning_text
@@ -18,6 +18,7 @@ from pgmlite.core.events import (
     Event,
     Failed,
     Hashing,
+    PassedOn,
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
@@ -63,8 +64,14 @@ class Barred:
 class Output(Barred):
     """Prints events."""
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, *, as_json: bool, to: TextIO | None = None) -> None:
+        """
+        Args:
+            as_json: Print events as lines of JSON.
+            to: Where these go; None: standard output.
+        """
         self._json = as_json
+        self._to = to
         self._bar: Progress | None = None
         self._last_line = time.monotonic()
         self._stored = 0
@@ -101,7 +108,7 @@ class Output(Barred):
         if isinstance(event, Failed | Stopped | Verified):
             self._told = event.error
         if self._json:
-            print(json.dumps(line(event, began)), flush=True)
+            print(json.dumps(line(event, began)), file=self._to, flush=True)
         elif text := text_of(event, began):
             self.say(text)
         # Who reads events reads these as well, where people look.
@@ -122,6 +129,8 @@ class Output(Barred):
         match event:
             case Hashing():
                 self._show_bar("hashing", event.done, event.total)
+            case PassedOn():
+                self._show_bar("passing on", event.done, event.total)
             case Encoding():
                 self._encoding = f", repair symbols {event.done / event.total:.0%} computed"
             case SendProgress():

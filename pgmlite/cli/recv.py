@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,4 +201,5 @@ def recv(
         seed=seed,
     )
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    # What is received has standard output for itself.
+    Output(as_json=as_json, to=sys.stderr if output == "-" else None).follow(handle)

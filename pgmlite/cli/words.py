@@ -298,16 +298,21 @@ def _completed(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (
-            f"complete: {event.path}, {size} verified after {figures.packets} packets, "
+            f"complete: {_place(event.path)}, {size} verified after {figures.packets} packets, "
             f"{figures.cycles:.2f} cycles, {figures.lost} packets lost"
         )
     if not event.is_new:
         return f"complete: {event.path} is this object already, {size} verified; it stays as it is"
     reused = f", {human_bytes(event.reused)} of it from files here" if event.reused else ""
+    seconds = human_time(network.transfer_seconds or 0)
     return (
-        f"complete: {event.path}, {size} verified in {human_time(network.transfer_seconds or 0)}"
-        f"{reused}, {figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
+        f"complete: {_place(event.path)}, {size} verified in {seconds}{reused}, "
+        f"{figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
     )
+
+
+def _place(path: str) -> str:
+    return "standard output" if path == "-" else path
 
 
 def _receive_failed(event: ReceiveFailed) -> str:
