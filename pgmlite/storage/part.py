@@ -47,6 +47,8 @@ class PartFile:
         write_back: What of the partial file is on the disk.
     """
 
+    resolve = staticmethod(resolve_output)
+
     def __init__(
         self,
         output: Path,
@@ -64,10 +66,9 @@ class PartFile:
             before_rename: Called with what the output will be, right before it is.
 
         Raises:
-            DiskError: The folder can't be written, what is there is not ours, or another receiver
-                is at work on it.
+            DiskError: The folder can't be written, or what is there is not ours, or not free.
         """
-        self.output = resolve_output(output)
+        self.output = self.resolve(output)
         self.path = beside(self.output, ".part")
         self.warnings: list[str] = []
         self.reused = 0
@@ -105,8 +106,7 @@ class PartFile:
         self._folder = Folder(self.output.parent)
         opened.callback(self._folder.close)
         self._old = Seed.of_output(self._folder, self.output.name) if output_is_seed else None
-        self._seeds = [self._old] if self._old else []
-        self._seeds.extend(map(Seed.of_path, bases))
+        self._seeds = [*filter(None, [self._old]), *map(Seed.of_path, bases)]
         for seed in self._seeds:
             opened.callback(seed.close)
         try:

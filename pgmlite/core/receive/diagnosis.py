@@ -35,6 +35,7 @@ SMALLER_MTUS = (1_280, 576)
 """What to try next, bytes; the first gets through every IPv6 path."""
 
 REFUSED = {
+    "archive": "a file; only what was sent of a folder can be unpacked into one",
     "disk": "the disk has no room for it; it is not taken",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",

@@ -82,6 +82,23 @@ class Ongoing(Protocol):
         """Whether every block was verified: nothing is taken any more."""
 
 
+class Place(Protocol):
+    """Where objects go, as far as that decides which of them are received."""
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether only manifests tell which objects can go there."""
+
+    def refuses(self, manifest: Manifest) -> str:
+        """Return why an object can't go there, in a word of section 3.8; empty: it can."""
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether all of an object is in place, so that nothing of it has to come.
+
+        Of places whose bytes can be compared nobody has to ask: False.
+        """
+
+
 class Policy(Protocol):
     """Decides which objects are received."""
 
