@@ -57,6 +57,7 @@ class RepairJob:
     rate: int | None
     hops: int
     listen: str | None
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
@@ -69,9 +70,6 @@ class RepairJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, ObjectPlan(), tell)
-            source = yield from open_content(opened, self.file, self.content, None, tell)
-            if signed:
-                yield from hash_signed(source, signed, tell)
             channel = resolve(self.group, self.port, self.interface)
             sources = name_sources(self.sources, channel)
             check_sources(channel.group, sources)
@@ -81,6 +79,9 @@ class RepairJob:
             opened.callback(group.close)
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
+            source = yield from open_content(opened, self.file, self.content, self.spool, tell)
+            if signed:
+                yield from hash_signed(source, signed, tell)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
             manifest = yield from recognise(source, group, tell, signed)
             if sources:

@@ -168,6 +168,7 @@ class SendJob:
     repair: bool
     listen: str | None
     repair_share: float
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
@@ -180,7 +181,7 @@ class SendJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, self.plan, tell)
-            source = yield from open_content(opened, self.file, self.content, None, tell)
+            source = yield from open_content(opened, self.file, self.content, self.spool, tell)
             places = self._places(signed)
             channels = self._resolve(places)
             channel = channels[0]
