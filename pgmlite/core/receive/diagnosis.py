@@ -35,6 +35,7 @@ SMALLER_MTUS = (1_280, 576)
 """What to try next, bytes; the first gets through every IPv6 path."""
 
 REFUSED = {
+    "archive": "a file; only what was sent of a folder can be unpacked into one",
     "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
     "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",
