@@ -13,7 +13,6 @@ from pgmlite.storage.part import PartFile
 from pgmlite.storage.pump import Pump
 from pgmlite.storage.seeds import Block
 from pgmlite.storage.spool import Place
-from pgmlite.wire.manifest import Manifest
 
 TELL_EVERY = 1 * SECOND
 
@@ -23,8 +22,6 @@ SPOILT = "partial file: another program changed it at byte {at}; try again"
 class Spooled:
     """Passes on what is verified; as `storage.spool.Passing` has it."""
 
-    is_choosy = False
-
     def __init__(self, pump: Pump, tell: Tell) -> None:
         """
         Args:
@@ -32,10 +29,6 @@ class Spooled:
         """
         self._pump = pump
         self._tell = tell
-
-    def holds(self, manifest: Manifest) -> bool:
-        """Leave it to whoever compares bytes."""
-        return False
 
     def place(self) -> Place | None:
         """Return where the object goes, as far as that can be read."""
