@@ -40,6 +40,7 @@ OPTIONS = {
         "duration",
         "expires",
         "fec",
+        "follow",
         "hook_timeout",
         "keep",
         "key",

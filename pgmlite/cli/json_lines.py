@@ -13,7 +13,7 @@ from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.manifest import Manifest
 
-OIDS = frozenset({"oid", "by"})
+OIDS = frozenset({"oid", "by", "replaces"})
 """Fields that are object identifiers."""
 
 
@@ -67,7 +67,8 @@ def facts(value: Any) -> dict[str, Any]:
         elif is_dataclass(part):
             said |= facts(part)
         elif part is not None or not _is_spread(str(field.type)):
-            said[field.name] = oid_text(part) if field.name in OIDS else _plain(part)
+            is_oid = field.name in OIDS and part is not None
+            said[field.name] = oid_text(part) if is_oid else _plain(part)
     return said
 
 

@@ -72,6 +72,7 @@ class Output(Barred):
         """What there is to say of repair symbols beside the progress of a sender."""
 
         self._told: PgmliteError | None = None
+        self._is_frozen = False
         if not as_json and sys.stderr.isatty():
             self._bar = _progress_bar()
             self._task = self._bar.add_task("", total=None)
@@ -97,7 +98,7 @@ class Output(Barred):
     def show(self, event: Event, began: int) -> None:
         """Print one event, `began` ns being the start."""
         if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
-            gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
+            self._freeze()
         if isinstance(event, Failed | Stopped | Verified):
             self._told = event.error
         if self._json:
@@ -110,6 +111,12 @@ class Output(Barred):
         elif isinstance(event, Waiting):
             self.say(f"waiting for {event.waiting}")
         self._show_progress(event)
+
+    def _freeze(self) -> None:
+        """Let what the start-up left never be looked at again as garbage: it will be none."""
+        if not self._is_frozen:
+            self._is_frozen = True
+            gc.freeze()
 
     def say(self, text: str) -> None:
         """Print a line for people, on stderr."""

@@ -264,6 +264,21 @@ def check_beside_name(name: str | None, *, is_given: bool) -> None:
         raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
 
 
+def check_beside_follow(file: str, cycles: int | None) -> None:
+    """
+    Raises:
+        UsageError: Nothing can take the place of what is sent, or it would have an end.
+    """
+    if file == "-":
+        raise UsageError(
+            "follow: nothing takes the place of standard input; leave one out", cause="follow"
+        )
+    if cycles is not None:
+        raise UsageError(
+            "follow: what goes on has no number of cycles; leave one out", cause="follow"
+        )
+
+
 def check_beside_keys(keys: Sequence[object], *, stream: str | None, allow_rollback: bool) -> None:
     """Refuse what only signatures can say where there are no keys.
 

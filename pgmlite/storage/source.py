@@ -29,7 +29,11 @@ Progress = Callable[[int, int], None]
 
 
 class SourceFile:
-    """A file to send, and the proof that it has not changed since it was hashed."""
+    """A file to send, and the proof that it has not changed since it was hashed.
+
+    Attributes:
+        may_be_replaced: That its name goes to another file is no change of it.
+    """
 
     def __init__(self, path: Path) -> None:
         """
@@ -37,6 +41,7 @@ class SourceFile:
             DiskError: It can't be read, or is not a regular file.
         """
         self.path = path
+        self.may_be_replaced = False
         try:
             # Opening a FIFO would wait for its writer.
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -80,8 +85,24 @@ class SourceFile:
         Raises:
             DiskError: It changed.
         """
-        if self._identify(os.fstat(self._fd)) != self._identity:
-            raise DiskError(f"source {self.path}: changed while it was in use; start again")
+        status = os.fstat(self._fd)
+        identity = self._identify(status)
+        if identity == self._identity:
+            return
+        if self._is_replaced(status):
+            self._identity = identity
+            return
+        raise DiskError(f"source {self.path}: changed while it was in use; start again")
+
+    def _is_replaced(self, status: os.stat_result) -> bool:
+        """Whether nothing changed but that another file has its name, or none has."""
+        # spec: SND-16: losing a name counts as a change of status.
+        if not self.may_be_replaced or self._identify(status)[:2] != self._identity[:2]:
+            return False
+        try:
+            return not os.path.samestat(status, os.stat(self.path))
+        except OSError:
+            return True
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` from byte `offset` of the file.
