@@ -45,10 +45,11 @@ def main(contents: int = 200, mib: int = 4, rate: str = "50M") -> None:
         f"longest {max(pauses):.1f} ms, of {len(pauses)}"
     )
     tenth = max(1, len(memory) // 10)
-    print(
-        f"memory: {statistics.mean(memory[tenth : 2 * tenth]) / 1024:.1f} MiB early, "
-        f"{statistics.mean(memory[-tenth:]) / 1024:.1f} MiB late, peak {sender.peak_kib / 1024:.1f}"
-    )
+    means = [
+        f"{statistics.mean(memory[at : at + tenth]) / 1024:.1f}"
+        for at in range(0, tenth * 10, tenth)
+    ]
+    print(f"memory: {', '.join(means)} MiB by tenths, peak {sender.peak_kib / 1024:.1f}")
     print(f"open files: {files[tenth]} early, {files[-1]} late")
 
 
