@@ -47,6 +47,7 @@ from pgmlite.net.arguments import (
     parse_order,
 )
 from pgmlite.net.handle import Handle
+from pgmlite.storage.spooled import source_path
 from pgmlite.wire.layout import Order
 
 __all__ = ["Handle", "add_signature", "keygen", "receive", "repair", "send", "sign", "verify"]
@@ -194,13 +195,14 @@ def send(
     listen: str | None = None,
     repair_share: float = DEFAULT_REPAIR_SHARE,
     repairers: Iterable[str] = (),
+    spool: StrPath | None = None,
 ) -> Handle[Stopped]:
-    """Send a file, over and over.
+    """Send a file, a folder, a block device or standard input, over and over.
 
     Args:
-        file: What to send; or ``FILE.pglm``, which `sign` wrote: then `name`, `fec`,
-            `block_symbols`, `mtu`, `symbol_size` and `repairers` are in it, and the channels if
-            it has several.
+        file: What to send, ``-`` is standard input; or ``FILE.pglm``, which `sign` wrote: then
+            `name`, `fec`, `block_symbols`, `mtu`, `symbol_size` and `repairers` are in it, and the
+            channels if it has several.
         content: Of ``FILE.pglm``; None: ``FILE`` beside it.
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
@@ -227,6 +229,8 @@ def send(
             `port`.
         repair_share: Share of the rate that repairs may take.
         repairers: ``ADDR:PORT`` of stand-alone repairers that the manifest names.
+        spool: The folder for a copy of what can't be sent from where it is, that is of folders, as
+            an archive, and of standard input; None: that for temporary files.
 
     Raises:
         UsageError: An argument is wrong on any machine.
@@ -236,7 +240,7 @@ def send(
     from pgmlite.net.planning import ObjectPlan
 
     if follow:
-        check_beside_follow(os.fspath(file), cycles)
+        check_beside_follow([file, content or file], cycles)
     chosen, sector = parse_order(order, start)
     channels = tuple(channels)
     if channels and (group, rate) != (DEFAULT_GROUP, DEFAULT_RATE):
@@ -244,8 +248,8 @@ def send(
             "channel: each has a group and a rate; give no others beside them", cause="channel"
         )
     job = SendJob(
-        file=Path(file),
-        content=None if content is None else Path(content),
+        file=source_path(file),
+        content=None if content is None else source_path(content),
         plan=ObjectPlan(
             name=name,
             mtu=mtu,
@@ -269,6 +273,7 @@ def send(
         duration=check_seconds("duration", duration),
         repair_share=repair_share,
         follow=follow,
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)
 
@@ -284,6 +289,7 @@ def repair(
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     listen: str | None = None,
+    spool: StrPath | None = None,
 ) -> Handle[Stopped]:
     """Answer NAKs from a copy of a file, while a sender that hears nothing loops it.
 
@@ -296,6 +302,7 @@ def repair(
         rate: bit/s of the repairs, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         listen: ``[ADDR]:PORT`` where NAKs are taken; None: the interface, at the port after `port`.
+        spool: As of `send`.
 
     Raises:
         UsageError: An argument is wrong on any machine.
@@ -303,8 +310,8 @@ def repair(
     from pgmlite.net.job_repair import RepairJob
 
     job = RepairJob(
-        file=Path(file),
-        content=None if content is None else Path(content),
+        file=source_path(file),
+        content=None if content is None else source_path(content),
         group=group,
         port=port,
         interface=interface,
@@ -312,6 +319,7 @@ def repair(
         rate=rate,
         hops=check_hops(hops),
         listen=listen,
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)
 
@@ -351,6 +359,7 @@ def sign(
     channels: Iterable[tuple[str, int]] = (),
     port: int = DEFAULT_PORT,
     repairers: Iterable[str] = (),
+    spool: StrPath | None = None,
 ) -> Handle[Signed]:
     """Write ``FILE.pglm``: what `send` needs beside a file, so that receivers know who made it.
 
@@ -363,6 +372,7 @@ def sign(
         message: Where the bytes that are signed are written as well, for keys that live elsewhere.
         hops: As of `send`: what `symbol_size` is chosen by, if nothing else is said.
         channels: Group and rate of each of several; the others are as of `send`.
+        spool: As of `send`.
 
     Raises:
         UsageError: An argument is wrong on any machine.
@@ -371,7 +381,7 @@ def sign(
     from pgmlite.net.planning import ObjectPlan
 
     job = SignJob(
-        file=Path(file),
+        file=source_path(file),
         keys=tuple(map(Path, keys)),
         release=release,
         stream=stream,
@@ -389,6 +399,7 @@ def sign(
         channels=check_channels(channels, Order.ROUNDS),
         port=port,
         hops=check_hops(hops),
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)
 
@@ -429,7 +440,11 @@ def add_signature(
 
 
 def verify(
-    file: StrPath, *, keys: Iterable[StrPath] = (), content: StrPath | None = None
+    file: StrPath,
+    *,
+    keys: Iterable[StrPath] = (),
+    content: StrPath | None = None,
+    spool: StrPath | None = None,
 ) -> Handle[Verified]:
     """Check a ``FILE.pglm``: its signatures, its trees and its content.
 
@@ -437,12 +452,14 @@ def verify(
         keys: Public keys, or folders of them (``*.pem``): one of them has to have signed it; none:
             who signed it is not checked.
         content: None: ``FILE`` beside it.
+        spool: As of `send`.
     """
     from pgmlite.net.job_sign import VerifyJob
 
     job = VerifyJob(
         file=Path(file),
         keys=tuple(map(Path, keys)),
-        content=None if content is None else Path(content),
+        content=None if content is None else source_path(content),
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)

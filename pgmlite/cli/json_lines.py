@@ -90,6 +90,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "tree_digest": manifest.tree_digest.hex(),
         "stream": manifest.release.stream if manifest.release else None,
         "release": manifest.release.number if manifest.release else None,
+        "members": manifest.archive.entries if manifest.archive else None,
     }
 
 

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from pgmlite.cli.values import parse_channel, parse_fec
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
+from pgmlite.storage.spooled import source_path
 
 
 class _NamedPath(click.Path):
@@ -26,7 +27,8 @@ class _NamedPath(click.Path):
         if value == "" and param is not None:
             hint = param.get_error_hint(ctx).strip("'")
             raise UsageError(f"{hint}: is empty; give a path")
-        return super().convert(value, param, ctx)
+        found = super().convert(value, param, ctx)
+        return source_path(value) if isinstance(found, Path) else found
 
 
 PATH = _NamedPath(path_type=Path, readable=False)
@@ -61,7 +63,7 @@ def is_given(parameter: str) -> bool:
 
 option = partial(click.option, show_envvar=True)
 
-file = click.argument("file", metavar="FILE", type=PATH, callback=named)
+file = click.argument("file", metavar="FILE|DIR|DEVICE|-", type=PATH)
 group = option(
     "-g",
     "--group",
@@ -119,7 +121,14 @@ content = option(
     "--content",
     type=PATH,
     metavar="PATH",
-    help="The content of FILE.pglm; default: FILE beside it.",
+    help="The content of FILE.pglm, -: standard input; default: FILE beside it.",
+)
+spool = option(
+    "--spool",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the copy of what is a folder or standard input lies, while this runs. Default: "
+    "$TMPDIR or /var/tmp.",
 )
 key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 keys = key_files(
@@ -162,7 +171,9 @@ no_checksum = option(
 Command = Callable[..., None]
 
 _OF_MANIFEST = (
-    option("--name", metavar="NAME", help="What the object is called; default: as the file."),
+    option(
+        "--name", metavar="NAME", help="What the object is called; default: as the file or folder."
+    ),
     option(
         "--channel",
         "channels",

@@ -23,6 +23,7 @@ from pgmlite.core.events import (
     RepairStarted,
     SendProgress,
     SendStarted,
+    Spooling,
     Stopped,
     Waiting,
     Warned,
@@ -129,6 +130,8 @@ class Output(Barred):
         match event:
             case Hashing():
                 self._show_bar("hashing", event.done, event.total)
+            case Spooling():
+                self._show_bar("copying into the spool", event.done, event.total)
             case Encoding():
                 self._encoding = f", repair symbols {event.done / event.total:.0%} computed"
             case SendProgress():

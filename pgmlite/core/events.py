@@ -74,6 +74,17 @@ class Hashing(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Spooling(Event):
+    """Bytes of a folder or of standard input that are copied, and how many there are."""
+
+    NAME: ClassVar[str] = "spooling"
+
+    done: int
+    total: int | None
+    """None: it is not known before the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding(Event):
     """Repair symbols that are computed ahead of the carousel, and how many will be."""
 

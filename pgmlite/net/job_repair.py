@@ -50,6 +50,7 @@ class RepairJob:
     rate: int | None
     hops: int
     listen: str | None
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
@@ -70,7 +71,7 @@ class RepairJob:
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
             # It may take minutes: arguments are looked at before, and nobody listens meanwhile.
-            source = yield from open_content(opened, self.file, self.content, None, tell)
+            source = yield from open_content(opened, self.file, self.content, self.spool, tell)
             if signed:
                 yield from hash_signed(source, signed, tell)
             group = ReceiverSocket(channel, sources)

@@ -20,7 +20,7 @@ from pgmlite.net.groups import is_for_routers
 from pgmlite.net.hashing import hash_content, hash_signed
 from pgmlite.net.outlet import Outlet, Way, packets_a_call
 from pgmlite.net.planning import ObjectPlan
-from pgmlite.net.resending import Resending, check_followed
+from pgmlite.net.resending import Resending
 from pgmlite.net.session import Session, open_signed, open_symbols, to_its_end
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.signed import SignedFile
@@ -50,6 +50,7 @@ class SendJob:
     duration: int | None
     repair_share: float
     follow: bool
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
@@ -61,7 +62,6 @@ class SendJob:
             Interrupted: It was asked to stop.
         """
         if self.follow:
-            check_followed(self.file)
             following = Resending(self.file, self.content, self.prepare, self.duration, tell)
             return (yield from following.run())
         session = yield from self.prepare(tell)
@@ -94,7 +94,7 @@ class SendJob:
             size = self._symbol_size(channels[0], signed)
             outlet = yield from self.way.open(places, channels, tell, was)
             sockets.callback(outlet.close, was)
-            source = yield from open_content(opened, self.file, self.content, None, tell)
+            source = yield from open_content(opened, self.file, self.content, self.spool, tell)
             source.may_be_replaced = self.follow
             if signed:
                 manifest = signed.manifest

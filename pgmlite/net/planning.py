@@ -102,13 +102,14 @@ class ObjectPlan:
             geometry.block_symbols,
             source.size,
             bytes(DIGEST_SIZE),
-            check_name(self.name) or object_name(source.path.name),
+            check_name(self.name) or object_name(source.name),
             name_repairers(self.repairers, channel),
             geometry.repair_symbols,
             geometry.tile_blocks,
             ladder,
             release,
             bytes(DIGEST_SIZE) if is_signed else None,
+            source.archive,
         )
 
 

@@ -26,7 +26,7 @@ from pgmlite.storage.watch import Watched
 T = TypeVar("T")
 
 AGAIN_AFTER = 10 * SECOND
-"""As long as nothing is sent, what could not be read is looked at again after that."""
+"""What could not be read is looked at again after that, if it is a folder or nothing is sent."""
 
 Prepare = Callable[[Tell, Session | None, int | None], Waits[Session]]
 """Makes ready to send what is there now: `SendJob.prepare`."""
@@ -94,9 +94,9 @@ class Resending:
             content: Of FILE.pglm; None: FILE beside it.
             duration: ns after which all ends; None: never.
         """
+        self._content = content_path(file, content)
         # Of a signed pair the second rename counts, which is that of FILE.pglm.
-        beside = content_path(file, content) if is_signed_name(file) else None
-        self._watched = Watched(file, beside)
+        self._watched = Watched(file, self._content if is_signed_name(file) else None)
         self._file, self._prepare, self._duration, self._tell = file, prepare, duration, tell
         self._session: Session | None = None
         self._loop: SendLoop | None = None
@@ -119,6 +119,7 @@ class Resending:
         Raises:
             PgmliteError: As of `SendJob.run`, of what is there at the start; and NetworkError.
         """
+        check_followed(self._content)
         reason = "finished"
         try:
             yield from self._send_all()
@@ -239,10 +240,13 @@ class Resending:
     def _refuse(self, error: PgmliteError) -> None:
         """Go on with what is sent, if anything is; what replaced it is of no use."""
         self._is_refused = True
+        # What is written somewhere in a folder is not seen at its name.
+        may_pass = isinstance(error, DiskError) and (self._is_idle or self._content.is_dir())
+        if may_pass:
+            self._again_at = time.monotonic_ns() + AGAIN_AFTER
         if not self._is_idle:
             rest = "going on with what was there"
-        elif isinstance(error, DiskError):
-            self._again_at = time.monotonic_ns() + AGAIN_AFTER
+        elif may_pass:
             rest = "sending nothing, and trying again"
         else:
             rest = "sending nothing until something else is there"

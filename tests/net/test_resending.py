@@ -222,6 +222,28 @@ def test_what_is_of_no_use_is_warned_of_and_the_old_content_goes_on(
         assert started.manifest.release.number == 2
 
 
+def test_a_folder_that_is_exchanged_for_another(place: Endpoint, tmp_path: Path) -> None:
+    # spec: SND-17
+    folder, new = tmp_path / "site", tmp_path / "new"
+    for path in (folder, new):
+        path.mkdir()
+        make_file(path / "page", SIZE)
+    (new / "more").write_text("more")
+    (new / "out").symlink_to("/etc/passwd")
+    with Following(folder, place, **QUICK) as sender:
+        old = sender.started().manifest
+        (folder / "page").write_text("written to where it is: nothing is known of it")
+        folder.rename(tmp_path / "old")
+        new.rename(folder)
+        assert "going on with what was there" in sender.warned("replacement").warning
+        (folder / "out").unlink()  # seen at the folder: it is looked at again
+        started = sender.started(2)
+    assert started.replaces == old.oid
+    assert started.manifest.archive
+    assert old.archive
+    assert started.manifest.archive.entries == old.archive.entries + 1
+
+
 def test_a_file_that_goes_and_comes_back(place: Endpoint, file: Path) -> None:
     # spec: SND-17
     with Following(file, place, **QUICK) as sender:
@@ -301,8 +323,9 @@ def test_what_can_not_be_followed(place: Endpoint, tmp_path: Path, file: Path) -
         pgmlite.send(file, cycles=1, **arguments)
     with pytest.raises(UsageError, match=r"follow: .*device"):
         pgmlite.send("/dev/null", **arguments).run()
-    with pytest.raises(UsageError, match=r"follow: .*standard input"):
-        pgmlite.send("-", **arguments)
+    for given in ({"file": "-"}, {"file": "a.pglm", "content": "-"}):
+        with pytest.raises(UsageError, match=r"follow: .*standard input"):
+            pgmlite.send(**given, **arguments)  # type: ignore[arg-type]
     with pytest.raises(DiskError, match="No such file"):
         pgmlite.send(tmp_path / "none", **arguments).run()
 

@@ -47,6 +47,7 @@ MANIFEST: dict[str, Schema] = {
     "tree_digest": DIGEST,
     "stream": {"anyOf": [TEXT, {"type": "null"}]},
     "release": {"anyOf": [COUNT, {"type": "null"}]},
+    "members": {"anyOf": [COUNT, {"type": "null"}]},
 }
 ERROR: dict[str, Schema] = {"error": TEXT, "exit_code": COUNT}
 
