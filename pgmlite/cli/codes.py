@@ -55,6 +55,7 @@ OPTIONS = {
         "duration",
         "expires",
         "fec",
+        "follow",
         "hook_timeout",
         "keep",
         "key",

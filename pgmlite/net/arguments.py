@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -262,6 +263,24 @@ def check_beside_name(name: str | None, *, is_given: bool) -> None:
     """
     if name is not None and is_given:
         raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+
+
+def check_beside_follow(paths: Iterable[str | os.PathLike[str]], cycles: int | None) -> None:
+    """
+    Args:
+        paths: What is to be sent, and its content.
+
+    Raises:
+        UsageError: Nothing can take the place of what is sent, or it would have an end.
+    """
+    if any(os.fspath(path) == "-" for path in paths):
+        raise UsageError(
+            "follow: nothing takes the place of standard input; leave one out", cause="follow"
+        )
+    if cycles is not None:
+        raise UsageError(
+            "follow: what goes on has no number of cycles; leave one out", cause="follow"
+        )
 
 
 def check_beside_keys(keys: Sequence[object], *, stream: str | None, allow_rollback: bool) -> None:

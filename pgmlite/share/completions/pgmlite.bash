@@ -47,7 +47,7 @@ _pgmlite() {
                     return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '-g --group -p --port -i --interface --source -r --rate --hops --name --channel --fec --block-symbols --mtu --symbol-size --repairer --order --start --cycles --duration --repair --listen --repair-share --content --spool --print-dns --log-interval --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '-g --group -p --port -i --interface --source -r --rate --hops --name --channel --fec --block-symbols --mtu --symbol-size --repairer --order --start --cycles --duration --follow --repair --listen --repair-share --content --spool --print-dns --log-interval --json -h --help' -- "$word"))
             else
                 compopt -o default
             fi

@@ -34,6 +34,7 @@ complete -c pgmlite -n '__fish_seen_subcommand_from send' -l order -x -a 'rounds
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l start -x -a 'random' -d 'With which sector to begin, such as 0/2 and 1/2 for two senders; random: in an order of its own'
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l cycles -x -d 'Stop after N cycles: as many packets of the object as its length, N times'
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l duration -x -d 'Stop after this time, such as 90s or 8h'
+complete -c pgmlite -n '__fish_seen_subcommand_from send' -l follow -d 'Go on: when FILE is replaced by a rename, or FILE.pglm is, send what is there then'
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l repair -d 'Answer NAKs: repeat at once what receivers say they lost'
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l listen -x -d 'Where NAKs are taken and, with ADDR, where packets come from; default: the interface, at the port after --port'
 complete -c pgmlite -n '__fish_seen_subcommand_from send' -l repair-share -x -d 'Share of the rate that repairs may take, 5% to 90%; default: 50%'
