@@ -44,9 +44,9 @@ from pgmlite.net.arguments import (
     parse_hearing,
     parse_oid,
     parse_order,
+    source_path,
 )
 from pgmlite.net.handle import Handle
-from pgmlite.storage.spooled import source_path
 from pgmlite.wire.layout import Order
 
 __all__ = ["Handle", "add_signature", "keygen", "receive", "repair", "send", "sign", "verify"]
