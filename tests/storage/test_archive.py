@@ -308,7 +308,7 @@ def test_what_changes_meanwhile_is_not_sent(folder: Path, change: str) -> None:
 
     def at_c(done: int, total: int | None) -> None:
         nonlocal reports
-        if total is not None and done > 1_100_000 and not reports:
+        if total is not None and done > 1_000_000 and not reports:
             reports += 1
             make(folder)
 
