@@ -7,10 +7,11 @@ from random import Random
 
 import pytest
 
+from pgmlite.core.human import LONGEST_NAME
 from pgmlite.core.machine import MS, SECOND, Transmit
 from pgmlite.core.receive import evidence as evidence_module
 from pgmlite.core.receive.diagnosis import CALM_AFTER, Diagnosis, Finding, Load
-from pgmlite.core.receive.evidence import LONGEST_NAME, MOST_OTHERS
+from pgmlite.core.receive.evidence import MOST_OTHERS
 from pgmlite.core.receive.offers import OneObject
 from pgmlite.core.send.sender import Sender
 from pgmlite.wire.layout import PacketType

@@ -135,6 +135,7 @@ class Intake:
             if not signed:
                 self._check_name(manifest)
             if self._refuses and (reason := self._refuses(manifest)):
+                self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
             if refusal.reason in TOLD:
