@@ -27,8 +27,8 @@ from pgmlite.net.arguments import (
     parse_hearing,
     parse_oid,
     parse_order,
+    source_path,
 )
-from pgmlite.net.contents import source_path
 from pgmlite.net.handle import Handle
 
 StrPath = str | os.PathLike[str]
