@@ -52,9 +52,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it may be taken when it is offered again."""
+    """Not now: it may be taken when it is offered again.
+
+    Attributes:
+        is_rival: It would have been taken, had it come first.
+    """
 
     reason: str = "object"
+    is_rival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +158,7 @@ class OneObject:
         if transfers and self.is_begun and self.is_begun():
             return Refuse("begun")
         if any(self._is_kept(now, one, offer) for one in transfers.values()):
-            return Wait()
+            return Wait(is_rival=True)
         return self._take(offer, tuple(transfers))
 
     def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:
