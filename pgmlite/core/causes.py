@@ -26,8 +26,10 @@ CAUSES: dict[str, dict[str, type]] = {
     "objects": {},
     "on_complete": {},
     "rate": {"rate": int, "achieved_rate": int},
+    "replacement": {},
     "resumed": {"seconds": float},
     "rollback": {"stream": str, "release": int, "was": int},
     "silence": {"seconds": float},
+    "source": {},
 }
 """What a `Warned` may be about, and the facts that then come with it."""

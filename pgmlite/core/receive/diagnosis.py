@@ -163,7 +163,7 @@ class Diagnosis:
                 yield Finding(
                     "silence",
                     f"nothing from a sender for {seconds:.0f} s: it has ended, or the way is "
-                    "broken; waiting",
+                    f"broken; waiting{self._bound()}",
                     {"seconds": round(seconds, 3)},
                 )
         elif heard != self._silent_since:
@@ -172,6 +172,13 @@ class Diagnosis:
             yield Finding(
                 "resumed", f"packets again after {seconds:.0f} s", {"seconds": round(seconds, 3)}
             )
+
+    def _bound(self) -> str:
+        """Return what it has to wait for, whatever else is on the air; empty: that is not so."""
+        manifest, others = self._machine.manifest, self._machine.evidence.others.values()
+        if manifest and any(other.answer.reason == "begun" for other in others):
+            return f" for the rest of {manifest.name}, since a part of it was passed on"
+        return ""
 
     @property
     def _packet_size(self) -> int:

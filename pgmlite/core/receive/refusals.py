@@ -13,6 +13,9 @@ from pgmlite.core.receive.offers import Wait
 from pgmlite.wire.manifest import Manifest
 
 REFUSED = {
+    "archive": "a file; only what was sent of a folder can be unpacked into one",
+    "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
+    "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
@@ -30,6 +33,9 @@ REFUSED = {
 """Of reasons of refusals (section 3.8), what they say of an object."""
 
 BRIEFLY = {
+    "archive": "no folder",
+    "begun": "too late: another one is being passed on",
+    "device": "larger than the device",
     "disk": "no room on the disk",
     "empty": "empty",
     "too_large": "too large",
@@ -71,6 +77,7 @@ def why_not_taken(other: Other, asked: int | None, current: Manifest | None) -> 
     if text := REFUSED.get(other.answer.reason):
         release = other.release
         said = text.format(
+            current=current.name if current else "another one",
             keys=human_list([key.hex() for key in other.keys], MOST_KEYS),
             stream=release.stream if release else "none",
             release=release.number if release else "none",
