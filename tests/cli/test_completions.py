@@ -110,9 +110,34 @@ def test_all_verbs_and_options_are_offered(place: Path) -> None:
 
 
 NOTHING = frozenset(
-    "ADDR ADDR[%IF] ADDR|NAME ADDR:PORT [ADDR]:PORT GROUP,RATE NAME GLOB "
-    "N N,N I/N ID PORT RATE SHARE DURATION BYTES MIB MS TIME "
-    "KIND MODES ORDER HOW SEED tcp://HOST:PORT".split()
+    [
+        "ADDR",
+        "ADDR[%IF]",
+        "ADDR|NAME",
+        "ADDR:PORT",
+        "[ADDR]:PORT",
+        "GROUP,RATE",
+        "NAME",
+        "GLOB",
+        "N",
+        "N,N",
+        "I/N",
+        "ID",
+        "PORT",
+        "RATE",
+        "SHARE",
+        "DURATION",
+        "BYTES",
+        "MIB",
+        "MS",
+        "TIME",
+        "KIND",
+        "MODES",
+        "ORDER",
+        "HOW",
+        "SEED",
+        "tcp://HOST:PORT",
+    ]
 )
 """Values for which nothing can be offered."""
 
