@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from pgmlite.cli.values import parse_channel, parse_fec
+from pgmlite.cli.values import parse_channel, parse_duration, parse_fec, parse_interval
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
+from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT, source_path
 
 
 class _NamedPath(click.Path):
@@ -26,7 +26,8 @@ class _NamedPath(click.Path):
         if value == "" and param is not None:
             hint = param.get_error_hint(ctx).strip("'")
             raise UsageError(f"{hint}: is empty; give a path")
-        return super().convert(value, param, ctx)
+        found = super().convert(value, param, ctx)
+        return source_path(value) if isinstance(found, Path) else found
 
 
 PATH = _NamedPath(path_type=Path, readable=False)
@@ -53,15 +54,55 @@ def all_named(
     return tuple(named(context, parameter, one) for one in value)
 
 
+def option_name(parameter: click.Parameter) -> str:
+    """Return an option as people type it, the long form where there is one."""
+    return max(parameter.opts, key=len)
+
+
 def is_given(parameter: str) -> bool:
     """Whether a parameter of the command stands on its command line."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source is ParameterSource.COMMANDLINE
 
 
-option = partial(click.option, show_envvar=True)
+if TYPE_CHECKING:
+    Seconds = click.ParamType[float]
+else:  # not every click can be asked for it
+    Seconds = click.ParamType
 
-file = click.argument("file", metavar="FILE", type=PATH, callback=named)
+
+class Duration(Seconds):
+    """A time, in seconds; the same words for every option that takes one."""
+
+    name = "duration"
+    parse = staticmethod(parse_duration)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """
+        Raises:
+            UsageError: It is none.
+        """
+        if isinstance(value, int | float):  # a default
+            return float(value)
+        named = option_name(param) if param else self.name
+        return self.parse(named, value)
+
+
+class _Interval(Duration):
+    """How often something is said; ``off``: never, which is 0."""
+
+    parse = staticmethod(parse_interval)
+
+
+DURATION = Duration()
+
+option = partial(click.option, show_envvar=True)
+duration = partial(option, type=DURATION, metavar="DURATION")
+"""An option that takes a time; `pgmlite.cli.values.parse_duration` has the words."""
+
+file = click.argument("file", metavar="FILE|DIR|DEVICE|-", type=PATH)
 group = option(
     "-g",
     "--group",
@@ -119,7 +160,14 @@ content = option(
     "--content",
     type=PATH,
     metavar="PATH",
-    help="The content of FILE.pglm; default: FILE beside it.",
+    help="The content of FILE.pglm, -: standard input; default: FILE beside it.",
+)
+spool = option(
+    "--spool",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the copy of what is a folder or standard input lies, while this runs. Default: "
+    "$TMPDIR or /var/tmp.",
 )
 key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 keys = key_files(
@@ -153,6 +201,14 @@ output = option(
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
 )
+log_interval = option(
+    "--log-interval",
+    type=_Interval(),
+    metavar="DURATION|off",
+    envvar="PGMLITE_LOG_INTERVAL",
+    help="How often progress is said where there is no terminal; off, or 0: never. "
+    "Default: 10s, with --json 1s.",
+)
 no_checksum = option(
     "--no-checksum",
     is_flag=True,
@@ -162,7 +218,9 @@ no_checksum = option(
 Command = Callable[..., None]
 
 _OF_MANIFEST = (
-    option("--name", metavar="NAME", help="What the object is called; default: as the file."),
+    option(
+        "--name", metavar="NAME", help="What the object is called; default: as the file or folder."
+    ),
     option(
         "--channel",
         "channels",

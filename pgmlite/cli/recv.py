@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from pgmlite.errors import UsageError
 EXAMPLES = """\b
 Examples:
   pgmlite recv -o firmware.bin -i eth0
-  pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 3600
+  pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 1h
   pgmlite recv -o fw.bin -i eth0 --on-complete 'rauc install'
   pgmlite recv -o fw.bin -i eth0 --key release.pub.pem --stream example/router
   pgmlite recv fw.example.org -o fw.bin   (DNS has the group, the port and the senders)
@@ -61,11 +60,8 @@ Examples:
     help="Take an older release than was installed as well; needs --key. For people, not for "
     "services.",
 )
-@option(
-    "--timeout",
-    type=float,
-    metavar="SECONDS",
-    help="Give up after this time; what came is kept.",
+@options.duration(
+    "--timeout", help="Give up after this time, such as 90s or 2h; what came is kept."
 )
 @option("--no-nak", is_flag=True, help="Never ask for repairs; use those that others ask for.")
 @option(
@@ -98,11 +94,8 @@ Examples:
     help="Run CMD, with PATH as its last argument, once the file is in place; again, if a "
     "recv before this one could not.",
 )
-@option(
-    "--hook-timeout",
-    type=float,
-    metavar="SECONDS",
-    help="End the command of --on-complete after this time.",
+@options.duration(
+    "--hook-timeout", help="End the command of --on-complete after this time, such as 10m."
 )
 @option(
     "--drop",
@@ -125,6 +118,7 @@ Examples:
     is_flag=True,
     help="Read everything back from the disk once more before it is put in place.",
 )
+@options.log_interval
 @options.as_json
 def recv(
     name: str | None,
@@ -153,6 +147,7 @@ def recv(
     seed: int,
     bases: tuple[Path, ...],
     verify_media: bool,
+    log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Receive a file into PATH: from the senders that DNS has for NAME, or those of a group.
@@ -167,6 +162,7 @@ def recv(
     """
     signals = Signals()
     signals.install()
+    shown = Output(as_json=as_json, log_interval=log_interval)
     if hook_timeout is not None and on_complete is None:
         raise UsageError("--hook-timeout: needs --on-complete")
     where: dict[str, Any] = {"group": group, "port": port}
@@ -201,5 +197,4 @@ def recv(
         seed=seed,
     )
     signals.stop(handle)
-    # What is received has standard output for itself.
-    Output(as_json=as_json, to=sys.stderr if output == "-" else None).follow(handle)
+    shown.follow(handle)

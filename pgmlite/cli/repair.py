@@ -23,6 +23,7 @@ then, at the receivers:
 @click.command(epilog=EXAMPLES, short_help="Answer NAKs from a copy of FILE.")
 @options.file
 @options.content
+@options.spool
 @options.group
 @options.port
 @options.interface
@@ -30,10 +31,12 @@ then, at the receivers:
 @options.rate
 @options.hops
 @options.listen
+@options.log_interval
 @options.as_json
 def repair(
     file: Path,
     content: Path | None,
+    spool: Path | None,
     group: str,
     port: int,
     interface: str | None,
@@ -41,19 +44,23 @@ def repair(
     rate: str,
     hops: int,
     listen: str | None,
+    log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
 
     Waits for the sender's manifest, makes sure that FILE is what it announces, and then repeats
-    what receivers lost. Of a signed object give FILE.pglm. Receivers ask it if the manifest names
+    what receivers lost. Of a signed object give FILE.pglm; of a folder one that is the same, with
+    its times and owners. Receivers ask it if the manifest names
     it (`send --repairer`) or if they were told (`recv --repairer`). Several may run.
     """
     signals = Signals()
     signals.install()
+    shown = Output(as_json=as_json, log_interval=log_interval)
     handle = api.repair(
         file,
         content=content,
+        spool=spool,
         group=group,
         port=port,
         interface=interface,
@@ -63,4 +70,4 @@ def repair(
         listen=listen,
     )
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    shown.follow(handle)

@@ -12,7 +12,6 @@ from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_period
 from pgmlite.errors import UsageError
 from pgmlite.storage.signed import is_signed_name
 
@@ -43,10 +42,8 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
     help="Number of the release: receivers take no lower one of the stream, once they have it.",
 )
 @option("--stream", metavar="NAME", help="Product or branch that it is a release of.")
-@option(
-    "--expires",
-    metavar="TIME",
-    help="When receivers take it no more, from now: 90d, 12h, 8w. Default: never.",
+@options.duration(
+    "--expires", help="When receivers take it no more, from now: 90d, 12h, 8w. Default: never."
 )
 @option(
     "-o",
@@ -76,13 +73,14 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
 @options.of_manifest
 @options.port
 @options.hops
+@options.spool
 @options.as_json
 def sign(
     file: Path,
     keys: tuple[Path, ...],
     release: int | None,
     stream: str | None,
-    expires: str | None,
+    expires: float | None,
     output: Path | None,
     message: Path | None,
     public_key: Path | None,
@@ -90,13 +88,14 @@ def sign(
     plan: dict[str, Any],
     port: int,
     hops: int,
+    spool: Path | None,
     as_json: bool,
 ) -> None:
     """Sign FILE: write FILE.pglm, which `send` takes; or add a signature to FILE.pglm.
 
-    FILE.pglm has the manifest, its signatures and the digests of all packets, and needs FILE
-    beside it. The private key stays here: senders need none. --channel, -p and --hops are what
-    will be sent to, and are signed; -i, -r, --order and --start are the sender's.
+    FILE may be a folder. FILE.pglm has the manifest, its signatures and the digests of all packets,
+    and needs FILE beside it. The private key stays here: senders need none. --channel, -p and
+    --hops are what will be sent to, and are signed; -i, -r, --order and --start are the sender's.
 
     Needs cryptography: pip install 'pgmlite[trust]'.
     """
@@ -121,11 +120,12 @@ def sign(
             keys=keys,
             release=release,
             stream=stream,
-            expires=None if expires is None else parse_period("--expires", expires),
+            expires=expires,
             output=output,
             message=message,
             port=port,
             hops=hops,
+            spool=spool,
             **plan,
         )
     signals.stop(handle)

@@ -74,6 +74,17 @@ class Hashing(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Spooling(Event):
+    """Bytes of a folder or of standard input that are copied, and how many there are."""
+
+    NAME: ClassVar[str] = "spooling"
+
+    done: int
+    total: int | None
+    """None: it is not known before the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding(Event):
     """Repair symbols that are computed ahead of the carousel, and how many will be."""
 
@@ -96,6 +107,9 @@ class SendStarted(Event):
 
     channels: tuple[SendChannel, ...]
     """By number, at rising rates."""
+
+    replaces: int | None = None
+    """The object that was sent before it, by the same sender; None: it is the first."""
 
 
 @dataclass(frozen=True, slots=True)

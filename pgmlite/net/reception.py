@@ -30,10 +30,6 @@ from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Waits
 from pgmlite.net.whom import whom_of_group, whom_of_name
 from pgmlite.storage.record import Identity, Publication
-from pgmlite.wire.manifest import Manifest
-
-DOES_NOT_FIT = frozenset({"disk", "device"})
-"""Reasons of refusals of which the size of an object is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,13 +184,6 @@ class Reception:
             yield from self._hook.finish(manifest, machine.signers)
         return completed
 
-    def _refuses(self, manifest: Manifest) -> str:
-        """Return why an object is not taken; one that does not fit and was asked for is: then the
-        user is told at once, by the error that this ends with.
-        """
-        reason = self.destination.refuses(manifest)
-        return "" if self._arguments.oid is not None and reason in DOES_NOT_FIT else reason
-
     def _make_loop(self, policy_of: PolicyOf) -> ReceiveLoop:
         """Return what receives.
 
@@ -224,7 +213,7 @@ class Reception:
             listening=whom.listening,
             trust=trust,
             name=arguments.object_name,
-            refuses=self._refuses,
+            place=self.destination,
         )
         return ReceiveLoop(
             machine,

@@ -47,6 +47,8 @@ class PartFile:
         fd: The partial file; once it is empty, closing removes it and its record.
     """
 
+    resolve = staticmethod(resolve_output)
+
     def __init__(
         self,
         output: Path,
@@ -66,10 +68,9 @@ class PartFile:
             before_rename: Called with what the output will be, right before it is.
 
         Raises:
-            DiskError: The folder can't be written, what is there is not ours, or another receiver
-                is at work on it.
+            DiskError: The folder can't be written, or what is there is not ours, or not free.
         """
-        self.output = resolve_output(output)
+        self.output = self.resolve(output)
         self.path = beside(self.output, ".part")
         self.warnings: list[str] = []
         self.reused = 0

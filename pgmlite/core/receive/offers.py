@@ -52,9 +52,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it may be taken when it is offered again."""
+    """Not now: it may be taken when it is offered again.
+
+    Attributes:
+        is_rival: It would have been taken, had it come first.
+    """
 
     reason: str = "object"
+    is_rival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,23 @@ class Ongoing(Protocol):
     @property
     def is_complete(self) -> bool:
         """Whether every block was verified: nothing is taken any more."""
+
+
+class Place(Protocol):
+    """Where objects go, as far as that decides which of them are received."""
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether only manifests tell which objects can go there."""
+
+    def refuses(self, manifest: Manifest) -> str:
+        """Return why an object can't go there, in a word of section 3.8; empty: it can."""
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether all of an object is in place, so that nothing of it has to come.
+
+        Of places whose bytes can be compared nobody has to ask: False.
+        """
 
 
 class Policy(Protocol):
@@ -128,11 +150,15 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
+        return self._announced(now, offer, transfers)
+
+    def _announced(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object that might take the place of others."""
         # spec: RCV-27: what was passed on can't be taken back, and nothing else can follow it.
-        if others and self.is_begun and self.is_begun():
+        if transfers and self.is_begun and self.is_begun():
             return Refuse("begun")
-        if any(self._is_kept(now, one, offer) for one in others):
-            return Wait()
+        if any(self._is_kept(now, one, offer) for one in transfers.values()):
+            return Wait(is_rival=True)
         return self._take(offer, tuple(transfers))
 
     def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:

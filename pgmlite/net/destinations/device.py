@@ -87,6 +87,7 @@ class _HeadLast(Spooled):
 class DeviceDestination:
     """A block device; what lies behind the object's end is left alone."""
 
+    is_choosy = False
     is_begun = False
     """Another object may take its place: it is written over what there is of this one."""
 
@@ -158,6 +159,10 @@ class DeviceDestination:
         if manifest.size > self._device.size:
             return "device"
         return "" if self.part.has_room_for(manifest) else "disk"
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Leave it to the partial file, which compares bytes."""
+        return False
 
     def publish(self, complete: Complete) -> Waits[bool]:
         """Write what is left, read all back from the medium, and write the block at byte 0.

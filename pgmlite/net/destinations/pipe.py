@@ -187,6 +187,7 @@ class _InOrder(Spooled):
 class PipeDestination:
     """Standard output. The consumer has the bytes as they go: nothing of it can be taken back."""
 
+    is_choosy = False
     needs_record = False
     record: PublishedRecord | None = None
     name = "-"
@@ -233,6 +234,10 @@ class PipeDestination:
     def refuses(self, manifest: Manifest) -> str:
         """Refuse what the spool has no room for."""
         return "" if self.part.has_room_for(manifest) else "disk"
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Leave it to the partial file, which compares bytes."""
+        return False
 
     def publish(self, complete: Complete) -> Waits[bool]:
         """Wait until the last byte has left.
