@@ -178,6 +178,7 @@ LINKS = {
     "../../x": "out",
     "sub/../../../x": "out",
     "sub/up/../x": "out",  # by its words inside
+    "../far/../../x": "out",  # by its words outside
     "circle": "circle",
     "..": "",
     "sub/up": "",
@@ -187,10 +188,13 @@ LINKS = {
 
 
 @pytest.mark.parametrize("target", LINKS)
-def test_links_that_lead_out(tmp_path: Path, target: str) -> None:
+def test_links_that_lead_out(tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # spec: FLD-3
+    # What the library's filter finds differs from version to version.
+    monkeypatch.setattr(tarfile, "data_filter", lambda member, _: member)
     folder = tmp_path / "folder"
     (folder / "in" / "sub").mkdir(parents=True)
+    (folder / "far").symlink_to("in/sub")
     (folder / "in" / "sub" / "up").symlink_to("../..")
     (folder / "in" / "circle").symlink_to(target)
     why = {"out": "leads out of the folder, to ", "circle": "leads in a circle"}
