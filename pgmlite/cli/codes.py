@@ -76,6 +76,7 @@ OPTIONS = {
         "stream",
         "symbol_size",
         "timeout",
+        "verify_media",
     )
 }
 """Arguments that errors begin with, and the options that set them."""

@@ -19,6 +19,7 @@ from pgmlite.core.events import (
     Event,
     Failed,
     Hashing,
+    PassedOn,
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
@@ -46,7 +47,7 @@ QUIET_LINES_EVERY = 60.0
 LEAST_INTERVAL = 1.0
 """Seconds; progress is looked at no more often."""
 
-PROGRESS = (Hashing, Spooling, Encoding, SendProgress, ReceiveProgress)
+PROGRESS = (Hashing, Spooling, PassedOn, Encoding, SendProgress, ReceiveProgress)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,15 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgmlite.core.events import Encoding, Event, Hashing, ReceiveProgress, SendProgress, Spooling
+from pgmlite.core.events import (
+    Encoding,
+    Event,
+    Hashing,
+    PassedOn,
+    ReceiveProgress,
+    SendProgress,
+    Spooling,
+)
 from pgmlite.core.figures import RepairFigures
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
@@ -74,6 +82,8 @@ def shown(event: Event, name: str, stored_before: int = 0, encoding: str = "") -
             return Shown(name, ("hashing",), done, total)
         case Spooling(done=done, total=total):
             return Shown(name, (f"copying into the spool, {human_bytes(done)}",), done, total)
+        case PassedOn(done=done, total=total):
+            return Shown(name, ("passing on",), done, total)
         case Encoding(done=done, total=total):
             return Shown(name, ("computing repair symbols",), done, total)
         case SendProgress():

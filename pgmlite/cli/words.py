@@ -274,7 +274,7 @@ def _completed(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (
-            f"complete: {event.path}, {size} verified after {figures.packets} packets, "
+            f"complete: {_place(event.path)}, {size} verified after {figures.packets} packets, "
             f"{figures.cycles:.2f} cycles, {figures.lost} packets lost"
         )
     if not event.is_new:
@@ -283,7 +283,11 @@ def _completed(event: Completed) -> str:
     waited, took = network.waited_seconds or 0, human_time(network.transfer_seconds or 0)
     after = f" after {human_time(waited)} of waiting" if waited >= WORTH_A_WORD else ""
     counts = f"{figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
-    return f"complete: {event.path}, {size} verified in {took}{after}{reused}, {counts}"
+    return f"complete: {_place(event.path)}, {size} verified in {took}{after}{reused}, {counts}"
+
+
+def _place(path: str) -> str:
+    return "standard output" if path == "-" else path
 
 
 def _receive_failed(event: ReceiveFailed) -> str:

@@ -280,6 +280,19 @@ class ReceiveProgress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOn(Event):
+    """Bytes of the object that standard output or the device has taken, and how many there are.
+
+    About once a second, once all of it is here.
+    """
+
+    NAME: ClassVar[str] = "passed_on"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something that somebody can mend, or that is mended; the work goes on."""
 

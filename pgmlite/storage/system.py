@@ -83,6 +83,20 @@ def sync_folder(path: Path) -> None:
         close_quietly(fd)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for us alone, and those that it is in, for good.
+
+    Raises:
+        OSError: One can't be made.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    sync_folder(path.parent)
+
+
 def _sync(call: Callable[[int], None], fd: int) -> None:
     try:
         call(fd)

@@ -36,6 +36,8 @@ SMALLER_MTUS = (1_280, 576)
 
 REFUSED = {
     "archive": "a file; only what was sent of a folder can be unpacked into one",
+    "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
+    "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
@@ -188,7 +190,7 @@ class Diagnosis:
                 yield Finding(
                     "silence",
                     f"nothing from a sender for {seconds:.0f} s: it has ended, or the way is "
-                    "broken; waiting",
+                    f"broken; waiting{self._bound()}",
                     {"seconds": round(seconds, 3)},
                 )
         elif heard != self._silent_since:
@@ -197,6 +199,13 @@ class Diagnosis:
             yield Finding(
                 "resumed", f"packets again after {seconds:.0f} s", {"seconds": round(seconds, 3)}
             )
+
+    def _bound(self) -> str:
+        """Return what it has to wait for, whatever else is on the air; empty: that is not so."""
+        manifest, others = self._machine.manifest, self._machine.evidence.others.values()
+        if manifest and any(other.answer.reason == "begun" for other in others):
+            return f" for the rest of {manifest.name}, since a part of it was passed on"
+        return ""
 
     @property
     def _packet_size(self) -> int:
@@ -247,7 +256,9 @@ class Diagnosis:
     def _other(self, other: Other) -> str:
         if text := REFUSED.get(other.answer.reason):
             release = other.release
+            manifest = self._machine.manifest
             said = text.format(
+                current=manifest.name if manifest else "another one",
                 keys=human_list([key.hex() for key in other.keys], MOST_REASONS),
                 stream=release.stream if release else "none",
                 release=release.number if release else "none",

@@ -1,4 +1,4 @@
-"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, TRU-8).
+"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, RCV-27, TRU-8).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
 There is one here. Others say yes to several objects, or to none but those that they know.
@@ -120,12 +120,15 @@ class OneObject:
         has_room: Whether there is room for an object of so many bytes; what there is no room for
             is not taken. None: that is not asked.
         is_chosen: What is taken is chosen by more than its coming first: by name, or by keys.
+        is_begun: Whether bytes of what is received were passed on: no other can take its place.
+            None: they never are.
     """
 
     oid: int | None
     switch_after: int
     has_room: Callable[[int], bool] | None = None
     is_chosen: bool = False
+    is_begun: Callable[[], bool] | None = None
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
         """Answer as RCV-4, RCV-16, RCV-17 and TRU-8 say."""
@@ -142,6 +145,9 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
+        # spec: RCV-27: what was passed on can't be taken back, and nothing else can follow it.
+        if others and self.is_begun and self.is_begun():
+            return Refuse("begun")
         if any(self._is_kept(now, one, offer) for one in others):
             return Wait()
         return self._take(offer, tuple(transfers))
