@@ -26,29 +26,7 @@ from pgmlite.storage.syscalls import exchange_names, rename_alone
 from pgmlite.storage.system import beside, close_quietly, reason, sync_all
 from pgmlite.storage.unpack import make_folder
 
-MOUNTS = Path("/proc/self/mountinfo")
-
 Tick = Callable[[], None]
-
-
-def is_mounted(path: Path) -> bool:
-    """Whether a disk, or a folder of one, is mounted at a path."""
-    real = os.path.realpath(path)
-    if os.path.ismount(real):
-        return True
-    try:
-        lines = MOUNTS.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return False
-    points = (line.split(" ")[4] for line in lines if line.count(" ") > 4)
-    return any(real == _plain(point) for point in points)
-
-
-def _plain(point: str) -> str:
-    """Return a path as the system's table of mounts does not have it: with its spaces."""
-    for code, char in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        point = point.replace(code, char)
-    return point
 
 
 class Exchange:
@@ -56,19 +34,19 @@ class Exchange:
 
     Attributes:
         path: The folder.
+        keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
     """
 
     def __init__(self, path: Path, keep: int, warnings: list[str]) -> None:
         """
         Args:
-            keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
             warnings: What the user should know is added here.
 
         Raises:
             DiskError: What the folder is in can't be opened.
         """
         self.path = path
-        self._keep = keep
+        self.keep = keep
         self._warnings = warnings
         self._unpacking, self._new, self._old = (
             beside(path, suffix).name for suffix in (".unpacking", ".new", ".old")
@@ -94,7 +72,7 @@ class Exchange:
             DiskError: That can't be told.
         """
         try:
-            return not os.listdir(self.path)
+            return next(self.path.iterdir(), None) is None
         except FileNotFoundError:
             return True
         except OSError as error:
@@ -102,7 +80,7 @@ class Exchange:
 
     def kept(self) -> list[Path]:
         """Return which of the names for folders that are kept something has."""
-        names = (beside(self.path, f".{number}") for number in range(1, self._keep + 1))
+        names = (beside(self.path, f".{number}") for number in range(1, self.keep + 1))
         return [name for name in names if self._status(name.name) is not None]
 
     # Starting.
@@ -128,7 +106,7 @@ class Exchange:
             remove_tree(self._unpacking, dir_fd=self._fd)
             for name in (self._old, self._new):
                 if self._status(name):
-                    self._rotate(name, max(1, self._keep))
+                    self._rotate(name, max(1, self.keep))
                     self._warnings.append(
                         f"output {self.path}: a run that was killed had replaced a folder; it is "
                         f"{beside(self.path, '.1')} now"
@@ -161,6 +139,7 @@ class Exchange:
         except OSError as error:
             raise self._failed(error) from error
 
+    @property
     def unpacked(self) -> Path:
         """Return where the new folder is."""
         return self.path.with_name(self._unpacking)
@@ -226,8 +205,8 @@ class Exchange:
         Raises:
             OSError: As the system says.
         """
-        if self._keep:
-            self._rotate(gone, self._keep)
+        if self.keep:
+            self._rotate(gone, self.keep)
         elif is_ours:
             rename_alone(gone, self._unpacking, dir_fd=self._fd)
         else:

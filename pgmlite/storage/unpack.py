@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from pgmlite.errors import DiskError, ObjectError, UsageError
+from pgmlite.errors import DiskError, ObjectError
 from pgmlite.storage.links import check_link
 from pgmlite.storage.listing import FOLDER_FLAGS
 from pgmlite.storage.members import read_members, refusal, shown
@@ -50,19 +50,6 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 Progress = Callable[[int, int | None], None]
 Placed = tuple[Member, int]
 """A member, and where its bytes begin in the archive."""
-
-
-def check_library() -> None:
-    """
-    Raises:
-        UsageError: The standard library is too old to judge members.
-    """
-    if not hasattr(tarfile, "data_filter"):
-        raise UsageError(
-            "output: a folder needs `tarfile.data_filter`, which this Python does not have: use "
-            "3.11.4 or later, or receive a file",
-            cause="output",
-        )
 
 
 def judge(fd: int, size: int, announced: Archive, folder: Path, progress: Progress) -> list[Placed]:
@@ -177,7 +164,7 @@ def _check_numbers(member: Member) -> None:
         raise refusal(member.name, f"has the permissions {member.mode:o}")
 
 
-class Unpacking:
+class Unpacker:
     """Writes the members of one archive to a new folder."""
 
     def __init__(

@@ -113,4 +113,10 @@ def open_destination(
                 bases=bases,
                 verify_media=verify_media,
             )
-    raise NotImplementedError(where.kind)
+        case Kind.FOLDER:
+            # Imported where it is used: others start sooner without it.
+            from pgmlite.net.destinations.folder import FolderDestination
+
+            return FolderDestination(
+                where.path, where.keep, before, tell, bases=bases, verify_media=verify_media
+            )
