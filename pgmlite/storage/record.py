@@ -417,8 +417,3 @@ def _parse_file(fd: int) -> Publication:
         return parse(raw)
     except ValueError as error:
         raise ValueError(f"is no record: {error}") from error
-
-
-def remove_record(output: Path) -> None:
-    """Remove the record of an output, as of `PublishedRecord.remove`."""
-    PublishedRecord(output, lambda _: None).remove()

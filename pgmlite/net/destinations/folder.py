@@ -46,12 +46,14 @@ class FolderDestination:
         tell: Tell,
         *,
         bases: Sequence[Path] = (),
+        output_is_seed: bool = True,
         verify_media: bool = False,
     ) -> None:
         """
         Args:
             keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
             bases: Files that may have a part of the archive.
+            output_is_seed: What is in place already need not come again.
             verify_media: Read everything back from the disk before it is put in place.
 
         Raises:
@@ -63,6 +65,7 @@ class FolderDestination:
         self._user_path = path
         self._before, self._tell = before, tell
         self._verify_media = verify_media
+        self._is_seed = output_is_seed
         self._unfit: set[int] = set()
         """Objects that could not be unpacked."""
 
@@ -134,7 +137,7 @@ class FolderDestination:
         """Whether the record says that the folder is the object, and it was not changed since."""
         named, found = self.record.latest, None
         # What others can have put there is no reason to say that something is verified.
-        if named and named.is_of(manifest) and self.record.is_believed:
+        if self._is_seed and named and named.is_of(manifest) and self.record.is_believed:
             found = self.identity()
         self.part.is_there = named is not None and found is not None and named.names(found)
         return self.part.is_there
