@@ -14,8 +14,8 @@ from pgmlite.net.arguments import (
     check_fec,
     check_hops,
     check_seconds,
+    source_path,
 )
-from pgmlite.net.contents import source_path
 from pgmlite.net.handle import Handle
 from pgmlite.wire.layout import Order
 

@@ -14,6 +14,7 @@ from pgmlite.net.arguments import (
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_beside_follow,
     check_beside_keys,
     check_beside_name,
     check_channels,
@@ -26,8 +27,8 @@ from pgmlite.net.arguments import (
     parse_hearing,
     parse_oid,
     parse_order,
+    source_path,
 )
-from pgmlite.net.contents import source_path
 from pgmlite.net.handle import Handle
 
 StrPath = str | os.PathLike[str]
@@ -166,6 +167,7 @@ def send(
     start: str | None = None,
     cycles: int | None = None,
     duration: float | None = None,
+    follow: bool = False,
     mtu: int | None = None,
     symbol_size: int | None = None,
     repair: bool = False,
@@ -197,6 +199,8 @@ def send(
             None: somewhere.
         cycles: Object lengths to send, on each channel; None: without end.
         duration: Seconds after which it ends; None: never.
+        follow: When another file gets the name of `file` by a rename, send that in its place; of a
+            signed object another ``FILE.pglm``. To be stopped is the usual end then, and no error.
         mtu: Bytes of the largest IP packet; None: what fits the link, or routers on the way.
         symbol_size: Bytes of the file in a packet; overrides `mtu`.
         repair: Answer NAKs.
@@ -211,8 +215,11 @@ def send(
         UsageError: An argument is wrong on any machine.
     """
     from pgmlite.net.job_send import SendJob
+    from pgmlite.net.outlet import Way
     from pgmlite.net.planning import ObjectPlan
 
+    if follow:
+        check_beside_follow([file, content or file], cycles)
     chosen, sector = parse_order(order, start)
     channels = tuple(channels)
     if channels and (group, rate) != (DEFAULT_GROUP, DEFAULT_RATE):
@@ -230,18 +237,21 @@ def send(
             fec=check_fec(fec),
             repairers=tuple(repairers),
         ),
-        channels=check_channels(channels, chosen) or ((group, rate),),
-        port=port,
-        interface=interface,
-        source=source,
-        hops=check_hops(hops),
-        order=chosen,
+        way=Way(
+            channels=check_channels(channels, chosen) or ((group, rate),),
+            port=port,
+            interface=interface,
+            source=source,
+            hops=check_hops(hops),
+            order=chosen,
+            repair=repair,
+            listen=listen,
+        ),
         sector=sector,
         cycles=cycles,
         duration=check_seconds("duration", duration),
-        repair=repair,
-        listen=listen,
         repair_share=repair_share,
+        follow=follow,
         spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)

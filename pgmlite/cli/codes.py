@@ -55,6 +55,7 @@ OPTIONS = {
         "duration",
         "expires",
         "fec",
+        "follow",
         "hook_timeout",
         "keep",
         "key",
@@ -82,10 +83,12 @@ OPTIONS = {
 """Arguments that errors begin with, and the options that set them."""
 
 HINTS = {
+    "ambiguous": "with --name, --object or --key; `pgmlite list` names all of them",
     "hook_timed_out": "(--hook-timeout)",
     "hops": "(--hops)",
     "interface": "(-i)",
     "not_heard": "(`pgmlite doctor`, given the same, says why)",
+    "nothing_to_take": "(`pgmlite list` names all that is sent)",
     "sources": "with --source",
 }
 """Causes, and how a line that is about them ends: with the option that helps."""

@@ -26,7 +26,7 @@ SCHEMA = 1
 UnixTime = Callable[[int], int]
 """What returns the ns since 1970 of a moment on the clock of events."""
 
-OIDS = frozenset({"oid", "by"})
+OIDS = frozenset({"oid", "by", "replaces"})
 """Fields that are object identifiers."""
 
 
@@ -128,7 +128,8 @@ def facts(value: Any) -> dict[str, Any]:
         elif is_dataclass(part):
             said |= facts(part)
         elif part is not None or not _is_spread(str(field.type)):
-            said[field.name] = oid_text(part) if field.name in OIDS else _plain(part)
+            is_oid = field.name in OIDS and part is not None
+            said[field.name] = oid_text(part) if is_oid else _plain(part)
     return said
 
 

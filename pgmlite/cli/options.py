@@ -12,8 +12,7 @@ from click.core import ParameterSource
 
 from pgmlite.cli.values import parse_channel, parse_duration, parse_fec, parse_interval
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
-from pgmlite.net.contents import source_path
+from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT, source_path
 
 
 class _NamedPath(click.Path):

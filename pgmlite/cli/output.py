@@ -104,6 +104,7 @@ class Output:
             self._every = log_interval if log_interval else None
         self._going: dict[str, _Going] = {}
         self._told: PgmliteError | None = None
+        self._is_frozen = False
         self._bar = Bar() if not as_json and has_bar() else None
 
     def __enter__(self) -> Self:
@@ -141,7 +142,7 @@ class Output:
     def show(self, event: Event, began: int) -> None:
         """Print one event, `began` ns being the start."""
         if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
-            gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
+            self._freeze()
         if isinstance(event, Failed | Stopped | Verified):
             self._told = event.error
         if isinstance(event, PROGRESS):
@@ -157,6 +158,12 @@ class Output:
             self.say(of_job(event, f"warning: {warning_text(event)}"), Priority.WARNING)
         elif isinstance(event, Waiting):
             self.say(of_job(event, f"waiting for {event.waiting}"))
+
+    def _freeze(self) -> None:
+        """Let what the start-up left never be looked at again as garbage: it will be none."""
+        if not self._is_frozen:
+            self._is_frozen = True
+            gc.freeze()
 
     def say(self, text: str, priority: Priority = Priority.INFO) -> None:
         """Print a line for people, on stderr, unless that has the events."""

@@ -29,6 +29,7 @@ Examples:
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
   pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
   pgmlite send firmware.bin.pglm -i eth0 -r 50M   (signed: see sign)
+  pgmlite send firmware.bin.pglm -i eth0 --follow   (and each release that replaces it)
   pgmlite send site/ -i eth0                      (a folder; recv -o site/ takes it)
   zcat disk.img.gz | pgmlite send - --name disk.img -i eth0
   pgmlite send /dev/sdb -i eth0 -r 500M           (a disk that is not in use)
@@ -88,6 +89,11 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     help="Stop after N cycles: as many packets of the object as its length, N times.",
 )
 @options.duration("--duration", help="Stop after this time, such as 90s or 8h.")
+@option(
+    "--follow",
+    is_flag=True,
+    help="Go on: when FILE is replaced by a rename, or FILE.pglm is, send what is there then.",
+)
 @option("--repair", is_flag=True, help="Answer NAKs: repeat at once what receivers say they lost.")
 @options.listen
 @option(
@@ -118,6 +124,7 @@ def send(
     start: str | None,
     cycles: int | None,
     duration: float | None,
+    follow: bool,
     repair: bool,
     listen: str | None,
     repair_share: str | None,
@@ -173,6 +180,7 @@ def send(
         start=start,
         cycles=cycles,
         duration=duration,
+        follow=follow,
         repair=repair,
         listen=listen,
         **plan,

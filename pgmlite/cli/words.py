@@ -219,9 +219,11 @@ def _channel(event: ReceiveStarted) -> Channel:
 def _send_started(event: SendStarted) -> str:
     manifest = event.manifest
     head = (
-        f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to"
+        f"sending {manifest.name}, {human_bytes(manifest.size)}, as object {oid_text(manifest.oid)}"
     )
+    if event.replaces is not None:
+        head += f" in place of {oid_text(event.replaces)}"
+    head += " to"
     if len(event.channels) == 1:
         (one,) = event.channels
         where = f"{_where(one, event)} from {event.source} at {human_rate(one.rate)}"

@@ -119,6 +119,9 @@ class SendStarted(Event):
     channels: tuple[SendChannel, ...]
     """By number, at rising rates."""
 
+    replaces: int | None = None
+    """The object that was sent before it, by the same sender; None: it is the first."""
+
 
 @dataclass(frozen=True, slots=True)
 class RepairStarted(Event):

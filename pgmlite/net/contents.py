@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,14 +11,7 @@ from pgmlite.net.hashing import work_beside
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.signed import find_content
 from pgmlite.storage.source import SourceFile
-from pgmlite.storage.spooled import STDIN, Report, is_spooled, open_source
-
-
-def source_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of something to send; a file that is called ``-`` is not standard input."""
-    found = Path(path)
-    is_other = found == STDIN and os.fspath(path) != "-"
-    return Path.cwd() / found if is_other else found
+from pgmlite.storage.spooled import Report, is_spooled, open_source
 
 
 def open_content(

@@ -18,6 +18,7 @@ from pgmlite.storage.signed import SignedFile
 from pgmlite.storage.source import SourceFile
 from pgmlite.storage.spooled import Report
 from pgmlite.wire.digests import BlockTree
+from pgmlite.wire.geometry import Geometry
 
 T = TypeVar("T")
 
@@ -76,6 +77,16 @@ def work_beside(
         return working.result()
 
 
+def hash_content(source: SourceFile, geometry: Geometry, tell: Tell) -> Waits[BlockTree]:
+    """Return the tree of blocks of a file.
+
+    Raises:
+        DiskError: It can't be read, or changed meanwhile.
+        Interrupted: It was asked to stop.
+    """
+    return (yield from hash_beside(partial(source.block_tree, geometry), tell))
+
+
 def hash_signed(source: SourceFile, signed: SignedFile, tell: Tell) -> Waits[BlockTree]:
     """Return the tree of blocks of a file that has to be the content of a signed object.
 
@@ -85,6 +96,6 @@ def hash_signed(source: SourceFile, signed: SignedFile, tell: Tell) -> Waits[Blo
         Interrupted: It was asked to stop.
     """
     signed.check_length(source)
-    tree = yield from hash_beside(partial(source.block_tree, signed.manifest.geometry), tell)
+    tree = yield from hash_content(source, signed.manifest.geometry, tell)
     signed.check_content(source, tree)
     return tree

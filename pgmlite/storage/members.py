@@ -175,7 +175,14 @@ def _extension(reader: _Reader, length: int) -> dict[bytes, bytes]:
         head = LENGTH.match(payload, at)
         record = payload[at : at + int(head[1])] if head else b""
         key, is_field, value = record[len(head[0]) if head else 0 :].partition(b"=")
-        if not is_field or value[-1:] != b"\n" or key in found or key not in EXTENSION_KEYS:
+        is_whole = head is not None and len(record) == int(head[1])
+        if (
+            not is_whole
+            or not is_field
+            or value[-1:] != b"\n"
+            or key in found
+            or key not in EXTENSION_KEYS
+        ):
             raise ObjectError("archive: an extended header has what no sender writes")
         found[key] = value[:-1]
         at += len(record)

@@ -38,6 +38,7 @@ class SourceFile:
         size: In bytes.
         archive: What has been put into it, if it is the archive of a folder.
         warnings: What the user should know.
+        may_be_replaced: That its name goes to another file is no change of it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class SourceFile:
             DiskError: It can't be read, or is nothing that can be sent.
         """
         self.path, self.archive, self.warnings = path, archive, warnings
+        self.may_be_replaced = False
         self._fd = _open(path) if fd is None else fd
         try:
             status = os.fstat(self._fd)
@@ -120,8 +122,24 @@ class SourceFile:
         Raises:
             DiskError: It changed.
         """
-        if self._identify(os.fstat(self._fd)) != self._identity:
-            raise DiskError(f"source {self.path}: changed while it was in use; start again")
+        status = os.fstat(self._fd)
+        identity = self._identify(status)
+        if identity == self._identity:
+            return
+        if self._is_replaced(status):
+            self._identity = identity
+            return
+        raise DiskError(f"source {self.path}: changed while it was in use; start again")
+
+    def _is_replaced(self, status: os.stat_result) -> bool:
+        """Whether nothing changed but that another file has its name, or none has."""
+        # spec: SND-16: losing a name counts as a change of status.
+        if not self.may_be_replaced or self._identify(status)[:2] != self._identity[:2]:
+            return False
+        try:
+            return not os.path.samestat(status, os.stat(self.path))
+        except OSError:
+            return True
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill `buffer` from byte `offset` of the file.

@@ -27,11 +27,8 @@ from pgmlite.storage.survey import (
     shown,
     survey,
 )
-from pgmlite.storage.system import close_quietly, reason, room_of
+from pgmlite.storage.system import STDIN, close_quietly, reason, room_of
 from pgmlite.storage.tar import END, MemberKind, header, padding
-
-STDIN = Path("-")
-"""Names standard input."""
 
 STDIN_NAME = Path("stdin")
 """What it is called in errors, and the object unless somebody says otherwise."""

@@ -15,6 +15,9 @@ from blake3 import blake3
 PIECES_AT_ONCE = 1_024
 """Buffers that one call takes (IOV_MAX)."""
 
+STDIN = Path("-")
+"""Names standard input among what can be sent."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 LONGEST_NAME = 255

@@ -11,11 +11,10 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from pgmlite.errors import DiskError, ObjectError
-from pgmlite.storage.links import check_link
+from pgmlite.storage.links import OUTSIDE, check_link
 from pgmlite.storage.listing import FOLDER_FLAGS
 from pgmlite.storage.members import read_members, refusal, shown
 from pgmlite.storage.syscalls import can_sync_disk, sync_disk
@@ -73,7 +72,8 @@ def judge(fd: int, size: int, announced: Archive, folder: Path, progress: Progre
         try:
             tarfile.data_filter(info, where)
         except (tarfile.TarError, ValueError, OSError) as error:
-            raise refusal(member.name, "is nothing to unpack in a folder") from error
+            is_link = member.kind is MemberKind.LINK
+            raise refusal(member.name, OUTSIDE if is_link else "is not to be unpacked") from error
         found.append((member, at))
     known.check_links(progress)
     if not found:
@@ -273,26 +273,19 @@ class Unpacker:
         """Return a descriptor of the folder that a member is in, and the member's name there."""
         above, _, own = name.rpartition("/")
         if above != self._above:
-            fd = self._open(above)
+            is_below = not self._above or above.startswith(f"{self._above}/")
+            fd = (
+                _open_below(self._above_fd, above[len(self._above) :].strip("/"))
+                if is_below
+                else _open_below(self._tree, above)
+            )
             close_quietly(self._above_fd)
             self._above, self._above_fd = above, fd
         return self._above_fd, own.encode()
 
-    def _open(self, folder: str) -> int:
-        """Open a folder of the tree, step by step and never through a link."""
-        with ExitStack() as opened:
-            fd = os.open(".", FOLDER_FLAGS, dir_fd=self._tree)
-            opened.callback(close_quietly, fd)
-            for part in folder.encode().split(b"/") if folder else ():
-                fd = os.open(part, FOLDER_FLAGS, dir_fd=fd)
-                opened.pop_all().close()
-                opened.callback(close_quietly, fd)
-            opened.pop_all()
-            return fd
-
     def _link_again(self, target: str, name: bytes, above: int) -> None:
         folder, _, own = target.rpartition("/")
-        fd = self._open(folder)
+        fd = _open_below(self._tree, folder)
         try:
             os.link(own.encode(), name, src_dir_fd=fd, dst_dir_fd=above, follow_symlinks=False)
         finally:
@@ -346,7 +339,7 @@ class Unpacker:
         os.utime(name, times, dir_fd=above, follow_symlinks=False)
 
     def _finish_folder(self, member: Member) -> None:
-        fd = self._open("" if member.name == ROOT else member.name)
+        fd = _open_below(self._tree, "" if member.name == ROOT else member.name)
         try:
             self._dress(fd, member)
         finally:
@@ -387,6 +380,18 @@ class Unpacker:
                 return False
             done += len(some)
         return os.fstat(fd).st_size == size
+
+
+def _open_below(fd: int, folder: str) -> int:
+    """Open a folder below another one, step by step and never through a link."""
+    fd = os.open(".", FOLDER_FLAGS, dir_fd=fd)
+    for part in folder.encode().split(b"/") if folder else ():
+        try:
+            below = os.open(part, FOLDER_FLAGS, dir_fd=fd)
+        finally:
+            close_quietly(fd)
+        fd = below
+    return fd
 
 
 def make_folder(name: str, *, dir_fd: int) -> int:

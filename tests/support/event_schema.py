@@ -104,7 +104,9 @@ def properties(kind: Any) -> tuple[dict[str, Schema], list[str]]:
         elif is_dataclass(inner):
             more, needed = properties(inner)
         else:
-            schema = OID if field.name in OIDS else of_type(hint)
+            schema = of_type(hint)
+            if field.name in OIDS:
+                schema = OID if hint is int else {"anyOf": [OID, {"type": "null"}]}
             more, needed, is_optional = {field.name: schema}, [field.name], False
         both = known.keys() & more.keys()
         assert not both, f"{kind.__name__}: one key for two facts: {both}"

@@ -52,9 +52,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it may be taken when it is offered again."""
+    """Not now: it may be taken when it is offered again.
+
+    Attributes:
+        is_rival: It would have been taken, had it come first.
+    """
 
     reason: str = "object"
+    is_rival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +150,15 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
+        return self._announced(now, offer, transfers)
+
+    def _announced(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object that might take the place of others."""
         # spec: RCV-27: what was passed on can't be taken back, and nothing else can follow it.
-        if others and self.is_begun and self.is_begun():
+        if transfers and self.is_begun and self.is_begun():
             return Refuse("begun")
-        if any(self._is_kept(now, one, offer) for one in others):
-            return Wait()
+        if any(self._is_kept(now, one, offer) for one in transfers.values()):
+            return Wait(is_rival=True)
         return self._take(offer, tuple(transfers))
 
     def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:

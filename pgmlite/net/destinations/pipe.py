@@ -236,7 +236,7 @@ class PipeDestination:
         return "" if self.part.has_room_for(manifest) else "disk"
 
     def holds(self, manifest: Manifest) -> bool:
-        """Hold nothing: what left is not here."""
+        """Leave it to the partial file, which compares bytes."""
         return False
 
     def publish(self, complete: Complete) -> Waits[bool]:

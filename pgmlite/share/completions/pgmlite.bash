@@ -18,7 +18,7 @@ _pgmlite() {
     COMPREPLY=()
     case $verb in
         '')
-            COMPREPLY=($(compgen -W 'send recv repair keygen sign verify compare replay info doctor demo --version -h --help' -- "$word"))
+            COMPREPLY=($(compgen -W 'send recv repair keygen sign verify compare replay info list doctor demo --version -h --help' -- "$word"))
             ;;
         send)
             case $before in
@@ -30,7 +30,7 @@ _pgmlite() {
                 -r | --rate)
                     COMPREPLY=($(compgen -W 'max' -- "$word"))
                     return ;;
-                --fec)
+                --fec | --log-interval)
                     COMPREPLY=($(compgen -W 'off' -- "$word"))
                     return ;;
                 --order)
@@ -42,9 +42,12 @@ _pgmlite() {
                 --content)
                     compopt -o default
                     return ;;
+                --spool)
+                    compopt -o dirnames
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '-g --group -p --port -i --interface --source -r --rate --hops --name --channel --fec --block-symbols --mtu --symbol-size --repairer --order --start --cycles --duration --repair --listen --repair-share --content --print-dns --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '-g --group -p --port -i --interface --source -r --rate --hops --name --channel --fec --block-symbols --mtu --symbol-size --repairer --order --start --cycles --duration --follow --repair --listen --repair-share --content --spool --print-dns --log-interval --json -h --help' -- "$word"))
             else
                 compopt -o default
             fi
@@ -68,15 +71,21 @@ _pgmlite() {
                 --on-complete)
                     COMPREPLY=($(compgen -c -- "$word"))
                     return ;;
+                --log-interval)
+                    COMPREPLY=($(compgen -W 'off' -- "$word"))
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '-o --output --device --spool --keep -g --group -p --port -i --interface --source --object --key --stream --name --allow-rollback --timeout --no-nak --repairer --channels --rate-limit --max-size --on-complete --hook-timeout --drop --seed --base --verify-media --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '-o --output --device --spool --keep -g --group -p --port -i --interface --source --object --key --stream --name --allow-rollback --timeout --no-nak --repairer --channels --rate-limit --max-size --on-complete --hook-timeout --drop --seed --base --verify-media --log-interval --json -h --help' -- "$word"))
             fi
             ;;
         repair)
             case $before in
                 --content)
                     compopt -o default
+                    return ;;
+                --spool)
+                    compopt -o dirnames
                     return ;;
                 -g | --group | -p | --port | --source | --hops | --listen)
                     return ;;
@@ -86,9 +95,12 @@ _pgmlite() {
                 -r | --rate)
                     COMPREPLY=($(compgen -W 'max' -- "$word"))
                     return ;;
+                --log-interval)
+                    COMPREPLY=($(compgen -W 'off' -- "$word"))
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '--content -g --group -p --port -i --interface --source -r --rate --hops --listen --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '--content --spool -g --group -p --port -i --interface --source -r --rate --hops --listen --log-interval --json -h --help' -- "$word"))
             else
                 compopt -o default
             fi
@@ -110,9 +122,12 @@ _pgmlite() {
                 --fec)
                     COMPREPLY=($(compgen -W 'off' -- "$word"))
                     return ;;
+                --spool)
+                    compopt -o dirnames
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '--key --release --stream --expires -o --output --message --public-key --signature --name --channel --fec --block-symbols --mtu --symbol-size --repairer -p --port --hops --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '--key --release --stream --expires -o --output --message --public-key --signature --name --channel --fec --block-symbols --mtu --symbol-size --repairer -p --port --hops --spool --json -h --help' -- "$word"))
             else
                 compopt -o default
             fi
@@ -122,9 +137,12 @@ _pgmlite() {
                 --key | --content)
                     compopt -o default
                     return ;;
+                --spool)
+                    compopt -o dirnames
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '--key --content --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '--key --content --spool --json -h --help' -- "$word"))
             else
                 compopt -o default
             fi
@@ -165,11 +183,29 @@ _pgmlite() {
                 --fec)
                     COMPREPLY=($(compgen -W 'off' -- "$word"))
                     return ;;
+                --spool)
+                    compopt -o dirnames
+                    return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '--no-checksum --name --channel --fec --block-symbols --mtu --symbol-size --repairer -p --port --hops --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '--no-checksum --name --channel --fec --block-symbols --mtu --symbol-size --repairer -p --port --hops --spool --json -h --help' -- "$word"))
             else
                 compopt -o default
+            fi
+            ;;
+        list)
+            case $before in
+                -g | --group | -p | --port | --source | --seconds)
+                    return ;;
+                -i | --interface)
+                    COMPREPLY=($(cd /sys/class/net && compgen -f -- "$word"))
+                    return ;;
+                --key)
+                    compopt -o default
+                    return ;;
+            esac
+            if [[ $word == -* ]]; then
+                COMPREPLY=($(compgen -W '-g --group -p --port -i --interface --source --key --seconds --json -h --help' -- "$word"))
             fi
             ;;
         doctor)
