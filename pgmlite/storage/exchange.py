@@ -24,7 +24,7 @@ from pgmlite.storage.record import Publication
 from pgmlite.storage.removal import remove_tree
 from pgmlite.storage.syscalls import exchange_names, rename_alone
 from pgmlite.storage.system import beside, close_quietly, reason, sync_all
-from pgmlite.storage.unpack import make_folder
+from pgmlite.storage.unpack import make_private
 
 Tick = Callable[[], None]
 
@@ -135,7 +135,7 @@ class Exchange:
         """
         try:
             remove_tree(self._unpacking, dir_fd=self._fd)
-            return make_folder(self._unpacking, dir_fd=self._fd)
+            return make_private(self._unpacking, dir_fd=self._fd)
         except OSError as error:
             raise self._failed(error) from error
 

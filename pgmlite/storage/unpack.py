@@ -394,7 +394,7 @@ def _open_below(fd: int, folder: str) -> int:
     return fd
 
 
-def make_folder(name: str, *, dir_fd: int) -> int:
+def make_private(name: str, *, dir_fd: int) -> int:
     """Make a folder that only we can enter; return its descriptor.
 
     Raises:

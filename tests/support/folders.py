@@ -150,7 +150,7 @@ def holds_version(folder: Path, number: int) -> bool:
     )
 
 
-def listing(folder: Path) -> dict[str, tuple[Any, ...]]:
+def everything(folder: Path) -> dict[str, tuple[Any, ...]]:
     """Return all that there is in a folder, by its path: looks, owners, times and content."""
     found = {}
     for path in [folder, *sorted(folder.rglob("*"))]:
@@ -200,11 +200,21 @@ class Receiving:
 
     def take(self, sample: Sample) -> Receiving:
         """Hear an object, once; put it in place if it is taken."""
+        if complete := self.collect(sample):
+            self.publish(complete)
+        return self
+
+    def collect(self, sample: Sample) -> Complete | None:
+        """Hear an object, once; None: it is not taken."""
         for batch in batches([sample.spm(), *sample.nodes(), *sample.all_odata()]):
             if complete := self._perform(self.machine.receive(0, batch)) or self._settle():
-                self.is_new = cast("bool", drive(self.place.publish(complete)))
-                break
-        return self
+                return complete
+        return None
+
+    def publish(self, complete: Complete | None) -> None:
+        """Put it in place."""
+        assert complete
+        self.is_new = cast("bool", drive(self.place.publish(complete)))
 
     def _settle(self) -> Complete | None:
         while self.machine.deadline == 0:
@@ -380,7 +390,7 @@ def _hostile_headers() -> Iterator[tuple[str, Sample, str]]:
     many = Tar()
     for _ in range(2_000):
         many.extension(record("path", b"y"))
-    yield "a thousand extended headers", many.add("x").sample(), "is of a type"
+    yield "thousands of extended headers", many.add("x").sample(), "is of a type"
     alone = Tar().extension(record("path", b"y"))
     yield "an extended header of nothing", alone.sample(), "cut off"
     general = Tar().extension(record("path", b"y"), tarfile.XGLTYPE).add("x")
