@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from pgmlite.storage.spooled import open_source
 from tests.support.lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
 from tests.support.signed import make_signed, private_key
 from tests.support.vectors import SMALL
@@ -62,6 +64,25 @@ class Scene:
         path.write_bytes(data)
         self.facts |= {"object": name, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
         return path
+
+    def make_folder(self, name: str) -> Path:
+        """Write a small folder; return its path. The object is its archive."""
+        folder = self.folder / name
+        (folder / "etc").mkdir(parents=True)
+        for inside, size in (("boot.img", 20_000), ("etc/config", 700), ("etc/empty", 0)):
+            (folder / inside).write_bytes(Random(inside).randbytes(size))
+        os.link(folder / "boot.img", folder / "etc" / "boot")
+        (folder / "etc" / "run").symlink_to("../boot.img")
+        (folder / "boot.img").chmod(0o640)
+        for path in (*sorted(folder.rglob("*"), reverse=True), folder):
+            os.utime(path, (0, 1_700_000_000), follow_symlinks=False)
+        source = open_source(folder, None)
+        data = bytearray(source.size)
+        source.read_into(memoryview(data), 0)
+        source.close()
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.facts |= {"object": name, "size": len(data), "sha256": sha256}
+        return folder
 
     @contextlib.contextmanager
     def tcpdump(self, name: str, node: str, interface: str = "eth0") -> Iterator[None]:
@@ -120,6 +141,17 @@ def clean_carousel(scene: Scene) -> None:
         ended = scene.check(receiver)
     if ended["lost"]:
         raise Unlucky("lost packets")
+
+
+def folder(scene: Scene) -> None:
+    """A folder as an archive of it (`send DIR`), and a receiver that takes it as a file. It has a
+    file under two names, a symbolic link, a folder and a mode of its own. Its bytes are random,
+    made from the names of its files."""
+    site = scene.make_folder("site")
+    with scene.tcpdump("folder", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", site, "--symbol-size", "512")
+        scene.check(receiver)
 
 
 def clean_carousel_ipv4(scene: Scene) -> None:
@@ -367,6 +399,7 @@ def signed(scene: Scene) -> None:
 SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "clean-carousel": (clean_carousel, 1),
     "clean-carousel-ipv4": (clean_carousel_ipv4, 1),
+    "folder": (folder, 1),
     "late-join": (late_join, 1),
     "loss-carousel": (loss_carousel, 1),
     "loss-fec": (loss_fec, 1),

@@ -143,6 +143,14 @@ class BlockDevice:
         close_quietly(self._fd)
         self._fd = -1
 
+    def check_size(self, size: int) -> None:
+        """
+        Raises:
+            DiskError: So many bytes don't fit.
+        """
+        if size > self.size:
+            raise self._error(f"has {self.size} bytes, the object has {size}")
+
     def place(self) -> Place:
         """Return what it has as a seed.
 

@@ -64,7 +64,8 @@ def _resolve(output: Path, check: Callable[[Path, os.stat_result], None], namele
             raise DiskError(f"output {output}: {nameless}")
         if _is_descriptor(path):
             raise DiskError(
-                f"output {output}: is what another program has open; name the file to write"
+                f"output {output}: is what another program has open; name the file to write, "
+                "or - for standard output"
             )
         try:
             status = os.lstat(path)
@@ -97,9 +98,9 @@ def _is_descriptor(path: Path) -> bool:
 def _check_kind(output: Path, status: os.stat_result) -> None:
     kinds = {
         stat.S_IFDIR: "a folder; name the file to write",
-        stat.S_IFBLK: "a device; receive into a file and copy that",
+        stat.S_IFBLK: "a device; name it with --device",
         stat.S_IFCHR: "a device; receive into a file and copy that",
-        stat.S_IFIFO: "a FIFO; receive into a file, and hand that on",
+        stat.S_IFIFO: "a FIFO; receive into - and lead standard output to it",
         stat.S_IFSOCK: "a socket; receive into a file, and hand that on",
     }
     kind = kinds.get(stat.S_IFMT(status.st_mode))

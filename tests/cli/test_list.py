@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import pgmlite
-from pgmlite.cli.list import table
+from pgmlite.cli.listing import table
 from pgmlite.core.events_listening import Listed, SessionHeard
 from pgmlite.errors import Interrupted, TimedOut
 from tests.support.builders import make_object
@@ -52,14 +52,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     where = Place(where.group, where.port, folder)
     naks = ("--repair", "--listen", f":{where.port + 2}")
     with (
-        sending(folder / "fw.bin.pglm", where, *naks, rate="5M"),
-        sending(plain, where, "--fec", "off", "--order", "blocks", rate="2M"),
+        sending(folder / "fw.bin.pglm", where, *naks, rate="5M") as one,
+        sending(plain, where, "--fec", "off", "--order", "blocks", rate="2M") as other,
     ):
+        for sender in (one, other):
+            sender.event("start")
         yield where
 
 
 def test_what_is_sent_is_listed(inside: Inside, place: Place) -> None:
-    ended = inside("list", *place.flags, "--seconds", "1500ms", "--json")
+    ended = inside("list", *place.flags, "--seconds", "2s", "--json")
     assert ended.code == 0
     listed = ended.last
     assert (listed["event"], listed["sessions"], listed["more"]) == ("listed", 2, 0)
@@ -80,7 +82,7 @@ def test_signatures_are_checked_by_a_key(
     inside: Inside, place: Place, key: str, state: str
 ) -> None:
     public = place.folder / f"{key}.pub.pem"
-    ended = inside("list", *place.flags, "--seconds", "1.5", "--key", public)
+    ended = inside("list", *place.flags, "--seconds", "2", "--key", public)
     assert ended.code == 0
     assert f"({state})" in " ".join(ended.lines)
 
@@ -88,7 +90,7 @@ def test_signatures_are_checked_by_a_key(
 @pytest.mark.parametrize("width", [40, 80, 250])
 def test_people_can_read_it(inside: Inside, place: Place, monkeypatch, width: int) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    ended = inside("list", *place.flags, "--seconds", "1.5s")
+    ended = inside("list", *place.flags, "--seconds", "2000ms")
     assert ended.code == 0
     assert max(map(len, ended.lines)) <= width
     said = " ".join(" ".join(ended.lines).split())
@@ -131,7 +133,7 @@ def test_junk_is_said_to_be_junk(inside: Inside) -> None:
 
 def test_the_call(place: Place) -> None:
     where = {"group": place.group, "port": place.port, "interface": LO}
-    with pgmlite.list_sessions(**where, seconds=1.5) as handle:
+    with pgmlite.list_sessions(**where, seconds=2) as handle:
         events = list(handle)
     assert isinstance(handle.result, Listed)
     names = [one.manifest.name for one in events if isinstance(one, SessionHeard)]

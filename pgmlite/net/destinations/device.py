@@ -53,6 +53,14 @@ class _HeadLast(Spooled):
         super().begin(part)
         self._part = part
 
+    def expect(self, manifest: Manifest) -> None:
+        """Take an object that is no larger than the device.
+
+        Raises:
+            DiskError: It is.
+        """
+        self._device.check_size(manifest.size)
+
     def verified(self, block: Block, *, is_there: bool) -> None:
         """Write a block, unless it is there already."""
         # Until all else is there it must not look as if it were.
