@@ -1,6 +1,6 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
-`send`, `receive` and `repair` are what a program needs; `keygen`, `sign`, `add_signature` and
+`send`, `receive` and `repair` are what a program needs, `together` makes one of several; `keygen`, `sign`, `add_signature` and
 `verify` are for signed objects (`pgmlite.api`). They are imported when they are first used.
 
 The rings, and what each may import::
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgmlite.api import add_signature, keygen, receive, repair, send, sign, verify
+    from pgmlite.api import add_signature, keygen, receive, repair, send, sign, together, verify
 
 __version__ = "0.1.0"
 
@@ -27,6 +27,7 @@ __all__ = [
     "repair",
     "send",
     "sign",
+    "together",
     "verify",
 ]
 

@@ -46,6 +46,7 @@ OPTIONS = {
         "listen",
         "mtu",
         "name",
+        "object",
         "on_complete",
         "order",
         "output",

@@ -7,7 +7,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pgmlite.cli.codes import EXIT_OK, exit_code, line_of, with_options
-from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
 from pgmlite.core.events_signing import Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
@@ -36,10 +36,14 @@ def line(event: Event, began: int) -> dict[str, Any]:
         began: ns on the event's clock that count as the start.
     """
     said = {"event": event.NAME, "at": round((event.at - began) / SECOND, 9)}
+    if event.job:
+        said["job"] = event.job
     if isinstance(event, Warned):
         cause = {"cause": event.cause} if event.cause else {}
         return said | {"warning": warning_text(event)} | cause | dict(event.facts or {})
-    if isinstance(event, Stopped | Examined | Verified) and event.error is None:
+    if isinstance(event, Followed) or (
+        isinstance(event, Stopped | Examined | Verified) and event.error is None
+    ):
         said["exit_code"] = EXIT_OK
     return said | facts(event)
 
@@ -58,7 +62,7 @@ def facts(value: Any) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for field in fields(value):
         part = getattr(value, field.name)
-        if isinstance(value, Event) and field.name == "at":
+        if isinstance(value, Event) and field.name in {"at", "job"}:
             continue
         if isinstance(part, Manifest):
             said |= _of_manifest(part)

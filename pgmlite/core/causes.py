@@ -15,6 +15,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "hook_timed_out": {},
     "hops": {},
     "interface": {},
+    "key": {},
     "membership": {},
     "mtu": {"packet_size": int, "sent": int, "mtu": int},
     "mtu_mended": {"packet_size": int},
@@ -25,6 +26,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "on_complete": {},
     "rate": {"rate": int, "achieved_rate": int},
     "resumed": {"seconds": float},
+    "retry": {"seconds": float},
     "rollback": {"stream": str, "release": int, "was": int},
     "silence": {"seconds": float},
 }

@@ -83,6 +83,20 @@ def sync_folder(path: Path) -> None:
         close_quietly(fd)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a private folder, and those that it is in, for good.
+
+    Raises:
+        OSError: One can't be made.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    sync_folder(folder.parent)
+
+
 def _sync(call: Callable[[int], None], fd: int) -> None:
     try:
         call(fd)

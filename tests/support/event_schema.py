@@ -14,7 +14,7 @@ from typing import Any
 from pgmlite.cli.json_lines import OIDS
 from pgmlite.core import events, events_listening, events_signing
 from pgmlite.core.causes import CAUSES
-from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
 from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.endpoint import Endpoint
@@ -121,20 +121,24 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
     """Yield the schemas of the lines that a class becomes."""
     about = {"title": kind.__name__, "description": (kind.__doc__ or "").partition("\n")[0]}
     head: dict[str, Schema] = {"event": {"const": kind.NAME}, "at": {"type": "number"}}
+    job = {"job": TEXT}
     if kind is Warned:
         known = head | {"warning": TEXT}
-        yield an_object(known, list(known), **about)
+        yield an_object(known | job, list(known), **about)
         for cause, facts in CAUSES.items():
             more: dict[str, Schema] = {
                 name: {"anyOf": [PLAIN[what], {"type": "null"}]} for name, what in facts.items()
             }
             named = known | {"cause": {"const": cause}}
-            yield an_object(named | more, list(named), **about)
+            yield an_object(named | more | job, list(named), **about)
         return
     known, always = properties(kind)
     known.pop("at", None)
-    always.remove("at")
-    if kind in (Stopped, Examined, Verified):
+    for name in ("at", "job"):
+        always.remove(name)
+    if kind is Followed:
+        known["exit_code"] = COUNT
+    if kind in (Stopped, Examined, Verified, Followed):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object({"event": head["event"]} | known, ["event", *always], **about)

@@ -36,6 +36,8 @@ SMALLER_MTUS = (1_280, 576)
 
 REFUSED = {
     "disk": "the disk has no room for it; it is not taken",
+    "published": "it was in place here before; it is taken again when the one in place is not "
+    "announced for a while",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
     "unsigned": "not signed; only what is signed by a key that was given is taken",
