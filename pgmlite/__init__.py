@@ -1,7 +1,8 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
-`send`, `receive` and `repair` are what a program needs, `together` makes one of several; `keygen`, `sign`, `add_signature` and
-`verify` are for signed objects (`pgmlite.api`). They are imported when they are first used.
+`send`, `receive` and `repair` are what a program needs, and `together` makes one of several;
+`keygen`, `sign`, `add_signature` and `verify` are for signed objects (`pgmlite.api`). They are
+imported when they are first used.
 
 The rings, and what each may import::
 

@@ -44,6 +44,7 @@ OPTIONS = {
         "keep",
         "key",
         "listen",
+        "log_interval",
         "mtu",
         "name",
         "object",

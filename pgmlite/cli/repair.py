@@ -30,6 +30,7 @@ then, at the receivers:
 @options.rate
 @options.hops
 @options.listen
+@options.log_interval
 @options.as_json
 def repair(
     file: Path,
@@ -41,6 +42,7 @@ def repair(
     rate: str,
     hops: int,
     listen: str | None,
+    log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
@@ -51,6 +53,7 @@ def repair(
     """
     signals = Signals()
     signals.install()
+    shown = Output(as_json=as_json, log_interval=log_interval)
     handle = api.repair(
         file,
         content=content,
@@ -63,4 +66,4 @@ def repair(
         listen=listen,
     )
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    shown.follow(handle)

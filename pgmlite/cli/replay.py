@@ -12,6 +12,7 @@ from pgmlite.capture.file import Capture
 from pgmlite.capture.job import ReplayJob
 from pgmlite.capture.replay import Choice, find_group
 from pgmlite.cli import options
+from pgmlite.cli.json_lines import by_capture
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
@@ -54,19 +55,15 @@ def _address(text: str) -> str:
 @options.keys
 @options.stream
 @options.object_name
-@option(
+@options.duration(
     "--from",
     "start",
-    type=float,
     default=0.0,
-    metavar="SECONDS",
     help="Begin so long after the first packet.",
 )
-@option(
+@options.duration(
     "--until",
     "stop_at",
-    type=float,
-    metavar="SECONDS",
     help="End so long after the first packet.",
 )
 @option("--drop", default="0%", metavar="SHARE", help="Lose packets, such as 5%.")
@@ -149,4 +146,4 @@ def replay(
     )
     handle = Handle(job.run, began=capture.first or 0)
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    Output(as_json=as_json, unix_time=by_capture).follow(handle)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pgmlite.cli.json_lines import oid_text
+from pgmlite.cli.progress import repairs_text
 from pgmlite.core.events import (
     Adopted,
     Completed,
@@ -15,24 +16,25 @@ from pgmlite.core.events import (
     InPlace,
     NakDue,
     ReceiveFailed,
-    ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
     ReplayStarted,
-    SendProgress,
     SendStarted,
     Stopped,
     Superseded,
 )
 from pgmlite.core.events_listening import RateChanged, Resolved, SourceState, Trying
 from pgmlite.core.events_signing import Signed, Verified
-from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
-from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
+from pgmlite.core.figures import ReceiveFigures, SendChannel
+from pgmlite.core.human import human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.endpoint import udp_headers
 from pgmlite.wire.manifest import Manifest
+
+WORTH_A_WORD = 1.0
+"""Seconds of waiting for a sender that are told of."""
 
 MOST_ADDRESSES = 8
 """Those that a line has, at most."""
@@ -223,32 +225,6 @@ def _damaged(event: Damaged) -> str:
     return said
 
 
-def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0) -> str:
-    """Return what a bar says.
-
-    Args:
-        stored_before: Symbols that were stored at the progress before.
-    """
-    if isinstance(event, SendProgress):
-        if event.figures.achieved_rate is None and event.repairs:
-            return f"repairing, {_repairs(event.repairs)}"
-        return f"cycle {int(event.figures.cycles) + 1}"
-    silence = event.network.silence or 0
-    if not event.figures.packets:
-        refused = sum(event.figures.refused.values())
-        return f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
-    if silence * SECOND >= SILENT_AFTER:
-        return f"nothing for {silence:.0f} s: is the sender gone?"
-    if not event.has_manifest:
-        return "receiving, no manifest yet"
-    if event.stored == stored_before:
-        is_whole = event.stored == event.symbols
-        return "verifying" if is_whole else "waiting for what is missing"
-    if event.time_left is None:
-        return "receiving"
-    return f"receiving, {human_time(event.time_left)} left"
-
-
 def _channel(event: ReceiveStarted) -> Channel:
     return Channel(event.group, event.port, event.interface, 0)
 
@@ -317,10 +293,10 @@ def _completed(event: Completed) -> str:
     if not event.is_new:
         return f"complete: {event.path} is this object already, {size} verified; it stays as it is"
     reused = f", {human_bytes(event.reused)} of it from files here" if event.reused else ""
-    return (
-        f"complete: {event.path}, {size} verified in {human_time(network.transfer_seconds or 0)}"
-        f"{reused}, {figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
-    )
+    waited, took = network.waited_seconds or 0, human_time(network.transfer_seconds or 0)
+    after = f" after {human_time(waited)} of waiting" if waited >= WORTH_A_WORD else ""
+    counts = f"{figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
+    return f"complete: {event.path}, {size} verified in {took}{after}{reused}, {counts}"
 
 
 def _receive_failed(event: ReceiveFailed) -> str:
@@ -338,11 +314,6 @@ def _receive_failed(event: ReceiveFailed) -> str:
     )
 
 
-def _repairs(repairs: RepairFigures) -> str:
-    """Return what was asked for and repeated."""
-    return f"{repairs.naks_received} NAKs, {repairs.rdata} packets repeated"
-
-
 def _stopped(event: Stopped) -> str:
     figures = event.figures
     text = (
@@ -352,5 +323,5 @@ def _stopped(event: Stopped) -> str:
     if figures.unsent:
         text += f"; {figures.unsent} of them could not be sent"
     if event.repairs:
-        text += f"; {_repairs(event.repairs)}"
+        text += f"; {repairs_text(event.repairs)}"
     return f"sent: {text}" if event.error else f"finished: {text}"

@@ -148,7 +148,9 @@ class _Teller:
 class _Output:
     """What is known of the output, from round to round: the `Site` of a policy."""
 
-    def __init__(self, name: str, most: int, warn: Callable[[str], None], *, is_signed: bool):
+    def __init__(
+        self, name: str, most: int, warn: Callable[[str], None], *, is_signed: bool
+    ) -> None:
         """
         Args:
             is_signed: Releases say what is newer: nothing has to be remembered for that.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pgmlite.core.events import (
     Adopted,
@@ -31,7 +31,10 @@ from pgmlite.core.events import (
 from pgmlite.core.human import human_list
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
+from pgmlite.net.handle import Handle
 from pgmlite.net.waiting import Wait, Waits
+
+T = TypeVar("T")
 
 STATUS_EVERY = 5 * SECOND
 
@@ -199,3 +202,17 @@ def _attend(waits: Waits[Any], notifier: Notifier) -> Waits[Any]:
     finally:
         waits.close()
         notifier.close()
+
+
+def told_of(handle: Handle[T], environment: Mapping[str, str], jobs: tuple[str, ...]) -> Handle[T]:
+    """Return what is used in place of `handle`, so that the service manager is told of it.
+
+    Args:
+        environment: Says whether there is a service manager, and what it wants.
+        jobs: The names that events have.
+    """
+    notifier = Notifier.of(environment, jobs)
+    if notifier is None:
+        return handle
+    start = notified(handle.start, notifier)
+    return Handle(start, began=handle.began, reload=handle.reload)

@@ -28,6 +28,7 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.speed import Speed
 from pgmlite.errors import TimedOut
 from pgmlite.net.address import Channel
 from pgmlite.net.decoding import Decoder
@@ -92,6 +93,26 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
     )
 
 
+def network_figures(
+    machine: Receiver, memberships: Memberships, speed: Speed, began: int, now: int
+) -> NetworkFigures:
+    """Return what a receiver that listens since `began` ns has counted of its network."""
+
+    def between(start: int | None, end: int | None) -> float | None:
+        return None if start is None or end is None else round((end - start) / SECOND, 3)
+
+    counters, first = machine.counters, machine.evidence.began
+    overhead = memberships.channel.overhead if memberships.channel else 0
+    return NetworkFigures(
+        kernel_drops=memberships.kernel_drops,
+        naks_unsent=machine.evidence.naks_unsent,
+        rate=speed.rate(now, counters.bytes + counters.packets * overhead),
+        waited_seconds=between(began, first),
+        transfer_seconds=between(first, now),
+        silence=between(machine.heard, now),
+    )
+
+
 class ReceiveLoop:
     """Drives a `Receiver`, its `machine`, until its object is all there, or time is up."""
 
@@ -133,6 +154,7 @@ class ReceiveLoop:
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
         self._disk_time = 0
+        self._speed = Speed()
         self._listener = Listener(memberships, tell, self._begin)
         self._asker = NakSender(memberships, machine.evidence, self._warn)
         self._diagnosis: Diagnosis | None = None
@@ -164,6 +186,7 @@ class ReceiveLoop:
         self._now = self._began = self._heard = now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
         report = now + REPORT_EVERY
+        self._speed.rate(now, 0)
         done = self._do(self.machine.start(now))
         self._watch(now)
         while True:
@@ -225,17 +248,7 @@ class ReceiveLoop:
 
     def figures(self, now: int) -> tuple[ReceiveFigures, NetworkFigures]:
         """Return the counters at `now` ns."""
-        evidence = self.machine.evidence
-
-        def since(moment: int | None) -> float | None:
-            return None if moment is None else round((now - moment) / SECOND, 3)
-
-        network = NetworkFigures(
-            kernel_drops=self._memberships.kernel_drops,
-            naks_unsent=evidence.naks_unsent,
-            transfer_seconds=since(evidence.began),
-            silence=since(self.machine.heard),
-        )
+        network = network_figures(self.machine, self._memberships, self._speed, self._began, now)
         return receive_figures(self.machine, (now - self._began) / SECOND), network
 
     def _progress(self, now: int) -> ReceiveProgress:
