@@ -54,11 +54,13 @@ f["pgmlite.manifest.strip_symbols"] = ProtoField.uint16("pgmlite.manifest.strip_
 f["pgmlite.manifest.size"] = ProtoField.uint64("pgmlite.manifest.size", "size", base.DEC, nil, nil, "Bytes in the object; equal to the header's.")
 f["pgmlite.manifest.tree_digest"] = ProtoField.bytes("pgmlite.manifest.tree_digest", "tree_digest", base.NONE, "Digest of the root of the tree of blocks: it names the content.")
 f["pgmlite.manifest.name"] = ProtoField.string("pgmlite.manifest.name", "name", base.UNICODE, "File name: 1 to 255 bytes of UTF-8, length first.")
-f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first one is channel 0: rate in bit/s (64 bits), group and port as of a repairer. 0x0003: the release, of a signed object. 0x0004: digest of the root of the tree of tiles (32 bytes), of a signed object.")
+f["pgmlite.manifest.options"] = ProtoField.bytes("pgmlite.manifest.options", "options", base.NONE, "Options, to the end of the manifest. 0x0001: a repairer, IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first one is channel 0: rate in bit/s (64 bits), group and port as of a repairer. 0x0003: the release, of a signed object. 0x0004: digest of the root of the tree of tiles (32 bytes), of a signed object. 0x0005: the object is the archive of a folder.")
 f["pgmlite.release.number"] = ProtoField.uint64("pgmlite.release.number", "number", base.DEC, nil, nil, "Number of the release: higher ones of a stream replace lower ones.")
 f["pgmlite.release.created"] = ProtoField.uint64("pgmlite.release.created", "created", base.DEC, nil, nil, "When it was signed, seconds since 1970-01-01 00:00 UTC.")
 f["pgmlite.release.expires"] = ProtoField.uint64("pgmlite.release.expires", "expires", base.DEC, nil, nil, "When it is taken no more, seconds as of `created`; 0: never.")
 f["pgmlite.release.stream"] = ProtoField.string("pgmlite.release.stream", "stream", base.UNICODE, "Name of the stream: 1 to 64 bytes of UTF-8, length first.")
+f["pgmlite.archive.entries"] = ProtoField.uint32("pgmlite.archive.entries", "entries", base.DEC, nil, nil, "Members of the archive, the folder itself among them: at least 1.")
+f["pgmlite.archive.size"] = ProtoField.uint64("pgmlite.archive.size", "size", base.DEC, nil, nil, "Bytes in all files of the folder; a hard link to one has none.")
 f["pgmlite.request.form"] = ProtoField.uint8("pgmlite.request.form", "form", base.DEC, {[0] = "RANGES", [1] = "BITMAP", [2] = "COUNTS"}, nil, "0: ranges, 1: bitmap, 2: counts.")
 f["pgmlite.request.flags"] = ProtoField.uint8("pgmlite.request.flags", "flags", base.HEX, nil, nil, "Reserved: 0.")
 f["pgmlite.request.count"] = ProtoField.uint16("pgmlite.request.count", "count", base.DEC, nil, nil, "Ranges, counts: how many. Bitmap: how many bytes.")
@@ -76,7 +78,7 @@ f["pgmlite.nak.reserved"] = ProtoField.uint16("pgmlite.nak.reserved", "reserved"
 f["pgmlite.nak.request"] = ProtoField.bytes("pgmlite.nak.request", "request", base.NONE, "The symbols asked for.")
 f["pgmlite.spm.option.kind"] = ProtoField.uint16("pgmlite.spm.option.kind", "kind", base.HEX, {[32769] = "MANIFEST", [2] = "POSITION", [3] = "REPAIRS", [4] = "SIGNATURE"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.spm.option.value"] = ProtoField.bytes("pgmlite.spm.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
-f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER", [2] = "CHANNEL", [3] = "RELEASE", [4] = "TILES"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
+f["pgmlite.manifest.option.kind"] = ProtoField.uint16("pgmlite.manifest.option.kind", "kind", base.HEX, {[1] = "REPAIRER", [2] = "CHANNEL", [3] = "RELEASE", [4] = "TILES", [5] = "ARCHIVE"}, nil, "Kind of option; 0x8000 and above: refuse the whole if it is unknown.")
 f["pgmlite.manifest.option.value"] = ProtoField.bytes("pgmlite.manifest.option.value", "value", base.NONE, "Length in bytes (16 bits), then the value.")
 f["pgmlite.flags.repair_symbol"] = ProtoField.bool("pgmlite.flags.repair_symbol", "repair symbol", 8, nil, 0x1)
 f["pgmlite.payload"] = ProtoField.bytes("pgmlite.payload", "payload", base.NONE, "A symbol, or a node of a tree.")
@@ -153,6 +155,9 @@ local C = {
   OPTION_SIGNATURE = 4,
   OPTION_RELEASE = 3,
   OPTION_TILES = 4,
+  OPTION_ARCHIVE = 5,
+  ARCHIVE = 12,
+  ARCHIVE_RECORD = 512,
   REPAIRER = 1,
   ENDPOINT = 18,
   CHANNEL = 2,
@@ -221,6 +226,10 @@ places["release"] = {
   {f["pgmlite.release.number"], 0, 8},
   {f["pgmlite.release.created"], 8, 8},
   {f["pgmlite.release.expires"], 16, 8},
+}
+places["archive"] = {
+  {f["pgmlite.archive.entries"], 0, 4},
+  {f["pgmlite.archive.size"], 4, 8},
 }
 places["request"] = {
   {f["pgmlite.request.form"], 0, 1},
@@ -399,6 +408,14 @@ local function is_release(tvb, at, size)
     and (expires == UInt64(0) or expires > created)
 end
 
+-- Whether an option says what an archive of the manifest's size can have in it.
+local function is_archive(tvb, at, size)
+  if size ~= C.ARCHIVE then return false end
+  local entries, bytes, room = tvb(at, 4):uint(), tvb(at + 4, 8):uint64(), tvb(16, 8):uint64()
+  local headers = UInt64(entries) * UInt64(C.ARCHIVE_RECORD)
+  return entries > 0 and headers <= room and bytes <= room - headers
+end
+
 local function ceil(number, divisor)
   return (number + UInt64(divisor - 1)) / UInt64(divisor)
 end
@@ -429,7 +446,7 @@ local function dissect_manifest(parent, tvb, header)
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
   tree:add_packet_field(f["pgmlite.manifest.name"], tvb(name, length), ENC_UTF_8)
-  local ladder, trust = {}, {}
+  local ladder, trust, has_archive = {}, {}, false
   local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
     if kind >= C.CRITICAL then return "manifest" end
     if kind == C.REPAIRER then
@@ -455,6 +472,10 @@ local function dissect_manifest(parent, tvb, header)
         local stream = tvb(at + C.RELEASE + 1, size - C.RELEASE - 1)
         one:add_packet_field(f["pgmlite.release.stream"], stream, ENC_UTF_8)
       end
+    elseif kind == C.OPTION_ARCHIVE then
+      if has_archive or not is_archive(tvb, at, size) then return "manifest" end
+      has_archive = true
+      show(one, "archive", tvb, at)
     end
     return nil
   end)

@@ -120,7 +120,7 @@ class Manifest:
         except UnicodeDecodeError:
             raise Refused("manifest") from None
         check(self.name and not REFUSED.intersection(map(ord, self.name)), "manifest")
-        rates, groups, trust = [0], [], {}
+        rates, groups, trust, self.archive = [0], [], {}, None
         for kind, value in options(raw, end, "manifest"):
             check(kind < 0x8000, "manifest")
             if kind == 2:  # a channel: rate, group and port (MAN-7)
@@ -130,6 +130,10 @@ class Manifest:
             if kind in (3, 4):  # release and tiles (MAN-8)
                 check(kind not in trust, "manifest")
                 trust[kind] = value
+            if kind == 5:  # an archive: members, bytes in its files (MAN-9)
+                check(len(value) == 12 and self.archive is None, "manifest")
+                self.archive = entries, unpacked = struct.unpack(">IQ", value)
+                check(entries and 512 * entries + unpacked <= self.size, "manifest")
             if kind == 1:  # an endpoint of a repairer: address and port
                 check(len(value) == 18 and value[16:] != b"\0\0", "manifest")
         check(len(groups) <= 6 and len(set(groups)) == len(groups), "manifest")

@@ -41,6 +41,7 @@ VERBS = (
     "compare",
     "replay",
     "info",
+    "list",
     "doctor",
     "demo",
 )
@@ -58,7 +59,9 @@ class Verbs(click.Group):
         """Return a verb's command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        module = import_module(f"{__name__}.{cmd_name}")
+        # One whose name Python has for something else has a line under it.
+        command: click.Command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
         return command
 
     def resolve_command(

@@ -81,7 +81,7 @@ def each_table(path: Path, make: Callable[..., T]) -> dict[str, T]:
                     **{k: v for k, v in own.params.items() if k not in OF_THE_PROCESS}
                 )
         except UsageError as error:
-            raise UsageError(f"{where}: {line_of(error)}") from error
+            raise UsageError(f"{where}: {line_of(error).removeprefix('--')}") from error
         except PgmliteError as error:
             raise type(error)(f"{where}: {error}") from error
         except click.ClickException as error:

@@ -25,6 +25,7 @@ from pgmlite.core.machine import SECOND
 from pgmlite.core.serial import SequenceTracker
 from pgmlite.errors import DiskError, ObjectError, RefusedPacket
 from pgmlite.storage.signed import is_signed_name
+from pgmlite.storage.spooled import is_spooled
 from pgmlite.wire import batch as wire
 from pgmlite.wire.control import SpmPosition, parse_spm
 from pgmlite.wire.endpoint import Endpoint
@@ -36,7 +37,7 @@ from pgmlite.wire.request import NAK_FIXED_SIZE, Rings, likely_rings, parse_nak
 OF_CAPTURE = frozenset({"file", "no_checksum", "as_json"})
 """Parameters that go with captures."""
 
-OF_FILE = frozenset({"file", "as_json", "port", "hops", *options.OF_MANIFEST})
+OF_FILE = frozenset({"file", "as_json", "port", "hops", "spool", *options.OF_MANIFEST})
 """Those that go with a file to send."""
 
 MAX_SESSIONS = 1_000
@@ -125,27 +126,34 @@ Examples:
   pgmlite info capture.pcap
   pgmlite info firmware.bin.pglm
   pgmlite info firmware.bin --hops 8      (which object `send` makes of it)
+  pgmlite info site/
 """
 
 
 @click.command(epilog=EXAMPLES, short_help="Say what is in a capture, manifest, or file to send.")
-@click.argument("file", metavar="CAPTURE|FILE.pglm|MANIFEST|FILE", type=PATH)
+@click.argument("file", metavar="CAPTURE|FILE.pglm|MANIFEST|FILE|DIR|-", type=PATH)
 @options.no_checksum
 @options.of_manifest
 @options.port
 @options.hops
+@options.spool
 @option("--json", "as_json", is_flag=True, help="Print JSON.")
 def info(
-    file: Path, no_checksum: bool, plan: dict[str, Any], port: int, hops: int, as_json: bool
+    file: Path,
+    no_checksum: bool,
+    plan: dict[str, Any],
+    port: int,
+    hops: int,
+    spool: Path | None,
+    as_json: bool,
 ) -> None:
     """Say what is in a capture (pcap, pcapng), a FILE.pglm or a manifest.
 
-    A capture is what `tcpdump -w` or Wireshark wrote, compressed or not. Of any other file it says
-    as which object `send` sends it, with the same options as `send`.
+    A capture is what `tcpdump -w` or Wireshark wrote, compressed or not. Of any other file, and of
+    a folder, it says as which object `send` sends it, with the same options as `send`.
     """
     try:
-        with file.open("rb") as opened:
-            head = opened.read(MAX_MANIFEST + 1)
+        head = b"" if is_spooled(file) else _head(file)
     except OSError as error:
         raise DiskError(f"{file}: {error.strerror}") from error
     if is_capture(head):
@@ -157,8 +165,18 @@ def info(
         options.refuse_others(OF_CAPTURE, "is in the manifest; leave it out")
         facts = signed_dict(file) if is_signed_name(file) else manifest_dict(parse_manifest(head))
     else:
-        facts = content_dict(file, plan, port, hops)
+        facts = content_dict(file, plan, port, hops, spool)
     print(json.dumps(facts) if as_json else manifest_text(facts))
+
+
+def _head(file: Path) -> bytes:
+    """Return the begin of a file, by which it is told what it is.
+
+    Raises:
+        OSError: It can't be read.
+    """
+    with file.open("rb") as opened:
+        return opened.read(MAX_MANIFEST + 1)
 
 
 def _look_into(file: Path, *, no_checksum: bool, as_json: bool) -> None:

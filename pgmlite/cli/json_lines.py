@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from pgmlite.cli.codes import EXIT_OK, exit_code, line_of, with_options
 from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
+from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import PgmliteError
@@ -25,7 +26,7 @@ SCHEMA = 1
 UnixTime = Callable[[int], int]
 """What returns the ns since 1970 of a moment on the clock of events."""
 
-OIDS = frozenset({"oid", "by"})
+OIDS = frozenset({"oid", "by", "replaces"})
 """Fields that are object identifiers."""
 
 
@@ -98,7 +99,7 @@ def line(event: Event, began: int, unix_time: UnixTime = by_system_clock) -> dic
         cause = {"cause": event.cause} if event.cause else {}
         return said | {"warning": warning_text(event)} | cause | dict(event.facts or {})
     if isinstance(event, Followed) or (
-        isinstance(event, Stopped | Examined | Verified) and event.error is None
+        isinstance(event, Stopped | Examined | Listed | Verified) and event.error is None
     ):
         said["exit_code"] = EXIT_OK
     return said | facts(event)
@@ -131,7 +132,8 @@ def facts(value: Any) -> dict[str, Any]:
         elif is_dataclass(part):
             said |= facts(part)
         elif part is not None or not _is_spread(str(field.type)):
-            said[field.name] = oid_text(part) if field.name in OIDS else _plain(part)
+            is_oid = field.name in OIDS and part is not None
+            said[field.name] = oid_text(part) if is_oid else _plain(part)
     return said
 
 
@@ -153,6 +155,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "tree_digest": manifest.tree_digest.hex(),
         "stream": manifest.release.stream if manifest.release else None,
         "release": manifest.release.number if manifest.release else None,
+        "members": manifest.archive.entries if manifest.archive else None,
     }
 
 

@@ -12,7 +12,7 @@ from pgmlite.core.human import human_bytes, human_rate
 from pgmlite.net.arguments import check_channels, check_fec
 from pgmlite.net.planning import ObjectPlan, name_ladder
 from pgmlite.storage.signed import SignedFile
-from pgmlite.storage.source import SourceFile
+from pgmlite.storage.spooled import open_source
 from pgmlite.wire.layout import Order
 from pgmlite.wire.manifest import Manifest
 
@@ -30,8 +30,10 @@ def signed_dict(path: Path) -> dict[str, Any]:
     return manifest_dict(signed.manifest) | {"signed_by": keys}
 
 
-def content_dict(path: Path, plan: dict[str, Any], port: int, hops: int) -> dict[str, Any]:
-    """Return what ``--json`` prints of a file: which object `send` makes of it.
+def content_dict(
+    path: Path, plan: dict[str, Any], port: int, hops: int, spool: Path | None
+) -> dict[str, Any]:
+    """Return what ``--json`` prints of a file or folder: which object `send` makes of it.
 
     Args:
         plan: As of `pgmlite.cli.options.of_manifest`.
@@ -44,7 +46,7 @@ def content_dict(path: Path, plan: dict[str, Any], port: int, hops: int) -> dict
     ladder = name_ladder(check_channels(channels, Order.ROUNDS), port)
     check_fec(plan["fec"])
     wanted = ObjectPlan(**plan)
-    source = SourceFile(path)
+    source = open_source(path, spool)
     try:
         manifest = wanted.manifest(source, wanted.size(hops), ladder)
         tree = source.block_tree(manifest.geometry)
@@ -72,6 +74,7 @@ def manifest_dict(manifest: Manifest) -> dict[str, Any]:
         "repairers": [str(one) for one in manifest.repairers],
         "release": asdict(manifest.release) if manifest.release else None,
         "tiles_digest": manifest.tiles_digest.hex() if manifest.tiles_digest else None,
+        "archive": asdict(manifest.archive) if manifest.archive else None,
     }
 
 
@@ -92,8 +95,15 @@ def manifest_text(facts: dict[str, Any]) -> str:
         f"object {facts['oid']}: {facts['name']}, {human_bytes(facts['size'])}, "
         f"{facts['blocks']} blocks of {facts['block_symbols']} symbols of "
         f"{facts['symbol_size']} bytes, {fec}, tree {facts['tree_digest']}{ladder}"
-        f"{_release_text(facts)}"
+        f"{_archive_text(facts)}{_release_text(facts)}"
     )
+
+
+def _archive_text(facts: dict[str, Any]) -> str:
+    """Return what an object that is a folder has in it."""
+    if not (archive := facts["archive"]):
+        return ""
+    return f", a folder of {archive['entries']} members, {human_bytes(archive['size'])} in files"
 
 
 def _release_text(facts: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from pgmlite.cli.values import parse_channel, parse_duration, parse_fec, parse_interval
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
+from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT, source_path
 
 
 class _NamedPath(click.Path):
@@ -26,7 +26,8 @@ class _NamedPath(click.Path):
         if value == "" and param is not None:
             hint = param.get_error_hint(ctx).strip("'")
             raise UsageError(f"{hint}: is empty; give a path")
-        return super().convert(value, param, ctx)
+        found = super().convert(value, param, ctx)
+        return source_path(value) if isinstance(found, Path) else found
 
 
 PATH = _NamedPath(path_type=Path, readable=False)
@@ -101,7 +102,7 @@ option = partial(click.option, show_envvar=True)
 duration = partial(option, type=DURATION, metavar="DURATION")
 """An option that takes a time; `pgmlite.cli.values.parse_duration` has the words."""
 
-file = click.argument("file", metavar="FILE", type=PATH, callback=named)
+file = click.argument("file", metavar="FILE|DIR|DEVICE|-", type=PATH)
 group = option(
     "-g",
     "--group",
@@ -159,7 +160,14 @@ content = option(
     "--content",
     type=PATH,
     metavar="PATH",
-    help="The content of FILE.pglm; default: FILE beside it.",
+    help="The content of FILE.pglm, -: standard input; default: FILE beside it.",
+)
+spool = option(
+    "--spool",
+    type=PATH,
+    metavar="FOLDER",
+    help="Where the copy of what is a folder or standard input lies, while this runs. Default: "
+    "$TMPDIR or /var/tmp.",
 )
 key_files = partial(option, "--key", "keys", multiple=True, type=PATH, callback=all_named)
 keys = key_files(
@@ -210,7 +218,9 @@ no_checksum = option(
 Command = Callable[..., None]
 
 _OF_MANIFEST = (
-    option("--name", metavar="NAME", help="What the object is called; default: as the file."),
+    option(
+        "--name", metavar="NAME", help="What the object is called; default: as the file or folder."
+    ),
     option(
         "--channel",
         "channels",

@@ -19,11 +19,13 @@ from pgmlite.core.events import (
     Event,
     Failed,
     Hashing,
+    PassedOn,
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
     SendProgress,
     SendStarted,
+    Spooling,
     Stopped,
     Waiting,
     Warned,
@@ -45,7 +47,7 @@ QUIET_LINES_EVERY = 60.0
 LEAST_INTERVAL = 1.0
 """Seconds; progress is looked at no more often."""
 
-PROGRESS = (Hashing, Encoding, SendProgress, ReceiveProgress)
+PROGRESS = (Hashing, Spooling, PassedOn, Encoding, SendProgress, ReceiveProgress)
 
 
 @dataclass(slots=True)
@@ -138,9 +140,8 @@ class Output:
 
     def show(self, event: Event, began: int) -> None:
         """Print one event, `began` ns being the start."""
-        if isinstance(event, SendStarted | RepairStarted | ReceiveStarted) and not self._is_frozen:
-            gc.freeze()  # nothing of the start-up becomes garbage: do not look at it again
-            self._is_frozen = True  # what comes later does
+        if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
+            self._freeze()
         if isinstance(event, Failed | Stopped | Verified) and event.error:
             self._told.append(event.error)
         if isinstance(event, PROGRESS):
@@ -156,6 +157,12 @@ class Output:
             self.say(of_job(event, f"warning: {warning_text(event)}"), Priority.WARNING)
         elif isinstance(event, Waiting):
             self.say(of_job(event, f"waiting for {event.waiting}"))
+
+    def _freeze(self) -> None:
+        """Let what the start-up left never be looked at again as garbage: it will be none."""
+        if not self._is_frozen:
+            self._is_frozen = True
+            gc.freeze()
 
     def say(self, text: str, priority: Priority = Priority.INFO) -> None:
         """Print a line for people, on stderr, unless that has the events."""

@@ -7,22 +7,33 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgmlite.core.events import Encoding, Event, Hashing, ReceiveProgress, SendProgress
+from pgmlite.core.events import (
+    Encoding,
+    Event,
+    Hashing,
+    PassedOn,
+    ReceiveProgress,
+    SendProgress,
+    Spooling,
+)
 from pgmlite.core.figures import RepairFigures
-from pgmlite.core.human import SILENT_AFTER, human_rate, human_time
+from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
 from pgmlite.core.machine import SECOND
 
 if TYPE_CHECKING:
     # Imported when needed: a sender starts sooner without them.
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 DUMB = frozenset({"", "dumb", "unknown"})
 """Terminals that can't go back in a line: they are shown lines, as pipes are."""
 
 WIDEST_BAR = 40
 NARROWEST_BAR = 8
-"""Characters; a narrower one is left out."""
+"""Characters."""
+
+LEAST_COLUMNS = 60
+"""Of terminals that have room for a bar beside figures."""
 
 WIDEST_NAME = 24
 """Characters of a name that are shown beside figures."""
@@ -69,6 +80,10 @@ def shown(event: Event, name: str, stored_before: int = 0, encoding: str = "") -
     match event:
         case Hashing(done=done, total=total):
             return Shown(name, ("hashing",), done, total)
+        case Spooling(done=done, total=total):
+            return Shown(name, (f"copying into the spool, {human_bytes(done)}",), done, total)
+        case PassedOn(done=done, total=total):
+            return Shown(name, ("passing on",), done, total)
         case Encoding(done=done, total=total):
             return Shown(name, ("computing repair symbols",), done, total)
         case SendProgress():
@@ -80,13 +95,18 @@ def shown(event: Event, name: str, stored_before: int = 0, encoding: str = "") -
 
 def _sending(event: SendProgress, name: str, encoding: str) -> Shown:
     figures, repairs = event.figures, event.repairs
-    asked = (repairs_text(repairs),) if repairs else ()
-    rest = (*asked, *filter(None, (encoding,)), f"{human_time(figures.seconds)} so far")
-    rate = human_rate(figures.rate) if figures.rate else "nothing goes out"
+    rest = (f"{human_time(figures.seconds)} so far", *filter(None, (encoding,)))
+    if repairs:
+        rest += (repairs_text(repairs),)
     if figures.achieved_rate is None:
-        return Shown(name, ("repairing", *asked, f"{human_time(figures.seconds)} so far"))
+        return Shown(name, ("repairing", _rate(figures.rate), *reversed(rest)))
     cycles = figures.cycles
-    return Shown(name, (f"cycle {int(cycles) + 1}", rate, *rest), cycles % 1, 1)
+    return Shown(name, (f"cycle {int(cycles) + 1}", _rate(figures.rate), *rest), cycles % 1, 1)
+
+
+def _rate(rate: int) -> str:
+    """Return bit/s for people, in as many digits as stand still."""
+    return human_rate(int(float(f"{rate:.2g}"))) if rate else "0 bit/s"
 
 
 def repairs_text(repairs: RepairFigures) -> str:
@@ -109,7 +129,7 @@ def _receiving(event: ReceiveProgress, name: str, stored_before: int) -> Shown:
     if not event.has_manifest:
         state = "receiving, no manifest yet" if total else "waiting: nothing to take yet"
         return Shown(name, (state, waiting), event.stored, total)
-    rate = human_rate(event.network.rate or 1)
+    rate = _rate(event.network.rate)
     if event.stored == stored_before:
         is_whole = event.stored == event.symbols
         state = "verifying" if is_whole else "waiting for what is missing"
@@ -132,13 +152,12 @@ class Bar:
 
         self.console: Console = Console(stderr=True)
         self._width = BarColumn(bar_width=NARROWEST_BAR)
-        self._drawn: Progress = Progress(
+        self._columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),
             self._width,
             TextColumn("{task.fields[rest]}", markup=False),
-            console=self.console,
-            transient=True,
         )
+        self._drawn: Progress = Progress(*self._columns, console=self.console, transient=True)
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bar:
@@ -157,7 +176,9 @@ class Bar:
         if key not in self._tasks:
             self._tasks[key] = self._drawn.add_task("", total=None, rest="")
         name, width, rest = laid_out(what, self.console.width)
-        self._width.bar_width = width or 1
+        # Its width is everybody's; a bar that does not fit is left out.
+        self._width.bar_width = width
+        self._drawn.columns = self._columns if width else self._columns[::2]
         self._drawn.update(
             self._tasks[key], description=name, completed=what.done, total=what.total, rest=rest
         )
@@ -171,11 +192,12 @@ class Bar:
 def laid_out(what: Shown, columns: int) -> tuple[str, int, str]:
     """Return name, characters of the bar, and figures, as they fit beside each other.
 
-    What matters least goes first where there is no room: figures from the end, then the name.
+    What matters least goes first where there is no room: the bar, figures from the end, the name.
     """
     from rich.cells import cell_len, set_cell_size
 
-    room = columns - 2 - NARROWEST_BAR  # a space on either side of the bar
+    bar = NARROWEST_BAR + 1 if columns >= LEAST_COLUMNS else 0
+    room = columns - 1 - bar  # a space behind the name, another behind the bar
     name = what.name
     if cell_len(name) > WIDEST_NAME:
         name = _shortened(name, WIDEST_NAME)
@@ -185,12 +207,11 @@ def laid_out(what: Shown, columns: int) -> tuple[str, int, str]:
         parts.pop()
     if cell_len(name) + _length(parts) > room:
         name = _shortened(name, room - _length(parts))
-    rest = " ".join(parts[:1]) + "".join(f", {part}" for part in parts[1:])
-    width = min(WIDEST_BAR, columns - 2 - cell_len(name) - cell_len(rest))
-    if width < NARROWEST_BAR:
-        rest = set_cell_size(rest, max(1, columns - 3 - cell_len(name))).rstrip()
-        width = 1
-    return name, width, rest
+    rest = ", ".join(parts)
+    if cell_len(name) + cell_len(rest) > room:
+        rest = set_cell_size(rest, max(1, room - cell_len(name))).rstrip()
+    left = columns - 2 - cell_len(name) - cell_len(rest)
+    return name, min(WIDEST_BAR, left) if bar else 0, rest
 
 
 def _shortened(name: str, cells: int) -> str:

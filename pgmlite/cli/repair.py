@@ -23,6 +23,7 @@ then, at the receivers:
 @click.command(epilog=EXAMPLES, short_help="Answer NAKs from a copy of FILE.")
 @options.file
 @options.content
+@options.spool
 @options.group
 @options.port
 @options.interface
@@ -35,6 +36,7 @@ then, at the receivers:
 def repair(
     file: Path,
     content: Path | None,
+    spool: Path | None,
     group: str,
     port: int,
     interface: str | None,
@@ -48,7 +50,8 @@ def repair(
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
 
     Waits for the sender's manifest, makes sure that FILE is what it announces, and then repeats
-    what receivers lost. Of a signed object give FILE.pglm. Receivers ask it if the manifest names
+    what receivers lost. Of a signed object give FILE.pglm; of a folder one that is the same, with
+    its times and owners. Receivers ask it if the manifest names
     it (`send --repairer`) or if they were told (`recv --repairer`). Several may run.
     """
     signals = Signals()
@@ -57,6 +60,7 @@ def repair(
     handle = api.repair(
         file,
         content=content,
+        spool=spool,
         group=group,
         port=port,
         interface=interface,

@@ -29,6 +29,10 @@ Examples:
   pgmlite send firmware.bin -i eth0 --fec 100%    (where a third of all packets or more are lost)
   pgmlite send firmware.bin -i eth0 --channel ff15::1,5M --channel ff15::2,20M
   pgmlite send firmware.bin.pglm -i eth0 -r 50M   (signed: see sign)
+  pgmlite send firmware.bin.pglm -i eth0 --follow   (and each release that replaces it)
+  pgmlite send site/ -i eth0                      (a folder; recv -o site/ takes it)
+  zcat disk.img.gz | pgmlite send - --name disk.img -i eth0
+  pgmlite send /dev/sdb -i eth0 -r 500M           (a disk that is not in use)
 """
 
 OF_ZONE = frozenset(
@@ -53,7 +57,7 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("file", metavar="FILE", type=options.PATH, callback=options.named, required=False)
+@click.argument("file", metavar="FILE|DIR|DEVICE|-", type=options.PATH, required=False)
 @options.group
 @options.port
 @options.interface
@@ -85,6 +89,11 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     help="Stop after N cycles: as many packets of the object as its length, N times.",
 )
 @options.duration("--duration", help="Stop after this time, such as 90s or 8h.")
+@option(
+    "--follow",
+    is_flag=True,
+    help="Go on: when FILE is replaced by a rename, or FILE.pglm is, send what is there then.",
+)
 @option("--repair", is_flag=True, help="Answer NAKs: repeat at once what receivers say they lost.")
 @options.listen
 @option(
@@ -93,6 +102,7 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     help="Share of the rate that repairs may take, 5% to 90%; default: 50%.",
 )
 @options.content
+@options.spool
 @option(
     "--print-dns",
     metavar="NAME",
@@ -114,15 +124,21 @@ def send(
     start: str | None,
     cycles: int | None,
     duration: float | None,
+    follow: bool,
     repair: bool,
     listen: str | None,
     repair_share: str | None,
     content: Path | None,
+    spool: Path | None,
     print_dns: str | None,
     log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Send FILE for ever, to whoever listens; or what FILE.pglm is of, see `sign`.
+
+    A folder is sent as an archive of it: names, modes, owners, times, links. It and standard input
+    (-) are copied first, see --spool. What goes wrong where standard input comes from is not seen
+    here: what came before its end is sent.
 
     Packets go out at a steady rate, over and over. Without --repair nothing is ever read from
     the network: one receiver or a million cost the same. Press Ctrl-C to stop.
@@ -138,7 +154,9 @@ def send(
         return
     if file is None:
         context = click.get_current_context()
-        raise click.MissingParameter(ctx=context, param_hint="'FILE'", param_type="argument")
+        raise click.MissingParameter(
+            ctx=context, param_hint="'FILE|DIR|DEVICE|-'", param_type="argument"
+        )
     for name, value in (("--listen", listen), ("--repair-share", repair_share)):
         if value is not None and not repair:
             raise UsageError(f"{name}: goes with --repair")
@@ -157,10 +175,12 @@ def send(
         source=source,
         hops=hops,
         content=content,
+        spool=spool,
         order=order,
         start=start,
         cycles=cycles,
         duration=duration,
+        follow=follow,
         repair=repair,
         listen=listen,
         **plan,

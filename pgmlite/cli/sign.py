@@ -73,6 +73,7 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
 @options.of_manifest
 @options.port
 @options.hops
+@options.spool
 @options.as_json
 def sign(
     file: Path,
@@ -87,13 +88,14 @@ def sign(
     plan: dict[str, Any],
     port: int,
     hops: int,
+    spool: Path | None,
     as_json: bool,
 ) -> None:
     """Sign FILE: write FILE.pglm, which `send` takes; or add a signature to FILE.pglm.
 
-    FILE.pglm has the manifest, its signatures and the digests of all packets, and needs FILE
-    beside it. The private key stays here: senders need none. --channel, -p and --hops are what
-    will be sent to, and are signed; -i, -r, --order and --start are the sender's.
+    FILE may be a folder. FILE.pglm has the manifest, its signatures and the digests of all packets,
+    and needs FILE beside it. The private key stays here: senders need none. --channel, -p and
+    --hops are what will be sent to, and are signed; -i, -r, --order and --start are the sender's.
 
     Needs cryptography: pip install 'pgmlite[trust]'.
     """
@@ -123,6 +125,7 @@ def sign(
             message=message,
             port=port,
             hops=hops,
+            spool=spool,
             **plan,
         )
     signals.stop(handle)

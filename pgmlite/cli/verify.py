@@ -26,14 +26,21 @@ Examples:
     "checked.",
 )
 @options.content
+@options.spool
 @options.as_json
-def verify(file: Path, keys: tuple[Path, ...], content: Path | None, as_json: bool) -> None:
+def verify(
+    file: Path,
+    keys: tuple[Path, ...],
+    content: Path | None,
+    spool: Path | None,
+    as_json: bool,
+) -> None:
     """Check FILE.pglm as receivers with these keys do, and that FILE is its content.
 
     Exit code 0: signed by one of the keys, not expired, complete and of this content; 4: not so.
     """
     signals = Signals()
     signals.install()
-    handle = api.verify(file, keys=keys, content=content)
+    handle = api.verify(file, keys=keys, content=content, spool=spool)
     signals.stop(handle)
     Output(as_json=as_json).follow(handle)

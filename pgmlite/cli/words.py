@@ -92,7 +92,8 @@ def _following(event: InPlace | Followed) -> str:
     """Return what a receiver that follows finds, and what it has done at the end."""
     if isinstance(event, Followed):
         count = "no object" if not event.objects else f"{event.objects} object"
-        return f"{event.reason}: {count}{'s' if event.objects > 1 else ''} put in place"
+        plural = "s" if event.objects > 1 else ""
+        return f"{event.reason}: {count}{plural} put in place, {event.fetched} packets used"
     release = f", release {event.release} of {event.stream}" if event.stream else ""
     return f"in place: {event.name}, object {oid_text(event.oid)}{release}"
 
@@ -232,9 +233,11 @@ def _channel(event: ReceiveStarted) -> Channel:
 def _send_started(event: SendStarted) -> str:
     manifest = event.manifest
     head = (
-        f"sending {manifest.name}, {human_bytes(manifest.size)}, as object "
-        f"{oid_text(manifest.oid)} to"
+        f"sending {manifest.name}, {human_bytes(manifest.size)}, as object {oid_text(manifest.oid)}"
     )
+    if event.replaces is not None:
+        head += f" in place of {oid_text(event.replaces)}"
+    head += " to"
     if len(event.channels) == 1:
         (one,) = event.channels
         where = f"{_where(one, event)} from {event.source} at {human_rate(one.rate)}"
@@ -287,7 +290,7 @@ def _completed(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (
-            f"complete: {event.path}, {size} verified after {figures.packets} packets, "
+            f"complete: {_place(event.path)}, {size} verified after {figures.packets} packets, "
             f"{figures.cycles:.2f} cycles, {figures.lost} packets lost"
         )
     if not event.is_new:
@@ -296,7 +299,11 @@ def _completed(event: Completed) -> str:
     waited, took = network.waited_seconds or 0, human_time(network.transfer_seconds or 0)
     after = f" after {human_time(waited)} of waiting" if waited >= WORTH_A_WORD else ""
     counts = f"{figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
-    return f"complete: {event.path}, {size} verified in {took}{after}{reused}, {counts}"
+    return f"complete: {_place(event.path)}, {size} verified in {took}{after}{reused}, {counts}"
+
+
+def _place(path: str) -> str:
+    return "standard output" if path == "-" else path
 
 
 def _receive_failed(event: ReceiveFailed) -> str:

@@ -76,6 +76,17 @@ class Hashing(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Spooling(Event):
+    """Bytes of a folder or of standard input that are copied, and how many there are."""
+
+    NAME: ClassVar[str] = "spooling"
+
+    done: int
+    total: int | None
+    """None: it is not known before the end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding(Event):
     """Repair symbols that are computed ahead of the carousel, and how many will be."""
 
@@ -98,6 +109,9 @@ class SendStarted(Event):
 
     channels: tuple[SendChannel, ...]
     """By number, at rising rates."""
+
+    replaces: int | None = None
+    """The object that was sent before it, by the same sender; None: it is the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +301,19 @@ class ReceiveProgress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOn(Event):
+    """Bytes of the object that standard output or the device has taken, and how many there are.
+
+    About once a second, once all of it is here.
+    """
+
+    NAME: ClassVar[str] = "passed_on"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something that somebody can mend, or that is mended; the work goes on."""
 
@@ -410,6 +437,9 @@ class Followed(Event):
     reason: str
     objects: int
     """Those that it put in place."""
+
+    fetched: int
+    """Symbols that came and were stored, of all objects."""
 
 
 @dataclass(frozen=True, slots=True)

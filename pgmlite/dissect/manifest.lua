@@ -44,6 +44,14 @@ local function is_release(tvb, at, size)
     and (expires == UInt64(0) or expires > created)
 end
 
+-- Whether an option says what an archive of the manifest's size can have in it.
+local function is_archive(tvb, at, size)
+  if size ~= C.ARCHIVE then return false end
+  local entries, bytes, room = tvb(at, 4):uint(), tvb(at + 4, 8):uint64(), tvb(16, 8):uint64()
+  local headers = UInt64(entries) * UInt64(C.ARCHIVE_RECORD)
+  return entries > 0 and headers <= room and bytes <= room - headers
+end
+
 local function ceil(number, divisor)
   return (number + UInt64(divisor - 1)) / UInt64(divisor)
 end
@@ -74,7 +82,7 @@ local function dissect_manifest(parent, tvb, header)
   local length = tvb(name - 1, 1):uint()
   if name + length > tvb:len() or length == 0 then return "manifest" end
   tree:add_packet_field(f["pgmlite.manifest.name"], tvb(name, length), ENC_UTF_8)
-  local ladder, trust = {}, {}
+  local ladder, trust, has_archive = {}, {}, false
   local reason = dissect_options(tree, tvb, name + length, "manifest", function(one, kind, at, size)
     if kind >= C.CRITICAL then return "manifest" end
     if kind == C.REPAIRER then
@@ -100,6 +108,10 @@ local function dissect_manifest(parent, tvb, header)
         local stream = tvb(at + C.RELEASE + 1, size - C.RELEASE - 1)
         one:add_packet_field(f["pgmlite.release.stream"], stream, ENC_UTF_8)
       end
+    elseif kind == C.OPTION_ARCHIVE then
+      if has_archive or not is_archive(tvb, at, size) then return "manifest" end
+      has_archive = true
+      show(one, "archive", tvb, at)
     end
     return nil
   end)

@@ -38,6 +38,7 @@ from pgmlite.wire.layout import ManifestOption, PacketType, RequestForm, SpmOpti
 
 __all__ = [
     "Pgmlite",
+    "PgmliteArchive",
     "PgmliteCount",
     "PgmliteManifest",
     "PgmliteManifestOption",
@@ -135,13 +136,20 @@ class PgmliteRelease(_Item):
     )
 
 
+class PgmliteArchive(_Item):
+    """What the archive of a folder has in it."""
+
+    name = "archive"
+    fields_desc = _derived("archive")
+
+
 class PgmliteManifestOption(_Item):
     """An option of a manifest."""
 
     name = "option"
     fields_desc: ClassVar[list[AnyField]] = [
         *_option("manifest.option", ManifestOption.REPAIRER),
-        _value({ManifestOption.RELEASE: PgmliteRelease}),
+        _value({ManifestOption.RELEASE: PgmliteRelease, ManifestOption.ARCHIVE: PgmliteArchive}),
     ]
 
 

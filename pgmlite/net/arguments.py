@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig, RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.ring import MOST_SECTORS
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
+from pgmlite.storage.system import STDIN
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import MOST_REPAIRS
@@ -47,6 +50,13 @@ ETHERNET_MTU = 1_500
 IPV6_MINIMUM_MTU = 1_280
 MIN_MTU = 576
 MAX_MTU = MAX_PACKET + IPV6_UDP_HEADERS
+
+
+def source_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of something to send; a file that is called ``-`` is not standard input."""
+    found = Path(path)
+    is_other = found == STDIN and os.fspath(path) != "-"
+    return Path.cwd() / found if is_other else found
 
 
 def parse_endpoint(name: str, text: str, channel: Channel | None) -> Endpoint:
@@ -262,6 +272,24 @@ def check_beside_name(name: str | None, *, is_given: bool) -> None:
     """
     if name is not None and is_given:
         raise UsageError(f"name {name}: has its groups and its port in DNS; give no others")
+
+
+def check_beside_follow(paths: Iterable[str | os.PathLike[str]], cycles: int | None) -> None:
+    """
+    Args:
+        paths: What is to be sent, and its content.
+
+    Raises:
+        UsageError: Nothing can take the place of what is sent, or it would have an end.
+    """
+    if any(os.fspath(path) == "-" for path in paths):
+        raise UsageError(
+            "follow: nothing takes the place of standard input; leave one out", cause="follow"
+        )
+    if cycles is not None:
+        raise UsageError(
+            "follow: what goes on has no number of cycles; leave one out", cause="follow"
+        )
 
 
 def check_beside_keys(keys: Sequence[object], *, stream: str | None, allow_rollback: bool) -> None:

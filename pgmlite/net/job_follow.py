@@ -24,6 +24,7 @@ from pgmlite.core.events import (
     Followed,
     Hooked,
     InPlace,
+    ReceiveFailed,
     ReceiveProgress,
     ReceiveStarted,
     Tell,
@@ -215,7 +216,7 @@ class FollowJob:
         self._config = config = config or FollowConfig()
         self._shall_reload = False
         self._keys: tuple[PublicKey, ...] = ()
-        self._objects = 0
+        self._objects = self._fetched = 0
         self._has_told = False
         self._retry = _Backoff(config.retry_min, config.retry_max)
         self._hook_retry = _Backoff(config.hook_retry_min, config.hook_retry_max)
@@ -245,7 +246,8 @@ class FollowJob:
             while True:
                 yield from self._try()
         except Interrupted as interruption:
-            followed = Followed(time.monotonic_ns(), str(interruption), self._objects)
+            now = time.monotonic_ns()
+            followed = Followed(now, str(interruption), self._objects, self._fetched)
             tell(followed)
             return followed
 
@@ -342,6 +344,8 @@ class FollowJob:
 
     def _tell(self, event: Event) -> None:
         """Take note of what a round tells, and pass it on."""
+        if isinstance(event, Completed | ReceiveFailed):
+            self._fetched += event.figures.fetched
         match event:
             case Completed():
                 self._objects += event.is_new

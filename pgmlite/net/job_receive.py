@@ -45,6 +45,7 @@ class ReceiveJob:
             # One that was asked for and does not fit is the user's to know at once.
             destination.part.has_room if oid is None else None,
             is_chosen=bool(self._arguments.keys or self._arguments.object_name),
+            is_begun=lambda: destination.is_begun,
         )
 
 

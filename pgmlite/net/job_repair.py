@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,19 +17,13 @@ from pgmlite.net.address import resolve
 from pgmlite.net.arguments import name_sources
 from pgmlite.net.contents import open_content
 from pgmlite.net.groups import check_sources
-from pgmlite.net.hashing import hash_beside, hash_signed
-from pgmlite.net.job_send import (
-    open_nak_socket,
-    open_sender,
-    open_signed,
-    open_symbols,
-    packets_a_call,
-    to_its_end,
-)
+from pgmlite.net.hashing import hash_content, hash_signed
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REJOIN_AFTER
+from pgmlite.net.outlet import open_nak_socket, open_sender, packets_a_call
 from pgmlite.net.planning import ObjectPlan
 from pgmlite.net.receiver_socket import ReceiverSocket
 from pgmlite.net.sending import SendLoop
+from pgmlite.net.session import open_signed, open_symbols, to_its_end
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.signed import SignedFile
 from pgmlite.storage.source import SourceFile
@@ -57,6 +50,7 @@ class RepairJob:
     rate: int | None
     hops: int
     listen: str | None
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Stopped]:
         """
@@ -69,18 +63,19 @@ class RepairJob:
         """
         with ExitStack() as opened:
             signed = yield from open_signed(opened, self.file, self.content, ObjectPlan(), tell)
-            source = yield from open_content(opened, self.file, self.content, None, tell)
-            if signed:
-                yield from hash_signed(source, signed, tell)
             channel = resolve(self.group, self.port, self.interface)
             sources = name_sources(self.sources, channel)
             check_sources(channel.group, sources)
             naks = yield from open_nak_socket(channel, self.listen, tell)
             opened.callback(naks.close)
-            group = ReceiverSocket(channel, sources)
-            opened.callback(group.close)
             socket = yield from open_sender(channel, self.hops, naks, tell)
             opened.callback(socket.close)
+            # It may take minutes: arguments are looked at before, and nobody listens meanwhile.
+            source = yield from open_content(opened, self.file, self.content, self.spool, tell)
+            if signed:
+                yield from hash_signed(source, signed, tell)
+            group = ReceiverSocket(channel, sources)
+            opened.callback(group.close)
             tell(Waiting(time.monotonic_ns(), "sender", f"a sender of {self.file} on {channel}"))
             manifest = yield from recognise(source, group, tell, signed)
             if sources:
@@ -170,7 +165,7 @@ def _difference(
         return "it is signed: give its .pglm"
     shape = (manifest.symbol_size, manifest.block_symbols)
     if shape not in digests:
-        tree = yield from hash_beside(partial(source.block_tree, manifest.geometry), tell)
+        tree = yield from hash_content(source, manifest.geometry, tell)
         digests[shape] = tree.root
     return "" if digests[shape] == manifest.tree_digest else "it has another content"
 

@@ -13,7 +13,7 @@ from pgmlite.core.events import Tell
 from pgmlite.core.events_signing import SignatureState, Signed, Verified
 from pgmlite.core.machine import SECOND
 from pgmlite.errors import DiskError, ObjectError, UsageError
-from pgmlite.net.contents import open_content
+from pgmlite.net.contents import open_content, open_path
 from pgmlite.net.hashing import hash_beside, hash_signed
 from pgmlite.net.planning import ObjectPlan, check_name, has_expired, name_ladder, unix_time
 from pgmlite.net.waiting import Waits
@@ -27,8 +27,7 @@ from pgmlite.storage.signed import (
     signed_name,
     write_signed,
 )
-from pgmlite.storage.source import SourceFile
-from pgmlite.storage.system import reason
+from pgmlite.storage.system import STDIN, reason
 from pgmlite.wire.control import Signature, message_of
 from pgmlite.wire.layout import MAX_RELEASE, MAX_STREAM, SIGNATURE_SIZE
 from pgmlite.wire.manifest import Manifest, Release
@@ -101,6 +100,7 @@ class SignJob:
     channels: tuple[tuple[str, int | None], ...]
     port: int
     hops: int
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Signed]:
         """
@@ -109,13 +109,14 @@ class SignJob:
             DiskError: A file can't be read or written, or the file changed.
             Interrupted: It was asked to stop.
         """
+        if self.file == STDIN and self.output is None:
+            raise UsageError("output: name it; standard input has no name", cause="output")
         path = check_signed_name(self.output or signed_name(self.file), "output")
         keys = [load_private_key(key) for key in self.keys]
         ladder = name_ladder(self.channels, self.port)
         release = self._release()
         with ExitStack() as opened:
-            source = SourceFile(self.file)
-            opened.callback(source.close)
+            source = yield from open_path(opened, self.file, self.spool, tell)
             planned = self.plan.manifest(source, self.plan.size(self.hops), ladder, release=release)
             manifest, signatures = yield from hash_beside(
                 partial(write_signed, path, source, planned, partial(sign_with, keys)), tell
@@ -210,6 +211,7 @@ class VerifyJob:
     file: Path
     keys: tuple[Path, ...]
     content: Path | None
+    spool: Path | None
 
     def run(self, tell: Tell) -> Waits[Verified]:
         """
@@ -261,7 +263,7 @@ class VerifyJob:
             ObjectError: The content is another one.
             DiskError: It can't be read, or changed meanwhile.
         """
-        source = yield from open_content(opened, self.file, self.content, None, tell)
+        source = yield from open_content(opened, self.file, self.content, self.spool, tell)
         yield from hash_signed(source, signed, tell)
 
     def _judge(self, states: Sequence[SignatureState], release: Release) -> None:

@@ -47,6 +47,26 @@ class ObjectPlan:
             self.symbol_size, self.mtu, hops=hops, interface_mtu=interface_mtu
         )
 
+    def check(self, channel: Channel | None = None) -> None:
+        """Look at what can be wrong whatever the content is.
+
+        Args:
+            channel: Where it goes; None: that is not known.
+
+        Raises:
+            UsageError: Something is.
+        """
+        most = MAX_BLOCK_SYMBOLS if self.fec == 0 else MAX_FEC_BLOCK_SYMBOLS
+        block = self._block_symbols
+        if not 1 <= block <= most:
+            raise UsageError(f"block_symbols {block}: must be 1 to {most}", cause="block_symbols")
+        check_name(self.name)
+        name_repairers(self.repairers, channel)
+
+    @property
+    def _block_symbols(self) -> int:
+        return DEFAULT_BLOCK_SYMBOLS if self.block_symbols is None else self.block_symbols
+
     def manifest(
         self,
         source: SourceFile,
@@ -64,17 +84,14 @@ class ObjectPlan:
         Raises:
             UsageError: No object can be so.
         """
-        most = MAX_BLOCK_SYMBOLS if self.fec == 0 else MAX_FEC_BLOCK_SYMBOLS
-        block = DEFAULT_BLOCK_SYMBOLS if self.block_symbols is None else self.block_symbols
-        if not 1 <= block <= most:
-            raise UsageError(f"block_symbols {block}: must be 1 to {most}", cause="block_symbols")
+        self.check(channel)
         is_signed = release is not None
         if is_signed and not most_tile_blocks(symbol_size):
             raise UsageError(
                 f"symbol size {symbol_size}: too small for an object that is signed: its leaves "
                 "need 160 bytes"
             )
-        sizes = source.size, symbol_size, block
+        sizes = source.size, symbol_size, self._block_symbols
         if self.fec is None and len(ladder) > 1:
             geometry = Geometry.laddered(*sizes, len(ladder), is_signed=is_signed)
         else:
@@ -85,13 +102,14 @@ class ObjectPlan:
             geometry.block_symbols,
             source.size,
             bytes(DIGEST_SIZE),
-            check_name(self.name) or object_name(source.path.name),
+            check_name(self.name) or object_name(source.name),
             name_repairers(self.repairers, channel),
             geometry.repair_symbols,
             geometry.tile_blocks,
             ladder,
             release,
             bytes(DIGEST_SIZE) if is_signed else None,
+            source.archive,
         )
 
 

@@ -45,7 +45,7 @@ from pgmlite.net.loop import (
 from pgmlite.net.membership import Memberships
 from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
-from pgmlite.net.waiting import POLL, Wait, Waits, beside
+from pgmlite.net.waiting import POLL, Wait, Waits, in_thread
 from pgmlite.storage.contract import Part
 from pgmlite.wire.buffers import ReceiveBuffer
 
@@ -192,7 +192,7 @@ class ReceiveLoop:
         while True:
             if done:
                 # Perhaps all of it is read back: that takes its time.
-                bad = yield from beside(partial(self._part.settle, done))
+                bad = yield from in_thread(partial(self._part.settle, done))
                 if not bad:
                     break
                 done = self._do(self.machine.doubt(done.oid, bad))

@@ -288,7 +288,7 @@ class Reception:
             listening=whom.listening,
             trust=trust,
             name=arguments.object_name,
-            refuses=self.destination.refuses,
+            place=self.destination,
         )
         return ReceiveLoop(
             machine,

@@ -149,7 +149,7 @@ class Work(Generic[T]):
             raise self.error
 
 
-def beside(call: Callable[[], T]) -> Waits[T]:
+def in_thread(call: Callable[[], T]) -> Waits[T]:
     """Return what `call` returns, which is done in a thread; what interrupts it waits for its end.
 
     Raises:

@@ -59,12 +59,14 @@ class EncodedSymbols:
         *,
         carousels: Sequence[tuple[Ring, float]] = (),
         folder: Callable[[], str] = room_folder,
+        spare: int = 0,
     ) -> None:
         """
         Args:
             carousels: In whose orders they will be sent, and how fast each is beside the others;
                 none: only what is asked for is computed.
             folder: Where they are kept.
+            spare: Bytes there that will soon be free: those of an object that this one replaces.
         """
         self.warnings: list[str] = []
         self._source = source
@@ -75,7 +77,7 @@ class EncodedSymbols:
         if carousels and geometry.is_coded:
             self._order, self._begins_at = _plan(geometry, carousels)
         self._sent = 0
-        self._fd, self._kept_blocks = self._open(folder)
+        self._fd, self._kept_blocks = self._open(folder, spare)
         self._done: npt.NDArray[np.bool_] = np.zeros((geometry.blocks, self._passes), np.bool_)
         self._lock = Lock()
         self._thread: Thread | None = None
@@ -97,7 +99,12 @@ class EncodedSymbols:
         """Whether the thread computes."""
         return self._thread is not None and self._thread.is_alive()
 
-    def _open(self, folder: Callable[[], str]) -> tuple[int, int]:
+    @property
+    def occupied(self) -> int:
+        """Bytes of the disk that they take."""
+        return os.fstat(self._fd).st_blocks * 512 if self._fd >= 0 else 0
+
+    def _open(self, folder: Callable[[], str], spare: int) -> tuple[int, int]:
         """Return a file without a name, and for how many blocks it has room; -1 and 0: for none."""
         each = self._geometry.repair_symbols * self._geometry.symbol_size
         if not each or not self._geometry.blocks:
@@ -105,7 +112,7 @@ class EncodedSymbols:
         try:
             name = folder()
             disk = os.statvfs(name)
-            room = int(disk.f_bavail * disk.f_frsize * ROOM_SHARE)
+            room = int((disk.f_bavail * disk.f_frsize + spare) * ROOM_SHARE)
             with tempfile.TemporaryFile(dir=name) as file:
                 return os.dup(file.fileno()), min(self._geometry.blocks, room // each)
         except OSError:

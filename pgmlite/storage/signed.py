@@ -79,7 +79,9 @@ def find_content(path: Path, content: Path | None) -> Path:
 
 def signed_name(content: Path) -> Path:
     """Return the FILE.pglm of a content, unless somebody says otherwise."""
-    return content.with_name(content.name + SUFFIX)
+    # `.` and `..` have names, too.
+    whole = content if content.name not in ("", "..") else content.resolve()
+    return whole.parent / (whole.name + SUFFIX)
 
 
 def build_head(manifest: Manifest, signatures: Sequence[Signature]) -> bytes:
@@ -241,7 +243,7 @@ class SignedFile:
         wrong = sum(ours[at : at + DIGEST_SIZE] != theirs[at : at + DIGEST_SIZE] for at in pairs)
         raise ObjectError(
             f"content {source.path}: is not what {self.path} was made of: {wrong} of "
-            f"{len(pairs)} blocks differ"
+            f"{len(pairs)} blocks differ{_hint(source)}"
         )
 
     def check_length(self, source: SourceFile) -> None:
@@ -253,7 +255,7 @@ class SignedFile:
         if source.size != self.manifest.size:
             raise ObjectError(
                 f"content {source.path}: has {source.size} bytes, and {self.path} was made of "
-                f"{self.manifest.size}"
+                f"{self.manifest.size}{_hint(source)}"
             )
 
     def add(self, more: Sequence[Signature]) -> None:
@@ -301,6 +303,13 @@ class SignedFile:
     def close(self) -> None:
         """Close the file."""
         close_quietly(self._fd)
+
+
+def _hint(source: SourceFile) -> str:
+    """Return what else may make a content another one."""
+    if source.archive is None:
+        return ""
+    return "; of a folder, times, modes and owners count, too: `cp -a`, as root, keeps them"
 
 
 class Fresh:

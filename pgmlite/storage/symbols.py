@@ -65,6 +65,11 @@ class SymbolFile:
         encoded = self._encoded
         return (encoded.made, encoded.total) if encoded and encoded.is_at_work else None
 
+    @property
+    def occupied(self) -> int:
+        """Bytes of the disk that repair symbols take."""
+        return self._encoded.occupied if self._encoded else 0
+
     def check(self) -> None:
         """Make sure the source is still what was hashed (spec: SND-7).
 

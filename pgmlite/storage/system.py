@@ -15,6 +15,9 @@ from blake3 import blake3
 PIECES_AT_ONCE = 1_024
 """Buffers that one call takes (IOV_MAX)."""
 
+STDIN = Path("-")
+"""Names standard input among what can be sent."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 LONGEST_NAME = 255
@@ -83,18 +86,18 @@ def sync_folder(path: Path) -> None:
         close_quietly(fd)
 
 
-def make_folder(folder: Path) -> None:
-    """Make a private folder, and those that it is in, for good.
+def make_folder(path: Path) -> None:
+    """Make a folder for us alone, and those that it is in, for good.
 
     Raises:
         OSError: One can't be made.
     """
-    if folder.is_dir():
+    if path.is_dir():
         return
-    make_folder(folder.parent)
+    make_folder(path.parent)
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    sync_folder(folder.parent)
+        path.mkdir(mode=0o700)
+    sync_folder(path.parent)
 
 
 def _sync(call: Callable[[int], None], fd: int) -> None:

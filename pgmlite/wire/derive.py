@@ -124,6 +124,7 @@ STRUCTS: dict[str, Struct] = {
     "signature": layout.SIGNATURE,
     "manifest": layout.MANIFEST,
     "release": layout.RELEASE,
+    "archive": layout.ARCHIVE,
     "request": layout.REQUEST,
     "range": layout.RANGE,
     "count": layout.COUNT,

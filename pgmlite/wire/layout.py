@@ -84,6 +84,9 @@ MAX_STREAM = 64
 MAX_RELEASE = (1 << 64) - 1
 """The highest number of a release."""
 
+ARCHIVE_RECORD = 512
+"""Bytes of what an archive has at least for a member: its header."""
+
 
 class PacketType(IntEnum):
     """Packet types; all numbers but that of TREE are RFC 3208's (section 8)."""
@@ -159,6 +162,7 @@ class ManifestOption(IntEnum):
     CHANNEL = 0x0002
     RELEASE = 0x0003
     TILES = 0x0004
+    ARCHIVE = 0x0005
 
 
 CRITICAL = 0x8000
@@ -296,6 +300,12 @@ RELEASE = Struct(
     Terminated,
 )
 
+ARCHIVE = Struct(
+    "entries" / Int32ub * "Members of the archive, the folder itself among them: at least 1.",
+    "size" / Int64ub * "Bytes in all files of the folder; a hard link to one has none.",
+    Terminated,
+)
+
 MANIFEST = Struct(
     "magic" / Const(b"PGLM") * "The letters `PGLM`.",
     "version" / Const(2, Int8ub) * "Version of the manifest: 2.",
@@ -317,7 +327,7 @@ MANIFEST = Struct(
     "IPv6 or mapped IPv4 address (16 bytes) and UDP port (16 bits). 0x0002: a channel, the first "
     "one is channel 0: rate in bit/s (64 bits), group and port as of a repairer. 0x0003: the "
     "release, of a signed object. 0x0004: digest of the root of the tree of tiles (32 bytes), of a "
-    "signed object.",
+    "signed object. 0x0005: the object is the archive of a folder.",
     Terminated,
 )
 

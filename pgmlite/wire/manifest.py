@@ -20,6 +20,8 @@ from pgmlite.wire.digests import TreeShape, digest
 from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import Geometry, most_repairs, most_tile_blocks, pieces
 from pgmlite.wire.layout import (
+    ARCHIVE,
+    ARCHIVE_RECORD,
     CRITICAL,
     DIGEST_SIZE,
     MANIFEST,
@@ -124,6 +126,19 @@ class Release:
     expires: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What an object that is the archive of a folder has in it (spec: MAN-9).
+
+    Attributes:
+        entries: Members, the folder itself among them.
+        size: Bytes in all its files.
+    """
+
+    entries: int
+    size: int
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What an object is; immutable, and named by its digest (spec: MAN-1 to MAN-4).
@@ -160,6 +175,9 @@ class Manifest:
     tiles_digest: bytes | None = None
     """Digest of the root of the tree of tiles (`pgmlite.core.tiles`)."""
 
+    archive: Archive | None = None
+    """What the archive has in it that the object is; None: the object is a file."""
+
     @cached_property
     def raw(self) -> bytes:
         """The manifest's bytes on the wire."""
@@ -187,6 +205,8 @@ class Manifest:
             yield ManifestOption.RELEASE, bytes(RELEASE.build(asdict(self.release)))
         if self.tiles_digest is not None:
             yield ManifestOption.TILES, self.tiles_digest
+        if self.archive:
+            yield ManifestOption.ARCHIVE, bytes(ARCHIVE.build(asdict(self.archive)))
 
     @cached_property
     def oid(self) -> int:
@@ -386,6 +406,27 @@ def _check_tiles(parsed: Any, release: Release | None, tiles: bytes | None) -> N
         )
 
 
+def _unpack_archive(value: bytes | None, size: int) -> Archive | None:
+    """Return what an archive of `size` bytes has in it; None: it is none.
+
+    Raises:
+        ObjectError: No archive of that size has as much in it.
+    """
+    # spec: MAN-9
+    if value is None:
+        return None
+    try:
+        parsed = ARCHIVE.parse(value)
+    except ConstructError as error:
+        raise ObjectError("manifest: the archive does not parse") from error
+    if not parsed.entries or parsed.entries * ARCHIVE_RECORD + parsed.size > size:
+        raise ObjectError(
+            f"manifest: no archive of {size} bytes has {parsed.entries} members of "
+            f"{parsed.size} bytes"
+        )
+    return Archive(parsed.entries, parsed.size)
+
+
 def parse_manifest(raw: bytes) -> Manifest:
     """Parse and check a manifest; `raw` may come from anywhere.
 
@@ -414,7 +455,12 @@ def parse_manifest(raw: bytes) -> Manifest:
     tiles = _only(parsed, ManifestOption.TILES)
     _check_tiles(parsed, release, tiles)
     manifest = Manifest(
-        **plain, repairers=repairers, ladder=ladder, release=release, tiles_digest=tiles
+        **plain,
+        repairers=repairers,
+        ladder=ladder,
+        release=release,
+        tiles_digest=tiles,
+        archive=_unpack_archive(_only(parsed, ManifestOption.ARCHIVE), parsed.size),
     )
     # What was parsed is what gets hashed and passed on, options included.
     manifest.__dict__["raw"] = raw

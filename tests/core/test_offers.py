@@ -161,7 +161,7 @@ class TestOneObject:
         offer = Offer(2, 100, 64, is_announced=True)
         none, one = {}, self.receiver(ONE).transfers
         assert self.POLICY.offer(0, offer, none) == Take()
-        assert self.POLICY.offer(5 * SECOND - 1, offer, one) == Wait()
+        assert self.POLICY.offer(5 * SECOND - 1, offer, one) == Wait(is_rival=True)
         assert self.POLICY.offer(5 * SECOND, offer, one) == Take((ONE.manifest.oid,))
         assert OneObject(3, SECOND).offer(0, offer, none) == Refuse()
         data = Offer(2, 100, 64)

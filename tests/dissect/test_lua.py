@@ -60,6 +60,7 @@ def valid(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("repairs", "pgmlite.repairs"),
         ("manifest", "pgmlite.manifest"),
         ("release", "pgmlite.release"),
+        ("archive", "pgmlite.archive"),
         ("nak", "pgmlite.nak"),
         ("request", "pgmlite.request"),
     ],

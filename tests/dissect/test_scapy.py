@@ -80,6 +80,8 @@ def test_every_field_of_a_valid_packet(case: dict) -> None:
         for one in own:
             if one.kind == 3:
                 assert shown(one.value, case["release"]) == case["release"]
+            if one.kind == 5:
+                assert shown(one.value, case["archive"]) == case["archive"]
     if "nak" in case:
         assert shown(one[PgmliteNAK], case["nak"]) == case["nak"]
     if "request" in case:

@@ -203,6 +203,22 @@ def test_room_for_some_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert sent(file, geometry, ids) == expected(data, geometry, ids)
 
 
+def test_what_is_replaced_gives_its_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # spec: SND-16
+    geometry = geometry_of(640, 64, 64)
+    with opened(tmp_path, geometry, Ring(geometry)) as (_, file, made):
+        file.fill(memoryview(bytearray(640 * SIZE)), geometry.named(Ring(geometry).ids(640, 640)))
+        assert file.occupied == made.occupied >= made.made * SIZE > 0
+        disk = os.statvfs_result((1, 1, 0, 0, 0, 0, 0, 0, 0, 255))
+        monkeypatch.setattr(os, "statvfs", lambda _: disk)  # it is full
+        source = SourceFile(tmp_path / "source")
+        for spare, blocks in ((0, 0), (4 * 64 * SIZE, 2)):
+            fresh = EncodedSymbols(source, geometry, folder=lambda: str(tmp_path), spare=spare)
+            assert fresh.total == blocks * 64
+            fresh.close()
+        source.close()
+
+
 def test_a_disk_that_gets_full_is_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

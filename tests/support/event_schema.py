@@ -15,6 +15,7 @@ from pgmlite.cli.json_lines import OIDS, SCHEMA
 from pgmlite.core import events, events_listening, events_signing
 from pgmlite.core.causes import CAUSES
 from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
+from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
 from pgmlite.wire.endpoint import Endpoint
@@ -47,6 +48,7 @@ MANIFEST: dict[str, Schema] = {
     "tree_digest": DIGEST,
     "stream": {"anyOf": [TEXT, {"type": "null"}]},
     "release": {"anyOf": [COUNT, {"type": "null"}]},
+    "members": {"anyOf": [COUNT, {"type": "null"}]},
 }
 TIME: Schema = {
     "type": "string",
@@ -102,7 +104,9 @@ def properties(kind: Any) -> tuple[dict[str, Schema], list[str]]:
         elif is_dataclass(inner):
             more, needed = properties(inner)
         else:
-            schema = OID if field.name in OIDS else of_type(hint)
+            schema = of_type(hint)
+            if field.name in OIDS:
+                schema = OID if hint is int else {"anyOf": [OID, {"type": "null"}]}
             more, needed, is_optional = {field.name: schema}, [field.name], False
         both = known.keys() & more.keys()
         assert not both, f"{kind.__name__}: one key for two facts: {both}"
@@ -147,7 +151,7 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
         always.remove(name)
     if kind is Followed:
         known["exit_code"] = COUNT
-    if kind in (Stopped, Examined, Verified, Followed):
+    if kind in (Stopped, Examined, Followed, Listed, Verified):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object(first | known, [*first, *always], **about)

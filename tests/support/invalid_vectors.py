@@ -162,6 +162,8 @@ def malformed() -> Iterator[tuple[str, bytes, str]]:
         yield f"manifest: repairer with {name}", with_manifest(raw + endpoint), "manifest"
     for name, options in bad_ladders():
         yield f"manifest: {name}", with_manifest(raw + options), "manifest"
+    for name, options in bad_archives():
+        yield f"manifest: {name}", with_manifest(raw + options), "manifest"
     long = raw + option(1_000, bytes(MAX_MANIFEST - len(raw) - 3))
     yield "manifest: 897 bytes", with_manifest(long), "manifest"
     hollow = replaced(replaced(raw, 16, bytes(8)), 24, bytes(32))
@@ -195,6 +197,25 @@ def bad_ladders() -> Iterator[tuple[str, bytes]]:
     yield "a channel at port 0", channel(1, "ff15::1", 0)
     for address in ("fd01::1", "192.0.2.1", "240.0.0.1", "223.255.255.255"):
         yield f"a channel at {address}, which is no group", channel(1, address)
+
+
+def archive_option(entries: int, size: int) -> bytes:
+    """Return the option of a manifest that says what an archive has in it."""
+    return option(ManifestOption.ARCHIVE, entries.to_bytes(4) + size.to_bytes(8))
+
+
+def bad_archives() -> Iterator[tuple[str, bytes]]:
+    """Yield what is wrong and the options of an archive, of a manifest of 1000 bytes."""
+    good = archive_option(1, 488)
+    yield "an archive twice", good * 2
+    for length in (0, 11, 13):
+        value = good[4:][:length].ljust(length, b"\0")
+        yield f"an archive of {length} bytes", option(ManifestOption.ARCHIVE, value)
+    yield "an archive without members", archive_option(0, 0)
+    yield "an archive of a byte more than there is", archive_option(1, 489)
+    yield "an archive of more members than there is room for", archive_option(2, 0)
+    yield "an archive of as many members as 32 bits have", archive_option((1 << 32) - 1, 0)
+    yield "an archive of as many bytes as 64 bits have", archive_option(1, (1 << 64) - 1)
 
 
 def _bad_positions() -> Iterator[tuple[str, bytes, str]]:

@@ -24,6 +24,7 @@ from pgmlite.core.timing import (
 from pgmlite.errors import RefusedPacket
 from pgmlite.wire.digests import BlockTree, block_digest, digest, strip_digests
 from tests.support.answering import Answering
+from tests.support.archive_vectors import archive_file
 from tests.support.builders import Drive, Sample, Scripted, encode, play
 from tests.support.count_vectors import RINGS, counts, read_counts
 from tests.support.fec_vectors import fec_file
@@ -224,6 +225,7 @@ def counts_file() -> dict[str, Any]:
 
 
 FILES = {
+    "archive.json": archive_file,
     "counts.json": counts_file,
     "fec.json": fec_file,
     "packets.json": packets_file,

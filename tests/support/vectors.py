@@ -20,6 +20,7 @@ from pgmlite.wire.derive import values
 from pgmlite.wire.digests import digest
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.layout import (
+    ARCHIVE,
     HEADER,
     MANIFEST,
     MAX_MANIFEST,
@@ -38,7 +39,7 @@ from pgmlite.wire.layout import (
     RequestForm,
     SpmOption,
 )
-from pgmlite.wire.manifest import Manifest, Rung, parse_manifest
+from pgmlite.wire.manifest import Archive, Manifest, Rung, parse_manifest
 from pgmlite.wire.request import (
     NAK_FIXED_SIZE,
     Counts,
@@ -86,6 +87,9 @@ CLIMBED = sample(1_000, 64, 4, "ladder.bin", ladder=LADDER)
 """An object on four channels."""
 
 PORTS = sample(1_000, 64, 4, "ports.bin", ladder=IPV4_LADDER)
+
+FOLDER = sample(2_048, 64, 8, "folder", archive=Archive(3, 512))
+"""An object that says that it is an archive as full as can be; its bytes are none."""
 
 EMPTY = sample(0, 1_404, 1_024, "empty")
 MANY = sample(64 * 400, 64, 256, "many.bin")
@@ -211,7 +215,7 @@ def _named(found: dict[str, Any], body: bytes, total: int, oid: int) -> None:
 
 
 def _trusted(found: dict[str, Any], options: list[Any], own: list[Any]) -> None:
-    """Add the signatures of an SPM, and the release in its manifest."""
+    """Add the signatures of an SPM, and the release and the archive in its manifest."""
     signatures = [one.value for one in options if one.kind == SpmOption.SIGNATURE]
     if signatures:
         parsed = [SIGNATURE.parse(value) for value in signatures]
@@ -219,6 +223,8 @@ def _trusted(found: dict[str, Any], options: list[Any], own: list[Any]) -> None:
     for one in own:
         if one.kind == ManifestOption.RELEASE:
             found["release"] = values(RELEASE, RELEASE.parse(one.value))
+        if one.kind == ManifestOption.ARCHIVE:
+            found["archive"] = values(ARCHIVE, ARCHIVE.parse(one.value))
 
 
 def describe(one: bytes) -> dict[str, Any]:
@@ -276,6 +282,7 @@ def valid() -> Iterator[tuple[str, bytes]]:
         yield f"spm with repair symbols: {name}", packet(0, body, **header(CODED))
     yield "spm of an object on four channels", CLIMBED.spm(tsi=TSI, channel=3)
     yield "spm of an object on two ports", PORTS.spm(tsi=TSI)
+    yield "spm of an archive of a folder", FOLDER.spm(tsi=TSI)
     yield "spm of an empty object", packet(0, spm_body(EMPTY.manifest.raw), **header(EMPTY))
     for name, kind in (("", 0x7FFF), (", and of all others", 0xFFF)):
         raw = NAMED.manifest.raw + option(kind, b"later") * 2

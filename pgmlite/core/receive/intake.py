@@ -7,7 +7,7 @@ at last whether the manifest is one. Nothing is given up or begun here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -19,6 +19,7 @@ from pgmlite.core.receive.offers import (
     Answer,
     Offer,
     Ongoing,
+    Place,
     Policy,
     Refuse,
     Take,
@@ -53,11 +54,13 @@ class Admitted:
     Attributes:
         in_place_of: Objects whose transfers end for it.
         signed: Who signed it; None: nobody was asked.
+        is_there: It is in place already: nothing of it has to come.
     """
 
     manifest: Manifest
     in_place_of: tuple[int, ...] = ()
     signed: Authentic | None = None
+    is_there: bool = False
 
     @property
     def release(self) -> int | None:
@@ -80,17 +83,16 @@ class Intake:
         *,
         trust: Trust | None = None,
         name: str = "",
-        refuses: Callable[[Manifest], str] | None = None,
+        place: Place | None = None,
     ) -> None:
         """
         Args:
             evidence: Is told of announced objects that are not taken.
             trust: Whose objects are taken; None: anybody's.
             name: A pattern, as of `fnmatch`, that names of objects match; empty: they need not.
-            refuses: Says why an object can't go where it shall, in a word of section 3.8; empty:
-                it can. None: any can.
+            place: Where they go; None: any can go there.
         """
-        self._refuses = refuses
+        self._place = place
         self._config = config
         self._policy = policy
         self._evidence = evidence
@@ -105,7 +107,9 @@ class Intake:
         if self._trust:
             # spec: TRU-1: whose it is only the manifest says.
             return "object" if transfers else "unsigned"
-        return "object" if self._name else ""
+        # spec: FLD-5: what can't go there only the manifest says.
+        is_choosy = self._place is not None and self._place.is_choosy
+        return "object" if self._name or is_choosy else ""
 
     def answer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
         """Return whether an object is taken, as far as limits and the policy say."""
@@ -143,13 +147,15 @@ class Intake:
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
-            if self._refuses and (reason := self._refuses(manifest)):
+            if self._place and (reason := self._place.refuses(manifest)):
+                self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
             if refusal.reason in TOLD:
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))
             raise
-        return Admitted(manifest, answer.in_place_of, signed)
+        is_there = self._place is not None and self._place.holds(manifest)
+        return Admitted(manifest, answer.in_place_of, signed, is_there)
 
     def adopt(self, taken: Admitted) -> None:
         """Take note that an object is received from now on."""

@@ -21,6 +21,7 @@ class FileDestination:
     """A file, which is replaced at once when everything is verified (spec: RCV-7)."""
 
     is_begun = False
+    is_choosy = False
     needs_record = False
 
     def __init__(
@@ -65,6 +66,10 @@ class FileDestination:
     def refuses(self, manifest: Manifest) -> str:
         """Take any."""
         return ""
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Leave it to the partial file, which compares bytes."""
+        return False
 
     def publish(self, complete: Complete) -> Waits[bool]:
         """Give the partial file its name.

@@ -1,22 +1,4 @@
-"""What a program imports: send, receive and repair, to the end or event by event, with or without
-asyncio.
-
-Each call checks its arguments and returns a `Handle`; nothing is opened before that is used::
-
-    done = pgmlite.receive("copy.bin", group="239.1.2.3").run()      # to the end
-
-    with pgmlite.receive("copy.bin", group="239.1.2.3") as transfer:  # event by event
-        for event in transfer:
-            ...
-
-    done = await pgmlite.receive("copy.bin", group="239.1.2.3")      # the same with asyncio
-    async with pgmlite.receive("copy.bin", group="239.1.2.3") as transfer:
-        async for event in transfer:
-            ...
-
-Events are the classes of `pgmlite.core.events`, errors those of `pgmlite.errors`. No signal is
-taken over, nothing is printed, and no thread stays.
-"""
+"""Sending, receiving, repairing, and looking at what is announced."""
 
 from __future__ import annotations
 
@@ -26,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgmlite.core.events import Stopped
-from pgmlite.core.events_signing import Signed, Verified
+from pgmlite.core.events_listening import Listed
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
     DEFAULT_GROUP,
     DEFAULT_PORT,
     DEFAULT_RATE,
     DEFAULT_REPAIR_SHARE,
+    check_beside_follow,
     check_beside_keys,
     check_beside_name,
     check_channels,
@@ -45,25 +28,13 @@ from pgmlite.net.arguments import (
     parse_hearing,
     parse_oid,
     parse_order,
+    source_path,
 )
 from pgmlite.net.handle import Handle
-from pgmlite.wire.layout import Order
 
 if TYPE_CHECKING:
     # A sender starts sooner without it.
     from pgmlite.net.job_receive import Receiving
-
-__all__ = [
-    "Handle",
-    "add_signature",
-    "keygen",
-    "receive",
-    "repair",
-    "send",
-    "sign",
-    "together",
-    "verify",
-]
 
 StrPath = str | os.PathLike[str]
 
@@ -221,19 +192,21 @@ def send(
     start: str | None = None,
     cycles: int | None = None,
     duration: float | None = None,
+    follow: bool = False,
     mtu: int | None = None,
     symbol_size: int | None = None,
     repair: bool = False,
     listen: str | None = None,
     repair_share: float = DEFAULT_REPAIR_SHARE,
     repairers: Iterable[str] = (),
+    spool: StrPath | None = None,
 ) -> Handle[Stopped]:
-    """Send a file, over and over.
+    """Send a file, a folder, a block device or standard input, over and over.
 
     Args:
-        file: What to send; or ``FILE.pglm``, which `sign` wrote: then `name`, `fec`,
-            `block_symbols`, `mtu`, `symbol_size` and `repairers` are in it, and the channels if
-            it has several.
+        file: What to send, ``-`` is standard input; or ``FILE.pglm``, which `sign` wrote: then
+            `name`, `fec`, `block_symbols`, `mtu`, `symbol_size` and `repairers` are in it, and the
+            channels if it has several.
         content: Of ``FILE.pglm``; None: ``FILE`` beside it.
         group: ``ADDR`` or ``ADDR%INTERFACE``.
         interface: None: the only one that can be meant.
@@ -251,6 +224,8 @@ def send(
             None: somewhere.
         cycles: Object lengths to send, on each channel; None: without end.
         duration: Seconds after which it ends; None: never.
+        follow: When another file gets the name of `file` by a rename, send that in its place; of a
+            signed object another ``FILE.pglm``. To be stopped is the usual end then, and no error.
         mtu: Bytes of the largest IP packet; None: what fits the link, or routers on the way.
         symbol_size: Bytes of the file in a packet; overrides `mtu`.
         repair: Answer NAKs.
@@ -258,13 +233,18 @@ def send(
             `port`.
         repair_share: Share of the rate that repairs may take.
         repairers: ``ADDR:PORT`` of stand-alone repairers that the manifest names.
+        spool: The folder for a copy of what can't be sent from where it is, that is of folders, as
+            an archive, and of standard input; None: that for temporary files.
 
     Raises:
         UsageError: An argument is wrong on any machine.
     """
     from pgmlite.net.job_send import SendJob
+    from pgmlite.net.outlet import Way
     from pgmlite.net.planning import ObjectPlan
 
+    if follow:
+        check_beside_follow([file, content or file], cycles)
     chosen, sector = parse_order(order, start)
     channels = tuple(channels)
     if channels and (group, rate) != (DEFAULT_GROUP, DEFAULT_RATE):
@@ -272,8 +252,8 @@ def send(
             "channel: each has a group and a rate; give no others beside them", cause="channel"
         )
     job = SendJob(
-        file=Path(file),
-        content=None if content is None else Path(content),
+        file=source_path(file),
+        content=None if content is None else source_path(content),
         plan=ObjectPlan(
             name=name,
             mtu=mtu,
@@ -282,18 +262,22 @@ def send(
             fec=check_fec(fec),
             repairers=tuple(repairers),
         ),
-        channels=check_channels(channels, chosen) or ((group, rate),),
-        port=port,
-        interface=interface,
-        source=source,
-        hops=check_hops(hops),
-        order=chosen,
+        way=Way(
+            channels=check_channels(channels, chosen) or ((group, rate),),
+            port=port,
+            interface=interface,
+            source=source,
+            hops=check_hops(hops),
+            order=chosen,
+            repair=repair,
+            listen=listen,
+        ),
         sector=sector,
         cycles=cycles,
         duration=check_seconds("duration", duration),
-        repair=repair,
-        listen=listen,
         repair_share=repair_share,
+        follow=follow,
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)
 
@@ -309,6 +293,7 @@ def repair(
     rate: int | None = DEFAULT_RATE,
     hops: int = 1,
     listen: str | None = None,
+    spool: StrPath | None = None,
 ) -> Handle[Stopped]:
     """Answer NAKs from a copy of a file, while a sender that hears nothing loops it.
 
@@ -321,6 +306,7 @@ def repair(
         rate: bit/s of the repairs, IP headers included; None: as fast as this machine can.
         hops: Routers that may forward, plus 1.
         listen: ``[ADDR]:PORT`` where NAKs are taken; None: the interface, at the port after `port`.
+        spool: As of `send`.
 
     Raises:
         UsageError: An argument is wrong on any machine.
@@ -328,8 +314,8 @@ def repair(
     from pgmlite.net.job_repair import RepairJob
 
     job = RepairJob(
-        file=Path(file),
-        content=None if content is None else Path(content),
+        file=source_path(file),
+        content=None if content is None else source_path(content),
         group=group,
         port=port,
         interface=interface,
@@ -337,137 +323,49 @@ def repair(
         rate=rate,
         hops=check_hops(hops),
         listen=listen,
+        spool=None if spool is None else Path(spool),
     )
     return Handle(job.run)
 
 
-def keygen(path: StrPath) -> bytes:
-    """Make an Ed25519 key: ``K.pem``, for its owner alone, and its public half ``K.pub.pem``.
-
-    Needs cryptography (``pip install 'pgmlite[trust]'``), as all that signs and checks signatures.
-
-    Returns:
-        Its id, 8 bytes.
-
-    Raises:
-        UsageError: cryptography is not installed.
-        DiskError: One of the files is there already, or can't be written.
-    """
-    from pgmlite.net.job_sign import generate
-
-    return generate(Path(path)).key_id
-
-
-def sign(
-    file: StrPath,
-    *,
-    keys: Iterable[StrPath],
-    release: int,
-    stream: str,
-    expires: float | None = None,
-    output: StrPath | None = None,
-    message: StrPath | None = None,
+def list_sessions(
     name: str | None = None,
-    fec: float | None = None,
-    block_symbols: int | None = None,
-    mtu: int | None = None,
-    symbol_size: int | None = None,
-    hops: int = 1,
-    channels: Iterable[tuple[str, int]] = (),
-    port: int = DEFAULT_PORT,
-    repairers: Iterable[str] = (),
-) -> Handle[Signed]:
-    """Write ``FILE.pglm``: what `send` needs beside a file, so that receivers know who made it.
+    *,
+    group: str | None = None,
+    port: int | None = None,
+    interface: str | None = None,
+    sources: Iterable[str] = (),
+    keys: Iterable[StrPath] = (),
+    seconds: float = 3.0,
+) -> Handle[Listed]:
+    """Listen to a group, and tell which objects are announced there: one event for each.
+
+    Nothing is received or kept, and what is told are claims, but for signatures by `keys`.
 
     Args:
-        keys: Private keys; none: a signature is to be added later (`add_signature`).
-        release: Receivers take no lower one of a stream, once they have it.
-        stream: Name of the product or branch that it is a release of.
-        expires: Seconds after which receivers take it no more; None: never.
-        output: None: ``FILE.pglm`` beside the file.
-        message: Where the bytes that are signed are written as well, for keys that live elsewhere.
-        hops: As of `send`: what `symbol_size` is chosen by, if nothing else is said.
-        channels: Group and rate of each of several; the others are as of `send`.
+        name: Of a service in DNS: all its channels are heard; as of `receive`.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
+        interface: None: the only one that can be meant.
+        sources: Of the senders that are heard, as of `receive`.
+        keys: Public keys (PEM), or folders of them, by which signatures are checked.
+        seconds: For how long; senders announce what they send once a second, at least.
 
     Raises:
         UsageError: An argument is wrong on any machine.
     """
-    from pgmlite.net.job_sign import SignJob
-    from pgmlite.net.planning import ObjectPlan
+    from pgmlite.net.job_list import ListJob
 
-    job = SignJob(
-        file=Path(file),
+    check_beside_name(name, is_given=group is not None or port is not None)
+    limit = check_seconds("seconds", seconds)
+    assert limit is not None  # noqa: S101 - only None becomes None
+    job = ListJob(
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
+        interface=interface,
+        sources=tuple(sources),
         keys=tuple(map(Path, keys)),
-        release=release,
-        stream=stream,
-        expires=check_seconds("expires", expires),
-        output=None if output is None else Path(output),
-        message=None if message is None else Path(message),
-        plan=ObjectPlan(
-            name=name,
-            mtu=mtu,
-            symbol_size=symbol_size,
-            block_symbols=block_symbols,
-            fec=check_fec(fec),
-            repairers=tuple(repairers),
-        ),
-        channels=check_channels(channels, Order.ROUNDS),
-        port=port,
-        hops=check_hops(hops),
-    )
-    return Handle(job.run)
-
-
-def add_signature(
-    file: StrPath,
-    *,
-    keys: Iterable[StrPath] = (),
-    public_key: StrPath | None = None,
-    signature: StrPath | None = None,
-    message: StrPath | None = None,
-) -> Handle[Signed]:
-    """Sign a ``FILE.pglm`` once more, or add a signature that was made elsewhere.
-
-    The object stays the same, and so do the signatures of other keys.
-
-    Args:
-        keys: Private keys.
-        public_key: The key of `signature`, which is checked with it.
-        signature: A file of 64 bytes, as ``openssl pkeyutl -sign -rawin`` makes it of `message`.
-        message: Where the bytes that are signed are written.
-
-    Raises:
-        UsageError: Half of what goes together is there.
-    """
-    from pgmlite.net.job_sign import AddSignatureJob
-
-    if (public_key is None) != (signature is None):
-        raise UsageError("signature: goes with the public key that it is of", cause="signature")
-    job = AddSignatureJob(
-        file=Path(file),
-        keys=tuple(map(Path, keys)),
-        public_key=None if public_key is None else Path(public_key),
-        signature=None if signature is None else Path(signature),
-        message=None if message is None else Path(message),
-    )
-    return Handle(job.run)
-
-
-def verify(
-    file: StrPath, *, keys: Iterable[StrPath] = (), content: StrPath | None = None
-) -> Handle[Verified]:
-    """Check a ``FILE.pglm``: its signatures, its trees and its content.
-
-    Args:
-        keys: Public keys, or folders of them (``*.pem``): one of them has to have signed it; none:
-            who signed it is not checked.
-        content: None: ``FILE`` beside it.
-    """
-    from pgmlite.net.job_sign import VerifyJob
-
-    job = VerifyJob(
-        file=Path(file),
-        keys=tuple(map(Path, keys)),
-        content=None if content is None else Path(content),
+        seconds=limit,
     )
     return Handle(job.run)
