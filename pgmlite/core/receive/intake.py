@@ -14,7 +14,16 @@ from fnmatch import fnmatchcase
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.receive.evidence import Evidence
-from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Place, Policy, Refuse, Take
+from pgmlite.core.receive.offers import (
+    IN_PLACE,
+    Answer,
+    Offer,
+    Ongoing,
+    Place,
+    Policy,
+    Refuse,
+    Take,
+)
 from pgmlite.core.receive.transfer import check_position
 from pgmlite.core.trust import Authentic, Trust
 from pgmlite.errors import ObjectError, RefusedPacket
@@ -36,6 +45,10 @@ TOLD = frozenset(
     }
 )
 """Reasons for which an object is not taken that whoever runs a receiver may want to know."""
+
+
+DOES_NOT_FIT = frozenset({"disk", "device"})
+"""Reasons of which the size of an object is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +144,14 @@ class Intake:
             # Before an unsigned manifest is parsed: that costs more than all the rest.
             answer = self.answer(now, offer, transfers)
             if not isinstance(answer, Take):
-                self._evidence.take_other(now, batch.rows[0], spm, answer)
+                if answer.reason != IN_PLACE:
+                    self._evidence.take_other(now, batch.rows[0], spm, answer)
                 raise RefusedPacket(answer.reason)
             manifest = signed.manifest if signed else self._parse(spm)
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
-            if self._place and (reason := self._place.refuses(manifest)):
+            if reason := self._unplaceable(manifest):
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
@@ -146,6 +160,12 @@ class Intake:
             raise
         is_there = self._place is not None and self._place.holds(manifest)
         return Admitted(manifest, answer.in_place_of, signed, is_there)
+
+    def _unplaceable(self, manifest: Manifest) -> str:
+        """Return why an object can't go where it shall; empty: it can, or its user asked for it."""
+        reason = self._place.refuses(manifest) if self._place else ""
+        # spec: RCV-15: who asked for what does not fit is told by the error that it ends with.
+        return "" if self._config.oid is not None and reason in DOES_NOT_FIT else reason
 
     def adopt(self, taken: Admitted) -> None:
         """Take note that an object is received from now on."""
