@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pgmlite.storage.spooled import open_source
+from tests.support.archives import archive_of, small_folder
+from tests.support.captures_page import readme
 from tests.support.lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
 from tests.support.signed import make_signed, private_key
 from tests.support.vectors import SMALL
@@ -67,19 +67,8 @@ class Scene:
 
     def make_folder(self, name: str) -> Path:
         """Write a small folder; return its path. The object is its archive."""
-        folder = self.folder / name
-        (folder / "etc").mkdir(parents=True)
-        for inside, size in (("boot.img", 20_000), ("etc/config", 700), ("etc/empty", 0)):
-            (folder / inside).write_bytes(Random(inside).randbytes(size))
-        os.link(folder / "boot.img", folder / "etc" / "boot")
-        (folder / "etc" / "run").symlink_to("../boot.img")
-        (folder / "boot.img").chmod(0o640)
-        for path in (*sorted(folder.rglob("*"), reverse=True), folder):
-            os.utime(path, (0, 1_700_000_000), follow_symlinks=False)
-        source = open_source(folder, None)
-        data = bytearray(source.size)
-        source.read_into(memoryview(data), 0)
-        source.close()
+        folder = small_folder(self.folder / name)
+        data = archive_of(folder)
         sha256 = hashlib.sha256(data).hexdigest()
         self.facts |= {"object": name, "size": len(data), "sha256": sha256}
         return folder
@@ -467,45 +456,6 @@ def play(name: str) -> dict[str, dict[str, Any]]:
                 print(f"{capture}: {len(data)} bytes, {entries[capture]['packets']}", flush=True)
             return entries
     raise SystemExit(f"{name}: not in {ATTEMPTS} attempts")
-
-
-def readme(index: dict[str, dict[str, Any]]) -> str:
-    """Return ``README.md``: the index for people."""
-    lines = [
-        "# Captures",
-        "",
-        "Real transfers, recorded by tcpdump in networks of namespaces on one machine, as root:",
-        "`python -m tests.record_captures`. Group `ff15::7067:1` (IPv4: 239.70.67.1), port 28775.",
-        "`pgmlite replay captures/NAME.pcap -o OUT` gives the object again. Its SHA-256, and what",
-        "the receiver in the recording reported (`complete`), are in `index.json`. The objects are",
-        "random bytes made from their names. Unless said otherwise the frames are Ethernet, UDP",
-        "checksums are complete, and the capture is that of the receiver's interface.",
-        "",
-        "`complete` has the counters of the receiver that was there, from its start to the end:",
-        "",
-        "* `packets`: those with a valid header and length, whatever became of them. Refusals for",
-        "  `short` to `offset` (section 3.8 of the protocol) are in `refused` alone.",
-        "* `odata`, `rdata`: symbols; `duplicates`: those that were stored already.",
-        "* `cycles`: object lengths of ODATA that went by, those that were lost included.",
-        "* `lost`: packets missing by their numbers (RCV-9).",
-        "* `damaged`: blocks that did not verify.",
-        "* `repair_symbols`: those of `odata` and `rdata` that are repair symbols; `decoded`:",
-        "  blocks that they made whole, `recovered`: source symbols of these that had not come.",
-        "* `forged`: symbols that were found to be others than were sent.",
-        "* `seconds`: from the start of the receiver, so the wait for the sender is among them.",
-        "",
-        "A replay counts the same, but for some packets: the capture began before the receiver",
-        "was there, and a receiver takes packets by the handful, the last one too. It draws its",
-        "own NAKs, and leaves IP fragments aside, of which the system had made datagrams. `frames`",
-        "and `packets` beside `complete` are of the whole capture, as `pgmlite info` counts them.",
-        "",
-        "| capture | shows | packets |",
-        "|---|---|---|",
-    ]
-    for name, facts in index.items():
-        packets = ", ".join(f"{count} {kind}" for kind, count in facts["packets"].items())
-        lines.append(f"| `{name}.pcap` | {facts['made']} | {packets} |")
-    return "\n".join(lines) + "\n"
 
 
 def main(names: list[str]) -> None:

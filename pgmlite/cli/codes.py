@@ -64,6 +64,7 @@ OPTIONS = {
         "log_interval",
         "mtu",
         "name",
+        "object",
         "on_complete",
         "order",
         "output",

@@ -127,6 +127,12 @@ def table(found: list[SessionHeard], more: int, width: int) -> list[str]:
     return lines
 
 
+def _size(event: SessionHeard) -> str:
+    """Return how large an object is, and how many members a folder has."""
+    archive, size = event.manifest.archive, human_bytes(event.manifest.size)
+    return f"{size} in {archive.entries} members" if archive else size
+
+
 def _left(event: SessionHeard) -> str:
     return "" if event.time_left is None else human_time(event.time_left)
 
@@ -164,7 +170,7 @@ def _fec(event: SessionHeard) -> str:
 FACTS: dict[str, Callable[[SessionHeard], str]] = {
     "name": lambda one: human_name(one.manifest.name),
     "object": lambda one: oid_text(one.manifest.oid),
-    "size": lambda one: human_bytes(one.manifest.size),
+    "size": _size,
     "group": lambda one: str(Endpoint(one.group, one.port)),
     "rate": _rate,
     "heard": lambda one: human_rate(one.heard_rate) if one.heard_rate else "",

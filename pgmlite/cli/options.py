@@ -60,9 +60,9 @@ def option_name(parameter: click.Parameter) -> str:
 
 
 def is_given(parameter: str) -> bool:
-    """Whether a parameter of the command stands on its command line."""
+    """Whether a parameter of the command stands on its command line, or in its configuration."""
     source = click.get_current_context().get_parameter_source(parameter)
-    return source is ParameterSource.COMMANDLINE
+    return source in {ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP}
 
 
 if TYPE_CHECKING:

@@ -121,9 +121,14 @@ class Publication:
             time=found.time,
         )
 
+    @property
+    def identity(self) -> Identity:
+        """What it was published as."""
+        return Identity(self.device, self.inode, self.size, self.time)
+
     def names(self, found: Identity) -> bool:
         """Whether `found` is of the very thing, and nobody changed it since."""
-        return Identity(self.device, self.inode, self.size, self.time) == found
+        return self.identity == found
 
     def is_of(self, manifest: Manifest) -> bool:
         """Whether this is the object of `manifest`."""

@@ -71,6 +71,8 @@ complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l drop -x -d 'Lose pa
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l seed -x -d 'Seed of --drop'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l base -r -F -d 'A file that may have a part of what comes, such as an older version; repeatable'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l verify-media -d 'Read everything back from the disk once more before it is put in place'
+complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l follow -d 'Stay, and take one object after another: the newest release, or what is new'
+complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l config -r -F -d 'Take options from this file (TOML): a table for each output, all at once; keys are the long names of options, and service for NAME'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l log-interval -x -a 'off' -d 'How often progress is said where there is no terminal; off, or 0: never'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l json -d 'Print events as JSON, one a line, on stdout'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -s h -l help -d 'Show the help and exit'
