@@ -73,9 +73,7 @@ def are_equal(one: Path, other: Path) -> bool:
 def test_a_folder_goes_over_the_network(tmp_path: Path, inside: Inside) -> None:
     # spec: FLD-7, FLD-9
     place, output = endpoint(), tmp_path / "out"
-    command = (
-        f"cp -a --no-preserve=links -T {output} {tmp_path / 'seen'}; env >{tmp_path / 'env'} #"
-    )
+    command = f"env >{tmp_path / 'env'} #"
     with sending(make_folder(tmp_path / "tree", 1), place) as sender:
         sender.event("start")
         ended = inside.receive(f"{output}/", place, "--on-complete", f"sh -c '{command}'")
