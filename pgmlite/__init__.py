@@ -1,8 +1,8 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
-`send`, `receive` and `repair` are what a program needs; `keygen`, `sign`, `add_signature` and
-`verify` are for signed objects, and `list_sessions` tells what is on the air (`pgmlite.api`). They
-are imported when they are first used.
+`send`, `receive` and `repair` are what a program needs, and `together` makes one of several;
+`keygen`, `sign`, `add_signature` and `verify` are for signed objects, and `list_sessions` tells
+what is on the air (`pgmlite.api`). They are imported when they are first used.
 
 The rings, and what each may import::
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         repair,
         send,
         sign,
+        together,
         verify,
     )
 
@@ -38,6 +39,7 @@ __all__ = [
     "repair",
     "send",
     "sign",
+    "together",
     "verify",
 ]
 

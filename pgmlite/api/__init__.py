@@ -21,7 +21,7 @@ taken over, nothing is printed, and no thread stays.
 from __future__ import annotations
 
 from pgmlite.api.signing import add_signature, keygen, sign, verify
-from pgmlite.api.transfers import list_sessions, receive, repair, send
+from pgmlite.api.transfers import list_sessions, receive, repair, send, together
 from pgmlite.net.handle import Handle
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "repair",
     "send",
     "sign",
+    "together",
     "verify",
 ]

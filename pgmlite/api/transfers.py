@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pgmlite.core.events import Completed, Stopped
+from pgmlite.core.events import Stopped
 from pgmlite.core.events_listening import Listed
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
@@ -30,6 +31,10 @@ from pgmlite.net.arguments import (
     source_path,
 )
 from pgmlite.net.handle import Handle
+
+if TYPE_CHECKING:
+    # A sender starts sooner without it.
+    from pgmlite.net.job_receive import Receiving
 
 StrPath = str | os.PathLike[str]
 
@@ -62,8 +67,8 @@ def receive(
     verify_media: bool = False,
     loss: float = 0.0,
     seed: int = 0,
-) -> Handle[Completed]:
-    """Receive one object into a file.
+) -> Receiving:
+    """Receive one object into a file; or, with ``receive(...).follow()``, one after another.
 
     What comes is kept beside it, in ``OUTPUT.part``; the output is put in place when every byte
     has been verified.
@@ -109,7 +114,7 @@ def receive(
     # Imported when needed: a sender starts sooner without it.
     from pgmlite.net.destinations.choice import parse_where
     from pgmlite.net.hook import find_command
-    from pgmlite.net.job_receive import ReceiveJob
+    from pgmlite.net.job_receive import Receiving
     from pgmlite.net.limits import check_size
     from pgmlite.net.reception import ReceiveArguments
 
@@ -146,7 +151,27 @@ def receive(
         loss=check_share("loss", loss),
         seed=seed,
     )
-    return Handle(ReceiveJob(arguments).run)
+    return Receiving(arguments)
+
+
+def together(handles: Mapping[str, Handle[Any]]) -> Handle[tuple[Any, ...]]:
+    """Return several receivers, or what else there is, as one: in one thread, side by side.
+
+    An error ends the one that has it, and is raised when all have ended: the worst, if there are
+    several. To stop it is to stop all.
+
+    Args:
+        handles: By their names, which are in the events as `job`; they are not used by themselves.
+    """
+    from pgmlite.net.together import together as all_of
+
+    starts = {name: handle.start for name, handle in handles.items()}
+
+    def reload() -> None:
+        for handle in handles.values():
+            handle.reload()
+
+    return Handle(lambda tell: all_of(starts, tell), reload=reload)
 
 
 def send(

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from pgmlite.cli.codes import EXIT_OK, exit_code, line_of, with_options
-from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
 from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.core.machine import SECOND
@@ -93,10 +93,14 @@ def line(event: Event, began: int, unix_time: UnixTime = by_system_clock) -> dic
     """
     said = _head(event.NAME, unix_time(event.at))
     said["at"] = round((event.at - began) / SECOND, 9)
+    if event.job:
+        said["job"] = event.job
     if isinstance(event, Warned):
         cause = {"cause": event.cause} if event.cause else {}
         return said | {"warning": warning_text(event)} | cause | dict(event.facts or {})
-    if isinstance(event, Stopped | Examined | Listed | Verified) and event.error is None:
+    if isinstance(event, Followed) or (
+        isinstance(event, Stopped | Examined | Listed | Verified) and event.error is None
+    ):
         said["exit_code"] = EXIT_OK
     return said | facts(event)
 
@@ -119,7 +123,7 @@ def facts(value: Any) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for field in fields(value):
         part = getattr(value, field.name)
-        if isinstance(value, Event) and field.name == "at":
+        if isinstance(value, Event) and field.name in {"at", "job"}:
             continue
         if isinstance(part, Manifest):
             said |= _of_manifest(part)

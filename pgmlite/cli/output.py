@@ -27,6 +27,7 @@ from pgmlite.core.events import (
     SendStarted,
     Spooling,
     Stopped,
+    Unpacking,
     Waiting,
     Warned,
 )
@@ -47,7 +48,7 @@ QUIET_LINES_EVERY = 60.0
 LEAST_INTERVAL = 1.0
 """Seconds; progress is looked at no more often."""
 
-PROGRESS = (Hashing, Spooling, PassedOn, Encoding, SendProgress, ReceiveProgress)
+PROGRESS = (Hashing, Spooling, Unpacking, PassedOn, Encoding, SendProgress, ReceiveProgress)
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Output:
         if log_interval is not None:
             self._every = log_interval if log_interval else None
         self._going: dict[str, _Going] = {}
-        self._told: PgmliteError | None = None
+        self._told: list[PgmliteError] = []
         self._is_frozen = False
         self._bar = Bar() if not as_json and has_bar() else None
 
@@ -136,14 +137,14 @@ class Output:
 
     def ended(self, error: PgmliteError) -> Exception:
         """Return what to raise: not to be said again, if an event has said it."""
-        return Told(error) if error is self._told else error
+        return Told(error) if any(error is one for one in self._told) else error
 
     def show(self, event: Event, began: int) -> None:
         """Print one event, `began` ns being the start."""
         if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
             self._freeze()
-        if isinstance(event, Failed | Stopped | Verified):
-            self._told = event.error
+        if isinstance(event, Failed | Stopped | Verified) and event.error:
+            self._told.append(event.error)
         if isinstance(event, PROGRESS):
             self._show_progress(event, began)
             return
@@ -174,8 +175,7 @@ class Output:
             say(text, priority)
 
     def _of(self, event: Event) -> tuple[str, _Going]:
-        key: str = getattr(event, "job", "")
-        return key, self._going.setdefault(key, _Going())
+        return event.job, self._going.setdefault(event.job, _Going())
 
     def _look(self, event: Event) -> None:
         """Take note of the object that an event is about."""
@@ -222,8 +222,7 @@ class Output:
 
 def of_job(event: Event, text: str) -> str:
     """Return what is said of an event, with the name of its job in front if there are several."""
-    job: str = getattr(event, "job", "")
-    return f"{job}: {text}" if job else text
+    return f"{event.job}: {text}" if event.job else text
 
 
 def _usual(*, as_json: bool, is_quiet: bool) -> float:

@@ -11,7 +11,9 @@ from pgmlite.core.events import (
     Completed,
     Damaged,
     Event,
+    Followed,
     Hooked,
+    InPlace,
     NakDue,
     ReceiveFailed,
     ReceiveStarted,
@@ -57,6 +59,8 @@ def text_of(event: Event, began: int) -> str:
             return f"{program}: done in {ending.seconds:.1f} s" if event.phase == "done" else ""
         case Completed():
             return _completed(event)
+        case InPlace() | Followed():
+            return _following(event)
         case ReceiveFailed():
             return _receive_failed(event)
         case Stopped():
@@ -82,6 +86,16 @@ def _started(event: SendStarted | RepairStarted | ReceiveStarted | ReplayStarted
             )
         case ReplayStarted():
             return f"reading {event.capture}{_origin(event.keys)}"
+
+
+def _following(event: InPlace | Followed) -> str:
+    """Return what a receiver that follows finds, and what it has done at the end."""
+    if isinstance(event, Followed):
+        count = "no object" if not event.objects else f"{event.objects} object"
+        plural = "s" if event.objects > 1 else ""
+        return f"{event.reason}: {count}{plural} put in place, {event.fetched} packets used"
+    release = f", release {event.release} of {event.stream}" if event.stream else ""
+    return f"in place: {event.name}, object {oid_text(event.oid)}{release}"
 
 
 def _origin(keys: tuple[bytes, ...]) -> str:
@@ -273,6 +287,11 @@ def _losses(figures: ReceiveFigures, kernel_drops: int = 0) -> str:
 
 
 def _completed(event: Completed) -> str:
+    packed = event.manifest.archive and event.path != "-" and not event.path.endswith("/")
+    return _complete(event) + ("; it is the archive of a folder: -o DIR/ unpacks it" * bool(packed))
+
+
+def _complete(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pgmlite.core.causes import Fact
 from pgmlite.core.decode import Decoded
@@ -44,7 +45,7 @@ from pgmlite.net.loop import (
 from pgmlite.net.membership import Memberships
 from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
-from pgmlite.net.waiting import POLL, Wait, Waits
+from pgmlite.net.waiting import POLL, Wait, Waits, in_thread
 from pgmlite.storage.contract import Part
 from pgmlite.wire.buffers import ReceiveBuffer
 
@@ -188,7 +189,14 @@ class ReceiveLoop:
         self._speed.rate(now, 0)
         done = self._do(self.machine.start(now))
         self._watch(now)
-        while done is None:
+        while True:
+            if done:
+                # Perhaps all of it is read back: that takes its time.
+                bad = yield from in_thread(partial(self._part.settle, done))
+                if not bad:
+                    break
+                done = self._do(self.machine.doubt(done.oid, bad))
+                continue
             if end is not None and now >= end:
                 raise TimedOut(self._why_late(now))
             if now >= report:
@@ -211,6 +219,9 @@ class ReceiveLoop:
                 self._heard = now
                 self._listener.rejoin(now)
                 self._asker.rejoin()
+        # Leave first: publishing may take long, and the group costs others.
+        self._leave()
+        tell_of_disk(self._now, self._part, self._tell)
         return done
 
     def _wait(self, wait: int, now: int) -> Waits[bool]:
@@ -331,8 +342,8 @@ class ReceiveLoop:
         return done
 
     def _perform(self, actions: Sequence[Todo]) -> Complete | None:
-        """Do what the machine says; return `Complete` once the object is all there."""
-        todo = actions
+        """Do what the machine says; return `Complete` once every block is verified."""
+        todo, done = actions, None
         while todo:
             follow_up: list[Todo] = []
             for action in todo:
@@ -349,13 +360,7 @@ class ReceiveLoop:
                         self._unresolved = action.text
                         follow_up += self.machine.resolved(self._now, action)
                     case Complete():
-                        if bad := self._part.settle(action):
-                            follow_up += self.machine.doubt(action.oid, bad)
-                            continue
-                        # Leave first: publishing may take long, and the group costs others.
-                        self._leave()
-                        tell_of_disk(self._now, self._part, self._tell)
-                        return action
+                        done = action
                     case Decode():
                         self._decoder.add(action)
                     case Decoded():
@@ -370,7 +375,7 @@ class ReceiveLoop:
             todo = follow_up
         self._listener.tell_of_joined(self._now)
         tell_of_disk(self._now, self._part, self._tell)
-        return None
+        return done
 
     def _leave(self) -> None:
         self._listener.close(self._now)

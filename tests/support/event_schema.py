@@ -14,7 +14,7 @@ from typing import Any
 from pgmlite.cli.json_lines import OIDS, SCHEMA
 from pgmlite.core import events, events_listening, events_signing
 from pgmlite.core.causes import CAUSES
-from pgmlite.core.events import Event, Examined, Failed, Stopped, Warned
+from pgmlite.core.events import Event, Examined, Failed, Followed, Stopped, Warned
 from pgmlite.core.events_listening import Listed
 from pgmlite.core.events_signing import Verified
 from pgmlite.errors import PgmliteError
@@ -134,20 +134,24 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
         "time": TIME,
     }
     head = first | {"at": {"type": "number"}}
+    job = {"job": TEXT}
     if kind is Warned:
         known = head | {"warning": TEXT}
-        yield an_object(known, list(known), **about)
+        yield an_object(known | job, list(known), **about)
         for cause, facts in CAUSES.items():
             more: dict[str, Schema] = {
                 name: {"anyOf": [PLAIN[what], {"type": "null"}]} for name, what in facts.items()
             }
             named = known | {"cause": {"const": cause}}
-            yield an_object(named | more, list(named), **about)
+            yield an_object(named | more | job, list(named), **about)
         return
     known, always = properties(kind)
     known.pop("at", None)
-    always.remove("at")
-    if kind in (Stopped, Examined, Listed, Verified):
+    for name in ("at", "job"):
+        always.remove(name)
+    if kind is Followed:
+        known["exit_code"] = COUNT
+    if kind in (Stopped, Examined, Followed, Listed, Verified):
         always.append("exit_code")
     if kind is Failed:  # the command line's own: before anything has begun, or after its end
         yield an_object(first | known, [*first, *always], **about)

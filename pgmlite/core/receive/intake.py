@@ -14,7 +14,16 @@ from fnmatch import fnmatchcase
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.receive.evidence import Evidence
-from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Place, Policy, Refuse, Take
+from pgmlite.core.receive.offers import (
+    IN_PLACE,
+    Answer,
+    Offer,
+    Ongoing,
+    Place,
+    Policy,
+    Refuse,
+    Take,
+)
 from pgmlite.core.receive.transfer import check_position
 from pgmlite.core.trust import Authentic, Trust
 from pgmlite.errors import ObjectError, RefusedPacket
@@ -135,7 +144,8 @@ class Intake:
             # Before an unsigned manifest is parsed: that costs more than all the rest.
             answer = self.answer(now, offer, transfers)
             if not isinstance(answer, Take):
-                self._evidence.take_other(now, batch.rows[0], spm, answer)
+                if answer.reason != IN_PLACE:
+                    self._evidence.take_other(now, batch.rows[0], spm, answer)
                 raise RefusedPacket(answer.reason)
             manifest = signed.manifest if signed else self._parse(spm)
             self._check(manifest, header, spm)

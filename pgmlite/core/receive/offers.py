@@ -1,7 +1,7 @@
 """Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, RCV-27, TRU-8).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
-There is one here. Others say yes to several objects, or to none but those that they know.
+There is one here; `following` has another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Protocol
 
 from pgmlite.wire.batch import Rows
 from pgmlite.wire.manifest import Manifest
+
+IN_PLACE = "in_place"
+"""Why what is in place is not taken: nobody needs to be told of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +160,9 @@ class OneObject:
         # spec: RCV-27: what was passed on can't be taken back, and nothing else can follow it.
         if transfers and self.is_begun and self.is_begun():
             return Refuse("begun")
-        if any(self._is_kept(now, one, offer) for one in transfers.values()):
+        if any(keeps_place(now, one, offer, self.switch_after) for one in transfers.values()):
             return Wait(is_rival=True)
         return self._take(offer, tuple(transfers))
-
-    def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:
-        """Whether an object that is received gives no way to another one."""
-        # spec: TRU-8: a higher release; lower ones are not offered.
-        if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
-            return False
-        # A carousel keeps its object, and nothing else announces one.
-        return now - one.heard < self.switch_after
 
     def _take(self, offer: Offer, in_place_of: tuple[int, ...] = ()) -> Answer:
         """Take an object, if there is room for it."""
@@ -175,6 +170,19 @@ class OneObject:
         if self.has_room and not self.has_room(offer.size):
             return Refuse("disk")
         return Take(in_place_of)
+
+
+def keeps_place(now: int, one: Ongoing, offer: Offer, switch_after: int) -> bool:
+    """Whether an object that is received gives no way to another one that is announced.
+
+    Args:
+        switch_after: Silence of it, in ns, after which it does.
+    """
+    # spec: TRU-8: a higher release; lower ones are not offered.
+    if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
+        return False
+    # A carousel keeps its object, and nothing else announces one.
+    return now - one.heard < switch_after
 
 
 def _stream_of(transfer: Ongoing) -> str:

@@ -17,6 +17,8 @@ REFUSED = {
     "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
     "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",
+    "published": "it was in place here before; it is taken again when the one in place is not "
+    "announced for a while",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
     "unsigned": "not signed; only what is signed by a key that was given is taken",

@@ -101,10 +101,10 @@ class _AllButOne(Spooled):
 class DeviceDestination:
     """A block device; what lies behind the object's end is left alone."""
 
-    is_choosy = False
     is_begun = False
     """Another object may take its place: it is written over what there is of this one."""
 
+    is_choosy = False
     needs_record = False
 
     def __init__(

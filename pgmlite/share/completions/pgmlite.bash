@@ -54,7 +54,7 @@ _pgmlite() {
             ;;
         recv)
             case $before in
-                -o | --output | --device | --key | --base)
+                -o | --output | --device | --key | --base | --config)
                     compopt -o default
                     return ;;
                 --spool)
@@ -76,7 +76,7 @@ _pgmlite() {
                     return ;;
             esac
             if [[ $word == -* ]]; then
-                COMPREPLY=($(compgen -W '-o --output --device --spool --keep -g --group -p --port -i --interface --source --object --key --stream --name --allow-rollback --timeout --no-nak --repairer --channels --rate-limit --max-size --on-complete --hook-timeout --drop --seed --base --verify-media --log-interval --json -h --help' -- "$word"))
+                COMPREPLY=($(compgen -W '-o --output --device --spool --keep -g --group -p --port -i --interface --source --object --key --stream --name --allow-rollback --timeout --no-nak --repairer --channels --rate-limit --max-size --on-complete --hook-timeout --drop --seed --base --verify-media --follow --config --log-interval --json -h --help' -- "$word"))
             fi
             ;;
         repair)
