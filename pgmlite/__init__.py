@@ -1,7 +1,8 @@
 """pgmlite: push one file to any number of machines over IP multicast.
 
-`send`, `receive` and `repair` are what a program needs; `keygen`, `sign`, `add_signature` and
-`verify` are for signed objects (`pgmlite.api`). They are imported when they are first used.
+`send`, `receive` and `repair` are what a program needs, and `together` makes one of several;
+`keygen`, `sign`, `add_signature` and `verify` are for signed objects, and `list_sessions` tells
+what is on the air (`pgmlite.api`). They are imported when they are first used.
 
 The rings, and what each may import::
 
@@ -15,7 +16,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pgmlite.api import add_signature, keygen, receive, repair, send, sign, verify
+    from pgmlite.api import (
+        add_signature,
+        keygen,
+        list_sessions,
+        receive,
+        repair,
+        send,
+        sign,
+        together,
+        verify,
+    )
 
 __version__ = "0.1.0"
 
@@ -23,10 +34,12 @@ __all__ = [
     "__version__",
     "add_signature",
     "keygen",
+    "list_sessions",
     "receive",
     "repair",
     "send",
     "sign",
+    "together",
     "verify",
 ]
 

@@ -1,9 +1,9 @@
-"""Write what is generated from the code: vectors, tables, diagrams, the Wireshark dissector.
+"""Write what is generated from the code: vectors, tables, diagrams, the dissector, manual pages.
 
     python -m tests.generate
 
-after a change to the declaration of the format, to a transition table or to a vector. The tests
-`test_generated` and `test_vectors` fail until it has been run.
+after a change to the declaration of the format, to a transition table, to a vector or to an option.
+The tests `test_generated` and `test_vectors` fail until it has been run.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from pgmlite.dissect.lua import dissector
 from pgmlite.wire.derive import fill, fill_tables
 from pgmlite.wire.digests import block_digest, digest
 from pgmlite.wire.manifest import REFUSED_RANGES
-from tests.support import event_schema, ring_vectors, vector_files, vectors
+from tests.support import completions, event_schema, man_pages, ring_vectors, vector_files, vectors
 from tests.support.config_tables import config_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
+SHARE = ROOT / "pgmlite" / "share"
 
 MACHINES: dict[str, dict[tuple[Any, Any], Any]] = {
     "transfer": TRANSFER_TRANSITIONS,
@@ -149,10 +150,14 @@ def files() -> Iterator[tuple[Path, str]]:
     yield SPEC / "events.json", event_schema.text()
     for name, make in vector_files.FILES.items():
         yield SPEC / "vectors" / name, as_json(make())
+    for name, text in man_pages.pages().items():
+        yield SHARE / "man" / "man1" / name, text
+    for name, text in completions.completions().items():
+        yield SHARE / "completions" / name, text
 
 
 if __name__ == "__main__":
     for path, text in files():
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         print(path.relative_to(ROOT), len(text))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import click
 
 from pgmlite import __version__
 from pgmlite.cli.codes import EXIT_OK, Told, exit_code, line_of
-from pgmlite.cli.json_lines import failure
-from pgmlite.cli.lines import fit
+from pgmlite.cli.json_lines import EVENTS, failure
+from pgmlite.cli.lines import Priority, say
 from pgmlite.errors import DiskError, Interrupted, PgmliteError, UsageError
 
 EPILOG = (
@@ -27,6 +27,9 @@ EPILOG = (
 
 OUTPUT_LOST = frozenset({errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """Errors of standard output or standard error: all others are named where they happen."""
+
+OUTPUT_OPTIONS = ("-o", "--output")
+STDOUT_IN_ONE = ("-o-", "--output=-")
 
 VERBS = (
     "send",
@@ -38,10 +41,14 @@ VERBS = (
     "compare",
     "replay",
     "info",
+    "list",
     "doctor",
     "demo",
 )
-"""Each is a command in the module of its name."""
+"""Each is a command in the module of its name, or of that in `MODULES`."""
+
+MODULES = {"list": "listing"}
+"""A module of the verb's own name would take the place of Python's `list` in this one."""
 
 
 class Verbs(click.Group):
@@ -55,7 +62,8 @@ class Verbs(click.Group):
         """Return a verb's command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        name = MODULES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(import_module(f"{__name__}.{name}"), name)
         return command
 
     def resolve_command(
@@ -113,18 +121,30 @@ def run(arguments: list[str] | None = None) -> int:
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for good
     words = sys.argv[1:] if arguments is None else arguments
+    # Options may be what is wrong: where events belong must be known before they are read.
+    EVENTS.stdout_is_data = takes_stdout(words)
     end = _perform(words)
     if end is None:
         return EXIT_OK
     error = end.error if isinstance(end, Told) else end
-    # Options may be what is wrong: who asked for events anywhere gets this one as well.
-    if "--json" in words and error is end:
+    # Who asked for events anywhere gets this one as well.
+    has_events = "--json" in words
+    if has_events and error is end:
         with suppress(OSError):  # that may be what is lost
-            print(json.dumps(failure(error)), flush=True)
-    if not isinstance(error.__cause__, BrokenPipeError):  # who read us has seen enough
+            EVENTS.write(failure(error))
+    has_seen_enough = isinstance(error.__cause__, BrokenPipeError)  # who read us
+    if not has_seen_enough and not (has_events and EVENTS.stdout_is_data):
         with suppress(OSError):
-            print(fit(f"pgmlite: {line_of(error)}", sys.stderr), file=sys.stderr, flush=True)
+            say(f"pgmlite: {line_of(error)}", Priority.ERROR)
     return exit_code(error)
+
+
+def takes_stdout(words: list[str]) -> bool:
+    """Whether a command line asks for a file's bytes on standard output: ``recv -o -``."""
+    pairs = pairwise([*words, ""])
+    return any(
+        one in STDOUT_IN_ONE or (one in OUTPUT_OPTIONS and other == "-") for one, other in pairs
+    )
 
 
 def _perform(words: list[str]) -> PgmliteError | Told | None:

@@ -25,7 +25,23 @@ EXIT_CODES: dict[type[PgmliteError], int] = {
     DiskError: 7,
     HookError: 8,
 }
-"""README has what each means."""
+
+MEANINGS = {
+    EXIT_OK: "verified and published (`recv`, `replay`); sent as asked (`send`); signed, or right "
+    "(`sign`, `verify`)",
+    EXIT_INTERNAL: "internal error: please report it",
+    2: "usage: the command is wrong on any machine, or the program of `--on-complete` is not there",
+    3: "network: an interface, address or port of this machine can't be used, or it let nothing "
+    "out; DNS says that a service is not offered",
+    4: "a file, copy, signature or capture does not verify or can't be understood",
+    5: "`--timeout` passed, or the capture ended, and what came is kept; `doctor`: no data "
+    "arrives; `list`: nothing is announced",
+    6: "interrupted by SIGINT or SIGTERM; what came is kept. `send --follow` ends so with 0",
+    7: "disk: a file, a folder or the output can't be read or written, the disk is full, the "
+    "source changed",
+    8: "`--on-complete` failed; the file is in place, and the next `recv` runs the command again",
+}
+"""What each code means, as README and the manual pages say."""
 
 OPTIONS = {
     name: f"--{name.replace('_', '-')}"
@@ -45,8 +61,10 @@ OPTIONS = {
         "keep",
         "key",
         "listen",
+        "log_interval",
         "mtu",
         "name",
+        "object",
         "on_complete",
         "order",
         "output",
@@ -61,14 +79,18 @@ OPTIONS = {
         "stream",
         "symbol_size",
         "timeout",
+        "verify_media",
     )
 }
 """Arguments that errors begin with, and the options that set them."""
 
 HINTS = {
+    "ambiguous": "with --name, --object or --key; `pgmlite list` names all of them",
     "hook_timed_out": "(--hook-timeout)",
     "hops": "(--hops)",
     "interface": "(-i)",
+    "not_heard": "(`pgmlite doctor`, given the same, says why)",
+    "nothing_to_take": "(`pgmlite list` names all that is sent)",
     "sources": "with --source",
 }
 """Causes, and how a line that is about them ends: with the option that helps."""

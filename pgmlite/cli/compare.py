@@ -11,7 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgmlite.cli.lines import columns
+from pgmlite.cli.lines import Priority, columns, say
 from pgmlite.cli.options import PATH, option
-from pgmlite.cli.output import PLAIN_LINES_EVERY, Barred
+from pgmlite.cli.output import PLAIN_LINES_EVERY
 from pgmlite.cli.tables import Column, render
 from pgmlite.cli.values import parse_fec, parse_share
 from pgmlite.core.human import human_bytes, human_rate, human_time
@@ -304,10 +304,11 @@ def _dask_client(address: str) -> Any:
         raise UsageError(f"--dask {address}: give tcp://HOST:PORT") from error
 
 
-class _Progress(Barred):
+class _Progress(ExitStack):
     """A bar with the time left on a terminal, a line now and then elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
+        super().__init__()
         self._quiet = quiet
         self._started = self._last_line = time.monotonic()
         self._bar: Progress | None = None
@@ -331,6 +332,7 @@ class _Progress(Barred):
                 transient=True,
             )
             self._task = self._bar.add_task("", total=1.0)
+            self.enter_context(self._bar)
 
     def show(self, done: float) -> None:
         """Show that the share `done` of the work is done."""
@@ -340,7 +342,7 @@ class _Progress(Barred):
         elif not self._quiet and now - self._last_line >= PLAIN_LINES_EVERY and done < 1:
             self._last_line = now
             left = (now - self._started) * (1 - done) / done
-            print(f"simulating: {done:.0%}, {human_time(left)} left", file=sys.stderr, flush=True)
+            say(f"simulating: {done:.0%}, {human_time(left)} left", Priority.DEBUG)
 
 
 # What people see.

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from pgmlite.cli.lines import columns, fit
+from pgmlite.cli.lines import Priority, columns, fit, say
 from pgmlite.cli.options import option
 from pgmlite.cli.signals import Signals
 from pgmlite.cli.tables import Column, render
@@ -151,10 +151,9 @@ def demo(size: int, rate: str, as_json: bool) -> None:
             ]
             where = _place()
             if not as_json:
-                print(
+                say(
                     f"{mode}: {human_bytes(size * CHUNK)} at {human_rate(bits)} to group "
-                    f"{where[1]}, port {where[3]}, on the loopback interface",
-                    file=sys.stderr,
+                    f"{where[1]}, port {where[3]}, on the loopback interface"
                 )
             command = ["send", "-r", rate, *where, *options, str(source)]
             cycle = size * CHUNK * 8 / bits
@@ -217,7 +216,7 @@ class Mode:
                 if not quiet and now - shown >= 1:
                     shown = now
                     states = (f"{copy.name}: {copy.state}" for copy in self.copies)
-                    print("  ".join(states), file=sys.stderr)
+                    say("  ".join(states), Priority.DEBUG)
                 time.sleep(0.02)
         finally:
             for program in (self.sender, *self.copies):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 import click
 
 from pgmlite.api import Handle
 from pgmlite.cli import options
 from pgmlite.cli.codes import Told
-from pgmlite.cli.json_lines import line
+from pgmlite.cli.json_lines import EVENTS, line
+from pgmlite.cli.lines import say
 from pgmlite.cli.options import option
 from pgmlite.cli.signals import Signals
 from pgmlite.core.events import Event, Examined, ExamineStarted
@@ -42,11 +40,9 @@ WIDTH = 10
 @options.interface
 @options.sources_and_hosts
 @option("--object", "oid", metavar="ID", help="The only object that is wanted.")
-@option(
+@options.duration(
     "--seconds",
-    type=float,
     default=SECONDS,
-    metavar="SECONDS",
     help="For how long to listen; 130 is enough for a querier of the usual interval.",
 )
 @options.as_json
@@ -94,13 +90,12 @@ def doctor(
 def show(event: Event, began: int, *, as_json: bool) -> None:
     """Print one event, `began` ns being the start."""
     if as_json:
-        print(json.dumps(line(event, began)), flush=True)
+        EVENTS.write(line(event, began))
         return
     match event:
         case ExamineStarted():
             # What is being printed is the report; this is what it waits for.
-            said = f"listening for {event.seconds:g} s"
-            print(said, file=sys.stderr, flush=True)
+            say(f"listening for {event.seconds:g} s")
         case Checked():
             print(text_of(event.result), flush=True)
         case Examined(error=None):

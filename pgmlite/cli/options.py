@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from pgmlite.cli.values import parse_channel, parse_fec
+from pgmlite.cli.values import parse_channel, parse_duration, parse_fec, parse_interval
 from pgmlite.errors import UsageError
-from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT
-from pgmlite.storage.spooled import source_path
+from pgmlite.net.arguments import DEFAULT_FEC, DEFAULT_GROUP, DEFAULT_PORT, source_path
 
 
 class _NamedPath(click.Path):
@@ -55,13 +54,53 @@ def all_named(
     return tuple(named(context, parameter, one) for one in value)
 
 
-def is_given(parameter: str) -> bool:
-    """Whether a parameter of the command stands on its command line."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source is ParameterSource.COMMANDLINE
+def option_name(parameter: click.Parameter) -> str:
+    """Return an option as people type it, the long form where there is one."""
+    return max(parameter.opts, key=len)
 
+
+def is_given(parameter: str) -> bool:
+    """Whether a parameter of the command stands on its command line, or in its configuration."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source in {ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP}
+
+
+if TYPE_CHECKING:
+    Seconds = click.ParamType[float]
+else:  # not every click can be asked for it
+    Seconds = click.ParamType
+
+
+class Duration(Seconds):
+    """A time, in seconds; the same words for every option that takes one."""
+
+    name = "duration"
+    parse = staticmethod(parse_duration)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """
+        Raises:
+            UsageError: It is none.
+        """
+        if isinstance(value, int | float):  # a default
+            return float(value)
+        named = option_name(param) if param else self.name
+        return self.parse(named, value)
+
+
+class _Interval(Duration):
+    """How often something is said; ``off``: never, which is 0."""
+
+    parse = staticmethod(parse_interval)
+
+
+DURATION = Duration()
 
 option = partial(click.option, show_envvar=True)
+duration = partial(option, type=DURATION, metavar="DURATION")
+"""An option that takes a time; `pgmlite.cli.values.parse_duration` has the words."""
 
 file = click.argument("file", metavar="FILE|DIR|DEVICE|-", type=PATH)
 group = option(
@@ -142,15 +181,13 @@ object_name = option(
     metavar="GLOB",
     help="Take an object with such a name only, such as 'router-*.bin'.",
 )
-output_path = option(
+captured_output = option(
     "-o",
     "--output",
-    "output_path",
-    type=PATH,
     required=True,
-    callback=named,
-    metavar="PATH",
-    help="The file to write; where it is a link, what it leads to.",
+    metavar="PATH|DIR/",
+    help="The file to write; where it is a link, what it leads to. DIR/: the folder, for what was "
+    "sent of one.",
 )
 output = option(
     "-o",
@@ -161,6 +198,14 @@ output = option(
 )
 as_json = option(
     "--json", "as_json", is_flag=True, help="Print events as JSON, one a line, on stdout."
+)
+log_interval = option(
+    "--log-interval",
+    type=_Interval(),
+    metavar="DURATION|off",
+    envvar="PGMLITE_LOG_INTERVAL",
+    help="How often progress is said where there is no terminal; off, or 0: never. "
+    "Default: 10s, with --json 1s.",
 )
 no_checksum = option(
     "--no-checksum",

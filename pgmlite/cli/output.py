@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import gc
-import json
-import sys
-import time
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from pgmlite.cli.codes import Told
-from pgmlite.cli.json_lines import line, warning_text
-from pgmlite.cli.lines import fit
-from pgmlite.cli.words import progress_text, text_of
+from pgmlite.cli.json_lines import EVENTS, UnixTime, by_system_clock, line, warning_text
+from pgmlite.cli.lines import Priority, say
+from pgmlite.cli.progress import Bar, has_bar, shown
+from pgmlite.cli.words import text_of
 from pgmlite.core.events import (
+    Adopted,
+    Completed,
     Encoding,
     Event,
     Failed,
     Hashing,
+    PassedOn,
     ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
@@ -25,30 +27,89 @@ from pgmlite.core.events import (
     SendStarted,
     Spooling,
     Stopped,
+    Unpacking,
     Waiting,
     Warned,
 )
 from pgmlite.core.events_signing import Verified
-from pgmlite.errors import PgmliteError
+from pgmlite.core.machine import SECOND
+from pgmlite.errors import PgmliteError, UsageError
 
 if TYPE_CHECKING:
-    # Imported when needed: a sender starts sooner without them.
-    from rich.progress import Progress
-
+    # Imported when needed: a sender starts sooner without it.
     from pgmlite.api import Handle
 
 PLAIN_LINES_EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
 
+QUIET_LINES_EVERY = 60.0
+"""Seconds between them of who stays for ever; while nothing changes there are none."""
 
-class Barred:
-    """Has a progress bar, perhaps; used as a context so that it never outlives an error."""
+LEAST_INTERVAL = 1.0
+"""Seconds; progress is looked at no more often."""
 
-    _bar: Progress | None = None
+PROGRESS = (Hashing, Spooling, Unpacking, PassedOn, Encoding, SendProgress, ReceiveProgress)
+
+
+@dataclass(slots=True)
+class _Going:
+    """How far one object is, as it was shown last.
+
+    Attributes:
+        name: Of the object; empty: not known yet.
+        stored: Symbols at the progress before.
+        encoding: What there is to say of repair symbols beside the progress of a sender.
+        last: When a line was printed last, ns; None: none was yet.
+        said: What it was of: (stored, is received).
+    """
+
+    name: str = ""
+    stored: int = 0
+    encoding: str = ""
+    last: int | None = None
+    said: int = 0
+
+
+class Output:
+    """Prints events; a context that takes care of the bar."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool,
+        log_interval: float | None = None,
+        is_quiet: bool = False,
+        unix_time: UnixTime = by_system_clock,
+    ) -> None:
+        """
+        Args:
+            log_interval: Seconds between lines of progress where there is no bar; 0: none are
+                printed; None: as is usual.
+            is_quiet: Usual is little: it stays for ever.
+            unix_time: What the clock of the events says in ns since 1970.
+
+        Raises:
+            UsageError: The interval is too short.
+        """
+        if log_interval is not None and 0 < log_interval < LEAST_INTERVAL:
+            raise UsageError(
+                f"log_interval {log_interval:g}: give 1s or more, such as 10s, or off",
+                cause="log_interval",
+            )
+        self._json = as_json
+        self._unix_time = unix_time
+        self._is_quiet = is_quiet and log_interval is None
+        self._every: float | None = _usual(as_json=as_json, is_quiet=is_quiet)
+        if log_interval is not None:
+            self._every = log_interval if log_interval else None
+        self._going: dict[str, _Going] = {}
+        self._told: list[PgmliteError] = []
+        self._is_frozen = False
+        self._bar = Bar() if not as_json and has_bar() else None
 
     def __enter__(self) -> Self:
         if self._bar:
-            self._bar.start()
+            self._bar.__enter__()
         return self
 
     def __exit__(
@@ -58,25 +119,7 @@ class Barred:
         traceback: TracebackType | None,
     ) -> None:
         if self._bar:
-            self._bar.stop()
-
-
-class Output(Barred):
-    """Prints events."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._json = as_json
-        self._bar: Progress | None = None
-        self._last_line = time.monotonic()
-        self._stored = 0
-        self._encoding = ""
-        """What there is to say of repair symbols beside the progress of a sender."""
-
-        self._told: PgmliteError | None = None
-        self._is_frozen = False
-        if not as_json and sys.stderr.isatty():
-            self._bar = _progress_bar()
-            self._task = self._bar.add_task("", total=None)
+            self._bar.__exit__(kind, value, traceback)
 
     def follow(self, handle: Handle[Any]) -> None:
         """Print what happens, to the end.
@@ -94,24 +137,27 @@ class Output(Barred):
 
     def ended(self, error: PgmliteError) -> Exception:
         """Return what to raise: not to be said again, if an event has said it."""
-        return Told(error) if error is self._told else error
+        return Told(error) if any(error is one for one in self._told) else error
 
     def show(self, event: Event, began: int) -> None:
         """Print one event, `began` ns being the start."""
         if isinstance(event, SendStarted | RepairStarted | ReceiveStarted):
             self._freeze()
-        if isinstance(event, Failed | Stopped | Verified):
-            self._told = event.error
+        if isinstance(event, Failed | Stopped | Verified) and event.error:
+            self._told.append(event.error)
+        if isinstance(event, PROGRESS):
+            self._show_progress(event, began)
+            return
+        self._look(event)
         if self._json:
-            print(json.dumps(line(event, began)), flush=True)
+            EVENTS.write(line(event, began, self._unix_time))
         elif text := text_of(event, began):
-            self.say(text)
+            self.say(of_job(event, text))
         # Who reads events reads these as well, where people look.
         if isinstance(event, Warned):
-            self.say(f"warning: {warning_text(event)}")
+            self.say(of_job(event, f"warning: {warning_text(event)}"), Priority.WARNING)
         elif isinstance(event, Waiting):
-            self.say(f"waiting for {event.waiting}")
-        self._show_progress(event)
+            self.say(of_job(event, f"waiting for {event.waiting}"))
 
     def _freeze(self) -> None:
         """Let what the start-up left never be looked at again as garbage: it will be none."""
@@ -119,52 +165,68 @@ class Output(Barred):
             self._is_frozen = True
             gc.freeze()
 
-    def say(self, text: str) -> None:
-        """Print a line for people, on stderr."""
+    def say(self, text: str, priority: Priority = Priority.INFO) -> None:
+        """Print a line for people, on stderr, unless that has the events."""
+        if self._json and EVENTS.stdout_is_data:
+            return
         if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False)
+            self._bar.say(text)
         else:
-            print(fit(text, sys.stderr), file=sys.stderr, flush=True)
+            say(text, priority)
 
-    def _show_progress(self, event: Event) -> None:
+    def _of(self, event: Event) -> tuple[str, _Going]:
+        return event.job, self._going.setdefault(event.job, _Going())
+
+    def _look(self, event: Event) -> None:
+        """Take note of the object that an event is about."""
+        key, going = self._of(event)
         match event:
-            case Hashing():
-                self._show_bar("hashing", event.done, event.total)
-            case Spooling():
-                self._show_bar("copying into the spool", event.done, event.total)
-            case Encoding():
-                self._encoding = f", repair symbols {event.done / event.total:.0%} computed"
-            case SendProgress():
-                cycles = event.figures.cycles
-                is_carousel = event.figures.achieved_rate is not None
-                done, total = (cycles % 1, 1) if is_carousel else (0, None)
-                text, self._encoding = progress_text(event) + self._encoding, ""
-                self._show_bar(text, done, total)
-            case ReceiveProgress():
-                text = progress_text(event, self._stored)
-                self._stored = event.stored
-                self._show_bar(text, event.stored, event.symbols or None)
+            case SendStarted() | RepairStarted() | Adopted():
+                self._going[key] = _Going(event.manifest.name, last=going.last, said=going.said)
+            case Completed():
+                self._going[key] = _Going(last=going.last)
+                if self._bar:
+                    self._bar.drop(key)
 
-    def _show_bar(self, text: str, done: float, total: float | None) -> None:
+    def _show_progress(self, event: Event, began: int) -> None:
         """Show progress: the bar on a terminal, now and then a line elsewhere."""
-        if self._bar:
-            self._bar.update(self._task, description=text, completed=done, total=total)
-        elif not self._json and time.monotonic() - self._last_line >= PLAIN_LINES_EVERY:
-            self._last_line = time.monotonic()
-            share = f" {done / total:.0%}" if total else ""
-            print(f"{text}{share}", file=sys.stderr, flush=True)
+        key, going = self._of(event)
+        if isinstance(event, Encoding) and going.name:
+            # Beside what a sender is doing already.
+            going.encoding = f"repair symbols {event.done / event.total:.0%} computed"
+            if not self._json:
+                return
+        what = shown(event, going.name, going.stored, going.encoding)
+        if isinstance(event, SendProgress):
+            going.encoding = ""
+        elif isinstance(event, ReceiveProgress):
+            going.stored = event.stored
+        if what and self._bar:
+            self._bar.show(key, what)
+        elif what and self._is_due(event, going, began):
+            going.last, going.said = event.at, going.stored
+            if self._json:
+                EVENTS.write(line(event, began, self._unix_time))
+            else:
+                say(of_job(event, what.line), Priority.DEBUG)
+
+    def _is_due(self, event: Event, going: _Going, began: int) -> bool:
+        """Whether it is time for another line of progress."""
+        if self._every is None:
+            return False
+        if self._is_quiet and isinstance(event, ReceiveProgress) and event.stored == going.said:
+            return False  # nothing is received
+        last = began if going.last is None else going.last
+        return event.at - last >= self._every * SECOND
 
 
-def _progress_bar() -> Progress:
-    # Imported where a terminal wants it: it costs a tenth of a second of every start.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+def of_job(event: Event, text: str) -> str:
+    """Return what is said of an event, with the name of its job in front if there are several."""
+    return f"{event.job}: {text}" if event.job else text
 
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+
+def _usual(*, as_json: bool, is_quiet: bool) -> float:
+    """Return the seconds between lines of progress, where nothing was said of them."""
+    if is_quiet:
+        return QUIET_LINES_EVERY
+    return 0.0 if as_json else PLAIN_LINES_EVERY

@@ -1,31 +1,37 @@
-"""``recv``: a receiver, until its file is verified and in place."""
+"""``recv``: a receiver, until its file is verified and in place; or several, or one that stays."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pgmlite.api import receive
+from pgmlite.api import Handle, receive, together
 from pgmlite.cli import options
+from pgmlite.cli.config_file import Configured, each_table
 from pgmlite.cli.options import PATH, option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_rate_limit, parse_share, parse_size
 from pgmlite.errors import UsageError
+from pgmlite.net.job_receive import Receiving
+from pgmlite.net.notify import told_of
 
 EXAMPLES = """\b
 Examples:
   pgmlite recv -o firmware.bin -i eth0
-  pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 3600
+  pgmlite recv -o image.iso -g 239.1.2.3 -i eth0 --timeout 1h
   pgmlite recv -o fw.bin -i eth0 --on-complete 'rauc install'
   pgmlite recv -o fw.bin -i eth0 --key release.pub.pem --stream example/router
+  pgmlite recv -o fw.bin -i eth0 --key keys/ --stream example/router --follow
+  pgmlite recv --config /etc/pgmlite/firmware.toml
   pgmlite recv fw.example.org -o fw.bin   (DNS has the group, the port and the senders)
 """
 
 
-@click.command(epilog=EXAMPLES)
+@click.command(cls=Configured, epilog=EXAMPLES)
 @click.argument("name", metavar="[NAME]", required=False)
 @options.output
 @option(
@@ -60,11 +66,8 @@ Examples:
     help="Take an older release than was installed as well; needs --key. For people, not for "
     "services.",
 )
-@option(
-    "--timeout",
-    type=float,
-    metavar="SECONDS",
-    help="Give up after this time; what came is kept.",
+@options.duration(
+    "--timeout", help="Give up after this time, such as 90s or 2h; what came is kept."
 )
 @option("--no-nak", is_flag=True, help="Never ask for repairs; use those that others ask for.")
 @option(
@@ -97,11 +100,8 @@ Examples:
     help="Run CMD, with PATH as its last argument, once the file is in place; again, if a "
     "recv before this one could not.",
 )
-@option(
-    "--hook-timeout",
-    type=float,
-    metavar="SECONDS",
-    help="End the command of --on-complete after this time.",
+@options.duration(
+    "--hook-timeout", help="End the command of --on-complete after this time, such as 10m."
 )
 @option(
     "--drop",
@@ -124,8 +124,50 @@ Examples:
     is_flag=True,
     help="Read everything back from the disk once more before it is put in place.",
 )
+@option(
+    "--follow",
+    is_flag=True,
+    help="Stay, and take one object after another: the newest release, or what is new.",
+)
+@click.option(
+    "--config",
+    type=PATH,
+    metavar="FILE",
+    help="Take options from this file (TOML): a table for each output, all at once; keys are the "
+    "long names of options, and service for NAME.",
+)
+@options.log_interval
 @options.as_json
-def recv(
+def recv(*, config: Path | None, log_interval: float | None, as_json: bool, **given: Any) -> None:
+    """Receive a file into PATH: from the senders that DNS has for NAME, or those of a group.
+
+    Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
+    every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
+    already is not fetched again; if it is what is sent, it stays as it is.
+
+    With --key, which needs cryptography (pip install 'pgmlite[trust]'), the highest release of each
+    stream that was put in place is remembered, in $PGMLITE_STATE, $STATE_DIRECTORY or
+    ~/.local/state/pgmlite, and no lower one is taken.
+
+    With --follow it stays, and takes one object after another: with a key the newest release of the
+    stream, else what is announced and was never here; one that was is taken again when the one in
+    place has not been announced for 60 s. SIGTERM ends it with 0, SIGHUP has it read its keys
+    again. --config takes several at once from a file, a table each.
+    """
+    signals = Signals()
+    signals.install()
+    handles = {"": _receiver(**given)} if config is None else each_table(config, _receiver)
+    handle = handles[""] if config is None else together(handles)
+    stays = any(not isinstance(one, Receiving) for one in handles.values())
+    shown = Output(as_json=as_json, log_interval=log_interval, is_quiet=stays)
+    handle = told_of(handle, os.environ, tuple(handles))
+    signals.stop(handle)
+    if stays:
+        signals.reload(handle)
+    shown.follow(handle)
+
+
+def _receiver(
     name: str | None,
     output: str | None,
     device: str | None,
@@ -152,27 +194,20 @@ def recv(
     seed: int,
     bases: tuple[Path, ...],
     verify_media: bool,
-    as_json: bool,
-) -> None:
-    """Receive a file into PATH: from the senders that DNS has for NAME, or those of a group.
+    follow: bool,
+) -> Handle[Any]:
+    """Return what receives as the options say.
 
-    Join at any time: what comes past is kept in PATH.part, and PATH is put in place when
-    every byte has been verified. A receiver that was stopped goes on where it was. What PATH has
-    already is not fetched again; if it is what is sent, it stays as it is.
-
-    With --key, which needs cryptography (pip install 'pgmlite[trust]'), the highest release of each
-    stream that was put in place is remembered, in $PGMLITE_STATE, $STATE_DIRECTORY or
-    ~/.local/state/pgmlite, and no lower one is taken.
+    Raises:
+        UsageError: One is wrong.
     """
-    signals = Signals()
-    signals.install()
     if hook_timeout is not None and on_complete is None:
         raise UsageError("--hook-timeout: needs --on-complete")
     where: dict[str, Any] = {"group": group, "port": port}
     if name is not None:
         # What the environment says is for receivers that are given no name.
         where = {key: value for key, value in where.items() if options.is_given(key)}
-    handle = receive(
+    receiving = receive(
         output,
         device=device,
         spool=spool,
@@ -199,5 +234,4 @@ def recv(
         loss=parse_share("--drop", drop),
         seed=seed,
     )
-    signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    return receiving.follow() if follow else receiving

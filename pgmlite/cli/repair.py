@@ -31,6 +31,7 @@ then, at the receivers:
 @options.rate
 @options.hops
 @options.listen
+@options.log_interval
 @options.as_json
 def repair(
     file: Path,
@@ -43,6 +44,7 @@ def repair(
     rate: str,
     hops: int,
     listen: str | None,
+    log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Answer NAKs from a copy of FILE, while a sender that hears nothing loops it.
@@ -54,6 +56,7 @@ def repair(
     """
     signals = Signals()
     signals.install()
+    shown = Output(as_json=as_json, log_interval=log_interval)
     handle = api.repair(
         file,
         content=content,
@@ -67,4 +70,4 @@ def repair(
         listen=listen,
     )
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    shown.follow(handle)

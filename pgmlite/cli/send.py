@@ -88,7 +88,7 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     metavar="N",
     help="Stop after N cycles: as many packets of the object as its length, N times.",
 )
-@option("--duration", type=float, metavar="SECONDS", help="Stop after this time.")
+@options.duration("--duration", help="Stop after this time, such as 90s or 8h.")
 @option(
     "--follow",
     is_flag=True,
@@ -109,6 +109,7 @@ def _where(group: str, rate: str, channels: tuple[tuple[str, int], ...]) -> dict
     help="Print what DNS needs so that `recv NAME` finds this machine, with a group that is drawn "
     "unless -g names one; send nothing.",
 )
+@options.log_interval
 @options.as_json
 def send(
     file: Path | None,
@@ -130,6 +131,7 @@ def send(
     content: Path | None,
     spool: Path | None,
     print_dns: str | None,
+    log_interval: float | None,
     as_json: bool,
 ) -> None:
     """Send FILE for ever, to whoever listens; or what FILE.pglm is of, see `sign`.
@@ -143,6 +145,7 @@ def send(
     """
     signals = Signals()
     signals.install()
+    shown = Output(as_json=as_json, log_interval=log_interval)
     channels = plan.pop("channels")
     if print_dns is not None:
         options.refuse_others(OF_ZONE, "has no effect with --print-dns; leave it out")
@@ -184,7 +187,7 @@ def send(
         **share,
     )
     signals.stop(handle)
-    Output(as_json=as_json).follow(handle)
+    shown.follow(handle)
 
 
 def _dns_channels(

@@ -12,7 +12,6 @@ from pgmlite.cli import options
 from pgmlite.cli.options import option
 from pgmlite.cli.output import Output
 from pgmlite.cli.signals import Signals
-from pgmlite.cli.values import parse_period
 from pgmlite.errors import UsageError
 from pgmlite.storage.signed import is_signed_name
 
@@ -43,10 +42,8 @@ OF_SIGNED = frozenset({"file", "keys", "public_key", "signature", "message", "as
     help="Number of the release: receivers take no lower one of the stream, once they have it.",
 )
 @option("--stream", metavar="NAME", help="Product or branch that it is a release of.")
-@option(
-    "--expires",
-    metavar="TIME",
-    help="When receivers take it no more, from now: 90d, 12h, 8w. Default: never.",
+@options.duration(
+    "--expires", help="When receivers take it no more, from now: 90d, 12h, 8w. Default: never."
 )
 @option(
     "-o",
@@ -83,7 +80,7 @@ def sign(
     keys: tuple[Path, ...],
     release: int | None,
     stream: str | None,
-    expires: str | None,
+    expires: float | None,
     output: Path | None,
     message: Path | None,
     public_key: Path | None,
@@ -123,7 +120,7 @@ def sign(
             keys=keys,
             release=release,
             stream=stream,
-            expires=None if expires is None else parse_period("--expires", expires),
+            expires=expires,
             output=output,
             message=message,
             port=port,

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: they end a command in order."""
+"""SIGINT and SIGTERM end a command in order; SIGHUP has one that stays look at its keys anew."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class Signals:
 
     def __init__(self) -> None:
         self._reason = ""
+        self._is_installed = False
         self._handle: Handle[Any] | None = None
 
     def install(self) -> None:
         """Take over both signals, in the main thread."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._came)
+        self._is_installed = True
 
     def _came(self, number: int, frame: FrameType | None) -> None:
         self._reason = f"stopped by {signal.Signals(number).name}"
@@ -32,6 +34,16 @@ class Signals:
         self._handle = handle
         if self._reason:
             handle.stop(self._reason)
+
+    def reload(self, handle: Handle[Any]) -> None:
+        """Let SIGHUP have it look anew at what it was given; else that ends a process."""
+        self._handle = handle
+        if self._is_installed:
+            signal.signal(signal.SIGHUP, self._looks_anew)
+
+    def _looks_anew(self, number: int, frame: FrameType | None) -> None:
+        if self._handle:
+            self._handle.reload()
 
     def check(self) -> None:
         """

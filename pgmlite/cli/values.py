@@ -128,16 +128,34 @@ def parse_share(option: str, text: str) -> float:
     return share
 
 
-PERIODS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+DURATIONS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400}
+"""Units of a time, in seconds."""
 
 
-def parse_period(option: str, text: str) -> float:
-    """Return ``90d``, ``12h``, ``8w`` in seconds.
+def parse_duration(option: str, text: str) -> float:
+    """Return ``500ms``, ``90s``, ``5m``, ``1.5h``, ``90d`` or ``8w`` in seconds, as a plain number.
+
+    Args:
+        option: What names it in the error.
 
     Raises:
         UsageError: It is something else.
     """
-    found = re.fullmatch(r"([0-9]{1,9})([smhdw])", text, re.ASCII)
-    if not found or not int(found[1]):
-        raise UsageError(f"{option} {text}: give a time such as 90d, 12h or 8w")
-    return float(int(found[1]) * PERIODS[found[2]])
+    found = re.fullmatch(
+        r"([0-9]{1,12}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(ms|[smhdw]?)", text, re.ASCII
+    )
+    if not found:
+        raise UsageError(
+            f"{option} {text}: give a time such as 500ms, 90s, 5m, 12h or 90d; "
+            "a plain number is seconds"
+        )
+    return float(found[1]) * DURATIONS[found[2]]
+
+
+def parse_interval(option: str, text: str) -> float:
+    """Return as of `parse_duration` how often something is said; 0, as ``off`` is: never.
+
+    Raises:
+        UsageError: It is none.
+    """
+    return 0.0 if text == "off" else parse_duration(option, text)

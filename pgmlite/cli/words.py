@@ -5,32 +5,36 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from pgmlite.cli.json_lines import oid_text
+from pgmlite.cli.progress import repairs_text
 from pgmlite.core.events import (
     Adopted,
     Completed,
     Damaged,
     Event,
+    Followed,
     Hooked,
+    InPlace,
     NakDue,
     ReceiveFailed,
-    ReceiveProgress,
     ReceiveStarted,
     RepairStarted,
     ReplayStarted,
-    SendProgress,
     SendStarted,
     Stopped,
     Superseded,
 )
 from pgmlite.core.events_listening import RateChanged, Resolved, SourceState, Trying
 from pgmlite.core.events_signing import Signed, Verified
-from pgmlite.core.figures import ReceiveFigures, RepairFigures, SendChannel
-from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list, human_rate, human_time
+from pgmlite.core.figures import ReceiveFigures, SendChannel
+from pgmlite.core.human import human_bytes, human_list, human_rate, human_time
 from pgmlite.core.machine import SECOND
 from pgmlite.net.address import Channel
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.endpoint import udp_headers
 from pgmlite.wire.manifest import Manifest
+
+WORTH_A_WORD = 1.0
+"""Seconds of waiting for a sender that are told of."""
 
 MOST_ADDRESSES = 8
 """Those that a line has, at most."""
@@ -55,6 +59,8 @@ def text_of(event: Event, began: int) -> str:
             return f"{program}: done in {ending.seconds:.1f} s" if event.phase == "done" else ""
         case Completed():
             return _completed(event)
+        case InPlace() | Followed():
+            return _following(event)
         case ReceiveFailed():
             return _receive_failed(event)
         case Stopped():
@@ -80,6 +86,16 @@ def _started(event: SendStarted | RepairStarted | ReceiveStarted | ReplayStarted
             )
         case ReplayStarted():
             return f"reading {event.capture}{_origin(event.keys)}"
+
+
+def _following(event: InPlace | Followed) -> str:
+    """Return what a receiver that follows finds, and what it has done at the end."""
+    if isinstance(event, Followed):
+        count = "no object" if not event.objects else f"{event.objects} object"
+        plural = "s" if event.objects > 1 else ""
+        return f"{event.reason}: {count}{plural} put in place, {event.fetched} packets used"
+    release = f", release {event.release} of {event.stream}" if event.stream else ""
+    return f"in place: {event.name}, object {oid_text(event.oid)}{release}"
 
 
 def _origin(keys: tuple[bytes, ...]) -> str:
@@ -210,32 +226,6 @@ def _damaged(event: Damaged) -> str:
     return said
 
 
-def progress_text(event: SendProgress | ReceiveProgress, stored_before: int = 0) -> str:
-    """Return what a bar says.
-
-    Args:
-        stored_before: Symbols that were stored at the progress before.
-    """
-    if isinstance(event, SendProgress):
-        if event.figures.achieved_rate is None and event.repairs:
-            return f"repairing, {_repairs(event.repairs)}"
-        return f"cycle {int(event.figures.cycles) + 1}"
-    silence = event.network.silence or 0
-    if not event.figures.packets:
-        refused = sum(event.figures.refused.values())
-        return f"waiting: {refused} packets, none valid" if refused else "waiting: no packets"
-    if silence * SECOND >= SILENT_AFTER:
-        return f"nothing for {silence:.0f} s: is the sender gone?"
-    if not event.has_manifest:
-        return "receiving, no manifest yet"
-    if event.stored == stored_before:
-        is_whole = event.stored == event.symbols
-        return "verifying" if is_whole else "waiting for what is missing"
-    if event.time_left is None:
-        return "receiving"
-    return f"receiving, {human_time(event.time_left)} left"
-
-
 def _channel(event: ReceiveStarted) -> Channel:
     return Channel(event.group, event.port, event.interface, 0)
 
@@ -297,19 +287,28 @@ def _losses(figures: ReceiveFigures, kernel_drops: int = 0) -> str:
 
 
 def _completed(event: Completed) -> str:
+    packed = event.manifest.archive and event.path != "-" and not event.path.endswith("/")
+    return _complete(event) + ("; it is the archive of a folder: -o DIR/ unpacks it" * bool(packed))
+
+
+def _complete(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (
-            f"complete: {event.path}, {size} verified after {figures.packets} packets, "
+            f"complete: {_place(event.path)}, {size} verified after {figures.packets} packets, "
             f"{figures.cycles:.2f} cycles, {figures.lost} packets lost"
         )
     if not event.is_new:
         return f"complete: {event.path} is this object already, {size} verified; it stays as it is"
     reused = f", {human_bytes(event.reused)} of it from files here" if event.reused else ""
-    return (
-        f"complete: {event.path}, {size} verified in {human_time(network.transfer_seconds or 0)}"
-        f"{reused}, {figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
-    )
+    waited, took = network.waited_seconds or 0, human_time(network.transfer_seconds or 0)
+    after = f" after {human_time(waited)} of waiting" if waited >= WORTH_A_WORD else ""
+    counts = f"{figures.cycles:.2f} cycles, {_losses(figures, network.kernel_drops)}"
+    return f"complete: {_place(event.path)}, {size} verified in {took}{after}{reused}, {counts}"
+
+
+def _place(path: str) -> str:
+    return "standard output" if path == "-" else path
 
 
 def _receive_failed(event: ReceiveFailed) -> str:
@@ -327,11 +326,6 @@ def _receive_failed(event: ReceiveFailed) -> str:
     )
 
 
-def _repairs(repairs: RepairFigures) -> str:
-    """Return what was asked for and repeated."""
-    return f"{repairs.naks_received} NAKs, {repairs.rdata} packets repeated"
-
-
 def _stopped(event: Stopped) -> str:
     figures = event.figures
     text = (
@@ -341,5 +335,5 @@ def _stopped(event: Stopped) -> str:
     if figures.unsent:
         text += f"; {figures.unsent} of them could not be sent"
     if event.repairs:
-        text += f"; {_repairs(event.repairs)}"
+        text += f"; {repairs_text(event.repairs)}"
     return f"sent: {text}" if event.error else f"finished: {text}"

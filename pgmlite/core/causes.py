@@ -5,6 +5,7 @@ from __future__ import annotations
 Fact = str | int | float | bool | None
 
 CAUSES: dict[str, dict[str, type]] = {
+    "ambiguous": {"oid": str, "objects": int},
     "buffer": {"kernel_drops": int},
     "channels": {},
     "clock": {},
@@ -15,10 +16,12 @@ CAUSES: dict[str, dict[str, type]] = {
     "hook_timed_out": {},
     "hops": {},
     "interface": {},
+    "key": {},
     "membership": {},
     "mtu": {"packet_size": int, "sent": int, "mtu": int},
     "mtu_mended": {"packet_size": int},
     "nak": {},
+    "nothing_to_take": {"objects": int},
     "numbers": {"lost_unbelieved": int},
     "object": {"oid": str, "name": str, "size": int, "reason": str},
     "objects": {},
@@ -26,6 +29,7 @@ CAUSES: dict[str, dict[str, type]] = {
     "rate": {"rate": int, "achieved_rate": int},
     "replacement": {},
     "resumed": {"seconds": float},
+    "retry": {"seconds": float},
     "rollback": {"stream": str, "release": int, "was": int},
     "silence": {"seconds": float},
     "source": {},

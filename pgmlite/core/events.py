@@ -9,7 +9,7 @@ is a dataclass is spread over the line. ``spec/events.json`` is generated from t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pgmlite.core.causes import Fact
@@ -35,11 +35,13 @@ class Event:
     Attributes:
         at: When, in ns of the clock that drives the machine: the system's monotonic one, or that
             of a capture.
+        job: Of several at once, the name of the one that it is about; empty: there is only one.
     """
 
     NAME: ClassVar[str] = ""
 
     at: int
+    job: str = field(default="", kw_only=True)
 
 
 Tell = Callable[[Event], None]
@@ -82,6 +84,17 @@ class Spooling(Event):
     done: int
     total: int | None
     """None: it is not known before the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacking(Event):
+    """Bytes of a folder's files that are unpacked, and how many there are."""
+
+    NAME: ClassVar[str] = "unpacking"
+
+    done: int
+    total: int | None
+    """None: it is not known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +159,22 @@ class ReceiveStarted(Event):
     output: str
     keys: tuple[bytes, ...]
     """Ids of the keys whose objects are taken; none: integrity is checked, origin is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace(Event):
+    """What a receiver that follows finds in place when it begins: it is not fetched."""
+
+    NAME: ClassVar[str] = "in_place"
+
+    path: str
+    oid: int
+    name: str
+    stream: str
+    """What it is a release of, if a key says so; else empty."""
+
+    release: int
+    """Its number; 0 without a key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +312,19 @@ class ReceiveProgress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOn(Event):
+    """Bytes of the object that standard output or the device has taken, and how many there are.
+
+    About once a second, once all of it is here.
+    """
+
+    NAME: ClassVar[str] = "passed_on"
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Warned(Event):
     """Something that somebody can mend, or that is mended; the work goes on."""
 
@@ -395,6 +437,20 @@ class Stopped(Event):
 
     figures: SendFigures
     repairs: RepairFigures | None
+
+
+@dataclass(frozen=True, slots=True)
+class Followed(Event):
+    """The end of a receiver that follows, and what it returns: it was asked to stop."""
+
+    NAME: ClassVar[str] = "stopped"
+
+    reason: str
+    objects: int
+    """Those that it put in place."""
+
+    fetched: int
+    """Symbols that came and were stored, of all objects."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,9 @@ class SendFigures:
     achieved_rate: int | None
     """bit/s that went out, IP headers included, while there was a link; None: no carousel."""
 
+    rate: int
+    """bit/s that went out in the last seconds, IP headers included."""
+
 
 @dataclass(frozen=True, slots=True)
 class RepairFigures:
@@ -119,6 +122,12 @@ class NetworkFigures:
 
     kernel_drops: int
     naks_unsent: int
+    rate: int
+    """bit/s that came in the last seconds, IP headers included."""
+
+    waited_seconds: float | None
+    """From the start to the first packet of the object; None: there was none."""
+
     transfer_seconds: float | None
     """Since the first packet of the object; None: there was none."""
 

@@ -46,3 +46,14 @@ def human_list(names: Sequence[str], most: int, between: str = ", ") -> str:
     """Return names in a line; of more than `most`, those and how many more there are."""
     more = len(names) - most
     return between.join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+LONGEST_NAME = 60
+"""Characters of an object's name that are shown in a line; it is a stranger's."""
+
+
+def human_name(name: str) -> str:
+    """Return an object's name, or as much of it as a line bears."""
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -280,7 +280,7 @@ class Complete:
     oid: int
     manifest: Manifest
     digests: bytes = field(repr=False)
-    """The digests of all blocks, 32 bytes each."""
+    """The digests of all blocks, 32 bytes each; none of an object that was in place."""
 
 
 @dataclass(frozen=True, slots=True)

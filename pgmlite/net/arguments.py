@@ -7,12 +7,14 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 from pgmlite.core.config import MAX_RATE, MIN_RATE, NakConfig, RepairConfig
 from pgmlite.core.machine import SECOND
 from pgmlite.core.ring import MOST_SECTORS
 from pgmlite.errors import UsageError
 from pgmlite.net.address import Channel
+from pgmlite.storage.system import STDIN
 from pgmlite.wire.batch import HEADER_SIZE
 from pgmlite.wire.endpoint import Endpoint, ip_version
 from pgmlite.wire.geometry import MOST_REPAIRS
@@ -48,6 +50,13 @@ ETHERNET_MTU = 1_500
 IPV6_MINIMUM_MTU = 1_280
 MIN_MTU = 576
 MAX_MTU = MAX_PACKET + IPV6_UDP_HEADERS
+
+
+def source_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of something to send; a file that is called ``-`` is not standard input."""
+    found = Path(path)
+    is_other = found == STDIN and os.fspath(path) != "-"
+    return Path.cwd() / found if is_other else found
 
 
 def parse_endpoint(name: str, text: str, channel: Channel | None) -> Endpoint:

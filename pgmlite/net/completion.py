@@ -37,6 +37,7 @@ class CompletionHook:
         tell: Tell,
         *,
         timeout: int | None,
+        again: str = "the next start runs it again",
     ) -> None:
         """
         Args:
@@ -44,7 +45,9 @@ class CompletionHook:
             record: Where what was published is remembered; the caller closes it.
             identity: Of what is there now; None: nothing is, or it can't be looked at.
             timeout: ns after which the command is ended; None: never.
+            again: What becomes of a command that failed, in words.
         """
+        self._again = again
         self._command = command
         self._path = path.absolute()
         self._record = record
@@ -60,10 +63,8 @@ class CompletionHook:
     def _warn(self, text: str, cause: str = "") -> None:
         self._tell(Warned(time.monotonic_ns(), text, cause))
 
-    def resume(self) -> Waits[None]:
-        """Run the command for what an earlier receiver published, unless it is done.
-
-        Its failure is only reported: the network may bring something better.
+    def look(self) -> Waits[None]:
+        """Find out what an earlier receiver published.
 
         Raises:
             DiskError: What this receiver is to publish could not be recorded.
@@ -71,13 +72,37 @@ class CompletionHook:
         """
         self._record.check()
         try:
-            self._current = yield from self._read()
+            self._current = yield from read_record(self._record)
         except BlockingIOError:
             self._is_held_elsewhere = True
             self._warn(f"{self._what}: another receiver is running it; left to that", "on_complete")
-            return
+
+    @property
+    def found(self) -> Publication | None:
+        """What was published, as far as it is known."""
+        return self._current
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the command has to be run for what is in place."""
         found = self._current
-        if found is None or found.phase is Phase.DONE or not self._is_in_place(found):
+        return found is not None and found.phase is not Phase.DONE and self._is_in_place(found)
+
+    def settle(self) -> None:
+        """Note that the command for what `look` found is done: this process has seen it end."""
+        if self._current is not None:
+            self._note_end(self._current)
+
+    def resume(self) -> Waits[None]:
+        """Run the command for what `look` found, unless it is done.
+
+        Its failure is only reported: the network may bring something better.
+
+        Raises:
+            Interrupted: It was asked to stop.
+        """
+        found = self._current
+        if found is None or not self.is_due:
             return
         try:
             yield from self._run(found)
@@ -114,7 +139,7 @@ class CompletionHook:
         found = self._current
         if self._is_held_elsewhere and not self._is_new:
             try:
-                found = yield from self._read()
+                found = yield from read_record(self._record)
             except BlockingIOError:
                 raise HookError(
                     f"{self._what}: another receiver is running it; {self._path} is in place",
@@ -131,21 +156,6 @@ class CompletionHook:
             raise self._failure
         if found.phase is not Phase.DONE:
             yield from self._run(found)
-
-    def _read(self) -> Waits[Publication | None]:
-        """
-        Raises:
-            BlockingIOError: Another process has the record, and keeps it.
-            Interrupted: It was asked to stop.
-        """
-        end = time.monotonic_ns() + PATIENCE
-        while True:
-            try:
-                return self._record.read()
-            except BlockingIOError:
-                if time.monotonic_ns() >= end:
-                    raise
-            yield Wait(POLL)
 
     def _is_in_place(self, publication: Publication) -> bool:
         found = self._identity()
@@ -186,7 +196,7 @@ class CompletionHook:
             return
         text = (
             f"{self._what}: {ending} (attempt {attempt.attempt}); {self._path} is in place, "
-            "and the next start runs it again"
+            f"and {self._again}"
         )
         if ending.interrupted:
             raise Interrupted(text, cause="on_complete")
@@ -199,9 +209,7 @@ class CompletionHook:
         try:
             self._record.write(self._current)
         except DiskError as error:
-            self._warn(
-                f"{self._what}: done, but the next start runs it again: {error}", "on_complete"
-            )
+            self._warn(f"{self._what}: done, but {self._again}: {error}", "on_complete")
 
     def _facts(self, publication: Publication) -> dict[str, bytes]:
         """Return what the command finds in its environment."""
@@ -238,3 +246,20 @@ class CompletionHook:
                 how,
             )
         )
+
+
+def read_record(record: PublishedRecord) -> Waits[Publication | None]:
+    """Return what a record says; None: there is none that can be believed.
+
+    Raises:
+        BlockingIOError: Another process has the record, and keeps it.
+        Interrupted: It was asked to stop.
+    """
+    end = time.monotonic_ns() + PATIENCE
+    while True:
+        try:
+            return record.read()
+        except BlockingIOError:
+            if time.monotonic_ns() >= end:
+                raise
+        yield Wait(POLL)

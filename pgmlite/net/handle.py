@@ -35,15 +35,25 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
     task that is cancelled is so when that is done.
 
     Attributes:
+        start: Makes the work, given what takes its events: for who makes one of several.
         began: When it was made, in ns of the clock of its events.
     """
 
-    def __init__(self, start: Callable[[Tell], Waits[T]], *, began: int | None = None) -> None:
+    def __init__(
+        self,
+        start: Callable[[Tell], Waits[T]],
+        *,
+        began: int | None = None,
+        reload: Callable[[], None] | None = None,
+    ) -> None:
         """
         Args:
             start: Makes the work, given what takes its events.
             began: ns on the clock of the events; None: now, of the system's.
+            reload: Has the work look anew at what it was given; None: it can't.
         """
+        self.start = start
+        self._reload = reload
         self.began = time.monotonic_ns() if began is None else began
         happened: deque[Event] = deque()
         self._stop = Stop()
@@ -67,6 +77,11 @@ class Handle(Iterator[Event], AsyncIterator[Event], Awaitable[T], Generic[T]):
     def stop(self, reason: str = "stopped") -> None:
         """Have it end soon, with `Interrupted`; from another thread or a signal handler, too."""
         self._stop.ask(reason)
+
+    def reload(self) -> None:
+        """Have a receiver that follows read its keys anew, soon; as `stop`, from anywhere."""
+        if self._reload:
+            self._reload()
 
     # By blocking.
 

@@ -36,6 +36,10 @@ OF_SIGNATURES = frozenset({"PGMLITE_STREAM", "PGMLITE_RELEASE", "PGMLITE_KEY"})
 """Variables that a command finds if what it is run for is signed, and else not."""
 
 
+OF_SERVICES = frozenset({"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"})
+"""Variables by which a service manager hears from a process; a command is none of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """A program and its first arguments.
@@ -170,11 +174,13 @@ def supervise(
 
 
 def _environment(facts: Mapping[str, bytes]) -> dict[bytes, bytes]:
-    """Return our environment with `facts`, and with no facts of others about signatures."""
+    """Return our environment with `facts`, without what others say of signatures, and without what
+    a service manager told us alone.
+    """
     own = {
         name: value
         for name, value in os.environb.items()
-        if name.decode(errors="replace") not in OF_SIGNATURES
+        if name.decode(errors="replace") not in OF_SIGNATURES | OF_SERVICES
     }
     return own | {name.encode(): value for name, value in facts.items()}
 

@@ -12,7 +12,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.trust import Trust
 from pgmlite.net.planning import unix_time
 from pgmlite.storage.floors import FloorFiles, state_folder
-from pgmlite.storage.keys import load_public_keys
+from pgmlite.storage.keys import PublicKey, load_public_keys
 from pgmlite.wire.manifest import Release
 
 
@@ -24,11 +24,17 @@ class Installing:
     """
 
     def __init__(
-        self, keys: Sequence[Path], *, stream: str = "", allow_rollback: bool = False
+        self,
+        keys: Sequence[Path],
+        *,
+        stream: str = "",
+        allow_rollback: bool = False,
+        public: Sequence[PublicKey] = (),
     ) -> None:
         """
         Args:
             keys: Files, and folders of them; none: anybody's objects are taken.
+            public: What was read from `keys`; none: that is done now.
             stream: The only one that is taken; empty: any.
             allow_rollback: Take releases that are older than what was installed.
 
@@ -41,7 +47,7 @@ class Installing:
         self._floors: FloorFiles | None = None
         if not keys:
             return
-        public = load_public_keys(keys)
+        public = public or load_public_keys(keys)
         ids = [key.key_id for key in public]
         self._floors = FloorFiles(state_folder(os.environ), ids)
         self.trust = Trust(

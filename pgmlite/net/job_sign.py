@@ -27,8 +27,7 @@ from pgmlite.storage.signed import (
     signed_name,
     write_signed,
 )
-from pgmlite.storage.spooled import STDIN
-from pgmlite.storage.system import reason
+from pgmlite.storage.system import STDIN, reason
 from pgmlite.wire.control import Signature, message_of
 from pgmlite.wire.layout import MAX_RELEASE, MAX_STREAM, SIGNATURE_SIZE
 from pgmlite.wire.manifest import Manifest, Release

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from pgmlite.core.causes import Fact
 from pgmlite.core.decode import Decoded
@@ -27,6 +28,7 @@ from pgmlite.core.machine import (
 )
 from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.receiver import Receiver
+from pgmlite.core.speed import Speed
 from pgmlite.errors import TimedOut
 from pgmlite.net.address import Channel
 from pgmlite.net.decoding import Decoder
@@ -43,7 +45,7 @@ from pgmlite.net.loop import (
 from pgmlite.net.membership import Memberships
 from pgmlite.net.nak_sender import NakSender
 from pgmlite.net.receiver_socket import ReceiverSocket
-from pgmlite.net.waiting import POLL, Wait, Waits
+from pgmlite.net.waiting import POLL, Wait, Waits, in_thread
 from pgmlite.storage.contract import Part
 from pgmlite.wire.buffers import ReceiveBuffer
 
@@ -91,6 +93,26 @@ def receive_figures(machine: Receiver, seconds: float) -> ReceiveFigures:
     )
 
 
+def network_figures(
+    machine: Receiver, memberships: Memberships, speed: Speed, began: int, now: int
+) -> NetworkFigures:
+    """Return what a receiver that listens since `began` ns has counted of its network."""
+
+    def between(start: int | None, end: int | None) -> float | None:
+        return None if start is None or end is None else round((end - start) / SECOND, 3)
+
+    counters, first = machine.counters, machine.evidence.began
+    overhead = memberships.channel.overhead if memberships.channel else 0
+    return NetworkFigures(
+        kernel_drops=memberships.kernel_drops,
+        naks_unsent=machine.evidence.naks_unsent,
+        rate=speed.rate(now, counters.bytes + counters.packets * overhead),
+        waited_seconds=between(began, first),
+        transfer_seconds=between(first, now),
+        silence=between(machine.heard, now),
+    )
+
+
 class ReceiveLoop:
     """Drives a `Receiver`, its `machine`, until its object is all there, or time is up."""
 
@@ -132,6 +154,7 @@ class ReceiveLoop:
         self._refused: Counter[str] = machine.counters.refused
         self._began = self._now = self._heard = 0
         self._disk_time = 0
+        self._speed = Speed()
         self._listener = Listener(memberships, tell, self._begin)
         self._asker = NakSender(memberships, machine.evidence, self._warn)
         self._diagnosis: Diagnosis | None = None
@@ -163,9 +186,17 @@ class ReceiveLoop:
         self._now = self._began = self._heard = now = time.monotonic_ns()
         end = None if self._timeout is None else now + self._timeout
         report = now + REPORT_EVERY
+        self._speed.rate(now, 0)
         done = self._do(self.machine.start(now))
         self._watch(now)
-        while done is None:
+        while True:
+            if done:
+                # Perhaps all of it is read back: that takes its time.
+                bad = yield from in_thread(partial(self._part.settle, done))
+                if not bad:
+                    break
+                done = self._do(self.machine.doubt(done.oid, bad))
+                continue
             if end is not None and now >= end:
                 raise TimedOut(self._why_late(now))
             if now >= report:
@@ -188,6 +219,9 @@ class ReceiveLoop:
                 self._heard = now
                 self._listener.rejoin(now)
                 self._asker.rejoin()
+        # Leave first: publishing may take long, and the group costs others.
+        self._leave()
+        tell_of_disk(self._now, self._part, self._tell)
         return done
 
     def _wait(self, wait: int, now: int) -> Waits[bool]:
@@ -214,17 +248,7 @@ class ReceiveLoop:
 
     def figures(self, now: int) -> tuple[ReceiveFigures, NetworkFigures]:
         """Return the counters at `now` ns."""
-        evidence = self.machine.evidence
-
-        def since(moment: int | None) -> float | None:
-            return None if moment is None else round((now - moment) / SECOND, 3)
-
-        network = NetworkFigures(
-            kernel_drops=self._memberships.kernel_drops,
-            naks_unsent=evidence.naks_unsent,
-            transfer_seconds=since(evidence.began),
-            silence=since(self.machine.heard),
-        )
+        network = network_figures(self.machine, self._memberships, self._speed, self._began, now)
         return receive_figures(self.machine, (now - self._began) / SECOND), network
 
     def _progress(self, now: int) -> ReceiveProgress:
@@ -318,8 +342,8 @@ class ReceiveLoop:
         return done
 
     def _perform(self, actions: Sequence[Todo]) -> Complete | None:
-        """Do what the machine says; return `Complete` once the object is all there."""
-        todo = actions
+        """Do what the machine says; return `Complete` once every block is verified."""
+        todo, done = actions, None
         while todo:
             follow_up: list[Todo] = []
             for action in todo:
@@ -336,13 +360,7 @@ class ReceiveLoop:
                         self._unresolved = action.text
                         follow_up += self.machine.resolved(self._now, action)
                     case Complete():
-                        if bad := self._part.settle(action):
-                            follow_up += self.machine.doubt(action.oid, bad)
-                            continue
-                        # Leave first: publishing may take long, and the group costs others.
-                        self._leave()
-                        tell_of_disk(self._now, self._part, self._tell)
-                        return action
+                        done = action
                     case Decode():
                         self._decoder.add(action)
                     case Decoded():
@@ -357,7 +375,7 @@ class ReceiveLoop:
             todo = follow_up
         self._listener.tell_of_joined(self._now)
         tell_of_disk(self._now, self._part, self._tell)
-        return None
+        return done
 
     def _leave(self) -> None:
         self._listener.close(self._now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random, SystemRandom
@@ -15,10 +15,11 @@ from pgmlite.core.config_listening import RatesConfig
 from pgmlite.core.events import Completed, ReceiveFailed, Tell
 from pgmlite.core.figures import OtherObject
 from pgmlite.core.impair import Loss
+from pgmlite.core.machine import Complete
 from pgmlite.core.receive.offers import Policy
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import PgmliteError, UsageError
-from pgmlite.net.completion import CompletionHook
+from pgmlite.net.completion import CompletionHook, read_record
 from pgmlite.net.destinations.choice import Where, open_destination
 from pgmlite.net.destinations.contract import Destination
 from pgmlite.net.hook import Command
@@ -29,6 +30,7 @@ from pgmlite.net.membership import Memberships
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Waits
 from pgmlite.net.whom import whom_of_group, whom_of_name
+from pgmlite.storage.keys import PublicKey
 from pgmlite.storage.record import Identity, Publication
 
 
@@ -64,13 +66,35 @@ class ReceiveArguments:
 PolicyOf = Callable[[ReceiverConfig, Destination], Policy]
 
 
-class Reception:
-    """A receiver for one object, from what is there before it to its command."""
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a receiver has that is one of a row.
 
-    def __init__(self, arguments: ReceiveArguments, tell: Tell, *, remembers: bool = False) -> None:
+    Attributes:
+        note: Is called with the oid of what is about to be in place, and the identity that it will
+            have there, as of `Before`.
+        keys: What was read from the key files; none: they are read.
+    """
+
+    note: Callable[[int, Identity | None], None]
+    keys: tuple[PublicKey, ...] = ()
+
+
+class Reception:
+    """A receiver for one object, from what is there before it to its command.
+
+    Attributes:
+        machine: What receives; None: it has not begun.
+        is_listening: It has begun, and nothing is whole yet: it can be ended without loss.
+    """
+
+    def __init__(
+        self, arguments: ReceiveArguments, tell: Tell, *, memory: Memory | None = None
+    ) -> None:
         """
         Args:
-            remembers: Leave a record of what was published, without a command too.
+            memory: It is one of a row, and leaves a record of what was published, without a command
+                too. None: it is the only one.
 
         Raises:
             UsageError: An argument does not fit this machine, or a key is none.
@@ -78,10 +102,14 @@ class Reception:
         """
         self._arguments = arguments
         self._tell = tell
-        self._machine: Receiver | None = None
-        self._remembers = remembers
+        self._memory = memory
+        self.machine: Receiver | None = None
+        self.is_listening = False
         self.installing = Installing(
-            arguments.keys, stream=arguments.stream, allow_rollback=arguments.allow_rollback
+            arguments.keys,
+            stream=arguments.stream,
+            allow_rollback=arguments.allow_rollback,
+            public=memory.keys if memory else (),
         )
         with ExitStack() as opened:
             self.destination = open_destination(
@@ -111,6 +139,7 @@ class Reception:
             destination.identity,
             self._tell,
             timeout=arguments.hook_timeout,
+            **({"again": "it is run again"} if self._memory else {}),
         )
 
     def _before(self, identity: Identity | None) -> None:
@@ -119,24 +148,53 @@ class Reception:
         Raises:
             DiskError: It can't be noted, or another receiver has installed a higher release.
         """
-        machine, record = self._machine, self.destination.record
+        machine, record = self.machine, self.destination.record
         if machine is None or machine.manifest is None:
             return
         self.installing.installing(machine)
+        if self._memory:
+            self._memory.note(machine.manifest.oid, identity)
         if record is None or identity is None:
             return
         if self._hook:
             self._hook.publishing(machine.manifest, identity, machine.signers)
-        elif self._remembers or self.destination.needs_record:
-            record.write(Publication.of(machine.manifest, identity, machine.signers).end())
+        elif self._memory or self.destination.needs_record:
+            record.write(Publication.of(machine.manifest, identity, machine.signers))
         else:
             record.remove()
 
-    def resume(self) -> Waits[None]:
-        """Run the command for what an earlier receiver published, unless it is done.
+    def look(self) -> Waits[Publication | None]:
+        """Return what an earlier receiver published; None: nothing that is still there.
 
         Raises:
             DiskError: What is to be published could not be recorded.
+            Interrupted: It was asked to stop.
+        """
+        found, record = None, self.destination.record
+        if self._hook:
+            yield from self._hook.look()
+            found = self._hook.found
+        elif record and self._memory:
+            record.check()
+            with suppress(BlockingIOError):  # of another receiver, which may go on for ever
+                found = yield from read_record(record)
+        there = self.destination.identity()
+        return found if found and there and found.names(there) else None
+
+    @property
+    def is_hook_due(self) -> bool:
+        """Whether the command has to be run for what `look` found."""
+        return self._hook is not None and self._hook.is_due
+
+    def settle_hook(self) -> None:
+        """Note that the command for what `look` found is done: this process has seen it end."""
+        if self._hook:
+            self._hook.settle()
+
+    def resume(self) -> Waits[None]:
+        """Run the command for what `look` found, unless it is done.
+
+        Raises:
             Interrupted: It was asked to stop.
         """
         if self._hook:
@@ -159,8 +217,12 @@ class Reception:
         loop = self._make_loop(policy_of)
         machine, destination, tell = loop.machine, self.destination, self._tell
         try:
+            self.is_listening = True
             complete = yield from loop.run()
+            self.is_listening = False
             is_new = yield from destination.publish(complete)
+            if not is_new:
+                self._remember(complete)
             tell_of_disk(time.monotonic_ns(), destination.part, tell)
             if warning := self.installing.installed(machine, is_new=is_new):
                 tell(warning)
@@ -184,6 +246,19 @@ class Reception:
             yield from self._hook.finish(manifest, machine.signers)
         return completed
 
+    def _remember(self, complete: Complete) -> None:
+        """Note for good what was in place already, as far as that was not done when it came there.
+
+        Raises:
+            DiskError: It can't be.
+        """
+        if not self._memory:
+            return
+        record, there = self.destination.record, self.destination.identity()
+        self._memory.note(complete.oid, there)
+        if record and there and not self._hook and self.machine:
+            record.write(Publication.of(complete.manifest, there, self.machine.signers).end())
+
     def _make_loop(self, policy_of: PolicyOf) -> ReceiveLoop:
         """Return what receives.
 
@@ -206,14 +281,14 @@ class Reception:
             naks=arguments.naks,
             repairers=whom.repairers,
         )
-        machine = self._machine = Receiver(
+        machine = self.machine = Receiver(
             config,
             rng=SystemRandom(),
             policy=policy_of(config, self.destination),
             listening=whom.listening,
             trust=trust,
             name=arguments.object_name,
-            refuses=self.destination.refuses,
+            place=self.destination,
         )
         return ReceiveLoop(
             machine,

@@ -136,7 +136,7 @@ class Resending:
             last = stopped(self._loop, reason, None)
         else:
             last = Stopped(
-                time.monotonic_ns(), reason, None, SendFigures(0, 0, 0, 0, 0, 0, 0), None
+                time.monotonic_ns(), reason, None, SendFigures(0, 0, 0, 0, 0, 0, 0, 0), None
             )
         self._tell(last)
         return last

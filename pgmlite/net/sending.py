@@ -16,6 +16,7 @@ from pgmlite.core.events import Encoding, SendProgress, Tell, Warned
 from pgmlite.core.figures import RepairFigures, SendFigures
 from pgmlite.core.machine import MS, SECOND, Action, Finished, Transmit
 from pgmlite.core.send.sender import Sender
+from pgmlite.core.speed import Speed
 from pgmlite.errors import NetworkError
 from pgmlite.net.address import Channel, interface_mtu
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE, REPORT_EVERY
@@ -140,7 +141,7 @@ class Refusals:
 
 
 def send_figures(
-    machine: Sender, now: int, seconds: float
+    machine: Sender, speed: Speed, now: int, seconds: float
 ) -> tuple[SendFigures, RepairFigures | None]:
     """Return what a sender has counted by `now` ns, `seconds` after its start."""
     counters = machine.counters
@@ -152,6 +153,7 @@ def send_figures(
         odata=counters.odata,
         unsent=counters.unsent,
         achieved_rate=machine.achieved_rate if machine.has_schedule else None,
+        rate=speed.rate(now, machine.wire_bytes),
     )
     if not machine.answers_naks:
         return figures, None
@@ -216,6 +218,7 @@ class SendLoop:
     """By channel, as the rates that are watched: one may be refused or over before another."""
 
     _rates: list[RateWatch] = field(init=False)
+    _speed: Speed = field(default_factory=Speed)
     _heard: ReceiveBuffer = field(default_factory=lambda: ReceiveBuffer(EXPECTED_SYMBOL_SIZE))
 
     def __post_init__(self) -> None:
@@ -247,6 +250,7 @@ class SendLoop:
     def _run(self) -> Waits[None]:
         now = self._began = self._look_at_clock()
         self.machine.start(now)
+        self._speed.rate(now, 0)
         report = now + REPORT_EVERY
         listen_at = now
         while True:
@@ -288,7 +292,7 @@ class SendLoop:
 
     def figures(self, now: int) -> tuple[SendFigures, RepairFigures | None]:
         """Return the counters at `now` ns."""
-        return send_figures(self.machine, now, (now - self._began) / SECOND)
+        return send_figures(self.machine, self._speed, now, (now - self._began) / SECOND)
 
     def _look_around(self, now: int) -> None:
         """Do what is done about once a second."""

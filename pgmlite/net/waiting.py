@@ -7,10 +7,12 @@ only place where work is interrupted; after that it may wait again, to end in or
 
 from __future__ import annotations
 
+import os
 import select
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from pgmlite.core.events import Event
@@ -145,6 +147,32 @@ class Work(Generic[T]):
                 self.resume(await let_go(self.wait))
         if self.error:
             raise self.error
+
+
+def in_thread(call: Callable[[], T]) -> Waits[T]:
+    """Return what `call` returns, which is done in a thread; what interrupts it waits for its end.
+
+    Raises:
+        PgmliteError: What interrupted it; the call has ended.
+    """
+    # Imported where it is used: a sender starts sooner without it.
+    from concurrent.futures import ThreadPoolExecutor
+
+    interruption: PgmliteError | None = None
+    with ExitStack() as opened:
+        fd = os.eventfd(0)
+        opened.callback(os.close, fd)
+        pool = opened.enter_context(ThreadPoolExecutor(1))  # it waits for its thread
+        done = pool.submit(call)
+        done.add_done_callback(lambda _: os.eventfd_write(fd, 1))
+        while not done.done():
+            try:
+                yield Wait(POLL, (fd,))
+            except PgmliteError as error:
+                interruption = error
+        if interruption:
+            raise interruption
+        return done.result()
 
 
 def block(wait: Wait) -> Sequence[int]:

@@ -25,9 +25,9 @@ from pgmlite.storage.record import OID_DIGITS
 from pgmlite.storage.system import (
     close_quietly,
     make_anew,
+    make_folder,
     reason,
     sync_all,
-    sync_folder,
     write_all,
 )
 from pgmlite.wire.digests import digest
@@ -185,7 +185,7 @@ class FloorFiles:
             DiskError: It can't be used.
         """
         try:
-            _make(self._folder)
+            make_folder(self._folder)
             fd = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as error:
             raise self._error(error) from error
@@ -286,20 +286,6 @@ class FloorFiles:
                 f"floor {self._folder / name}: {reason(error)}; what came is kept"
             ) from error
         self._floors[one.key_id, one.stream] = one.floor
-
-
-def _make(folder: Path) -> None:
-    """Make a folder and those that it is in, for good.
-
-    Raises:
-        OSError: One can't be made.
-    """
-    if folder.is_dir():
-        return
-    _make(folder.parent)
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    sync_folder(folder.parent)
 
 
 def _read(folder: int, name: str) -> bytes:

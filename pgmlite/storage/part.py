@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -23,7 +22,7 @@ from pgmlite.core.machine import Complete, Decode, Held, Lying, Prepare
 from pgmlite.errors import DiskError
 from pgmlite.storage.content import Content
 from pgmlite.storage.folder import Folder, resolve_output
-from pgmlite.storage.publish import dress, usual_mode
+from pgmlite.storage.publish import dress, dress_of, keeps_dress, usual_mode
 from pgmlite.storage.record import Identity, identity_of
 from pgmlite.storage.seeds import Block, Seed, fill, find
 from pgmlite.storage.system import beside, close_quietly, reason, room_of
@@ -45,13 +44,17 @@ class PartFile:
         warnings: What the user should know; whoever shows it empties the list.
         reused: Bytes that came from the output or from other seeds.
         write_back: What of the partial file is on the disk.
+        fd: The partial file; once it is empty, closing removes it and its record.
     """
+
+    resolve = staticmethod(resolve_output)
 
     def __init__(
         self,
         output: Path,
         *,
         bases: Sequence[Path] = (),
+        place: Seed | None = None,
         output_is_seed: bool = True,
         verify_media: bool = False,
         before_rename: Callable[[Identity], None] | None = None,
@@ -59,15 +62,15 @@ class PartFile:
         """
         Args:
             bases: Files that may have a part of the object.
+            place: Where it is passed on to: what that has already is not copied.
             output_is_seed: What the output has need not come again.
             verify_media: Read everything back before it is published.
             before_rename: Called with what the output will be, right before it is.
 
         Raises:
-            DiskError: The folder can't be written, what is there is not ours, or another receiver
-                is at work on it.
+            DiskError: The folder can't be written, or what is there is not ours, or not free.
         """
-        self.output = resolve_output(output)
+        self.output = self.resolve(output)
         self.path = beside(self.output, ".part")
         self.warnings: list[str] = []
         self.reused = 0
@@ -88,6 +91,7 @@ class PartFile:
         self._spoilt: set[int] = set()
         """Blocks that were verified and are not there."""
 
+        self._place = place
         try:
             with contextlib.ExitStack() as opened:
                 self._open(opened, bases, output_is_seed=output_is_seed)
@@ -105,22 +109,21 @@ class PartFile:
         self._folder = Folder(self.output.parent)
         opened.callback(self._folder.close)
         self._old = Seed.of_output(self._folder, self.output.name) if output_is_seed else None
-        self._seeds = [self._old] if self._old else []
-        self._seeds.extend(map(Seed.of_path, bases))
+        self._seeds = [*filter(None, (self._old, self._place)), *map(Seed.of_path, bases)]
         for seed in self._seeds:
             opened.callback(seed.close)
         try:
             self._folder.empty_room(self._room, self.path.name)
-            self._fd, trouble = self._folder.open_alone(self.path.name)
+            self.fd, trouble = self._folder.open_alone(self.path.name)
         except BlockingIOError:
             raise DiskError(f"partial file {self.path}: another receiver is writing it") from None
         if trouble:
             self.warnings.append(trouble)
-        opened.callback(close_quietly, self._fd)
-        opened.callback(self._folder.drop_empty, self.path.name, self._fd)
+        opened.callback(close_quietly, self.fd)
+        opened.callback(self._folder.drop_empty, self.path.name, self.fd)
         self.write_back = WriteBack(
             self._folder,
-            self._fd,
+            self.fd,
             f"partial file {self.path}",
             beside(self.output, ".part.map").name,
             self.warnings,
@@ -129,13 +132,13 @@ class PartFile:
         self.write_back.reread()
         if self._old:
             self._old.settle()
-        self._content = Content(self._fd, self.path, self.output, self.write_back, self.warnings)
+        self._content = Content(self.fd, self.path, self.output, self.write_back, self.warnings)
 
     # What is there.
 
     def has_room(self, size: int) -> bool:
         """Whether so many bytes fit; an object as long as the output may be there already."""
-        return size <= room_of(self._fd) or (self._old is not None and self._old.size == size)
+        return size <= room_of(self.fd) or (self._old is not None and self._old.size == size)
 
     def prepare(self, wanted: Prepare) -> Held:
         """Say what of an object is there before its first packet.
@@ -218,8 +221,8 @@ class PartFile:
         return found
 
     def _copy(self, seed: Seed, block: Block) -> bool:
-        """Copy a block; False if what is there then is not what was hashed."""
-        is_right = self._content.copy(seed, block)
+        """Copy a block that has to be; False if what is there then is not what was hashed."""
+        is_right = seed is self._place or self._content.copy(seed, block)
         self.reused += block.length
         return is_right
 
@@ -232,7 +235,7 @@ class PartFile:
 
     def decode(self, action: Decode) -> Decoded:
         """Decode a block; nothing is written, and any thread may do it until `close`."""
-        return decode(partial(fill, self._fd), action)
+        return decode(partial(fill, self.fd), action)
 
     def place(self, decoded: Decoded) -> bool:
         """Write what a decoded block had not in its places; return whether all of it is right now.
@@ -278,13 +281,8 @@ class PartFile:
             and status is not None
             and old.is_still(status)
             and old.size == manifest.size == sum(block.length for block in self._borrowed)
-            and self._keeps_dress(status)
+            and keeps_dress(self._folder, status)
         )
-
-    def _keeps_dress(self, old: os.stat_result) -> bool:
-        """Whether the output's owner and permissions are those that a new one shall have."""
-        # Where others make files, what lies there may be laid for us.
-        return old.st_uid == os.geteuid() or not self._folder.is_shared
 
     def publish(self, complete: Complete) -> bool:
         """Put the verified bytes in the output's place, at once and for good (spec: RCV-7).
@@ -301,11 +299,11 @@ class PartFile:
             self.reused = complete.manifest.size
             if not self._is_of_another:  # what there is of this one is of no use any more
                 with contextlib.suppress(OSError):
-                    os.ftruncate(self._fd, 0)
+                    os.ftruncate(self.fd, 0)
             return False
         try:
             self._content.finish(complete)
-            self._folder.put(self._fd, self.path.name, self.output.name, self._room, self._dress)
+            self._folder.put(self.fd, self.path.name, self.output.name, self._room, self._dress)
         except OSError as error:
             raise self._content.failed(error) from error
         # From here on the output is new: what goes wrong now is no failure to publish it.
@@ -319,13 +317,10 @@ class PartFile:
 
     def _dress(self) -> None:
         """Make the file look as the output shall: where it lies now, nobody else reaches it."""
-        old = self._folder.status(self.output.name)
-        if old and not (stat.S_ISREG(old.st_mode) and self._keeps_dress(old)):
-            old = None
-        dress(self._fd, old, self._mode, self.warnings)
+        dress(self.fd, dress_of(self._folder, self.output.name), self._mode, self.warnings)
         self.write_back.sync_all()
         if self._before_rename:
-            self._before_rename(identity_of(os.fstat(self._fd)))
+            self._before_rename(identity_of(os.fstat(self.fd)))
 
     def idle(self) -> None:
         """As of `WriteBack`."""

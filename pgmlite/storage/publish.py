@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 
+from pgmlite.storage.folder import Folder
 from pgmlite.storage.system import reason
 
 
@@ -12,6 +14,23 @@ def usual_mode() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask
+
+
+def keeps_dress(folder: Folder, old: os.stat_result) -> bool:
+    """Whether an output's owner and permissions are those that a new one shall have."""
+    # Where others make files, what lies there may be laid for us.
+    return old.st_uid == os.geteuid() or not folder.is_shared
+
+
+def dress_of(folder: Folder, name: str) -> os.stat_result | None:
+    """Return the output that a new one shall look like; None: there is none.
+
+    Raises:
+        OSError: The system does not say.
+    """
+    old = folder.status(name)
+    is_kept = old and stat.S_ISREG(old.st_mode) and keeps_dress(folder, old)
+    return old if is_kept else None
 
 
 def dress(fd: int, old: os.stat_result | None, mode: int, warnings: list[str]) -> None:

@@ -20,7 +20,16 @@ from typing import Any, NamedTuple, Self
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import WRITES, lets_others_rename
-from pgmlite.storage.system import beside, lock, make_anew, reason, sync_all, sync_folder, write_all
+from pgmlite.storage.system import (
+    beside,
+    lock,
+    make_anew,
+    make_folder,
+    reason,
+    sync_all,
+    sync_folder,
+    write_all,
+)
 from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
 from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
@@ -112,9 +121,14 @@ class Publication:
             time=found.time,
         )
 
+    @property
+    def identity(self) -> Identity:
+        """What it was published as."""
+        return Identity(self.device, self.inode, self.size, self.time)
+
     def names(self, found: Identity) -> bool:
         """Whether `found` is of the very thing, and nobody changed it since."""
-        return Identity(self.device, self.inode, self.size, self.time) == found
+        return self.identity == found
 
     def is_of(self, manifest: Manifest) -> bool:
         """Whether this is the object of `manifest`."""
@@ -187,17 +201,22 @@ class PublishedRecord:
     It is believed only where nobody else can have put it: a command runs because of it.
     """
 
-    def __init__(self, output: Path, warn: Warn) -> None:
+    def __init__(self, output: Path, warn: Warn, *, elsewhere: Path | None = None) -> None:
         """
         Args:
             output: The file, or a link to it.
             warn: Told why a record is not used, and what could not be made lasting.
+            elsewhere: Its path without ``.pgmlite``, where that is not beside the output; the
+                folder is made when it is needed.
         """
-        output = Path(os.path.realpath(output))
+        output = elsewhere or Path(os.path.realpath(output))
         self.path = beside(output, ".pgmlite")
         self.lock = -1
         """A descriptor: as long as a copy of it is open, no other receiver reads the record."""
+        self.latest: Publication | None = None
+        """What was read or written last."""
         self._warn = warn
+        self._makes_folder = elsewhere is not None
         # Always the same name: what a kill left of it is cleared away by the next write.
         self._fresh = beside(output, ".pgmlite~")
 
@@ -205,8 +224,13 @@ class PublishedRecord:
         """Make sure before a transfer that a record can be written after it.
 
         Raises:
-            DiskError: Something is in its place that can't be replaced.
+            DiskError: Something is in its place that can't be replaced, or its folder can't be
+                made.
         """
+        try:
+            self._make_folder()
+        except OSError as error:
+            raise self._error(error) from error
         for path in (self.path, self._fresh):
             try:
                 status, folder = os.lstat(path), os.stat(path.parent)
@@ -220,12 +244,42 @@ class PublishedRecord:
             if folder.st_mode & stat.S_ISVTX and os.geteuid() not in movers:
                 raise DiskError(f"record {path}: belongs to another user; choose another output")
 
+    def _make_folder(self) -> None:
+        if self._makes_folder:
+            make_folder(self.path.parent)
+
+    def peek(self) -> Publication | None:
+        """Return what the record says, without holding it, and whoever may have put it there.
+
+        Nothing should be run or called verified because of it.
+        """
+        with contextlib.suppress(OSError, ValueError):
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                _check_own(os.fstat(fd))
+                self.latest = _parse_file(fd)
+            finally:
+                os.close(fd)
+        return self.latest
+
+    @property
+    def is_believed(self) -> bool:
+        """Whether nobody else can have put a record of ours in the place of another."""
+        with contextlib.suppress(OSError, ValueError):
+            self._check_folder()
+            return True
+        return False
+
     def read(self) -> Publication | None:
         """Return what the record says; None if there is none that can be believed.
 
         Raises:
             BlockingIOError: Another receiver has it, or what it left running has.
         """
+        self.latest = self._read()
+        return self.latest
+
+    def _read(self) -> Publication | None:
         self.close()  # our own lock would be in the way
         try:
             os.lstat(self.path)
@@ -266,6 +320,7 @@ class PublishedRecord:
             DiskError: It can't be written; the one before it stays.
         """
         try:
+            self._make_folder()
             fd = make_anew(self._fresh)
             try:
                 lock(fd)
@@ -278,6 +333,7 @@ class PublishedRecord:
         except OSError as error:
             raise self._error(error) from error
         self._keep(fd)
+        self.latest = publication
         try:
             sync_folder(self.path.parent)
         except OSError as error:
@@ -366,8 +422,3 @@ def _parse_file(fd: int) -> Publication:
         return parse(raw)
     except ValueError as error:
         raise ValueError(f"is no record: {error}") from error
-
-
-def remove_record(output: Path) -> None:
-    """Remove the record of an output, as of `PublishedRecord.remove`."""
-    PublishedRecord(output, lambda _: None).remove()

@@ -1,7 +1,7 @@
 """Seeds: files that may have blocks of the object already, each in its own place (spec: RCV-8).
 
-The first one is the output itself. Nothing of a seed is believed before it was hashed, and nothing
-that is copied from it before the copy was.
+Block devices are files here, too. The first one is the output itself. Nothing of a seed is believed
+before it was hashed, and nothing that is copied from it before the copy was.
 """
 
 from __future__ import annotations
@@ -83,10 +83,15 @@ class Seed:
     """
 
     def __init__(self, fd: int, name: str) -> None:
+        """
+        Raises:
+            OSError: As the system says; the descriptor stays open.
+        """
         self.fd = fd
         self.name = name
         self._status = os.fstat(fd)
-        self.size = self._status.st_size
+        is_device = stat.S_ISBLK(self._status.st_mode)
+        self.size = os.lseek(fd, 0, os.SEEK_END) if is_device else self._status.st_size
         self.trouble = ""
 
     @classmethod
@@ -104,20 +109,29 @@ class Seed:
 
     @classmethod
     def of_path(cls, path: Path) -> Seed:
-        """Return a file that the user names.
+        """Return a file or a block device that the user names.
 
         Raises:
-            DiskError: It can't be read, or is no file.
+            DiskError: It can't be read, or is neither.
         """
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            seed = cls(fd, f"base {path}")
+            seed = cls._opened(path)
         except OSError as error:
             raise DiskError(f"base {path}: {reason(error)}", cause="base") from error
-        if not stat.S_ISREG(seed._status.st_mode):
+        mode = seed._status.st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
             seed.close()
-            raise DiskError(f"base {path}: is not a regular file", cause="base")
+            raise DiskError(f"base {path}: is neither a file nor a block device", cause="base")
         return seed
+
+    @classmethod
+    def _opened(cls, path: Path) -> Seed:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            return cls(fd, f"base {path}")
+        except OSError:
+            close_quietly(fd)
+            raise
 
     def settle(self) -> None:
         """Have it on the disk; what the disk fails to take is read from there from now on."""

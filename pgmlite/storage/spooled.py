@@ -27,11 +27,8 @@ from pgmlite.storage.survey import (
     shown,
     survey,
 )
-from pgmlite.storage.system import close_quietly, reason, room_of
+from pgmlite.storage.system import STDIN, close_quietly, reason, room_of
 from pgmlite.storage.tar import END, MemberKind, header, padding
-
-STDIN = Path("-")
-"""Names standard input."""
 
 STDIN_NAME = Path("stdin")
 """What it is called in errors, and the object unless somebody says otherwise."""
@@ -44,13 +41,6 @@ LOOK_EVERY = 100
 
 Report = Callable[[int, int | None], None]
 """Called with bytes copied and bytes in all, None: not known; may raise, to stop it."""
-
-
-def source_path(path: str | os.PathLike[str]) -> Path:
-    """Return the path of something to send; a file that is called ``-`` is not standard input."""
-    found = Path(path)
-    is_other = found == STDIN and os.fspath(path) != "-"
-    return Path.cwd() / found if is_other else found
 
 
 def is_spooled(path: Path) -> bool:

@@ -15,6 +15,9 @@ from blake3 import blake3
 PIECES_AT_ONCE = 1_024
 """Buffers that one call takes (IOV_MAX)."""
 
+STDIN = Path("-")
+"""Names standard input among what can be sent."""
+
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 LONGEST_NAME = 255
@@ -81,6 +84,20 @@ def sync_folder(path: Path) -> None:
         sync_all(fd)
     finally:
         close_quietly(fd)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for us alone, and those that it is in, for good.
+
+    Raises:
+        OSError: One can't be made.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    sync_folder(path.parent)
 
 
 def _sync(call: Callable[[int], None], fd: int) -> None:

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from pgmlite.cli.json_lines import line
+from pgmlite.cli.json_lines import SCHEMA, by_capture, line
 from pgmlite.core.causes import CAUSES
 from pgmlite.core.events import Adopted, Damaged, Event, Hooked, Stopped, Superseded, Warned
 from pgmlite.core.figures import HookEnding, SendFigures
 from pgmlite.errors import DiskError
 from tests.support import event_schema
 from tests.support.builders import make_object
-from tests.support.event_schema import read_line
+from tests.support.event_schema import complaints, read_line
 
 SPEC = Path(__file__).parents[2] / "spec" / "events.json"
-FIGURES = SendFigures(1.5, 0.25, 9, 900, 8, 0, None)
+FIGURES = SendFigures(1.5, 0.25, 9, 900, 8, 0, None, 0)
 ENDING = HookEnding(None, "SIGKILL", timed_out=True, seconds=2.5, error="killed")
 MANIFEST = make_object(1_000, name="größe").manifest
 
@@ -40,8 +40,10 @@ def test_events_are_lines(event: Event) -> None:
 
 
 def test_what_a_line_says() -> None:
-    assert line(EVENTS[1], 0) == {
+    assert line(EVENTS[1], 0, by_capture) == {
         "event": "superseded",
+        "schema": 1,
+        "time": "1970-01-01T00:00:00.000Z",
         "at": 5e-9,
         "oid": "0000000000000001",
         "by": "f" * 16,
@@ -57,26 +59,38 @@ def test_what_a_line_says() -> None:
     assert (line(EVENTS[7], 0)["code"], line(EVENTS[7], 0)["seconds"]) == (None, 2.5)
 
 
-NAK = {
+HEAD = {"schema": SCHEMA, "time": "2026-12-01T04:40:01.123Z", "at": 0}
+NAK = HEAD | {
     "event": "nak",
-    "at": 0,
     "endpoint": ["::1", 9],
     "symbols": [[1, 1]],
     "counts": [[2, 3]],
     "packet": "",
 }
+FATE = {"forged": 0, "waits_for": 0, "is_dropped": False, "set_aside": 0}
+DAMAGED = HEAD | {"event": "damaged", "oid": "0" * 16, "block": 1} | FATE
+WARNING = HEAD | {"event": "warning", "warning": "x", "cause": "nak"}
+
+
+@pytest.mark.parametrize("said", [NAK, DAMAGED, WARNING], ids=lambda one: one["event"])
+def test_such_lines_are_right(said: dict) -> None:
+    assert read_line(json.dumps(said)) == said
+
 
 WRONG = [
-    {"event": "nothing", "at": 0},
-    {"event": "damaged", "at": 0, "oid": "0" * 16},
-    {"event": "damaged", "at": 0, "oid": "0" * 15, "block": 1},
-    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": -1},
-    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": "1"},
-    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": True},
-    {"event": "damaged", "at": 0, "oid": "0" * 16, "block": 1, "more": 1},
-    {"event": "warning", "at": 0, "warning": "x", "cause": "unheard-of"},
-    {"event": "warning", "at": 0, "warning": "x", "cause": "nak", "seconds": 1},
-    {"event": "failed", "error": "x"},
+    HEAD | {"event": "nothing"},
+    {key: value for key, value in DAMAGED.items() if key != "block"},
+    DAMAGED | {"schema": SCHEMA + 1},
+    DAMAGED | {"time": "2026-12-01 04:40:01"},
+    DAMAGED | {"at": "0"},
+    DAMAGED | {"oid": "0" * 15},
+    DAMAGED | {"block": -1},
+    DAMAGED | {"block": "1"},
+    DAMAGED | {"block": True},
+    DAMAGED | {"more": 1},
+    WARNING | {"cause": "unheard-of"},
+    WARNING | {"seconds": 1},
+    HEAD | {"event": "failed", "error": "x"},
     NAK | {"endpoint": ["::1"]},
     NAK | {"symbols": [[1]]},
     NAK | {"counts": [3]},
@@ -90,12 +104,18 @@ def test_other_lines_are_refused(said: dict) -> None:
         read_line(json.dumps(said))
 
 
+@pytest.mark.parametrize("more", [{"more": 1}, {"fates": [{"more": {}}]}], ids=json.dumps)
+def test_the_published_schema_bears_what_is_added(more: dict) -> None:
+    """A reader that checks lines by it must not break when keys come in addition."""
+    assert not list(complaints(DAMAGED | more, json.loads(SPEC.read_text())))
+
+
 def test_the_schema_is_up_to_date() -> None:
     assert SPEC.read_text() == event_schema.text(), "run: python -m tests.generate"
 
 
-def test_readme_names_every_event_and_every_cause() -> None:
-    text = (SPEC.parents[1] / "README.md").read_text()
-    page = text.partition("### Events")[2].partition("\n## ")[0]
+def test_the_page_names_every_event_and_every_cause() -> None:
+    page = SPEC.with_suffix(".md").read_text()
+    assert f"the version of this page: {SCHEMA} |" in page
     for word in {kind.NAME for kind in event_schema.classes()} | CAUSES.keys():
         assert f"`{word}`" in page, word

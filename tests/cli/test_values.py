@@ -1,8 +1,17 @@
 """Words of the command line."""
 
+import click
 import pytest
 
-from pgmlite.cli.values import parse_rate, parse_share, parse_size
+from pgmlite.cli import VERBS, app
+from pgmlite.cli.options import Duration, option_name
+from pgmlite.cli.values import (
+    parse_duration,
+    parse_interval,
+    parse_rate,
+    parse_share,
+    parse_size,
+)
 from pgmlite.core.config import SenderConfig
 from pgmlite.core.human import human_bytes, human_rate, human_time
 from pgmlite.errors import UsageError
@@ -103,3 +112,67 @@ def test_sizes(text: str | None, size: int | None) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match=r"^--max-size .*: give bytes"):
         parse_size("--max-size", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90),
+        ("1.5", 1.5),
+        (".5", 0.5),
+        ("0", 0),
+        ("500ms", 0.5),
+        ("90s", 90),
+        ("5m", 300),
+        ("1.5h", 5_400),
+        ("12h", 43_200),
+        ("90d", 7_776_000),
+        ("8w", 4_838_400),
+        ("2.s", 2),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration("--timeout", text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "s", "-1", "+1", "1 m", "5M", "1h30m", "nan", "inf", "1e3", "soon", "٣s", "1" * 13, "."],
+)
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^--timeout .*: give a time such as .*5m"):
+        parse_duration("--timeout", text)
+
+
+def test_intervals() -> None:
+    assert parse_interval("--log-interval", "off") == parse_interval("--log-interval", "0") == 0
+    assert parse_interval("--log-interval", "1m") == 60
+
+
+def test_every_option_that_takes_a_time_takes_the_same_words() -> None:
+    found = {
+        (verb, option_name(one))
+        for verb in VERBS
+        for one in app.get_command(click.Context(app), verb).params
+        if isinstance(one.type, Duration)
+    }
+    assert found >= {
+        ("recv", "--timeout"),
+        ("recv", "--hook-timeout"),
+        ("recv", "--log-interval"),
+        ("send", "--duration"),
+        ("send", "--log-interval"),
+        ("repair", "--log-interval"),
+        ("doctor", "--seconds"),
+        ("list", "--seconds"),
+        ("replay", "--from"),
+        ("replay", "--until"),
+        ("sign", "--expires"),
+    }
+    others = [
+        (verb, option_name(one))
+        for verb in VERBS
+        for one in app.get_command(click.Context(app), verb).params
+        if "SECONDS" in str(one.metavar)
+    ]
+    assert others == []

@@ -75,6 +75,8 @@ EARLY = [
     (["compare", "--loss", "nothing"], 2, "--loss nothing"),
     (["doctor", "-g", "nonsense"], 2, "group nonsense"),
     (["doctor", "-g", "239.1.1.1", "-p", "0"], 2, "port 0"),
+    (["list", "-g", "nonsense"], 2, "group nonsense"),
+    (["list", "-i", "nosuch0"], 3, "nosuch0"),
     (["demo", "-r", "max"], 2, "rate max"),
     (["demo", "--size", "0"], 2, "--size"),
     (["fetch"], 2, "fetch"),
@@ -92,7 +94,8 @@ def test_an_error_before_the_start_is_one_event(
     monkeypatch.chdir(tmp_path)
     given = [str(source) if word == "SOURCE" else word for word in words]
     ended, event = Cli(monkeypatch, capsys).event(*given, "--json")
-    assert event == {"event": "failed", "error": event["error"], "exit_code": code}
+    assert event.keys() == {"event", "schema", "time", "error", "exit_code"}
+    assert (event["event"], event["exit_code"]) == ("failed", code)
     assert ended == code
     assert named in event["error"]
 

@@ -112,12 +112,10 @@ def test_a_source_that_is_cut_off(tmp_path):
     source.close()
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "device", "loop"])
+@pytest.mark.parametrize("kind", ["missing", "device", "loop"])
 def test_sources_that_are_no_files(tmp_path, monkeypatch, capsys, kind):
     path = tmp_path / kind
     match kind:
-        case "folder":
-            path.mkdir()
         case "device":
             path = Path("/dev/zero")
         case "loop":

@@ -128,14 +128,19 @@ def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 class Running:
     """A pgmlite process whose lines are read while it runs; a context, so that it always ends."""
 
-    def __init__(self, *arguments: object, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        env: dict[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+    ) -> None:
         self.peak_kib = 0
         self._changed = threading.Condition()
         self._lines: list[str] = []
         self._stderr: list[str] = []
         self._process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",
@@ -166,7 +171,7 @@ class Running:
         self._process.wait()
         for reader in self._readers:
             reader.join(PATIENCE)
-        for stream in (self._process.stdout, self._process.stderr):
+        for stream in (self._process.stdout, self._process.stderr, self._process.stdin):
             if stream:
                 stream.close()
 
@@ -204,6 +209,14 @@ class Running:
         """Whether there was an event of that name."""
         with self._changed:
             return self._find(name, lambda event: True) is not None
+
+    def write(self, data: bytes, *, ends: bool = True) -> None:
+        """Write to its standard input, which has to be a pipe."""
+        assert self._process.stdin
+        self._process.stdin.buffer.write(data)  # type: ignore[attr-defined]
+        self._process.stdin.buffer.flush()  # type: ignore[attr-defined]
+        if ends:
+            self._process.stdin.close()
 
     def say(self, number: int) -> None:
         """Send a signal."""

@@ -6,13 +6,13 @@ Counters say what, this says why. A driver looks about once a second and passes 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pgmlite.core.human import SILENT_AFTER, human_bytes, human_list
+from pgmlite.core.human import SILENT_AFTER, human_bytes
 from pgmlite.core.machine import SECOND
 from pgmlite.core.receive.evidence import MOST_OTHERS, Other
-from pgmlite.core.receive.offers import Wait
+from pgmlite.core.receive.refusals import ChoiceWatch, Finding, why_not_taken
 from pgmlite.wire.batch import HEADER_SIZE
 
 if TYPE_CHECKING:
@@ -34,23 +34,6 @@ UNBELIEVED_LOOKS = 10
 SMALLER_MTUS = (1_280, 576)
 """What to try next, bytes; the first gets through every IPv6 path."""
 
-REFUSED = {
-    "disk": "the disk has no room for it; it is not taken",
-    "empty": "empty, and taken only by who asks for this object",
-    "too_large": "too large to be taken",
-    "unsigned": "not signed; only what is signed by a key that was given is taken",
-    "key": "signed by {keys}, but by no key that was given",
-    "signature": "its signature is wrong: it was forged or changed",
-    "stream": "signed, but as a release of {stream}: another stream was asked for",
-    "name": "its name is not the one that was asked for",
-    "expired": "signed, but release {release} of {stream} has expired; if the clock of this "
-    "machine is right",
-    "rollback": "signed, but release {release} of {stream} is an older release than was installed "
-    "or is being received",
-    "equivocation": "signed, but there is another object that is release {release} of {stream}",
-}
-"""Of reasons of refusals (section 3.8), what they say of an object."""
-
 FORGERS_EVERY = 60 * SECOND
 """A source of wrong symbols is named again after as long, if it goes on."""
 
@@ -58,16 +41,7 @@ MOST_FORGERS = 16
 """Such sources that are named in that time: addresses can be made up."""
 
 MOST_REASONS = 3
-"""Reasons of refusals that are named, and objects and keys of which more is said than a name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that changed: one word for programs, a line for people, and facts for programs."""
-
-    cause: str
-    text: str
-    facts: dict[str, Any] = field(default_factory=dict)
+"""Reasons of refusals that are named, and objects of which more is said than a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +83,7 @@ class Diagnosis:
         self._woke_at = 0
         self._silent_since: int | None = None
         self._blocked_oid: int | None = None
+        self._choice = ChoiceWatch()
         self._told: set[int] = set()
         self._has_told_more = False
         self._dropped_at: dict[str, int] = {}
@@ -125,6 +100,7 @@ class Diagnosis:
             *self._silence(now),
             *self._size(),
             *self._others(),
+            *self._choice.look(now, self._machine.manifest, self._machine.evidence.others.values()),
             *(self._drops(last, self._last) if last else ()),
             *self._numbers(),
             *self._forged(now),
@@ -187,7 +163,7 @@ class Diagnosis:
                 yield Finding(
                     "silence",
                     f"nothing from a sender for {seconds:.0f} s: it has ended, or the way is "
-                    "broken; waiting",
+                    f"broken; waiting{self._bound()}",
                     {"seconds": round(seconds, 3)},
                 )
         elif heard != self._silent_since:
@@ -196,6 +172,13 @@ class Diagnosis:
             yield Finding(
                 "resumed", f"packets again after {seconds:.0f} s", {"seconds": round(seconds, 3)}
             )
+
+    def _bound(self) -> str:
+        """Return what it has to wait for, whatever else is on the air; empty: that is not so."""
+        manifest, others = self._machine.manifest, self._machine.evidence.others.values()
+        if manifest and any(other.answer.reason == "begun" for other in others):
+            return f" for the rest of {manifest.name}, since a part of it was passed on"
+        return ""
 
     @property
     def _packet_size(self) -> int:
@@ -244,18 +227,8 @@ class Diagnosis:
                 yield Finding("objects", "and still more objects: those are not named any more")
 
     def _other(self, other: Other) -> str:
-        if text := REFUSED.get(other.answer.reason):
-            release = other.release
-            said = text.format(
-                keys=human_list([key.hex() for key in other.keys], MOST_REASONS),
-                stream=release.stream if release else "none",
-                release=release.number if release else "none",
-            )
-            return f"{other}: {said}"
-        asked, manifest = self._machine.evidence.asked, self._machine.manifest
-        if isinstance(other.answer, Wait) and manifest:
-            return f"{other}: announced here as well; {manifest.name} is being received"
-        return f"{other}: announced here, but object {asked or 0:016x} was asked for"
+        machine = self._machine
+        return why_not_taken(other, machine.evidence.asked, machine.manifest)
 
     def _drops(self, last: _Look, look: _Look) -> Iterator[Finding]:
         drops = look.load.kernel_drops - last.load.kernel_drops

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pgmlite.core import serial
-from pgmlite.core.human import human_bytes
+from pgmlite.core.human import human_bytes, human_name
 from pgmlite.core.machine import MS
 from pgmlite.core.receive.offers import Refuse, Wait
 from pgmlite.core.receive.sessions import SessionKey, session_of
@@ -32,9 +32,6 @@ SPM_EVERY = 250 * MS
 BLOCKED_PACKETS = 100
 """And packets that were sent meanwhile: at 95% loss none of them comes once in 170 times."""
 
-LONGEST_NAME = 60
-"""Characters of an object's name that are shown; it is a stranger's."""
-
 
 @dataclass(frozen=True, slots=True)
 class Other:
@@ -53,10 +50,7 @@ class Other:
     release: Release | None = None
 
     def __str__(self) -> str:
-        name = self.name
-        if len(name) > LONGEST_NAME:
-            name = f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
-        return f"{name}, {human_bytes(self.size)}, object {self.oid:016x}"
+        return f"{human_name(self.name)}, {human_bytes(self.size)}, object {self.oid:016x}"
 
 
 class LargePackets:

@@ -7,14 +7,23 @@ at last whether the manifest is one. Nothing is given up or begun here.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.events import Warned
 from pgmlite.core.receive.evidence import Evidence
-from pgmlite.core.receive.offers import Answer, Offer, Ongoing, Policy, Refuse, Take
+from pgmlite.core.receive.offers import (
+    IN_PLACE,
+    Answer,
+    Offer,
+    Ongoing,
+    Place,
+    Policy,
+    Refuse,
+    Take,
+)
 from pgmlite.core.receive.transfer import check_position
 from pgmlite.core.trust import Authentic, Trust
 from pgmlite.errors import ObjectError, RefusedPacket
@@ -38,6 +47,10 @@ TOLD = frozenset(
 """Reasons for which an object is not taken that whoever runs a receiver may want to know."""
 
 
+DOES_NOT_FIT = frozenset({"disk", "device"})
+"""Reasons of which the size of an object is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """An announced object that is taken.
@@ -45,11 +58,13 @@ class Admitted:
     Attributes:
         in_place_of: Objects whose transfers end for it.
         signed: Who signed it; None: nobody was asked.
+        is_there: It is in place already: nothing of it has to come.
     """
 
     manifest: Manifest
     in_place_of: tuple[int, ...] = ()
     signed: Authentic | None = None
+    is_there: bool = False
 
     @property
     def release(self) -> int | None:
@@ -72,17 +87,16 @@ class Intake:
         *,
         trust: Trust | None = None,
         name: str = "",
-        refuses: Callable[[Manifest], str] | None = None,
+        place: Place | None = None,
     ) -> None:
         """
         Args:
             evidence: Is told of announced objects that are not taken.
             trust: Whose objects are taken; None: anybody's.
             name: A pattern, as of `fnmatch`, that names of objects match; empty: they need not.
-            refuses: Says why an object can't go where it shall, in a word of section 3.8; empty:
-                it can. None: any can.
+            place: Where they go; None: any can go there.
         """
-        self._refuses = refuses
+        self._place = place
         self._config = config
         self._policy = policy
         self._evidence = evidence
@@ -97,7 +111,9 @@ class Intake:
         if self._trust:
             # spec: TRU-1: whose it is only the manifest says.
             return "object" if transfers else "unsigned"
-        return "object" if self._name else ""
+        # spec: FLD-5: what can't go there only the manifest says.
+        is_choosy = self._place is not None and self._place.is_choosy
+        return "object" if self._name or is_choosy else ""
 
     def answer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
         """Return whether an object is taken, as far as limits and the policy say."""
@@ -128,19 +144,28 @@ class Intake:
             # Before an unsigned manifest is parsed: that costs more than all the rest.
             answer = self.answer(now, offer, transfers)
             if not isinstance(answer, Take):
-                self._evidence.take_other(now, batch.rows[0], spm, answer)
+                if answer.reason != IN_PLACE:
+                    self._evidence.take_other(now, batch.rows[0], spm, answer)
                 raise RefusedPacket(answer.reason)
             manifest = signed.manifest if signed else self._parse(spm)
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
-            if self._refuses and (reason := self._refuses(manifest)):
+            if reason := self._unplaceable(manifest):
+                self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
             if refusal.reason in TOLD:
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))
             raise
-        return Admitted(manifest, answer.in_place_of, signed)
+        is_there = self._place is not None and self._place.holds(manifest)
+        return Admitted(manifest, answer.in_place_of, signed, is_there)
+
+    def _unplaceable(self, manifest: Manifest) -> str:
+        """Return why an object can't go where it shall; empty: it can, or its user asked for it."""
+        reason = self._place.refuses(manifest) if self._place else ""
+        # spec: RCV-15: who asked for what does not fit is told by the error that it ends with.
+        return "" if self._config.oid is not None and reason in DOES_NOT_FIT else reason
 
     def adopt(self, taken: Admitted) -> None:
         """Take note that an object is received from now on."""

@@ -1,7 +1,7 @@
-"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, TRU-8).
+"""Which objects a receiver takes (spec: RCV-1, RCV-4, RCV-16, RCV-17, RCV-27, TRU-8).
 
 A receiver asks for every object that is new to it and within its limits; the answer is a policy.
-There is one here. Others say yes to several objects, or to none but those that they know.
+There is one here; `following` has another.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from typing import Protocol
 
 from pgmlite.wire.batch import Rows
 from pgmlite.wire.manifest import Manifest
+
+IN_PLACE = "in_place"
+"""Why what is in place is not taken: nobody needs to be told of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not now: it may be taken when it is offered again."""
+    """Not now: it may be taken when it is offered again.
+
+    Attributes:
+        is_rival: It would have been taken, had it come first.
+    """
 
     reason: str = "object"
+    is_rival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,23 @@ class Ongoing(Protocol):
         """Whether every block was verified: nothing is taken any more."""
 
 
+class Place(Protocol):
+    """Where objects go, as far as that decides which of them are received."""
+
+    @property
+    def is_choosy(self) -> bool:
+        """Whether only manifests tell which objects can go there."""
+
+    def refuses(self, manifest: Manifest) -> str:
+        """Return why an object can't go there, in a word of section 3.8; empty: it can."""
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether all of an object is in place, so that nothing of it has to come.
+
+        Of places whose bytes can be compared nobody has to ask: False.
+        """
+
+
 class Policy(Protocol):
     """Decides which objects are received."""
 
@@ -103,12 +128,15 @@ class OneObject:
         has_room: Whether there is room for an object of so many bytes; what there is no room for
             is not taken. None: that is not asked.
         is_chosen: What is taken is chosen by more than its coming first: by name, or by keys.
+        is_begun: Whether bytes of what is received were passed on: no other can take its place.
+            None: they never are.
     """
 
     oid: int | None
     switch_after: int
     has_room: Callable[[int], bool] | None = None
     is_chosen: bool = False
+    is_begun: Callable[[], bool] | None = None
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
         """Answer as RCV-4, RCV-16, RCV-17 and TRU-8 say."""
@@ -125,17 +153,16 @@ class OneObject:
             return Refuse()
         if not offer.is_announced:
             return Wait() if others else self._take(offer)
-        if any(self._is_kept(now, one, offer) for one in others):
-            return Wait()
-        return self._take(offer, tuple(transfers))
+        return self._announced(now, offer, transfers)
 
-    def _is_kept(self, now: int, one: Ongoing, offer: Offer) -> bool:
-        """Whether an object that is received gives no way to another one."""
-        # spec: TRU-8: a higher release; lower ones are not offered.
-        if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
-            return False
-        # A carousel keeps its object, and nothing else announces one.
-        return now - one.heard < self.switch_after
+    def _announced(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object that might take the place of others."""
+        # spec: RCV-27: what was passed on can't be taken back, and nothing else can follow it.
+        if transfers and self.is_begun and self.is_begun():
+            return Refuse("begun")
+        if any(keeps_place(now, one, offer, self.switch_after) for one in transfers.values()):
+            return Wait(is_rival=True)
+        return self._take(offer, tuple(transfers))
 
     def _take(self, offer: Offer, in_place_of: tuple[int, ...] = ()) -> Answer:
         """Take an object, if there is room for it."""
@@ -143,6 +170,19 @@ class OneObject:
         if self.has_room and not self.has_room(offer.size):
             return Refuse("disk")
         return Take(in_place_of)
+
+
+def keeps_place(now: int, one: Ongoing, offer: Offer, switch_after: int) -> bool:
+    """Whether an object that is received gives no way to another one that is announced.
+
+    Args:
+        switch_after: Silence of it, in ns, after which it does.
+    """
+    # spec: TRU-8: a higher release; lower ones are not offered.
+    if one.manifest is None or (offer.stream and offer.stream == _stream_of(one)):
+        return False
+    # A carousel keeps its object, and nothing else announces one.
+    return now - one.heard < switch_after
 
 
 def _stream_of(transfer: Ongoing) -> str:

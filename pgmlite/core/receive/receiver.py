@@ -20,7 +20,7 @@ from pgmlite.core.receive.counters import NakCounters, ReceiverCounters
 from pgmlite.core.receive.evidence import Evidence, LargePackets
 from pgmlite.core.receive.intake import Intake
 from pgmlite.core.receive.listening import Listening
-from pgmlite.core.receive.offers import Offer, OneObject, Policy, Refuse, Take
+from pgmlite.core.receive.offers import Offer, OneObject, Place, Policy, Refuse, Take
 from pgmlite.core.receive.sources import Sources
 from pgmlite.core.receive.transfer import Transfer
 from pgmlite.core.trust import Trust
@@ -51,7 +51,7 @@ class Receiver:
         listening: Listening | None = None,
         trust: Trust | None = None,
         name: str = "",
-        refuses: Callable[[Manifest], str] | None = None,
+        place: Place | None = None,
     ) -> None:
         """
         Args:
@@ -60,7 +60,7 @@ class Receiver:
             listening: Which groups are heard; None: that is its driver's business.
             trust: Whose objects are taken; None: anybody's.
             name: A pattern, as of `fnmatch`, that the names of objects match; empty: any.
-            refuses: As of `Intake`.
+            place: Where objects go; None: any can go there.
         """
         self._config = config
         self._rng = rng
@@ -73,9 +73,7 @@ class Receiver:
         self.counters = ReceiverCounters()
         self.evidence = Evidence(config.oid)
         policy = policy or OneObject(config.oid, config.switch_after, is_chosen=bool(trust or name))
-        self._intake = Intake(
-            config, policy, self.evidence, trust=trust, name=name, refuses=refuses
-        )
+        self._intake = Intake(config, policy, self.evidence, trust=trust, name=name, place=place)
 
     # What drivers and reports ask.
 
@@ -308,6 +306,7 @@ class Receiver:
             known = self._begin(now, Offer.of(batch.rows[0]), Take(taken.in_place_of))
             actions += known.begin(None)
         self._intake.adopt(taken)
+        known.is_there = taken.is_there
         actions += [
             replace(one, signed_by=self.signers) if isinstance(one, Adopted) else one
             for one in known.adopt(now, batch, spm, taken.manifest, self._intake.heard(now, oid))

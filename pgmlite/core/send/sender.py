@@ -128,6 +128,11 @@ class Sender:
         return sum(lane.achieved_rate for lane in self.lanes)
 
     @property
+    def wire_bytes(self) -> int:
+        """Bytes on the wire that the system took, on all lanes, repairs among them."""
+        return sum(lane.tally.taken_of(lane.tally.wire_bytes) for lane in self.lanes)
+
+    @property
     def has_sent_nothing(self) -> bool:
         """Whether there was something to send, and nothing of the object could be sent."""
         return all(lane.tally.has_sent_nothing for lane in self.lanes)

@@ -11,7 +11,10 @@ from pathlib import Path
 from pgmlite.core.events import Tell
 from pgmlite.errors import UsageError
 from pgmlite.net.destinations.contract import Before, Destination
+from pgmlite.net.destinations.device import DeviceDestination
 from pgmlite.net.destinations.file import FileDestination
+from pgmlite.net.destinations.pipe import PipeDestination
+from pgmlite.storage.spool import spool_folder
 
 
 class Kind(StrEnum):
@@ -82,9 +85,13 @@ def open_destination(
     tell: Tell,
     *,
     bases: Sequence[Path] = (),
+    output_is_seed: bool = True,
     verify_media: bool = False,
 ) -> Destination:
     """Open a destination.
+
+    Args:
+        output_is_seed: What a file or folder has already need not come again.
 
     Raises:
         DiskError: It can't be used.
@@ -92,5 +99,41 @@ def open_destination(
     """
     match where.kind:
         case Kind.FILE:
-            return FileDestination(where.path, before, tell, bases=bases, verify_media=verify_media)
-    raise NotImplementedError(where.kind)
+            return FileDestination(
+                where.path,
+                before,
+                tell,
+                bases=bases,
+                output_is_seed=output_is_seed,
+                verify_media=verify_media,
+            )
+        case Kind.PIPE:
+            if verify_media:
+                raise UsageError(
+                    "verify_media: is for what stays here; nothing can be read back from -",
+                    cause="verify_media",
+                )
+            spool = spool_folder(where.spool, os.environ)
+            return PipeDestination(spool, before, tell, bases=bases)
+        case Kind.DEVICE:
+            return DeviceDestination(
+                where.path,
+                spool_folder(where.spool, os.environ),
+                before,
+                tell,
+                bases=bases,
+                verify_media=verify_media,
+            )
+        case Kind.FOLDER:
+            # Imported where it is used: others start sooner without it.
+            from pgmlite.net.destinations.folder import FolderDestination
+
+            return FolderDestination(
+                where.path,
+                where.keep,
+                before,
+                tell,
+                bases=bases,
+                output_is_seed=output_is_seed,
+                verify_media=verify_media,
+            )

@@ -42,8 +42,18 @@ class Destination(Protocol):
     def identity(self) -> Identity | None:
         """Return the identity of what is there now; None: there is nothing, or it does not say."""
 
+    @property
+    def is_choosy(self) -> bool:
+        """Whether only manifests tell which objects can go there."""
+
     def refuses(self, manifest: Manifest) -> str:
         """Return why an object can't go there, in a word of section 3.8; empty: it can."""
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether all of an object is in place, so that nothing of it has to come.
+
+        Where the bytes of what is there are compared anyway: False.
+        """
 
     def publish(self, complete: Complete) -> Waits[bool]:
         """Put the verified object in place, at once and for good.

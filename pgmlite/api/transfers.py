@@ -1,31 +1,14 @@
-"""What a program imports: send, receive and repair, to the end or event by event, with or without
-asyncio.
-
-Each call checks its arguments and returns a `Handle`; nothing is opened before that is used::
-
-    done = pgmlite.receive("copy.bin", group="239.1.2.3").run()      # to the end
-
-    with pgmlite.receive("copy.bin", group="239.1.2.3") as transfer:  # event by event
-        for event in transfer:
-            ...
-
-    done = await pgmlite.receive("copy.bin", group="239.1.2.3")      # the same with asyncio
-    async with pgmlite.receive("copy.bin", group="239.1.2.3") as transfer:
-        async for event in transfer:
-            ...
-
-Events are the classes of `pgmlite.core.events`, errors those of `pgmlite.errors`. No signal is
-taken over, nothing is printed, and no thread stays.
-"""
+"""Sending, receiving, repairing, and looking at what is announced."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pgmlite.core.events import Completed, Stopped
-from pgmlite.core.events_signing import Signed, Verified
+from pgmlite.core.events import Stopped
+from pgmlite.core.events_listening import Listed
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import (
     DEFAULT_GROUP,
@@ -45,12 +28,13 @@ from pgmlite.net.arguments import (
     parse_hearing,
     parse_oid,
     parse_order,
+    source_path,
 )
 from pgmlite.net.handle import Handle
-from pgmlite.storage.spooled import source_path
-from pgmlite.wire.layout import Order
 
-__all__ = ["Handle", "add_signature", "keygen", "receive", "repair", "send", "sign", "verify"]
+if TYPE_CHECKING:
+    # A sender starts sooner without it.
+    from pgmlite.net.job_receive import Receiving
 
 StrPath = str | os.PathLike[str]
 
@@ -83,8 +67,8 @@ def receive(
     verify_media: bool = False,
     loss: float = 0.0,
     seed: int = 0,
-) -> Handle[Completed]:
-    """Receive one object into a file.
+) -> Receiving:
+    """Receive one object into a file; or, with ``receive(...).follow()``, one after another.
 
     What comes is kept beside it, in ``OUTPUT.part``; the output is put in place when every byte
     has been verified.
@@ -130,7 +114,7 @@ def receive(
     # Imported when needed: a sender starts sooner without it.
     from pgmlite.net.destinations.choice import parse_where
     from pgmlite.net.hook import find_command
-    from pgmlite.net.job_receive import ReceiveJob
+    from pgmlite.net.job_receive import Receiving
     from pgmlite.net.limits import check_size
     from pgmlite.net.reception import ReceiveArguments
 
@@ -167,7 +151,27 @@ def receive(
         loss=check_share("loss", loss),
         seed=seed,
     )
-    return Handle(ReceiveJob(arguments).run)
+    return Receiving(arguments)
+
+
+def together(handles: Mapping[str, Handle[Any]]) -> Handle[tuple[Any, ...]]:
+    """Return several receivers, or what else there is, as one: in one thread, side by side.
+
+    An error ends the one that has it, and is raised when all have ended: the worst, if there are
+    several. To stop it is to stop all.
+
+    Args:
+        handles: By their names, which are in the events as `job`; they are not used by themselves.
+    """
+    from pgmlite.net.together import together as all_of
+
+    starts = {name: handle.start for name, handle in handles.items()}
+
+    def reload() -> None:
+        for handle in handles.values():
+            handle.reload()
+
+    return Handle(lambda tell: all_of(starts, tell), reload=reload)
 
 
 def send(
@@ -324,142 +328,44 @@ def repair(
     return Handle(job.run)
 
 
-def keygen(path: StrPath) -> bytes:
-    """Make an Ed25519 key: ``K.pem``, for its owner alone, and its public half ``K.pub.pem``.
-
-    Needs cryptography (``pip install 'pgmlite[trust]'``), as all that signs and checks signatures.
-
-    Returns:
-        Its id, 8 bytes.
-
-    Raises:
-        UsageError: cryptography is not installed.
-        DiskError: One of the files is there already, or can't be written.
-    """
-    from pgmlite.net.job_sign import generate
-
-    return generate(Path(path)).key_id
-
-
-def sign(
-    file: StrPath,
-    *,
-    keys: Iterable[StrPath],
-    release: int,
-    stream: str,
-    expires: float | None = None,
-    output: StrPath | None = None,
-    message: StrPath | None = None,
+def list_sessions(
     name: str | None = None,
-    fec: float | None = None,
-    block_symbols: int | None = None,
-    mtu: int | None = None,
-    symbol_size: int | None = None,
-    hops: int = 1,
-    channels: Iterable[tuple[str, int]] = (),
-    port: int = DEFAULT_PORT,
-    repairers: Iterable[str] = (),
-    spool: StrPath | None = None,
-) -> Handle[Signed]:
-    """Write ``FILE.pglm``: what `send` needs beside a file, so that receivers know who made it.
+    *,
+    group: str | None = None,
+    port: int | None = None,
+    interface: str | None = None,
+    sources: Iterable[str] = (),
+    keys: Iterable[StrPath] = (),
+    seconds: float = 3.0,
+) -> Handle[Listed]:
+    """Listen to a group, and tell which objects are announced there: one event for each.
+
+    Nothing is received or kept, and what is told are claims, but for signatures by `keys`.
 
     Args:
-        keys: Private keys; none: a signature is to be added later (`add_signature`).
-        release: Receivers take no lower one of a stream, once they have it.
-        stream: Name of the product or branch that it is a release of.
-        expires: Seconds after which receivers take it no more; None: never.
-        output: None: ``FILE.pglm`` beside the file.
-        message: Where the bytes that are signed are written as well, for keys that live elsewhere.
-        hops: As of `send`: what `symbol_size` is chosen by, if nothing else is said.
-        channels: Group and rate of each of several; the others are as of `send`.
-        spool: As of `send`.
+        name: Of a service in DNS: all its channels are heard; as of `receive`.
+        group: ``ADDR`` or ``ADDR%INTERFACE``; None: `DEFAULT_GROUP`, if there is no name.
+        port: None: `DEFAULT_PORT`, if there is no name.
+        interface: None: the only one that can be meant.
+        sources: Of the senders that are heard, as of `receive`.
+        keys: Public keys (PEM), or folders of them, by which signatures are checked.
+        seconds: For how long; senders announce what they send once a second, at least.
 
     Raises:
         UsageError: An argument is wrong on any machine.
     """
-    from pgmlite.net.job_sign import SignJob
-    from pgmlite.net.planning import ObjectPlan
+    from pgmlite.net.job_list import ListJob
 
-    job = SignJob(
-        file=source_path(file),
+    check_beside_name(name, is_given=group is not None or port is not None)
+    limit = check_seconds("seconds", seconds)
+    assert limit is not None  # noqa: S101 - only None becomes None
+    job = ListJob(
+        name=name,
+        group=group or DEFAULT_GROUP,
+        port=DEFAULT_PORT if port is None else port,
+        interface=interface,
+        sources=tuple(sources),
         keys=tuple(map(Path, keys)),
-        release=release,
-        stream=stream,
-        expires=check_seconds("expires", expires),
-        output=None if output is None else Path(output),
-        message=None if message is None else Path(message),
-        plan=ObjectPlan(
-            name=name,
-            mtu=mtu,
-            symbol_size=symbol_size,
-            block_symbols=block_symbols,
-            fec=check_fec(fec),
-            repairers=tuple(repairers),
-        ),
-        channels=check_channels(channels, Order.ROUNDS),
-        port=port,
-        hops=check_hops(hops),
-        spool=None if spool is None else Path(spool),
-    )
-    return Handle(job.run)
-
-
-def add_signature(
-    file: StrPath,
-    *,
-    keys: Iterable[StrPath] = (),
-    public_key: StrPath | None = None,
-    signature: StrPath | None = None,
-    message: StrPath | None = None,
-) -> Handle[Signed]:
-    """Sign a ``FILE.pglm`` once more, or add a signature that was made elsewhere.
-
-    The object stays the same, and so do the signatures of other keys.
-
-    Args:
-        keys: Private keys.
-        public_key: The key of `signature`, which is checked with it.
-        signature: A file of 64 bytes, as ``openssl pkeyutl -sign -rawin`` makes it of `message`.
-        message: Where the bytes that are signed are written.
-
-    Raises:
-        UsageError: Half of what goes together is there.
-    """
-    from pgmlite.net.job_sign import AddSignatureJob
-
-    if (public_key is None) != (signature is None):
-        raise UsageError("signature: goes with the public key that it is of", cause="signature")
-    job = AddSignatureJob(
-        file=Path(file),
-        keys=tuple(map(Path, keys)),
-        public_key=None if public_key is None else Path(public_key),
-        signature=None if signature is None else Path(signature),
-        message=None if message is None else Path(message),
-    )
-    return Handle(job.run)
-
-
-def verify(
-    file: StrPath,
-    *,
-    keys: Iterable[StrPath] = (),
-    content: StrPath | None = None,
-    spool: StrPath | None = None,
-) -> Handle[Verified]:
-    """Check a ``FILE.pglm``: its signatures, its trees and its content.
-
-    Args:
-        keys: Public keys, or folders of them (``*.pem``): one of them has to have signed it; none:
-            who signed it is not checked.
-        content: None: ``FILE`` beside it.
-        spool: As of `send`.
-    """
-    from pgmlite.net.job_sign import VerifyJob
-
-    job = VerifyJob(
-        file=Path(file),
-        keys=tuple(map(Path, keys)),
-        content=None if content is None else source_path(content),
-        spool=None if spool is None else Path(spool),
+        seconds=limit,
     )
     return Handle(job.run)
