@@ -24,6 +24,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.support.archives import archive_of, small_folder
+from tests.support.captures_page import readme
 from tests.support.lab import GROUPS, PATIENCE, PGMLITE, PORT, Lab, Process, missing, until
 from tests.support.signed import make_signed, private_key
 from tests.support.vectors import SMALL
@@ -62,6 +64,14 @@ class Scene:
         path.write_bytes(data)
         self.facts |= {"object": name, "size": size, "sha256": hashlib.sha256(data).hexdigest()}
         return path
+
+    def make_folder(self, name: str) -> Path:
+        """Write a small folder; return its path. The object is its archive."""
+        folder = small_folder(self.folder / name)
+        data = archive_of(folder)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self.facts |= {"object": name, "size": len(data), "sha256": sha256}
+        return folder
 
     @contextlib.contextmanager
     def tcpdump(self, name: str, node: str, interface: str = "eth0") -> Iterator[None]:
@@ -120,6 +130,17 @@ def clean_carousel(scene: Scene) -> None:
         ended = scene.check(receiver)
     if ended["lost"]:
         raise Unlucky("lost packets")
+
+
+def folder(scene: Scene) -> None:
+    """A folder as an archive of it (`send DIR`), and a receiver that takes it as a file. It has a
+    file under two names, a symbolic link, a folder and a mode of its own. Its bytes are random,
+    made from the names of its files."""
+    site = scene.make_folder("site")
+    with scene.tcpdump("folder", "R1"):
+        receiver = scene.lab.recv("R1", scene.folder / "out")
+        scene.send("S", site, "--symbol-size", "512")
+        scene.check(receiver)
 
 
 def clean_carousel_ipv4(scene: Scene) -> None:
@@ -367,6 +388,7 @@ def signed(scene: Scene) -> None:
 SCENES: dict[str, tuple[Callable[[Scene], None], int]] = {
     "clean-carousel": (clean_carousel, 1),
     "clean-carousel-ipv4": (clean_carousel_ipv4, 1),
+    "folder": (folder, 1),
     "late-join": (late_join, 1),
     "loss-carousel": (loss_carousel, 1),
     "loss-fec": (loss_fec, 1),
@@ -434,45 +456,6 @@ def play(name: str) -> dict[str, dict[str, Any]]:
                 print(f"{capture}: {len(data)} bytes, {entries[capture]['packets']}", flush=True)
             return entries
     raise SystemExit(f"{name}: not in {ATTEMPTS} attempts")
-
-
-def readme(index: dict[str, dict[str, Any]]) -> str:
-    """Return ``README.md``: the index for people."""
-    lines = [
-        "# Captures",
-        "",
-        "Real transfers, recorded by tcpdump in networks of namespaces on one machine, as root:",
-        "`python -m tests.record_captures`. Group `ff15::7067:1` (IPv4: 239.70.67.1), port 28775.",
-        "`pgmlite replay captures/NAME.pcap -o OUT` gives the object again. Its SHA-256, and what",
-        "the receiver in the recording reported (`complete`), are in `index.json`. The objects are",
-        "random bytes made from their names. Unless said otherwise the frames are Ethernet, UDP",
-        "checksums are complete, and the capture is that of the receiver's interface.",
-        "",
-        "`complete` has the counters of the receiver that was there, from its start to the end:",
-        "",
-        "* `packets`: those with a valid header and length, whatever became of them. Refusals for",
-        "  `short` to `offset` (section 3.8 of the protocol) are in `refused` alone.",
-        "* `odata`, `rdata`: symbols; `duplicates`: those that were stored already.",
-        "* `cycles`: object lengths of ODATA that went by, those that were lost included.",
-        "* `lost`: packets missing by their numbers (RCV-9).",
-        "* `damaged`: blocks that did not verify.",
-        "* `repair_symbols`: those of `odata` and `rdata` that are repair symbols; `decoded`:",
-        "  blocks that they made whole, `recovered`: source symbols of these that had not come.",
-        "* `forged`: symbols that were found to be others than were sent.",
-        "* `seconds`: from the start of the receiver, so the wait for the sender is among them.",
-        "",
-        "A replay counts the same, but for some packets: the capture began before the receiver",
-        "was there, and a receiver takes packets by the handful, the last one too. It draws its",
-        "own NAKs, and leaves IP fragments aside, of which the system had made datagrams. `frames`",
-        "and `packets` beside `complete` are of the whole capture, as `pgmlite info` counts them.",
-        "",
-        "| capture | shows | packets |",
-        "|---|---|---|",
-    ]
-    for name, facts in index.items():
-        packets = ", ".join(f"{count} {kind}" for kind, count in facts["packets"].items())
-        lines.append(f"| `{name}.pcap` | {facts['made']} | {packets} |")
-    return "\n".join(lines) + "\n"
 
 
 def main(names: list[str]) -> None:

@@ -20,7 +20,7 @@ from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import ObjectError, TimedOut
 from pgmlite.net.loop import attend, tell_of_disk
 from pgmlite.net.waiting import Wait, Waits
-from pgmlite.storage.part import PartFile
+from pgmlite.storage.contract import Part
 from pgmlite.wire.batch import HEADER_SIZE, PacketBatch
 from pgmlite.wire.endpoint import Endpoint
 from pgmlite.wire.geometry import pieces
@@ -119,7 +119,7 @@ class ReplayLoop:
         self,
         machine: Receiver,
         capture: Capture,
-        part: PartFile,
+        part: Part,
         tell: Tell,
         *,
         choice: Choice,
@@ -161,7 +161,8 @@ class ReplayLoop:
         """Time in the capture, ns."""
 
     def run(self) -> Waits[Complete]:
-        """
+        """Return once the object is whole and settled; it is left to the caller to publish.
+
         Raises:
             Interrupted: It was asked to stop.
             TimedOut: The capture ended before the object was complete.
@@ -274,7 +275,7 @@ class ReplayLoop:
         return None
 
     def _perform(self, actions: list[Action]) -> Complete | None:
-        """Do what the machine says; return `Complete` once the object is published."""
+        """Do what the machine says; return `Complete` once the object is all there."""
         todo = actions
         while todo:
             follow_up: list[Action] = []
@@ -285,7 +286,6 @@ class ReplayLoop:
                     if bad := self._part.settle(action):
                         follow_up += self._machine.doubt(action.oid, bad)
                         continue
-                    self._part.publish(action)
                     tell_of_disk(self.now, self._part, self._tell)
                     return action
                 else:

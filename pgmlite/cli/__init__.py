@@ -45,7 +45,10 @@ VERBS = (
     "doctor",
     "demo",
 )
-"""Each is a command in the module of its name."""
+"""Each is a command in the module of its name, or of that in `MODULES`."""
+
+MODULES = {"list": "listing"}
+"""A module of the verb's own name would take the place of Python's `list` in this one."""
 
 
 class Verbs(click.Group):
@@ -59,9 +62,8 @@ class Verbs(click.Group):
         """Return a verb's command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"{__name__}.{cmd_name}")
-        # One whose name Python has for something else has a line under it.
-        command: click.Command = getattr(module, cmd_name, None) or getattr(module, f"{cmd_name}_")
+        name = MODULES.get(cmd_name, cmd_name)
+        command: click.Command = getattr(import_module(f"{__name__}.{name}"), name)
         return command
 
     def resolve_command(

@@ -34,8 +34,9 @@ MEANINGS = {
     3: "network: an interface, address or port of this machine can't be used, or it let nothing "
     "out; DNS says that a service is not offered",
     4: "a file, copy, signature or capture does not verify or can't be understood",
-    5: "`--timeout` passed, or the capture ended, and what came is kept; `doctor`: no data arrives",
-    6: "interrupted by SIGINT or SIGTERM; what came is kept",
+    5: "`--timeout` passed, or the capture ended, and what came is kept; `doctor`: no data "
+    "arrives; `list`: nothing is announced",
+    6: "interrupted by SIGINT or SIGTERM; what came is kept. `send --follow` ends so with 0",
     7: "disk: a file, a folder or the output can't be read or written, the disk is full, the "
     "source changed",
     8: "`--on-complete` failed; the file is in place, and the next `recv` runs the command again",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -175,8 +177,12 @@ def _head(file: Path) -> bytes:
     Raises:
         OSError: It can't be read.
     """
-    with file.open("rb") as opened:
-        return opened.read(MAX_MANIFEST + 1)
+    # Opening a FIFO would wait for its writer; what it is, is said where it is to be sent.
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return b"" if stat.S_ISFIFO(os.fstat(fd).st_mode) else os.read(fd, MAX_MANIFEST + 1)
+    finally:
+        os.close(fd)
 
 
 def _look_into(file: Path, *, no_checksum: bool, as_json: bool) -> None:

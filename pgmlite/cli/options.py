@@ -181,15 +181,13 @@ object_name = option(
     metavar="GLOB",
     help="Take an object with such a name only, such as 'router-*.bin'.",
 )
-output_path = option(
+captured_output = option(
     "-o",
     "--output",
-    "output_path",
-    type=PATH,
     required=True,
-    callback=named,
-    metavar="PATH",
-    help="The file to write; where it is a link, what it leads to.",
+    metavar="PATH|DIR/",
+    help="The file to write; where it is a link, what it leads to. DIR/: the folder, for what was "
+    "sent of one.",
 )
 output = option(
     "-o",

@@ -27,6 +27,7 @@ from pgmlite.core.events import (
     SendStarted,
     Spooling,
     Stopped,
+    Unpacking,
     Waiting,
     Warned,
 )
@@ -47,7 +48,7 @@ QUIET_LINES_EVERY = 60.0
 LEAST_INTERVAL = 1.0
 """Seconds; progress is looked at no more often."""
 
-PROGRESS = (Hashing, Spooling, PassedOn, Encoding, SendProgress, ReceiveProgress)
+PROGRESS = (Hashing, Spooling, Unpacking, PassedOn, Encoding, SendProgress, ReceiveProgress)
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from pgmlite.core.events import (
     ReceiveProgress,
     SendProgress,
     Spooling,
+    Unpacking,
 )
 from pgmlite.core.figures import RepairFigures
 from pgmlite.core.human import SILENT_AFTER, human_bytes, human_rate, human_time
@@ -82,6 +83,8 @@ def shown(event: Event, name: str, stored_before: int = 0, encoding: str = "") -
             return Shown(name, ("hashing",), done, total)
         case Spooling(done=done, total=total):
             return Shown(name, (f"copying into the spool, {human_bytes(done)}",), done, total)
+        case Unpacking(done=done, total=total):
+            return Shown(name, ("unpacking",), done, total)
         case PassedOn(done=done, total=total):
             return Shown(name, ("passing on",), done, total)
         case Encoding(done=done, total=total):

@@ -48,7 +48,7 @@ def _address(text: str) -> str:
 
 @click.command(epilog=EXAMPLES, short_help="Receive a file into PATH from a capture.")
 @click.argument("file", metavar="CAPTURE", type=PATH)
-@options.output_path
+@options.captured_output
 @option("-g", "--group", metavar="ADDR", help="Destination of the packets; default: the first.")
 @option("-p", "--port", type=click.IntRange(1, 65_535), metavar="PORT", help="Their UDP port.")
 @option("--object", "oid", metavar="ID", help="Take this object only; `info` names them.")
@@ -86,7 +86,7 @@ def _address(text: str) -> str:
 @options.as_json
 def replay(
     file: Path,
-    output_path: Path,
+    output: str,
     group: str | None,
     port: int | None,
     oid: str | None,
@@ -104,11 +104,12 @@ def replay(
     repairer: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Receive a file into PATH from CAPTURE (pcap, pcapng), as `recv` from a network.
+    """Receive a file into PATH, or a folder into DIR/, from CAPTURE (pcap, pcapng), as `recv` does
+    from a network.
 
     CAPTURE may be compressed or damaged: what can be read of it is used.
 
-    Writes the file, or says which bytes of it are missing. NAKs that the receiver would send are
+    Writes it, or says which bytes of it are missing. NAKs that the receiver would send are
     listed. What came is kept in PATH.part: the replay of another capture goes on from there.
     """
     signals = Signals()
@@ -133,7 +134,7 @@ def replay(
     job = ReplayJob(
         capture=capture,
         group=destination,
-        output=output_path,
+        output=output,
         choice=choice,
         config=config,
         keys=keys,

@@ -287,6 +287,11 @@ def _losses(figures: ReceiveFigures, kernel_drops: int = 0) -> str:
 
 
 def _completed(event: Completed) -> str:
+    packed = event.manifest.archive and event.path != "-" and not event.path.endswith("/")
+    return _complete(event) + ("; it is the archive of a folder: -o DIR/ unpacks it" * bool(packed))
+
+
+def _complete(event: Completed) -> str:
     figures, network, size = event.figures, event.network, human_bytes(event.manifest.size)
     if network is None:  # from a capture
         return (

@@ -87,6 +87,17 @@ class Spooling(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Unpacking(Event):
+    """Bytes of a folder's files that are unpacked, and how many there are."""
+
+    NAME: ClassVar[str] = "unpacking"
+
+    done: int
+    total: int | None
+    """None: it is not known yet."""
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding(Event):
     """Repair symbols that are computed ahead of the carousel, and how many will be."""
 

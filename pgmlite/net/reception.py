@@ -159,7 +159,7 @@ class Reception:
         if self._hook:
             self._hook.publishing(machine.manifest, identity, machine.signers)
         elif self._memory or self.destination.needs_record:
-            record.write(Publication.of(machine.manifest, identity, machine.signers).end())
+            record.write(Publication.of(machine.manifest, identity, machine.signers))
         else:
             record.remove()
 

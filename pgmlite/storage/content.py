@@ -302,6 +302,19 @@ class Content:
         """Return the blocks of the object that are not in the file as they are on the disk."""
         return self.read_back(self._fd, self.has, complete)
 
+    def steady(self, complete: Complete) -> None:
+        """Make sure that what was verified is what is there, up to now.
+
+        Raises:
+            DiskError: Another program writes to it.
+        """
+        for _ in range(READ_BACKS):
+            if self._look() == self._seen:
+                return
+            if self.read_back_all(complete):
+                raise DiskError(f"{self._name}: another program wrote to it; try again")
+        raise DiskError(f"{self._name}: another program keeps writing to it")
+
     def finish(self, complete: Complete) -> None:
         """Cut the file at the object's end, and have it on the disk.
 
@@ -309,13 +322,7 @@ class Content:
             DiskError: Another program writes to it.
             OSError: As the system says.
         """
-        for _ in range(READ_BACKS):
-            if self._look() == self._seen:
-                break
-            if self.read_back_all(complete):
-                raise DiskError(f"{self._name}: another program wrote to it; try again")
-        else:
-            raise DiskError(f"{self._name}: another program keeps writing to it")
+        self.steady(complete)
         if self._seen[1] != complete.manifest.size:
             os.ftruncate(self._fd, complete.manifest.size)
         self.write_back.sync()

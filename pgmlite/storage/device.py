@@ -36,7 +36,7 @@ SYNC_EVERY = 16 << 20
 yet is waited for by whoever ends the program."""
 
 HEAD = 4 << 10
-"""Bytes without which nothing starts from a device."""
+"""Bytes of a device without which nothing starts from it."""
 
 READ_BACKS = 3
 """Times that all is read back; what is not right is written again in between."""
@@ -143,6 +143,14 @@ class BlockDevice:
         close_quietly(self._fd)
         self._fd = -1
 
+    def check_size(self, size: int) -> None:
+        """
+        Raises:
+            DiskError: So many bytes don't fit.
+        """
+        if size > self.size:
+            raise self._error(f"has {self.size} bytes, the object has {size}")
+
     def place(self) -> Place:
         """Return what it has as a seed.
 
@@ -164,8 +172,8 @@ class BlockDevice:
 
     # Writing.
 
-    def put_head(self, block: Block, data: memoryview) -> None:
-        """Write the block at byte 0, and its first bytes when all else is on the medium.
+    def put_last(self, block: Block, data: memoryview) -> None:
+        """Write a block, and its first bytes when all else is on the medium.
 
         Args:
             data: Its bytes, verified.
@@ -174,7 +182,8 @@ class BlockDevice:
             DiskError: The device refuses.
         """
         cut = min(HEAD, block.length)
-        self.put(block._replace(offset=cut, length=block.length - cut), data[cut:])
+        rest = block._replace(offset=block.offset + cut, length=block.length - cut)
+        self.put(rest, data[cut:])
         self.sync()
         self.put(block._replace(length=cut), data[:cut])
         self.sync()
@@ -279,21 +288,21 @@ class BlockDevice:
 
     # Which one it is.
 
-    def identity(self, size: int, head: memoryview | None = None) -> Identity:
+    def identity(self, size: int, coming: tuple[Block, memoryview] | None = None) -> Identity:
         """Return what tells it, with an object on it, from others, and from itself as it was.
 
         Nothing does that for sure but reading all of it. So it is samples of the object's bytes.
 
         Args:
             size: Bytes of the object.
-            head: What its first bytes will be; None: what they are.
+            coming: A block that is about to be there, and its bytes.
 
         Raises:
             DiskError: It can't be read.
         """
         fd = self._fd if self._fd >= 0 else self._open(os.O_RDONLY)
         try:
-            number = digest(b"".join(_sample(fd, at, size, head) for at in _places(size)))
+            number = digest(b"".join(_sample(fd, at, size, coming) for at in _places(size)))
         except OSError as error:
             raise self._error(reason(error)) from error
         finally:
@@ -311,13 +320,17 @@ def _places(size: int) -> list[int]:
     return sorted({last * number // (SAMPLES - 1) for number in range(SAMPLES)})
 
 
-def _sample(fd: int, at: int, size: int, head: memoryview | None) -> bytes:
+def _sample(fd: int, at: int, size: int, coming: tuple[Block, memoryview] | None) -> bytes:
     """
     Raises:
         OSError: As the system says.
     """
     end = min(at + SAMPLE, size)
-    known = bytes(head[at:end]) if head else b""
-    rest = memoryview(bytearray(end - at - len(known)))
-    fill(fd, rest, at + len(known))
-    return known + bytes(rest)
+    sample = bytearray(end - at)
+    fill(fd, memoryview(sample), at)
+    if coming:
+        block, data = coming
+        start, stop = max(at, block.offset), min(end, block.offset + block.length)
+        if start < stop:
+            sample[start - at : stop - at] = data[start - block.offset : stop - block.offset]
+    return bytes(sample)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pgmlite.errors import DiskError
+from pgmlite.storage.in_use import is_mount_point
 from pgmlite.storage.system import NOT_KNOWN, close_quietly, lock, reason
 
 LINKS_FOLLOWED = 40
@@ -38,13 +39,33 @@ def resolve_output(output: Path) -> Path:
     Raises:
         DiskError: No file can be put there, or the link is a stranger's.
     """
+    return _resolve(output, _check_kind, "is a folder; name the file to write")
+
+
+def resolve_folder(output: Path) -> Path:
+    """Return the folder that `output` means: the target where it is a link.
+
+    Raises:
+        DiskError: No folder can be put there, or the link is a stranger's.
+    """
+    return _resolve(output, _check_folder, "can't be replaced; name a folder in it")
+
+
+def _resolve(output: Path, check: Callable[[Path, os.stat_result], None], nameless: str) -> Path:
+    """Follow links.
+
+    Args:
+        check: Makes sure that what is there can be replaced.
+        nameless: What to say of a path that ends without a name.
+    """
     path = output
     for _ in range(LINKS_FOLLOWED):
         if not path.name or path.name == "..":
-            raise DiskError(f"output {output}: is a folder; name the file to write")
+            raise DiskError(f"output {output}: {nameless}")
         if _is_descriptor(path):
             raise DiskError(
-                f"output {output}: is what another program has open; name the file to write"
+                f"output {output}: is what another program has open; name the file to write, "
+                "or - for standard output"
             )
         try:
             status = os.lstat(path)
@@ -53,7 +74,7 @@ def resolve_output(output: Path) -> Path:
         except OSError as error:
             raise DiskError(f"output {output}: {reason(error)}") from error
         if not stat.S_ISLNK(status.st_mode):
-            _check_kind(output, status)
+            check(output, status)
             return path
         # In a folder that others write, a link may be laid to have us replace what they can't.
         if status.st_uid not in (os.geteuid(), 0):
@@ -77,14 +98,24 @@ def _is_descriptor(path: Path) -> bool:
 def _check_kind(output: Path, status: os.stat_result) -> None:
     kinds = {
         stat.S_IFDIR: "a folder; name the file to write",
-        stat.S_IFBLK: "a device; receive into a file and copy that",
+        stat.S_IFBLK: "a device; name it with --device",
         stat.S_IFCHR: "a device; receive into a file and copy that",
-        stat.S_IFIFO: "a FIFO; receive into a file, and hand that on",
+        stat.S_IFIFO: "a FIFO; receive into - and lead standard output to it",
         stat.S_IFSOCK: "a socket; receive into a file, and hand that on",
     }
     kind = kinds.get(stat.S_IFMT(status.st_mode))
     if kind:
         raise DiskError(f"output {output}: is {kind}")
+
+
+def _check_folder(output: Path, status: os.stat_result) -> None:
+    if not stat.S_ISDIR(status.st_mode):
+        raise DiskError(f"output {output}{os.sep}: is no folder; move it away")
+    if is_mount_point(output):
+        raise DiskError(
+            f"output {output}{os.sep}: something is mounted there, so it can't be replaced; name a "
+            "folder in it"
+        )
 
 
 class Folder:

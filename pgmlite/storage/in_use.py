@@ -37,6 +37,12 @@ def use_of(number: int) -> str:
     return ""
 
 
+def is_mount_point(path: Path) -> bool:
+    """Whether a disk, or a folder of one, is mounted at a path."""
+    real = os.path.realpath(path)
+    return os.path.ismount(real) or any(where == real for _, where in _mounted())
+
+
 def _device_and_parts(number: int) -> Iterator[tuple[str, str]]:
     """Yield the number of a device, and those of its partitions with their names."""
     device = number_text(number)

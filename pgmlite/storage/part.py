@@ -109,8 +109,7 @@ class PartFile:
         self._folder = Folder(self.output.parent)
         opened.callback(self._folder.close)
         self._old = Seed.of_output(self._folder, self.output.name) if output_is_seed else None
-        self._seeds = [one for one in (self._old, self._place) if one]
-        self._seeds.extend(map(Seed.of_path, bases))
+        self._seeds = [*filter(None, (self._old, self._place)), *map(Seed.of_path, bases)]
         for seed in self._seeds:
             opened.callback(seed.close)
         try:

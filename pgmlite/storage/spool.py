@@ -100,6 +100,13 @@ class Passing(Protocol):
     def begin(self, part: PartFile) -> None:
         """Pass on the object that comes to be in a partial file, none of any other."""
 
+    def expect(self, manifest: Manifest) -> None:
+        """Learn what comes.
+
+        Raises:
+            DiskError: It can't be passed on.
+        """
+
     def verified(self, block: Block, *, is_there: bool) -> None:
         """Pass a block on, unless it is where it shall be already.
 
@@ -223,7 +230,12 @@ class SpoolPart:
         return part.prepare(wanted)
 
     def begin(self, manifest: Manifest) -> None:
-        """As of `PartFile`."""
+        """As of `PartFile`.
+
+        Raises:
+            DiskError: It does not fit here, or where it is passed on to.
+        """
+        self._passing.expect(manifest)
         self._manifest = manifest
         self._current.begin(manifest)
 

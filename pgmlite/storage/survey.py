@@ -85,7 +85,7 @@ def check_library() -> None:
     if not hasattr(tarfile, "data_filter"):
         raise UsageError(
             "folders need `tarfile.data_filter`, which this Python does not have: use 3.11.4 or "
-            "later, or send a file"
+            "later, or a file"
         )
 
 

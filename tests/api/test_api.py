@@ -171,7 +171,8 @@ def test_to_import_it_is_cheap():
 
 def test_there_is_no_more_than_there_is():
     signing = {"add_signature", "keygen", "sign", "verify"}
-    assert set(pgmlite.__all__) == {"__version__", "receive", "repair", "send"} | signing
+    others = {"__version__", "list_sessions", "receive", "repair", "send"}
+    assert set(pgmlite.__all__) == others | signing
     with pytest.raises(AttributeError, match="nothing"):
         pgmlite.nothing  # noqa: B018
 

@@ -8,11 +8,13 @@ what receivers call cycles. Needs root, as labs do::
     python -m tests.bench.lengths bursts
     python -m tests.bench.lengths senders --share 0.05
     python -m tests.bench.lengths small
+    python -m tests.bench.lengths repairer --rate 200M --mib 32 --send "--fec off --order blocks"
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import tempfile
 import time
@@ -117,6 +119,25 @@ def two_senders(args: argparse.Namespace, size: int, seed: int) -> tuple[float, 
     return seconds[1] / seconds[0], duplicates, decoded
 
 
+def with_repairer(args: argparse.Namespace, size: int, seed: int) -> float:
+    """Return the lengths as `one_transfer`, where a stand-alone repairer hears everything."""
+    with tempfile.TemporaryDirectory() as name, Lab(receivers=args.receivers + 1) as lab:
+        folder = Path(name)
+        source = object_file(folder, size, seed)
+        *losers, node = lab.receivers
+        lab.loss(args.share, losers)
+        repairer = lab.repair(node, source, rate="100M")
+        receivers = {folder / one: lab.recv(one, folder / one) for one in losers}
+        address = f"[fd01::{10 + args.receivers + 1}]:28776"
+        sender = lab.send("S", source, "--repairer", address, *args.send, rate=args.rate)
+        results = finished(receivers, source)
+        sender.stop()
+        repairer.popen.send_signal(signal.SIGTERM)
+        grtt = repairer.result(6)["grtt"]
+    print(f" (GRTT {1e3 * grtt:.0f} ms)", end="")
+    return max(result["cycles"] for result in results)
+
+
 def repeat(args: argparse.Namespace, run: Callable[[int], float]) -> Iterator[float]:
     """Yield a figure for each run, printing it."""
     for number in range(args.runs):
@@ -138,7 +159,7 @@ ODD = tuple((1_024 * k + x) * SYMBOL_SIZE for k in (1, 3) for x in (1, 5, 100))
 def main() -> None:
     """Run one of the measurements."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("loss", "late", "bursts", "senders", "small"))
+    parser.add_argument("what", choices=("loss", "late", "bursts", "senders", "small", "repairer"))
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--mib", type=int, default=64)
@@ -151,6 +172,8 @@ def main() -> None:
     match args.what:
         case "loss":
             report("last done", [*repeat(args, partial(one_transfer, args, size))])
+        case "repairer":
+            report("last done", [*repeat(args, partial(with_repairer, args, size))])
         case "bursts":
             run = repeat(args, partial(one_transfer, args, size, bursts=True))
             report("last done, bursts", [*run])

@@ -27,8 +27,9 @@ from pgmlite.wire.manifest import parse_manifest
 from pgmlite.wire.request import NAK_FIXED_SIZE, Counts, likely_rings, parse_nak, parse_request
 from tests import record_captures, witness_io
 from tests.generate import ROOT
-from tests.record_captures import LARGEST, readme
+from tests.record_captures import LARGEST
 from tests.support import tshark
+from tests.support.captures_page import readme
 from tests.support.vectors import count_items, stretches
 
 FOLDER = ROOT / "captures"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pgmlite
-from pgmlite.cli.list import table
+from pgmlite.cli.listing import table
 from pgmlite.core.events_listening import Listed, SessionHeard
 from pgmlite.errors import Interrupted, TimedOut
+from pgmlite.wire.manifest import Archive
 from tests.support.builders import make_object
 from tests.support.loopback import (
     LO,
@@ -21,7 +23,8 @@ from tests.support.loopback import (
     endpoint,
     make_file,
     raw_sender,
-    run,
+    receive,
+    receiving,
     sending,
 )
 
@@ -52,9 +55,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     where = Place(where.group, where.port, folder)
     naks = ("--repair", "--listen", f":{where.port + 2}")
     with (
-        sending(folder / "fw.bin.pglm", where, *naks, rate="5M"),
-        sending(plain, where, "--fec", "off", "--order", "blocks", rate="2M"),
+        sending(folder / "fw.bin.pglm", where, *naks, rate="5M") as one,
+        sending(plain, where, "--fec", "off", "--order", "blocks", rate="2M") as other,
     ):
+        for sender in (one, other):
+            sender.event("start")
         yield where
 
 
@@ -75,26 +80,51 @@ def test_what_is_sent_is_listed(inside: Inside, place: Place) -> None:
     assert len(one["sources"]) == 1
 
 
-@pytest.mark.parametrize(("key", "state"), [("k", "valid"), ("other", "claimed")])
-def test_signatures_are_checked_by_a_key(
-    inside: Inside, place: Place, key: str, state: str
-) -> None:
-    public = place.folder / f"{key}.pub.pem"
+def test_a_receiver_says_that_nobody_chose(place: Place, tmp_path: Path) -> None:
+    with receiving(tmp_path / "out", place, "--drop", "97%", "--no-nak") as receiver:
+        warning = receiver.event("warning", lambda one: one.get("cause") == "ambiguous")
+        receiver.stop()
+    assert warning["objects"] == 2
+    for words in ("fw.bin", "plain.bin", "--name, --object or --key", "`pgmlite list`"):
+        assert words in warning["warning"]
+
+
+def test_a_receiver_says_that_nothing_is_to_be_taken(place: Place, tmp_path: Path) -> None:
+    ended = receive(tmp_path / "out", place, "--name", "router-*", "--timeout", "5s")
+    assert ended.code == 5
+    (warning,) = [one for one in ended.events if one.get("cause") == "nothing_to_take"]
+    for said in (warning["warning"], ended.error):
+        assert all(name in said for name in ("fw.bin", "plain.bin"))
+    assert {one["name"] for one in ended.last["others"]} == {"fw.bin", "plain.bin"}
+
+
+def test_signatures_are_checked_by_a_key(inside: Inside, place: Place) -> None:
+    public = place.folder / "k.pub.pem"
     ended = inside("list", *place.flags, "--seconds", "1.5", "--key", public)
     assert ended.code == 0
-    assert f"({state})" in " ".join(ended.lines)
+    assert "(valid)" in " ".join(ended.lines)
+
+
+@pytest.fixture(scope="module")
+def sessions(place: Place) -> list[SessionHeard]:
+    """What is heard there."""
+    keys = [place.folder / "other.pub.pem"]
+    with pgmlite.list_sessions(
+        group=place.group, port=place.port, interface=LO, keys=keys, seconds=1.5
+    ) as handle:
+        found = [one for one in handle if isinstance(one, SessionHeard)]
+    assert isinstance(handle.result, Listed)
+    return found
 
 
 @pytest.mark.parametrize("width", [40, 80, 250])
-def test_people_can_read_it(inside: Inside, place: Place, monkeypatch, width: int) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    ended = inside("list", *place.flags, "--seconds", "1.5s")
-    assert ended.code == 0
-    assert max(map(len, ended.lines)) <= width
-    said = " ".join(" ".join(ended.lines).split())
+def test_people_can_read_it(sessions: list[SessionHeard], width: int) -> None:
+    lines = table(sessions, 0, width)
+    assert max(map(len, lines)) <= width
+    said = " ".join(" ".join(lines).split())
     for word in ("2 objects", "fw.bin", "plain.bin", "976.6 KiB", "5 Mbit/s", "7 of acme/x1"):
         assert word in said
-    for word in ("50%", "off", "blocks", "claimed", str(place.port + 2)):
+    for word in ("50%", "off", "blocks", "(claimed)", "NAKs at port"):
         assert word in said
 
 
@@ -130,26 +160,27 @@ def test_junk_is_said_to_be_junk(inside: Inside) -> None:
 
 
 def test_the_call(place: Place) -> None:
-    where = {"group": place.group, "port": place.port, "interface": LO}
-    with pgmlite.list_sessions(**where, seconds=1.5) as handle:
-        events = list(handle)
-    assert isinstance(handle.result, Listed)
-    names = [one.manifest.name for one in events if isinstance(one, SessionHeard)]
-    assert sorted(names) == ["fw.bin", "plain.bin"]
     nobody = endpoint()
     with pytest.raises(TimedOut):
         pgmlite.list_sessions(group=nobody.group, port=nobody.port, interface=LO, seconds=0.1).run()
+    where = {"group": place.group, "port": place.port, "interface": LO}
     stopped = pgmlite.list_sessions(**where, seconds=60)
     stopped.stop()
     with pytest.raises(Interrupted):
         stopped.run()
 
 
-def heard(name: str) -> SessionHeard:
+def heard(name: str, **more: Any) -> SessionHeard:
+    manifest = replace(make_object(10_240, name=name).manifest, **more)
     return SessionHeard(
-        *(0, "239.1.1.1", 9, make_object(64, name=name).manifest, None, None),
+        *(0, "239.1.1.1", 9, manifest, None, None),
         *(("a",), 0, None, 1, True, ("rounds",), (), (), (), None),
     )
+
+
+def test_a_folder_has_members() -> None:
+    said = " ".join(table([heard("tree", archive=Archive(12, 5_000))], 0, 80))
+    assert "10.0 KiB in 12 members" in said
 
 
 def test_names_of_strangers_do_no_harm() -> None:
@@ -170,7 +201,7 @@ def test_names_of_strangers_do_no_harm() -> None:
         (["fw.example.org", "-p", "99"], "name fw.example.org"),
     ],
 )
-def test_what_is_refused(words: list[str], named: str) -> None:
-    ended = run("list", "-i", "lo", *words, "--json")
+def test_what_is_refused(inside: Inside, words: list[str], named: str) -> None:
+    ended = inside("list", "-i", "lo", *words, "--json")
     assert ended.code in {2, 7}
     assert named in ended.last["error"]

@@ -289,9 +289,10 @@ def test_what_is_read_once_is_for_a_pipe(tmp_path: Path, inside: Inside, kind: s
     path = tmp_path / "fifo" if kind == "fifo" else Path("/dev/urandom")
     if kind == "fifo":
         os.mkfifo(path)
-    ended = inside("send", path, *endpoint().flags)
-    assert ended.code == 7
-    assert ended.error.endswith(f"to send what comes out of it: pgmlite send - < {path}")
+    for command in (("send", path, *endpoint().flags), ("info", path)):
+        ended = inside(*command)
+        assert ended.code == 7
+        assert ended.error.endswith(f"to send what comes out of it: pgmlite send - < {path}")
 
 
 def test_a_spool_is_for_copies(tmp_path: Path) -> None:

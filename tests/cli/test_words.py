@@ -75,6 +75,8 @@ EARLY = [
     (["compare", "--loss", "nothing"], 2, "--loss nothing"),
     (["doctor", "-g", "nonsense"], 2, "group nonsense"),
     (["doctor", "-g", "239.1.1.1", "-p", "0"], 2, "port 0"),
+    (["list", "-g", "nonsense"], 2, "group nonsense"),
+    (["list", "-i", "nosuch0"], 3, "nosuch0"),
     (["demo", "-r", "max"], 2, "rate max"),
     (["demo", "--size", "0"], 2, "--size"),
     (["fetch"], 2, "fetch"),

@@ -8,12 +8,11 @@ from random import Random
 import pytest
 
 from pgmlite.core.human import LONGEST_NAME
-from pgmlite.core.machine import MS, SECOND, Transmit
+from pgmlite.core.machine import MS, SECOND
 from pgmlite.core.receive import evidence as evidence_module
-from pgmlite.core.receive.diagnosis import CALM_AFTER, Diagnosis, Finding, Load
+from pgmlite.core.receive.diagnosis import CALM_AFTER, Load
 from pgmlite.core.receive.evidence import MOST_OTHERS
 from pgmlite.core.receive.offers import OneObject
-from pgmlite.core.send.sender import Sender
 from pgmlite.wire.layout import PacketType
 from pgmlite.wire.manifest import Manifest, manifest_oid
 from tests.support.builders import (
@@ -21,66 +20,11 @@ from tests.support.builders import (
     Sample,
     encode,
     make_object,
-    make_sender,
     packet,
     play,
     spm_body,
 )
-
-SYMBOL = 1_404
-GRANTED, WANTED = 200 << 10, 64 << 20
-
-
-class Watched:
-    """A receiver with a disk in memory, and what is found about it, second by second."""
-
-    def __init__(self, *, overhead: int = 48, granted: int = GRANTED, **config: object) -> None:
-        self.drive = Drive(**config)
-        self.machine = self.drive.machine
-        self.diagnosis = Diagnosis(
-            self.machine, "GROUP", overhead=overhead, granted=granted, wanted=WANTED
-        )
-        self.found: list[Finding] = []
-        self._next = SECOND
-
-    def look(self, now: int, load: Load | None = None) -> list[Finding]:
-        """Look at `now`."""
-        new = self.diagnosis.look(now, load or Load())
-        self.found += new
-        return new
-
-    def pass_time(self, until: int) -> None:
-        """Look once a second."""
-        while self._next <= until:
-            self.look(self._next)
-            self._next += SECOND
-
-    def hear(self, sender: Sender, sample: Sample, keep: Callable[[bytes], bool], until: int):
-        """Let what a sender sends arrive, as far as `keep` lets it."""
-        for now, action in play(sender, until=until):
-            self.pass_time(now)
-            if isinstance(action, Transmit):
-                self.drive.give([p for p in encode(action, sample.data) if keep(p)], now=now)
-        self.pass_time(until)
-
-    def causes(self) -> list[str]:
-        """What was told, in order."""
-        return [one.cause for one in self.found]
-
-    def only(self, cause: str) -> Finding:
-        """Return what was told of a cause, which must be once."""
-        (one,) = [finding for finding in self.found if finding.cause == cause]
-        return one
-
-
-def started(sample: Sample, **config: object) -> Sender:
-    sender = make_sender(sample, **config)
-    sender.start(0)
-    return sender
-
-
-def at(seconds: float) -> int:
-    return int(seconds * SECOND)
+from tests.support.watched import SYMBOL, WANTED, Watched, at, started
 
 
 @pytest.fixture(scope="module")
@@ -265,54 +209,6 @@ class TestOthers:
             "fw.bin",
             "v1.bin",
         ]
-
-    def test_one_of_several_is_received_and_nobody_chose(self, sample: Sample) -> None:
-        watched, old = Watched(), make_object(3_000, name="v1.bin", seed=9)
-        third = make_object(4_000, name="v3.bin", seed=10)
-        for second in range(1, 6):
-            watched.drive.give([old.spm(sqn=second), sample.spm(sqn=second)], now=at(second))
-            if second > 3:
-                watched.drive.give([third.spm(sqn=second)], now=at(second))
-            watched.pass_time(at(second))
-        told = watched.only("ambiguous")
-        oids = [f"{one.manifest.oid:016x}" for one in (old, sample)]
-        assert told.facts == {"oid": oids[0], "objects": 2}
-        assert all(word in told.text for word in ("v1.bin", "fw.bin", *oids, "choose"))
-
-    def test_nothing_is_ambiguous_where_one_was_asked_for(self, sample: Sample) -> None:
-        old = make_object(3_000, name="v1.bin", seed=9)
-        watched = Watched(oid=sample.manifest.oid)
-        watched.drive.give([old.spm(), sample.spm(), old.spm(sqn=1)])
-        watched.pass_time(at(5))
-        assert "ambiguous" not in watched.causes()
-        assert "nothing_to_take" not in watched.causes()
-
-    def test_nothing_that_is_heard_is_to_be_taken(self, sample: Sample) -> None:
-        watched = Watched(name="router-*")
-        others = [make_object(3_000, name=f"v{number}.bin", seed=number) for number in range(2)]
-        for second in range(1, 9):
-            packets = [one.spm(sqn=second) for one in others]
-            watched.drive.give(packets, now=at(second))
-            watched.drive.give(packets, now=at(second) + 200 * MS)
-            watched.pass_time(at(second))
-        told = watched.only("nothing_to_take")
-        assert told.facts == {"objects": 2}
-        assert "v0.bin is of another name, v1.bin is of another name" in told.text
-        late = watched.diagnosis.why_late(at(9))
-        assert all(word in late for word in ("v0.bin", "v1.bin", "not the one that was asked for"))
-        # What is wanted comes at last: that was all there is to say.
-        wanted = make_object(3_000, name="router-1", seed=5)
-        watched.drive.give([wanted.spm()], now=at(9))
-        watched.pass_time(at(20))
-        assert watched.causes().count("nothing_to_take") == 1
-
-    def test_a_moment_without_what_is_wanted_is_no_news(self, sample: Sample) -> None:
-        watched = Watched(name="fw.*")
-        watched.drive.give([make_object(3_000, name="v1.bin", seed=9).spm()], now=at(1))
-        watched.pass_time(at(2))
-        watched.drive.give([sample.spm()], now=at(2.5))
-        watched.pass_time(at(6))
-        assert "nothing_to_take" not in watched.causes()
 
     def test_one_that_is_too_large(self, sample: Sample) -> None:
         watched = Watched(max_object_size=9_999)

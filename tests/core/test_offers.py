@@ -18,6 +18,7 @@ from pgmlite.core.machine import (
     Store,
     Verify,
 )
+from pgmlite.core.receive.diagnosis import Diagnosis, Load
 from pgmlite.core.receive.offers import Answer, Offer, OneObject, Refuse, Take, Wait
 from pgmlite.core.receive.receiver import Receiver
 from pgmlite.core.receive.transfer import TransferState
@@ -186,6 +187,39 @@ class TestOneObject:
         assert machine.counters.refused == {"disk": 4, "object": 1}
         assert machine.manifest == ONE.manifest
         assert machine.progress[0] == 1
+
+    def test_once_bytes_were_passed_on_nothing_takes_its_place(self) -> None:
+        # spec: RCV-27
+        begun = False
+        policy = OneObject(None, 5 * SECOND, is_begun=lambda: begun)
+        one, late = self.receiver(ONE).transfers, 60 * SECOND
+        for stream in ("", "a/b"):  # a higher release, too
+            offer = Offer(2, 100, 64, is_announced=True, stream=stream)
+            begun = False
+            assert policy.offer(late, offer, one) == Take((ONE.manifest.oid,))
+            begun = True
+            assert policy.offer(late, offer, one) == Refuse("begun")
+            assert policy.offer(late, offer, {}) == Take()
+        known = Offer(ONE.manifest.oid, len(ONE.data), 64, is_announced=True)
+        assert policy.offer(late, known, one) == Take()
+        assert policy.offer(late, Offer(2, 100, 64), one) == Wait()
+
+    def test_what_was_passed_on_is_waited_for_in_words(self) -> None:
+        # spec: RCV-27
+        policy = OneObject(None, 5 * SECOND, is_begun=lambda: True)
+        drive = Drive(policy=policy)
+        watched = Diagnosis(drive.machine, "GROUP", overhead=48, granted=1 << 20, wanted=1 << 20)
+        drive.give([ONE.spm()])
+        drive.give([OTHER.spm()], now=9 * SECOND)
+        assert drive.refused == {"begun": 1}
+        said = {one.cause: one for one in watched.look(9 * SECOND, Load())}
+        assert said["object"].facts["reason"] == "begun"
+        assert said["object"].text.endswith(
+            "not taken: a part of one.bin was passed on, and nothing but its rest can follow"
+        )
+        assert said["silence"].text.endswith(
+            "waiting for the rest of one.bin, since a part of it was passed on"
+        )
 
     def test_what_was_lost_of_an_object_that_is_gone_stays_in_the_sum_and_leaves_the_share(
         self,

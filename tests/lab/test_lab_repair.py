@@ -30,12 +30,21 @@ def stopped(process: Process) -> dict[str, int]:
     return process.result(6)
 
 
-def lengths(source: Path, senders: Iterable[Process], receivers: dict[Path, Process]) -> float:
-    """Return the object lengths that all senders together sent until all receivers were done."""
+def lengths(
+    source: Path, senders: Iterable[Process], receivers: dict[Path, Process]
+) -> tuple[float, float]:
+    """Return the object lengths that all senders together sent until all receivers were done.
+
+    Returns:
+        In all, and of repairs.
+    """
     for process in receivers.values():
         process.event("complete")
-    sent = sum(end["odata"] + end.get("rdata", 0) for end in map(stopped, senders))
-    return sent / -(-source.stat().st_size // SYMBOL_SIZE)
+    ends = [stopped(one) for one in senders]
+    repaired = sum(end.get("rdata", 0) for end in ends)
+    sent = sum(end["odata"] for end in ends) + repaired
+    symbols = -(-source.stat().st_size // SYMBOL_SIZE)
+    return sent / symbols, repaired / symbols
 
 
 def complete(out: dict[Path, Process], source: Path) -> list[dict[str, int]]:
@@ -51,24 +60,36 @@ def join(lab: Lab, nodes: Iterable[str], folder: Path, *options: str) -> dict[Pa
     return {folder / node: lab.recv(node, folder / node, *options) for node in nodes}
 
 
-@pytest.mark.parametrize(("options", "most"), [(PLAIN, 1.5), (IN_ORDER, 1.3), ((), 1.3)])
+MOST_REPAIRED = 0.25
+"""Object lengths of repairs: three times 5% once, and little of it twice."""
+
+ALONE = 3
+"""Object lengths, and more, until three receivers that lose 5% are done by a plain carousel alone:
+`test_without_repairs`. By theory it takes 1.15 with repairs by name and 1.08 else; on top comes
+what is the machine's: a repair that is lost again is missed after 8 GRTT (spec: NAK-5), a GRTT has
+in it how long the repairer takes to answer, and a length how much is sent meanwhile. Figures of a
+machine that is not busy: ``python -m tests.bench.lengths repairer``."""
+
+
+@pytest.mark.parametrize(
+    ("options", "most"), [(PLAIN, ALONE), (IN_ORDER, ALONE - 1), ((), ALONE - 1)]
+)
 def test_repairs_by_the_sender(tmp_path: Path, options: tuple[str, ...], most: float) -> None:
     # Of IPv6: all that runs on the loopback interface, and half of what is done to links, is IPv4.
-    source = random_file(tmp_path / "source", 64)
+    source = random_file(tmp_path / "source", 32)
     with Lab(receivers=3) as lab:
         lab.loss(0.05)
         receivers = join(lab, lab.receivers, tmp_path)
         sender = lab.send("S", source, "--repair", *options, rate=RATE)
-        sent = lengths(source, [sender], receivers)
+        sent, repaired = lengths(source, [sender], receivers)
         results = complete(receivers, source)
     naks = [result["naks_sent"] for result in results]
-    print(f"{sent:.3f} object lengths, NAKs {naks}")
-    # The theory of 3 receivers says 1.15 by name and 1.08 else; what a busy machine does late comes
-    # on top.
-    assert sent <= most
+    print(f"{sent:.3f} object lengths, {repaired:.3f} of repairs, NAKs {naks}")
+    assert sent < most
+    assert repaired < MOST_REPAIRED
 
 
-@pytest.mark.parametrize(("options", "most"), [(PLAIN, 1.6), (IN_ORDER, 1.4)])
+@pytest.mark.parametrize(("options", "most"), [(PLAIN, ALONE), (IN_ORDER, ALONE - 1)])
 def test_repairs_by_somebody_else(tmp_path: Path, options: tuple[str, ...], most: float) -> None:
     source = random_file(tmp_path / "source", 32)
     with Lab(receivers=4) as lab:
@@ -77,11 +98,13 @@ def test_repairs_by_somebody_else(tmp_path: Path, options: tuple[str, ...], most
         repairer = lab.repair("R4", source, rate="100M")
         receivers = join(lab, lab.receivers[:3], tmp_path)
         sender = lab.send("S", source, "--repairer", REPAIRER, *options, rate=RATE)
-        sent = lengths(source, [sender, repairer], receivers)
+        sent, repaired = lengths(source, [sender, repairer], receivers)
         results = complete(receivers, source)
-    print(f"{sent:.3f} object lengths")
-    assert sent <= most
-    assert any(result["rdata"] for result in results)
+    print(f"{sent:.3f} object lengths, {repaired:.3f} of repairs")
+    assert sent < most
+    # By name all that was lost is repaired, and by count what the carousel's repair symbols leave.
+    assert (0.1 if options == PLAIN else 0) < repaired < MOST_REPAIRED
+    assert all(result["rdata"] for result in results)
 
 
 def test_without_repairs(tmp_path: Path) -> None:
@@ -90,10 +113,10 @@ def test_without_repairs(tmp_path: Path) -> None:
         lab.loss(0.05)
         receivers = join(lab, lab.receivers, tmp_path)
         sender = lab.send("S", source, *PLAIN, rate=RATE)
-        sent = lengths(source, [sender], receivers)
+        sent, _ = lengths(source, [sender], receivers)
         results = complete(receivers, source)
     print(f"{sent:.3f} object lengths")
-    assert sent > 3
+    assert sent > ALONE
     assert not any(result["naks_sent"] for result in results)
 
 

@@ -23,7 +23,6 @@ from pgmlite.storage.record import (
     PublishedRecord,
     identity_of,
     parse,
-    remove_record,
 )
 from pgmlite.storage.system import beside
 from tests.storage.test_storage import NOBODY, ordinary_user
@@ -43,6 +42,10 @@ publications = st.builds(
     size=numbers,
     time=st.integers(-(1 << 63), 1 << 63),
 )
+
+
+def remove_record(output: Path) -> None:
+    PublishedRecord(output, lambda _: None).remove()
 
 
 @pytest.fixture

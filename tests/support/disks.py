@@ -108,6 +108,16 @@ def clone(image: Path, to: Path) -> Path:
     return to
 
 
+@contextlib.contextmanager
+def loop_device(image: Path, *options: str) -> Iterator[Path]:
+    """Have an image as a block device."""
+    device = Path(sh("losetup", "--find", "--show", *options, image))
+    try:
+        yield device
+    finally:
+        sh("losetup", "--detach", device)
+
+
 class Disk(contextlib.AbstractContextManager["Disk"]):
     """A file system in an image, mounted while the context lasts.
 

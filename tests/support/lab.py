@@ -43,7 +43,7 @@ all else."""
 SPM = "@th,88,8 0x00"
 """nftables: the packet type, byte 3 behind the UDP header, is SPM."""
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds until something that should happen in a few counts as failed: machines may be busy."""
 
 _numbers = itertools.count()

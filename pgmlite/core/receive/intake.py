@@ -47,6 +47,10 @@ TOLD = frozenset(
 """Reasons for which an object is not taken that whoever runs a receiver may want to know."""
 
 
+DOES_NOT_FIT = frozenset({"disk", "device"})
+"""Reasons of which the size of an object is one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """An announced object that is taken.
@@ -147,7 +151,7 @@ class Intake:
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
-            if self._place and (reason := self._place.refuses(manifest)):
+            if reason := self._unplaceable(manifest):
                 self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
@@ -156,6 +160,12 @@ class Intake:
             raise
         is_there = self._place is not None and self._place.holds(manifest)
         return Admitted(manifest, answer.in_place_of, signed, is_there)
+
+    def _unplaceable(self, manifest: Manifest) -> str:
+        """Return why an object can't go where it shall; empty: it can, or its user asked for it."""
+        reason = self._place.refuses(manifest) if self._place else ""
+        # spec: RCV-15: who asked for what does not fit is told by the error that it ends with.
+        return "" if self._config.oid is not None and reason in DOES_NOT_FIT else reason
 
     def adopt(self, taken: Admitted) -> None:
         """Take note that an object is received from now on."""

@@ -85,9 +85,13 @@ def open_destination(
     tell: Tell,
     *,
     bases: Sequence[Path] = (),
+    output_is_seed: bool = True,
     verify_media: bool = False,
 ) -> Destination:
     """Open a destination.
+
+    Args:
+        output_is_seed: What a file or folder has already need not come again.
 
     Raises:
         DiskError: It can't be used.
@@ -95,7 +99,14 @@ def open_destination(
     """
     match where.kind:
         case Kind.FILE:
-            return FileDestination(where.path, before, tell, bases=bases, verify_media=verify_media)
+            return FileDestination(
+                where.path,
+                before,
+                tell,
+                bases=bases,
+                output_is_seed=output_is_seed,
+                verify_media=verify_media,
+            )
         case Kind.PIPE:
             if verify_media:
                 raise UsageError(
@@ -113,4 +124,16 @@ def open_destination(
                 bases=bases,
                 verify_media=verify_media,
             )
-    raise NotImplementedError(where.kind)
+        case Kind.FOLDER:
+            # Imported where it is used: others start sooner without it.
+            from pgmlite.net.destinations.folder import FolderDestination
+
+            return FolderDestination(
+                where.path,
+                where.keep,
+                before,
+                tell,
+                bases=bases,
+                output_is_seed=output_is_seed,
+                verify_media=verify_media,
+            )

@@ -1,4 +1,8 @@
-"""An object on a block device, written as it comes, byte 0 at the end (spec: RCV-28, RCV-29)."""
+"""An object on a block device, written as it comes, but for its last block (spec: RCV-28, RCV-29).
+
+That one is the block at byte 0, so that nothing starts from a device that is half written. Where it
+is there already it is another one: until the object may be in place something of it is missing.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from pgmlite.core.events import Tell, Warned
@@ -28,13 +31,18 @@ from pgmlite.storage.system import reason
 from pgmlite.wire.manifest import Manifest
 
 
-class _HeadLast(Spooled):
-    """Has blocks written as they come, but for the one at byte 0."""
+class _AllButOne(Spooled):
+    """Has blocks written as they come, but for one that the device has not.
+
+    Attributes:
+        held: That one, at byte 0 if it can be; None: there was none yet.
+    """
 
     def __init__(self, device: BlockDevice, tell: Tell) -> None:
         super().__init__(Pump(self._give, in_order=False), tell)
         self._device = device
         self._part: PartFile | None = None
+        self.held: Block | None = None
 
     def _give(self, block: Block, data: memoryview) -> bool:
         self._device.put(block, data)
@@ -51,13 +59,27 @@ class _HeadLast(Spooled):
     def begin(self, part: PartFile) -> None:
         """Write the object of a partial file."""
         super().begin(part)
-        self._part = part
+        self._part, self.held = part, None
+
+    def expect(self, manifest: Manifest) -> None:
+        """Take an object that is no larger than the device.
+
+        Raises:
+            DiskError: It is.
+        """
+        self._device.check_size(manifest.size)
 
     def verified(self, block: Block, *, is_there: bool) -> None:
-        """Write a block, unless it is there already."""
-        # Until all else is there it must not look as if it were.
-        if block.offset and not is_there:
-            self._pump.add(block)
+        """Write a block, or hold it back, unless it is there already."""
+        if is_there:
+            return
+        if self.held is None:
+            # An earlier run may have written it, and kept it in the partial file.
+            self.held = None if self._device.has(block) else block
+            return
+        if not block.offset:
+            block, self.held = self.held, block
+        self._pump.add(block)
 
     def read(self, buffer: bytearray, block: Block) -> memoryview | None:
         """Return the verified bytes of a block that was received; None: they are not there.
@@ -79,10 +101,10 @@ class _HeadLast(Spooled):
 class DeviceDestination:
     """A block device; what lies behind the object's end is left alone."""
 
-    is_choosy = False
     is_begun = False
     """Another object may take its place: it is written over what there is of this one."""
 
+    is_choosy = False
     needs_record = False
 
     def __init__(
@@ -98,7 +120,7 @@ class DeviceDestination:
         """
         Args:
             spool: As of `spool_folder`.
-            before: Called before the block at byte 0 is written, the last of all.
+            before: Called before the block is written that was held back.
             bases: Files that may have a part of the object, beside the device itself.
             verify_media: Read everything back, even if nothing had to be written.
 
@@ -123,7 +145,7 @@ class DeviceDestination:
                 / f"device-{os.major(number)}-{os.minor(number)}",
             )
             opened.callback(self.record.close)
-            self._passing = _HeadLast(self._device, tell)
+            self._passing = _AllButOne(self._device, tell)
             opened.callback(self._passing.close)
             self.part = SpoolPart(spool, self._passing, bases=bases)
             opened.callback(self.part.close)
@@ -157,33 +179,31 @@ class DeviceDestination:
         return False
 
     def publish(self, complete: Complete) -> Waits[bool]:
-        """Write what is left, read all back from the medium, and write the block at byte 0.
+        """Write what is left, read all back from the medium, and write what was held back.
 
         Raises:
             DiskError: The device refuses, or does not keep what is written.
             Interrupted: It was asked to stop.
         """
-        device, size = self._device, complete.manifest.size
+        device, size, held = self._device, complete.manifest.size, self._passing.held
         yield from self._passing.drain(size)
-        head, data = next(blocks_of(complete), None), None
-        if head and not device.has(head):
-            data = self._passing.read(bytearray(), head)
+        if held is None:
+            if self._verify_media:
+                yield from self._read_back(lambda: blocks_of(complete), size)
+        else:
+            data = self._passing.read(bytearray(), held)
             if data is None:
-                raise DiskError(SPOILT.format(at=0))
-        is_new = device.has_written or data is not None
-        if is_new or self._verify_media:
-            length = size - (head.length if head else 0)
-            yield from self._read_back(lambda: islice(blocks_of(complete), 1, None), length)
-        if is_new:
-            self._before(device.identity(size, data))
-        if head and data:
-            device.put_head(head, data)
-        if head and (is_new or self._verify_media):
-            yield from self._read_back(lambda: [head], head.length)
+                raise DiskError(SPOILT.format(at=held.offset))
+            yield from self._read_back(
+                lambda: (one for one in blocks_of(complete) if one != held), size - held.length
+            )
+            self._before(device.identity(size, (held, data)))
+            device.put_last(held, data)
+            yield from self._read_back(lambda: (held,), held.length)
         self._size = size
         self.part.remove()
         device.release()
-        return is_new
+        return held is not None
 
     def _read_back(self, blocks: Callable[[], Iterable[Block]], total: int) -> Waits[None]:
         """Read blocks from the medium; what is not right is written again.

@@ -31,11 +31,13 @@ class FileDestination:
         tell: Tell,
         *,
         bases: Sequence[Path] = (),
+        output_is_seed: bool = True,
         verify_media: bool = False,
     ) -> None:
         """
         Args:
             bases: Files that may have a part of the object.
+            output_is_seed: What the output has need not come again.
             verify_media: Read everything back from the disk before it is put in place.
 
         Raises:
@@ -43,7 +45,13 @@ class FileDestination:
         """
         self._path = path
         with ExitStack() as opened:
-            self.part = PartFile(path, bases=bases, verify_media=verify_media, before_rename=before)
+            self.part = PartFile(
+                path,
+                bases=bases,
+                output_is_seed=output_is_seed,
+                verify_media=verify_media,
+                before_rename=before,
+            )
             opened.callback(self.part.close)
             self.record = PublishedRecord(
                 path, lambda text: tell(Warned(time.monotonic_ns(), text))

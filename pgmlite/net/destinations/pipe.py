@@ -212,9 +212,10 @@ class PipeDestination:
             opened.callback(self._output.close)
             self._pump = Pump(lambda _, data: self._output.write(data), in_order=True)
             opened.callback(self._pump.close)
-            opened.callback(self._output.stop)
             self._passing = _InOrder(self._pump, self._output, self._begin, tell)
             self.part = SpoolPart(spool, self._passing, bases=bases)
+            opened.callback(self.part.close)
+            opened.callback(self._output.stop)  # the first of all: others wait for a write
             self._opened = opened.pop_all()
 
     def _begin(self) -> None:
@@ -254,6 +255,4 @@ class PipeDestination:
 
     def close(self) -> None:
         """Close all but standard output; what came stays for the next run."""
-        self._output.stop()
-        self.part.close()
         self._opened.close()

@@ -13,6 +13,7 @@ from pgmlite.storage.part import PartFile
 from pgmlite.storage.pump import Pump
 from pgmlite.storage.seeds import Block
 from pgmlite.storage.spool import Place
+from pgmlite.wire.manifest import Manifest
 
 TELL_EVERY = 1 * SECOND
 
@@ -37,6 +38,9 @@ class Spooled:
     def begin(self, part: PartFile) -> None:
         """Pass on the object of a partial file."""
         self._pump.begin(part.fd, f"partial file {part.path}")
+
+    def expect(self, manifest: Manifest) -> None:
+        """Take any object."""
 
     def take_spoilt(self) -> Sequence[Block]:
         """Return blocks that were changed before they were passed on."""

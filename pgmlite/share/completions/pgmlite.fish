@@ -11,7 +11,7 @@ complete -c pgmlite -n __fish_use_subcommand -a keygen -d 'Make an Ed25519 key: 
 complete -c pgmlite -n __fish_use_subcommand -a sign -d 'Sign FILE: write FILE.pglm, which send takes; or add a signature to FILE.pglm'
 complete -c pgmlite -n __fish_use_subcommand -a verify -d 'Check FILE.pglm as receivers with these keys do, and that FILE is its content'
 complete -c pgmlite -n __fish_use_subcommand -a compare -d 'Compare ways to send before you build any'
-complete -c pgmlite -n __fish_use_subcommand -a replay -d 'Receive a file into PATH from CAPTURE (pcap, pcapng), as recv from a network'
+complete -c pgmlite -n __fish_use_subcommand -a replay -d 'Receive a file into PATH, or a folder into DIR/, from CAPTURE (pcap, pcapng), as recv does from a network'
 complete -c pgmlite -n __fish_use_subcommand -a info -d 'Say what is in a capture (pcap, pcapng), a FILE.pglm or a manifest'
 complete -c pgmlite -n __fish_use_subcommand -a list -d 'Name the objects that are sent to a group, or on the channels that DNS has for NAME'
 complete -c pgmlite -n __fish_use_subcommand -a doctor -d 'Say why nothing arrives from the senders that DNS has for NAME, or those of a group'

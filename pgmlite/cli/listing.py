@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ Examples:
 )
 @options.duration("--seconds", default=SECONDS, help="For how long to listen, such as 10s.")
 @options.as_json
-def list_(
+def listing(
     name: str | None,
     group: str,
     port: int,
@@ -114,27 +115,22 @@ def table(found: list[SessionHeard], more: int, width: int) -> list[str]:
     count = f"{len(found)} object{'s' * (len(found) != 1)}"
     keys = any(one.state != "claimed" for event in found for one in event.signatures)
     claims = "what is signed by keys that were given was checked, the rest is" if keys else "all is"
+    cells = {heading: [fact(one) for one in found] for heading, fact in FACTS.items()}
     facts = [
-        Column("name", [human_name(one.manifest.name) for one in found], is_number=False),
-        Column("object", [oid_text(one.manifest.oid) for one in found], is_number=False),
-        Column("size", [human_bytes(one.manifest.size) for one in found]),
-        Column("group", [str(Endpoint(one.group, one.port)) for one in found], is_number=False),
-        Column("rate", [_rate(one) for one in found]),
-        Column("heard", [human_rate(one.heard_rate) if one.heard_rate else "" for one in found]),
-        Column("from", [human_list(one.sources, MOST_NAMED) for one in found], is_number=False),
-        Column("release", [_release(one) for one in found], is_number=False),
-        Column("signed by", [_signed(one) for one in found], is_number=False),
-        Column("repairs", [_repairs(one) for one in found], is_number=False),
-        Column("FEC", [_fec(one) for one in found]),
-        Column("order", [", ".join(one.orders) for one in found], is_number=False),
-        Column("whole in", [_left(one) for one in found]),
+        Column(heading, cells, is_number=heading in NUMBERS)
+        for heading, cells in cells.items()
+        if any(cells)  # of what nothing is known, nothing is said
     ]
-    # A column of which nothing is known says nothing.
-    facts = [one for one in facts if any(one.cells)]
     lines = render(f"{count}; {claims} what senders say", facts, width)
     if more:
         lines.append(f"and {more} more, of which less came")
     return lines
+
+
+def _size(event: SessionHeard) -> str:
+    """Return how large an object is, and how many members a folder has."""
+    archive, size = event.manifest.archive, human_bytes(event.manifest.size)
+    return f"{size} in {archive.entries} members" if archive else size
 
 
 def _left(event: SessionHeard) -> str:
@@ -169,3 +165,24 @@ def _fec(event: SessionHeard) -> str:
     if not manifest.repair_symbols:
         return "off"
     return f"{manifest.repair_symbols / manifest.block_symbols:.0%}"
+
+
+FACTS: dict[str, Callable[[SessionHeard], str]] = {
+    "name": lambda one: human_name(one.manifest.name),
+    "object": lambda one: oid_text(one.manifest.oid),
+    "size": _size,
+    "group": lambda one: str(Endpoint(one.group, one.port)),
+    "rate": _rate,
+    "heard": lambda one: human_rate(one.heard_rate) if one.heard_rate else "",
+    "from": lambda one: human_list(one.sources, MOST_NAMED),
+    "release": _release,
+    "signed by": _signed,
+    "repairs": _repairs,
+    "FEC": _fec,
+    "order": lambda one: ", ".join(one.orders),
+    "whole in": _left,
+}
+"""What is said of an object, by the heading of its column."""
+
+NUMBERS = frozenset({"size", "rate", "heard", "FEC", "whole in"})
+"""Columns that are lined up to the right."""

@@ -1,0 +1,241 @@
+"""How a folder takes the place of another: at once, and whatever is in the way of that is mended.
+
+Beside ``DIR`` there may be, all of them for a while only (spec: FLD-8):
+
+* ``DIR.unpacking``: what is being unpacked or removed. It can go at any time, unless the record
+  names it: then it is whole, and about to be put in place.
+* ``DIR.new``: a whole folder. If the record names it, it shall be in place; else it was.
+* ``DIR.old``: what was in place, where the file system can't exchange names.
+
+The record is written before the first of the names changes, so that it says after a kill at any
+instant which of them is what.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from pgmlite.errors import DiskError
+from pgmlite.storage.listing import folder_identity
+from pgmlite.storage.record import Publication
+from pgmlite.storage.removal import remove_tree
+from pgmlite.storage.syscalls import exchange_names, rename_alone
+from pgmlite.storage.system import beside, close_quietly, reason, sync_all
+from pgmlite.storage.unpack import make_private
+
+Tick = Callable[[], None]
+
+
+class Exchange:
+    """The names of a folder that is replaced, and of those that were before it.
+
+    Attributes:
+        path: The folder.
+        keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
+    """
+
+    def __init__(self, path: Path, keep: int, warnings: list[str]) -> None:
+        """
+        Args:
+            warnings: What the user should know is added here.
+
+        Raises:
+            DiskError: What the folder is in can't be opened.
+        """
+        self.path = path
+        self.keep = keep
+        self._warnings = warnings
+        self._unpacking, self._new, self._old = (
+            beside(path, suffix).name for suffix in (".unpacking", ".new", ".old")
+        )
+        try:
+            self._fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> DiskError:
+        return DiskError(f"output {self.path}: {reason(error)}")
+
+    def _status(self, name: str) -> os.stat_result | None:
+        try:
+            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def is_empty(self) -> bool:
+        """Whether there is no folder, or nothing in it.
+
+        Raises:
+            DiskError: That can't be told.
+        """
+        try:
+            return next(self.path.iterdir(), None) is None
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def kept(self) -> list[Path]:
+        """Return which of the names for folders that are kept something has."""
+        names = (beside(self.path, f".{number}") for number in range(1, self.keep + 1))
+        return [name for name in names if self._status(name.name) is not None]
+
+    # Starting.
+
+    def mend(self, named: Publication | None) -> None:
+        """Finish what a run began that was killed, and clear away what it left.
+
+        Args:
+            named: What the record says was about to be in place.
+
+        Raises:
+            DiskError: Something is in the way that is not ours, or the disk refuses.
+        """
+        for name in (self._unpacking, self._new, self._old):
+            self._check_ours(name)
+        try:
+            if self._is(self._unpacking, named):
+                rename_alone(self._unpacking, self._new, dir_fd=self._fd)
+            if self._is(self._new, named):
+                self._put_new()
+            elif self._status(self.path.name) is None and self._status(self._old):
+                rename_alone(self._old, self.path.name, dir_fd=self._fd)
+            remove_tree(self._unpacking, dir_fd=self._fd)
+            for name in (self._old, self._new):
+                if self._status(name):
+                    self._rotate(name, max(1, self.keep))
+                    self._warnings.append(
+                        f"output {self.path}: a run that was killed had replaced a folder; it is "
+                        f"{beside(self.path, '.1')} now"
+                    )
+            remove_tree(self._unpacking, dir_fd=self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _check_ours(self, name: str) -> None:
+        status = self._status(name)
+        if status and not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()):
+            raise DiskError(f"{self.path.with_name(name)}: is not ours; move it away")
+
+    def _is(self, name: str, named: Publication | None) -> bool:
+        """Whether a folder is the one that the record names."""
+        found = folder_identity(name, dir_fd=self._fd)
+        return named is not None and found is not None and named.names(found)
+
+    # Unpacking, and putting in place.
+
+    def make(self) -> int:
+        """Make the new folder, which only we can enter; return its descriptor.
+
+        Raises:
+            DiskError: The disk refuses.
+        """
+        try:
+            remove_tree(self._unpacking, dir_fd=self._fd)
+            return make_private(self._unpacking, dir_fd=self._fd)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    @property
+    def unpacked(self) -> Path:
+        """Return where the new folder is."""
+        return self.path.with_name(self._unpacking)
+
+    def discard(self, tick: Tick = lambda: None) -> None:
+        """Remove the new folder, or what was replaced; what can't be removed is said."""
+        try:
+            remove_tree(self._unpacking, dir_fd=self._fd, tick=tick)
+        except OSError as error:
+            self._warnings.append(
+                f"{self.path.with_name(self._unpacking)}: can't be removed: {reason(error)}"
+            )
+
+    def put(self, *, is_ours: bool) -> None:
+        """Put the new folder in place, at once; what was there is kept, or left to `discard`.
+
+        Args:
+            is_ours: An earlier run put there what is replaced; else only an empty folder may go.
+
+        Raises:
+            DiskError: It can't be; what was in place still is.
+        """
+        try:
+            rename_alone(self._unpacking, self._new, dir_fd=self._fd)
+            try:
+                gone = self._put_new()
+            except OSError:
+                rename_alone(self._new, self._unpacking, dir_fd=self._fd)
+                raise
+        except OSError as error:
+            raise self._failed(error) from error
+        # From here on the folder is new: what goes wrong now is no failure to put it in place.
+        try:
+            sync_all(self._fd)
+            if gone:
+                self._put_away(gone, is_ours=is_ours)
+        except OSError as error:
+            self._warnings.append(f"output {self.path} is in place, but: {reason(error)}")
+
+    def _put_new(self) -> str:
+        """Put the new folder in place; return the name of what was there, if anything was.
+
+        Raises:
+            OSError: As the system says; what was in place still is.
+        """
+        name = self.path.name
+        if self._status(name) is None:
+            rename_alone(self._new, name, dir_fd=self._fd)
+            return self._old if self._status(self._old) else ""
+        if exchange_names(self._new, name, dir_fd=self._fd):
+            return self._new
+        rename_alone(name, self._old, dir_fd=self._fd)
+        try:
+            rename_alone(self._new, name, dir_fd=self._fd)
+        except OSError:
+            rename_alone(self._old, name, dir_fd=self._fd)
+            raise
+        return self._old
+
+    def _put_away(self, gone: str, *, is_ours: bool) -> None:
+        """Keep what was replaced, or have it removed.
+
+        Raises:
+            OSError: As the system says.
+        """
+        if self.keep:
+            self._rotate(gone, self.keep)
+        elif is_ours:
+            rename_alone(gone, self._unpacking, dir_fd=self._fd)
+        else:
+            try:
+                os.rmdir(gone, dir_fd=self._fd)
+            except OSError:
+                self._rotate(gone, 1)
+                self._warnings.append(
+                    f"output {self.path}: somebody put files there meanwhile; they are in "
+                    f"{beside(self.path, '.1')}"
+                )
+
+    def _rotate(self, gone: str, keep: int) -> None:
+        """Have a folder that was replaced be the first of those that are kept.
+
+        Raises:
+            OSError: As the system says.
+        """
+        names = [beside(self.path, f".{number}").name for number in range(1, keep + 1)]
+        # A gap ends it: a run that was killed here left one.
+        free = next((n for n, name in enumerate(names) if self._status(name) is None), None)
+        if free is None:
+            free = keep - 1
+            remove_tree(self._unpacking, dir_fd=self._fd)
+            rename_alone(names[free], self._unpacking, dir_fd=self._fd)
+        for number in range(free, 0, -1):
+            rename_alone(names[number - 1], names[number], dir_fd=self._fd)
+        rename_alone(gone, names[0], dir_fd=self._fd)
+
+    def close(self) -> None:
+        """Close it."""
+        close_quietly(self._fd)

@@ -1,0 +1,197 @@
+"""How folders take the place of others, whatever ends that: stops, disks that refuse, kills."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgmlite.errors import DiskError, Interrupted
+from pgmlite.storage import exchange, listing, removal, syscalls, unpack
+from tests.support import parts
+from tests.support.folders import Receiving, everything, holds_version, names, receive, version
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    (tmp_path / "place").mkdir()
+    return tmp_path / "place" / "out"
+
+
+def test_who_is_stopped_leaves_nothing_but_the_partial_file(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    sample = version(2).sample()
+    with closing(Receiving(output)) as receiving:
+        complete = receiving.collect(sample)
+        assert complete
+        work = receiving.place.publish(complete)
+        next(work)
+        with pytest.raises(Interrupted):
+            work.throw(Interrupted("SIGTERM"))
+    assert holds_version(output, 1)
+    assert set(names(output.parent)) <= {"out", "out.part", "out.part.map", "out.pgmlite"}
+    receiving = receive(output, sample)
+    assert holds_version(output, 2)
+    assert receiving.machine.counters.fetched == 0
+
+
+@pytest.mark.parametrize("call", ["mkdir", "write", "symlink", "fchmod", "link", "sync_disk"])
+def test_a_disk_that_refuses_changes_nothing(
+    output: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    before = everything(output)
+
+    def refuses(*args: object, **named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with closing(Receiving(output)) as receiving:
+        complete = receiving.collect(version(2).sample())
+        with monkeypatch.context() as patches:
+            if call == "sync_disk":
+                patches.setattr(unpack, call, refuses)
+            else:
+                patches.setattr(unpack, "os", Refusing(call, refuses))
+            with pytest.raises(DiskError, match="No space left"):
+                receiving.publish(complete)
+    assert everything(output) == before
+    assert set(names(output.parent)) == {"out", "out.part", "out.part.map", "out.pgmlite"}
+    assert receive(output, version(2).sample()).is_new
+    assert holds_version(output, 2)
+
+
+class Refusing:
+    """The module `os`, one of whose calls fails."""
+
+    def __init__(self, name: str, function: Any) -> None:
+        self.__dict__[name] = function
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+def test_where_it_can_not_be_put_the_old_one_stays_ours(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+
+    def busy(*args: object, **named: object) -> bool:
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as patches:
+        patches.setattr(exchange, "exchange_names", busy)
+        with pytest.raises(DiskError, match="busy"):
+            receive(output, version(2).sample())
+    assert holds_version(output, 1)
+    assert receive(output, version(1).sample()).is_new is False
+    assert receive(output, version(2).sample()).is_new
+    assert names(output.parent) == ["out", "out.pgmlite"]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal(parts.System):
+    """Kills at a call that changes names, before or after it; nothing happens after that.
+
+    Attributes:
+        left: Such calls until then.
+    """
+
+    MODULES = (*parts.System.MODULES, exchange, listing, removal, unpack)
+    DEADLY = frozenset({"replace", "rmdir", "exchange_names", "rename_alone"})
+
+    def __init__(self, left: int, *, exchanges: bool) -> None:
+        self.left, self.is_dead = left, False
+        self._exchanges = exchanges
+
+    def call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.is_dead and name not in ("close", "fstat"):
+            raise Killed
+        if name not in self.DEADLY:
+            return function(*args, **kwargs)
+        self.left -= 1
+        if self.left < 0 and self.left % 2:
+            self.is_dead = True
+            raise Killed
+        done = function(*args, **kwargs)
+        self.left -= 1
+        if self.left < 0:
+            self.is_dead = True
+            raise Killed
+        return done
+
+    @contextmanager
+    def on(self) -> Iterator[Mortal]:
+        with pytest.MonkeyPatch.context() as patches, super().on():
+            for name in ("exchange_names", "rename_alone"):
+                patches.setattr(exchange, name, self._named(name))
+            patches.setattr(threading, "excepthook", lambda args: None)
+            yield self
+
+    def _named(self, name: str) -> Any:
+        function = getattr(syscalls, name)
+        if name == "exchange_names" and not self._exchanges:
+            function = lambda *args, **named: False  # noqa: E731
+        return lambda *args, **named: self.call(name, function, *args, **named)
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("keep", [0, 2])
+def test_a_kill_at_any_name_leaves_the_old_one_or_the_new_one(
+    output: Path, keep: int, *, exchanges: bool
+) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample(), keep=keep)
+    number, place, died = 1, output.parent, True
+    step = -1
+    while died:
+        step += 1
+        number += 1
+        mortal = Mortal(step, exchanges=exchanges)
+        with mortal.on():
+            try:
+                receiving = Receiving(output, keep)
+                receiving.take(version(number).sample())
+                receiving.close()
+            except Killed:
+                receiving.place.part.close()
+        died = mortal.is_dead
+        there = output.exists()
+        assert there or not exchanges, "where names can be exchanged it is never missing"
+        assert not there or holds_version(output, number - 1) or holds_version(output, number)
+        with closing(Receiving(output, keep)):
+            is_new = holds_version(output, number)
+            assert is_new or holds_version(output, number - 1)
+            left = [name for name in names(place) if name.startswith(("out.un", "out.new"))]
+            assert left == []
+            assert "out.old" not in names(place)
+        if is_new and keep:
+            assert holds_version(place / "out.1", number - 1)
+        receive(output, version(number).sample(), keep=keep)
+        assert holds_version(output, number)
+        if keep:
+            assert holds_version(place / "out.1", number - 1)
+            assert not (place / "out.3").exists()
+    assert step >= 8
+
+
+def test_two_receivers_of_one_folder(output: Path) -> None:
+    with closing(Receiving(output)), pytest.raises(DiskError, match="another receiver"):
+        Receiving(output)
+
+
+def test_what_is_not_ours_is_not_cleared_away(output: Path) -> None:
+    (output.parent / "out.unpacking").write_bytes(b"mine")
+    with pytest.raises(DiskError, match=r"out\.unpacking: is not ours; move it away"):
+        Receiving(output)
+    assert (output.parent / "out.unpacking").read_bytes() == b"mine"
