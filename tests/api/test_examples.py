@@ -1,4 +1,4 @@
-"""The programs in README do what it says."""
+"""The programs in README, and on the page for programs, do what these say."""
 
 import re
 import signal
@@ -12,14 +12,20 @@ import pytest
 
 from tests.support.loopback import BLOCK, PATIENCE, endpoint, environment, make_file, sending
 
-README = Path(__file__).parents[2] / "README.md"
-PROGRAMS = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
-PLAIN, ASYNC = PROGRAMS
+ROOT = Path(__file__).parents[2]
+PROGRAMS = [
+    program
+    for page in ("README.md", "spec/programs.md")
+    for program in re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE
+    )
+]
+SHORT, PLAIN, ASYNC = PROGRAMS
 
 
 @pytest.fixture
 def run(tmp_path):
-    """Run a program of README in a folder, with other groups, and other words where needed."""
+    """Run a program in a folder, with other groups, and other words where needed."""
 
     def program(text: str, **others: str) -> subprocess.CompletedProcess[str]:
         for word, other in others.items():
@@ -28,7 +34,7 @@ def run(tmp_path):
         return subprocess.run(
             [sys.executable, "-W", "error", "-c", text],
             cwd=tmp_path,
-            env=environment({"PYTHONPATH": str(README.parent)}),
+            env=environment({"PYTHONPATH": str(ROOT)}),
             capture_output=True,
             text=True,
             timeout=PATIENCE,
@@ -44,6 +50,17 @@ def at(text: str, *groups: str, port: int) -> str:
         assert shown in text
         text = text.replace(shown, f'group="{group}", port={port}')
     return text
+
+
+def test_a_receiver_of_one_line(tmp_path, run):
+    source, place = make_file(tmp_path / "source.bin", 2 * BLOCK), endpoint()
+    with sending(source, place, rate="30M"):
+        done = run(at(SHORT, place.group, port=place.port))
+    assert (done.returncode, done.stderr) == (0, "")
+    path, name, cycles = done.stdout.split()
+    assert (path, name) == ("firmware.bin", "source.bin")
+    assert 0.9 < float(cycles) < 2
+    assert (tmp_path / "firmware.bin").read_bytes() == source.read_bytes()
 
 
 def test_a_receiver_of_twenty_lines_shows_how_far_it_is(tmp_path, run):
@@ -98,7 +115,7 @@ def test_ctrl_c_is_pythons_own(tmp_path):
         subprocess.Popen(
             [sys.executable, "-u", "-c", text],
             cwd=tmp_path,
-            env=environment({"PYTHONPATH": str(README.parent)}),
+            env=environment({"PYTHONPATH": str(ROOT)}),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
