@@ -60,8 +60,7 @@ def equal(one: Path, other: Path) -> bool:
 def _printed(folder: Path) -> list[bytes]:
     command = ["find", ".", "-printf", FIND]
     done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
-    return sorted(done.stdout.split(b"
-"))
+    return sorted(done.stdout.split(b"\n"))
 
 
 @dataclass(frozen=True)
