@@ -37,6 +37,7 @@ from pgmlite.errors import (
     HookError,
     Interrupted,
     NetworkError,
+    ObjectError,
     PgmliteError,
     UsageError,
 )
@@ -284,6 +285,8 @@ class FollowJob:
             pass
         except HookError as error:
             self._fail_hook(error)
+        except ObjectError as error:  # it is not taken again
+            self._teller(Warned(time.monotonic_ns(), str(error)))
         except PgmliteError as error:
             if isinstance(error, UsageError) and not self._teller.has_listened:
                 raise
@@ -347,6 +350,9 @@ class FollowJob:
         if isinstance(event, Completed | ReceiveFailed):
             self._fetched += event.figures.fetched
         match event:
+            case ReceiveFailed(error=ObjectError()) if machine := self._reception.machine:
+                if machine.manifest:
+                    self._following.shun(machine.manifest.oid)
             case Completed():
                 self._objects += event.is_new
                 self._output.placed()
