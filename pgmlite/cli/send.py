@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -17,6 +18,7 @@ from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_rate, parse_share
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import ORDERS
+from pgmlite.net.notify import told_of
 from pgmlite.storage.signed import is_signed_name
 
 EXAMPLES = """\b
@@ -186,6 +188,7 @@ def send(
         **plan,
         **share,
     )
+    handle = told_of(handle, os.environ)
     signals.stop(handle)
     shown.follow(handle)
 

@@ -60,7 +60,7 @@ class Following:
         self._config = config
         self._switch_after = switch_after
         self._is_chosen = is_chosen
-        self._announced: int | None = None
+        self._heard: int | None = None
         """When anything was announced last."""
 
         self._alone = 0
@@ -83,6 +83,10 @@ class Following:
         # spec: FOL-1: whose it is, and what, is only known from its manifest.
         if not offer.is_announced:
             return Wait()
+        return self._announced(now, offer, transfers)
+
+    def _announced(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object that is announced, and is not in place."""
         if not offer.stream and self._was_here(now, offer.oid):
             return Wait("published")
         if any(keeps_place(now, one, offer, self._switch_after) for one in transfers.values()):
@@ -96,10 +100,10 @@ class Following:
         """Take note that something is announced."""
         # Who hears nothing at all knows nothing of the one in place: a cable that is out for a
         # minute must not bring an old object back.
-        is_first = self._announced is None or now - self._announced >= self._config.gap
+        is_first = self._heard is None or now - self._heard >= self._config.gap
         if is_in_place or is_first:
             self._alone = now
-        self._announced = now
+        self._heard = now
 
     def _was_here(self, now: int, oid: int) -> bool:
         """Whether an object is one of before, and the one in place is not gone."""
