@@ -63,7 +63,12 @@ SAY_AGAIN = 3_600 * SECOND
 MOST_SAID = 64
 """Warnings that are remembered; the oldest makes room."""
 
-REPEATED = frozenset({"", "buffer", "key", "membership", "object", "objects", "on_complete"})
+REPEATED = frozenset(
+    {
+        *("", "buffer", "key", "membership", "nothing_to_take", "object", "objects"),
+        "on_complete",
+    }
+)
 """Causes of what every round would say."""
 
 
