@@ -7,6 +7,7 @@ place, what is tried again and when, and what was said.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -251,6 +252,9 @@ class FollowJob:
             self._prepare()
             while True:
                 yield from self._try()
+                # A loop and its parts know one another: what a round held goes now, and not when
+                # there is so much of it that somebody looks.
+                gc.collect()
         except Interrupted as interruption:
             now = time.monotonic_ns()
             followed = Followed(now, str(interruption), self._objects, self._fetched)
@@ -309,7 +313,6 @@ class FollowJob:
         """Receive one object; errors are as of `Reception`, and `_Anew`."""
         memory = Memory(self._output.note, self._read_keys())
         with closing(Reception(self._arguments, self._tell, memory=memory)) as reception:
-            self._reception = reception
             found = yield from reception.look()
             self._output.begin(reception.destination, found)
             self._say_what_is_there(reception, found)
