@@ -358,9 +358,6 @@ class FollowJob:
         if isinstance(event, Completed | ReceiveFailed):
             self._fetched += event.figures.fetched
         match event:
-            case ReceiveFailed(error=ObjectError()) if machine := self._reception.machine:
-                if machine.manifest:
-                    self._following.shun(machine.manifest.oid)
             case Completed():
                 self._objects += event.is_new
                 self._output.placed()
@@ -403,6 +400,10 @@ class FollowJob:
                         step = partial(waits.throw, _Anew("another round begins"))
         except StopIteration:
             return
+        except ObjectError:  # it came, and can't be put in place
+            if reception.machine and reception.machine.manifest:
+                self._following.shun(reception.machine.manifest.oid)
+            raise
         finally:
             waits.close()
 
