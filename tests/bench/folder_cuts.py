@@ -4,9 +4,9 @@
 
 As in `tests.bench.power_cuts` a disk is a loop device over an image, and a cut is a copy of that
 image as it is between two of the receiver's own calls. Every copy is mounted, which recovers its
-journal. Then the folder is the old one or the new one, whole; the next run finds which, clears away what was
-left, and goes on. For each file system, 150 cuts by default, it prints what was found; in capitals
-what must never be, and then the exit code is 1.
+journal. Then the folder is the old one or the new one, whole; the next run finds which, clears away
+what was left, and goes on. For each file system, 150 cuts by default, it prints what was found; in
+capitals what must never be, and then the exit code is 1.
 """
 
 from __future__ import annotations
