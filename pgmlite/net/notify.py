@@ -51,7 +51,7 @@ class _Job:
 
     Attributes:
         is_ready: It listens or sends, or waits for what it needs.
-        place: What is in place, or sent.
+        place: What is in place.
         doing: What it is doing.
     """
 
@@ -65,7 +65,7 @@ class _Job:
             case ReceiveStarted():
                 self.doing = "waiting"
             case SendStarted(manifest=manifest):
-                self.place, self.doing = _short(manifest.name), "sending"
+                self.doing = f"sending {_short(manifest.name)}"
             case Waiting() | Warned(cause="retry"):
                 self.doing = "trying again"
             case Hooked(phase="started"):
@@ -204,7 +204,9 @@ def _attend(waits: Waits[Any], notifier: Notifier) -> Waits[Any]:
         notifier.close()
 
 
-def told_of(handle: Handle[T], environment: Mapping[str, str], jobs: tuple[str, ...]) -> Handle[T]:
+def told_of(
+    handle: Handle[T], environment: Mapping[str, str], jobs: tuple[str, ...] = ("",)
+) -> Handle[T]:
     """Return what is used in place of `handle`, so that the service manager is told of it.
 
     Args:
