@@ -38,6 +38,7 @@ from pgmlite.errors import (
     HookError,
     Interrupted,
     NetworkError,
+    ObjectError,
     PgmliteError,
     UsageError,
 )
@@ -63,7 +64,12 @@ SAY_AGAIN = 3_600 * SECOND
 MOST_SAID = 64
 """Warnings that are remembered; the oldest makes room."""
 
-REPEATED = frozenset({"", "buffer", "key", "membership", "object", "objects", "on_complete"})
+REPEATED = frozenset(
+    {
+        *("", "buffer", "key", "membership", "nothing_to_take", "object", "objects"),
+        "on_complete",
+    }
+)
 """Causes of what every round would say."""
 
 
@@ -288,6 +294,8 @@ class FollowJob:
             pass
         except HookError as error:
             self._fail_hook(error)
+        except ObjectError as error:  # it is not taken again
+            self._teller(Warned(time.monotonic_ns(), str(error)))
         except PgmliteError as error:
             if isinstance(error, UsageError) and not self._teller.has_listened:
                 raise
@@ -392,6 +400,10 @@ class FollowJob:
                         step = partial(waits.throw, _Anew("another round begins"))
         except StopIteration:
             return
+        except ObjectError:  # it came, and can't be put in place
+            if reception.machine and reception.machine.manifest:
+                self._following.shun(reception.machine.manifest.oid)
+            raise
         finally:
             waits.close()
 

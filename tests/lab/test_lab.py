@@ -173,17 +173,23 @@ def test_rate_is_kept_in_short_bursts(
             # Capturing 1 Gbit/s would slow the sender down.
             watch = nullcontext(Capture()) if bits > 1e8 else lab.capture("S")
             with watch as capture:
+                waited = sender.waited()
                 start, _, octets = sender.sent()
                 # At 1 Mbit/s 83 packets a second: one more or less is 0.4%.
                 time.sleep(3)
                 end, _, octets_after = sender.sent()
+                kept_waiting = (sender.waited() - waited) / (end - start)
             measured = (octets_after - octets) * 8 / (end - start)
             ahead = share_ahead(capture, bits)
-            print(f"{rate}: {measured / bits - 1:+.3%}, {ahead:.3%} of the packets too early")
+            print(
+                f"{rate}: {measured / bits - 1:+.3%}, {ahead:.3%} of the packets too early, "
+                f"{kept_waiting:.1%} of the time without a processor"
+            )
             if measured == pytest.approx(bits, rel=tolerance) and ahead < 0.1:
                 break
-    # What it is late for beyond a burst, a sender does not make up for: that is the machine's.
-    assert (1 - tolerance) * bits <= measured <= 1.02 * bits
+    # What it is late for beyond a burst, a sender does not make up for: that is the machine's, and
+    # as much again until its caches are warm.
+    assert (1 - tolerance - 2 * kept_waiting) * bits <= measured <= 1.02 * bits
     # A machine that pauses the sender with the clock already read makes its packets look late and
     # the next ones early.
     assert ahead < 0.1

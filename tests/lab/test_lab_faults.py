@@ -36,10 +36,11 @@ def test_sender_killed_and_started_again(tmp_path: Path) -> None:
         # The other half first, so that one cycle is enough if what came before is still there.
         lab.send("S", source, "--start", "1/2", rate="20M")
         result = receiver.result()
-    print(f"{last['stored']} of {last['symbols']} before, {result['cycles']} cycles in all")
+    print(f"{last['stored']} of {last['symbols']} before, {result['fetched']} fetched in all")
     assert (tmp_path / "out").read_bytes() == source.read_bytes()
     assert not receiver.has("superseded")
-    assert result["cycles"] <= 1.03
+    # Not its cycles: they go on while a busy machine decodes.
+    assert result["fetched"] <= 1.03 * last["symbols"]
 
 
 FORGE = """

@@ -190,6 +190,15 @@ class Process:
         fields = next(line for line in lines if "eth0:" in line).split()
         return at, int(fields[10]), int(fields[9]) - int(fields[10]) * ETHERNET_HEADER
 
+    def waited(self) -> float:
+        """Return the seconds for which its main thread was ready, and had no processor so far.
+
+        Those that the machine itself had none, a guest of another one, are among them.
+        """
+        stat = Path(f"/proc/{self.popen.pid}/schedstat").read_text().split()
+        total = Path("/proc/stat").read_text().splitlines()[0].split()
+        return int(stat[1]) / 1e9 + int(total[8]) / os.sysconf("SC_CLK_TCK")
+
     def hurry(self) -> None:
         """Let its main thread run before others: what else this machine does is not the test."""
         os.setpriority(os.PRIO_PROCESS, self.popen.pid, -20)
