@@ -13,7 +13,7 @@ from tests.support.lab import GROUPS, PGMLITE, PORT, Lab
 
 pytestmark = pytest.mark.lab
 
-SIZE = 12 << 20
+SIZE = 6 << 20
 PATIENCE = 60
 
 
