@@ -147,7 +147,7 @@ def send(
     """
     signals = Signals()
     signals.install()
-    shown = Output(as_json=as_json, log_interval=log_interval)
+    shown = Output(as_json=as_json, log_interval=log_interval, is_quiet=follow)
     channels = plan.pop("channels")
     if print_dns is not None:
         options.refuse_others(OF_ZONE, "has no effect with --print-dns; leave it out")

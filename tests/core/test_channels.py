@@ -226,7 +226,7 @@ class TestOnANetwork:
 
     def test_time_left_adds_channels_up(self) -> None:
         # spec: NAK-3
-        sample = on_channels(2, blocks=16, block=256)
+        sample = on_channels(2, blocks=6, block=256)
         group = group_of(sample)
         nodes = [*chain(*(add_receivers(group, some, 1) for some in ({0}, {1}, {0, 1})))]
         length = sample.manifest.symbols * (T + HEADER_SIZE + 28) * 8 * SECOND / FAST

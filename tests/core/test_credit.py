@@ -48,7 +48,7 @@ class TestShares:
         sender = Answering(SAMPLE, repair=RepairConfig(port=9, share=share), spm_min=SECOND)
         rng, sizes = Random(1), Counter[PacketType]()
         sender.run(100 * MS)
-        while sender.now < 4 * SECOND:
+        while sender.now < 2 * SECOND:
             # Far apart, so that NCFs are long, and more than they have room for.
             for number in range(4):
                 source = (f"10.3.{number}.{sender.now // MS % 200}", 1)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +15,16 @@ from random import Random
 import pytest
 
 from tests.support import pcaps
-from tests.support.folders import holds_version, names, version
+from tests.support.builders import Sample
+from tests.support.folders import Tar, holds_version, names, version
 from tests.support.loopback import (
+    Endpoint,
     Inside,
     Running,
     endpoint,
     make_file,
     only_error,
+    raw_sender,
     sending,
 )
 
@@ -106,7 +110,7 @@ def test_a_folder_and_a_file_do_not_mix(tmp_path: Path, inside: Inside) -> None:
         flags = ("--json", *place.flags, "--timeout", 2)
         ended = inside("recv", "-o", f"{tmp_path / 'out'}/", *flags)
     assert ended.code == 5
-    assert "only what was sent of a folder can be unpacked into one" in ended.error
+    assert "no archive of a folder" in ended.error
     (warning,) = [one for one in ended.events if one.get("cause") == "object"]
     assert warning["reason"] == "archive"
     assert set(ended.last["refused"]) == {"archive", "object"}
@@ -137,6 +141,52 @@ def test_a_folder_comes_out_of_a_capture(tmp_path: Path, inside: Inside) -> None
     ended = inside("replay", capture, "-o", "-")
     assert ended.code == 2
     assert "--output: name a file, or a folder" in ended.error
+
+
+class Feeder(threading.Thread):
+    """Sends objects of which there need not be a folder, over and over."""
+
+    def __init__(self, place: Endpoint, sample: Sample) -> None:
+        super().__init__(daemon=True)
+        self.place, self.sample, self.is_over = place, sample, False
+
+    def run(self) -> None:
+        with raw_sender(self.place) as sock:
+            while not self.is_over:
+                one = self.sample
+                for packet in [one.spm(), *one.nodes(), *one.all_odata()]:
+                    sock.send(packet)
+                time.sleep(0.02)
+
+
+def test_who_follows_goes_on_after_an_archive_that_can_not_be_unpacked(tmp_path: Path) -> None:
+    # spec: FLD-9, FLD-10
+    place, output = endpoint(), tmp_path / "out"
+    bad = Tar().add("../x", content=bytes(9_000)).sample()
+    flags = ("-o", f"{output}/", *place.flags, "--json", "--follow", "--keep", 1)
+    state = {"PGMLITE_STATE": str(tmp_path / "state")}
+    with Running("recv", *flags, env=state) as receiver:
+        receiver.event("start")
+        feeder = Feeder(place, version(1).sample())
+        feeder.start()
+        for number in (1, 2):
+            sample = feeder.sample = version(number).sample()
+            oid = f"{sample.manifest.oid:016x}"
+            receiver.event("complete", lambda event, oid=oid: event["oid"] == oid)
+            assert holds_version(output, number)
+            feeder.sample = bad
+            receiver.event("warning", lambda event: "no plain name" in event["warning"])
+        receiver.event("warning", lambda event: event.get("reason") == "archive")
+        feeder.is_over = True
+        feeder.join()
+        ended = receiver.stop()
+    assert ended.code == 0
+    said = [event["warning"] for event in ended.events if event["event"] == "warning"]
+    assert sum("no plain name" in text for text in said) == 1, "it is not taken again"
+    wanted = sum(version(number).sample().manifest.symbols for number in (1, 2))
+    assert ended.last["objects"] == 2
+    assert ended.last["fetched"] == wanted + bad.manifest.symbols
+    assert holds_version(tmp_path / "out.1", 1)
 
 
 @pytest.fixture
