@@ -36,7 +36,8 @@ MEANINGS = {
     4: "a file, copy, signature or capture does not verify or can't be understood",
     5: "`--timeout` passed, or the capture ended, and what came is kept; `doctor`: no data "
     "arrives; `list`: nothing is announced",
-    6: "interrupted by SIGINT or SIGTERM; what came is kept. `send --follow` ends so with 0",
+    6: "interrupted by SIGINT or SIGTERM; what came is kept. `send --follow` and `recv --follow` "
+    "end so with 0",
     7: "disk: a file, a folder or the output can't be read or written, the disk is full, the "
     "source changed",
     8: "`--on-complete` failed; the file is in place, and the next `recv` runs the command again",

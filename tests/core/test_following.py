@@ -137,6 +137,15 @@ def test_empty_objects_and_those_without_room_are_refused():
     assert follower.hears(0, NEW) == Refuse("disk")
 
 
+def test_what_could_not_be_put_in_place_is_not_taken_again():
+    # spec: FOL-6
+    follower = Follower()
+    for oid in range(100, 165):
+        follower.policy.shun(oid)
+    assert follower.hears(0, 164) == Refuse("archive")
+    assert follower.hears(0, 100) == Take()  # the oldest made room
+
+
 def test_nothing_is_taken_beside_what_is_complete():
     follower = Follower()
     follower.receives(NEW, 0)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 
 from pgmlite.storage.record import parse
+from pgmlite.wire.manifest import Archive
 from tests.support.builders import make_object
 from tests.support.following import Air, Site, completed, is_of, service_manager, version
-from tests.support.loopback import Inside, Running, until
+from tests.support.loopback import Inside, Running, sending, until
 from tests.support.releases import pem, release
 from tests.support.signed import STREAM
 
@@ -296,3 +298,26 @@ def test_a_folder_for_state_is_not_needed(site):
     with Air(site.place, version(1)), site.follow() as follower:
         follower.event("complete")
         assert follower.stop().code == 0
+
+
+def test_a_folder_and_an_archive_that_is_none(site, tmp_path):
+    # spec: FOL-2, FOL-6
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_bytes(name.encode() * 9_000)
+    junk = make_object(9_000, symbol_size=1_404, name="site")
+    junk = replace(junk, manifest=replace(junk.manifest, archive=Archive(2, 100)))
+    site.output = f"{tmp_path}/site/"
+    with site.follow("--on-complete", site.hook()) as follower:
+        with sending(tmp_path / "a", site.place, "--name", "a"):
+            follower.event("hook", lambda event: event["phase"] == "done")
+        with Air(site.place, junk) as air:
+            follower.event("warning", lambda event: "is not unpacked" in event["warning"])
+            follower.event("warning", lambda event: event.get("reason") == "archive")
+            idle(follower, air)
+        with sending(tmp_path / "b", site.place, "--name", "b"):
+            follower.event("complete", lambda event: event["name"] == "b")
+            ended = follower.stop()
+    assert (tmp_path / "site" / "file").read_bytes() == b"b" * 9_000
+    assert completed(ended) == ["a", "b"]
+    assert len([one for one in ended.events if one["event"] == "manifest"]) == 3
