@@ -9,6 +9,7 @@ import click
 import pytest
 
 from pgmlite.cli import VERBS, app
+from pgmlite.cli.config_file import read_config
 from tests.generate import ROOT
 
 README = ROOT / "README.md"
@@ -52,6 +53,22 @@ def test_what_is_typed_is_understood(words: list[str]) -> None:
     command = app.get_command(click.Context(app), verb)
     assert command is not None
     command.make_context(verb, rest)
+
+
+TABLES = [
+    text
+    for path in FOR_USERS
+    for text in re.findall(r"^```toml\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+]
+
+
+@pytest.mark.parametrize("text", TABLES, ids=lambda text: re.findall(r"\[(\w+)\]", text)[0])
+def test_configurations_are_understood(text: str, tmp_path: Path) -> None:
+    command = app.get_command(click.Context(app), "recv")
+    assert command is not None
+    config = tmp_path / "config.toml"
+    config.write_text(text)
+    assert read_config(config, command)
 
 
 def test_there_is_much_to_type() -> None:
