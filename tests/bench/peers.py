@@ -36,11 +36,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from random import Random
 from statistics import median
 
 import psutil
 
-from tests.support.lab import PGMLITE, Lab, missing, random_file, until
+from tests.support.lab import PGMLITE, Lab, missing, until
 
 RECEIVERS = 3
 BUFFER = 50_000_000
@@ -465,7 +466,10 @@ def main() -> int:
     plan += [(what, 0.0, given.rate) for what in ("late", "killed")]
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix="peers-") as name, Lab(RECEIVERS) as lab:
         folder = Path(name)
-        source = random_file(folder / "source.bin", given.mib)
+        source = folder / "source.bin"
+        with source.open("wb") as file:
+            for number in range(given.mib):
+                file.write(Random(number).randbytes(1 << 20))
         bench = Bench(lab, folder, source)
         for number in range(given.rounds):
             for what, loss, rate in plan:
