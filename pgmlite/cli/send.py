@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -17,6 +18,7 @@ from pgmlite.cli.signals import Signals
 from pgmlite.cli.values import parse_rate, parse_share
 from pgmlite.errors import UsageError
 from pgmlite.net.arguments import ORDERS
+from pgmlite.net.notify import told_of
 from pgmlite.storage.signed import is_signed_name
 
 EXAMPLES = """\b
@@ -145,7 +147,7 @@ def send(
     """
     signals = Signals()
     signals.install()
-    shown = Output(as_json=as_json, log_interval=log_interval)
+    shown = Output(as_json=as_json, log_interval=log_interval, is_quiet=follow)
     channels = plan.pop("channels")
     if print_dns is not None:
         options.refuse_others(OF_ZONE, "has no effect with --print-dns; leave it out")
@@ -186,6 +188,7 @@ def send(
         **plan,
         **share,
     )
+    handle = told_of(handle, os.environ)
     signals.stop(handle)
     shown.follow(handle)
 

@@ -7,6 +7,7 @@ place, what is tried again and when, and what was said.
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ from pgmlite.errors import (
     HookError,
     Interrupted,
     NetworkError,
+    ObjectError,
     PgmliteError,
     UsageError,
 )
@@ -62,7 +64,12 @@ SAY_AGAIN = 3_600 * SECOND
 MOST_SAID = 64
 """Warnings that are remembered; the oldest makes room."""
 
-REPEATED = frozenset({"", "buffer", "key", "membership", "object", "objects", "on_complete"})
+REPEATED = frozenset(
+    {
+        *("", "buffer", "key", "membership", "nothing_to_take", "object", "objects"),
+        "on_complete",
+    }
+)
 """Causes of what every round would say."""
 
 
@@ -245,6 +252,9 @@ class FollowJob:
             self._prepare()
             while True:
                 yield from self._try()
+                # A loop and its parts know one another: what a round held goes now, and not when
+                # there is so much of it that somebody looks.
+                gc.collect()
         except Interrupted as interruption:
             now = time.monotonic_ns()
             followed = Followed(now, str(interruption), self._objects, self._fetched)
@@ -284,6 +294,8 @@ class FollowJob:
             pass
         except HookError as error:
             self._fail_hook(error)
+        except ObjectError as error:  # it is not taken again
+            self._teller(Warned(time.monotonic_ns(), str(error)))
         except PgmliteError as error:
             if isinstance(error, UsageError) and not self._teller.has_listened:
                 raise
@@ -301,7 +313,6 @@ class FollowJob:
         """Receive one object; errors are as of `Reception`, and `_Anew`."""
         memory = Memory(self._output.note, self._read_keys())
         with closing(Reception(self._arguments, self._tell, memory=memory)) as reception:
-            self._reception = reception
             found = yield from reception.look()
             self._output.begin(reception.destination, found)
             self._say_what_is_there(reception, found)
@@ -389,6 +400,10 @@ class FollowJob:
                         step = partial(waits.throw, _Anew("another round begins"))
         except StopIteration:
             return
+        except ObjectError:  # it came, and can't be put in place
+            if reception.machine and reception.machine.manifest:
+                self._following.shun(reception.machine.manifest.oid)
+            raise
         finally:
             waits.close()
 

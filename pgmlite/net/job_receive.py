@@ -90,14 +90,10 @@ def check_following(arguments: ReceiveArguments) -> None:
             "stream: who follows with keys needs one: numbers of releases count within a stream",
             cause="stream",
         )
-    for name, value, why in (
-        ("timeout", arguments.timeout, "who follows never ends"),
-        ("object", arguments.oid, "names one object; who follows takes one after another"),
-        (
-            "allow_rollback",
-            arguments.allow_rollback,
-            "is for one object; who follows would go back and forth",
-        ),
+    for name, is_given, why in (
+        ("timeout", arguments.timeout is not None, "who follows never ends"),
+        ("object", arguments.oid is not None, "is one; who follows takes one after another"),
+        ("allow_rollback", arguments.allow_rollback, "who follows would go back and forth"),
     ):
-        if value not in (None, False):
+        if is_given:
             raise UsageError(f"{name}: {why}", cause=name)

@@ -51,7 +51,7 @@ class _Job:
 
     Attributes:
         is_ready: It listens or sends, or waits for what it needs.
-        place: What is in place, or sent.
+        place: What is in place.
         doing: What it is doing.
     """
 
@@ -65,7 +65,7 @@ class _Job:
             case ReceiveStarted():
                 self.doing = "waiting"
             case SendStarted(manifest=manifest):
-                self.place, self.doing = _short(manifest.name), "sending"
+                self.doing = f"sending {_short(manifest.name)}"
             case Waiting() | Warned(cause="retry"):
                 self.doing = "trying again"
             case Hooked(phase="started"):
@@ -133,12 +133,15 @@ class Notifier:
         if job is None:
             return
         job.take(event)
+        self._tell_of_ready()
+
+    def _tell_of_ready(self) -> None:
         if not self._is_ready and all(one.is_ready for one in self._jobs.values()):
-            self._is_ready = True
-            self._say("READY=1")
+            self._is_ready = self._say("READY=1")
 
     def live(self, now: int) -> None:
         """Say what is due at `now` ns: a sign of life, and how it goes."""
+        self._tell_of_ready()  # it may not have been taken
         if self._every is not None and now >= self._alive_at:
             self._alive_at = now + self._every
             self._say("WATCHDOG=1")
@@ -160,10 +163,13 @@ class Notifier:
         named = [f"{name}: {job}" if name else str(job) for name, job in self._jobs.items()]
         return human_list(named, MOST_NAMED, " | ") if len(named) > 1 else named[0]
 
-    def _say(self, text: str) -> None:
-        # A manager that is gone, or busy, is no reason to end; names are of one line.
-        with suppress(OSError):
+    def _say(self, text: str) -> bool:
+        """Return whether it was taken: a manager that is gone, or busy, is no reason to end."""
+        try:
             self._socket.sendto(text.encode(errors="replace"), self._address)
+        except OSError:
+            return False
+        return True
 
 
 def notified(
@@ -204,7 +210,9 @@ def _attend(waits: Waits[Any], notifier: Notifier) -> Waits[Any]:
         notifier.close()
 
 
-def told_of(handle: Handle[T], environment: Mapping[str, str], jobs: tuple[str, ...]) -> Handle[T]:
+def told_of(
+    handle: Handle[T], environment: Mapping[str, str], jobs: tuple[str, ...] = ("",)
+) -> Handle[T]:
     """Return what is used in place of `handle`, so that the service manager is told of it.
 
     Args:

@@ -57,6 +57,9 @@ SHORTEST_NAP = MS // 5
 IDLE_NAP = 20 * MS
 """As long as nothing is received."""
 
+FOREVER = 1 << 62
+"""ns."""
+
 BUFFER_MS = 100
 """A receive buffer should hold this much of the rate: the longest pause of a busy machine."""
 
@@ -184,7 +187,7 @@ class ReceiveLoop:
 
     def _run(self) -> Waits[Complete]:
         self._now = self._began = self._heard = now = time.monotonic_ns()
-        end = None if self._timeout is None else now + self._timeout
+        end = now + (FOREVER if self._timeout is None else self._timeout)
         report = now + REPORT_EVERY
         self._speed.rate(now, 0)
         done = self._do(self.machine.start(now))
@@ -197,7 +200,7 @@ class ReceiveLoop:
                     break
                 done = self._do(self.machine.doubt(done.oid, bad))
                 continue
-            if end is not None and now >= end:
+            if now >= end:
                 raise TimedOut(self._why_late(now))
             if now >= report:
                 report = now + REPORT_EVERY
@@ -206,9 +209,7 @@ class ReceiveLoop:
                 self._part.idle()
             deadline = self.machine.deadline
             wait = POLL if deadline is None else deadline - now
-            if end is not None:
-                wait = min(wait, end - now)
-            if (yield from self._wait(wait, now)):
+            if (yield from self._wait(min(wait, end - now), now)):
                 done = self._read()
             done = done or self._do([*self._decoder.take(), *self._discovery.take()])
             self._now = now = time.monotonic_ns()

@@ -257,7 +257,7 @@ class Reception:
         record, there = self.destination.record, self.destination.identity()
         self._memory.note(complete.oid, there)
         if record and there and not self._hook and self.machine:
-            record.write(Publication.of(complete.manifest, there, self.machine.signers).end())
+            record.write(Publication.of(complete.manifest, there, self.machine.signers))
 
     def _make_loop(self, policy_of: PolicyOf) -> ReceiveLoop:
         """Return what receives.

@@ -7,7 +7,7 @@ an error ends the one that raises it, and the others go on.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -50,9 +50,16 @@ class _Part:
         self.error: PgmliteError | None = None
         self._has_begun = False
 
-    def resume(self, ready: Sequence[int]) -> None:
-        """Go on, with the descriptors that can be read."""
-        self._go_on(partial(self._waits.send, ready) if self._has_begun else self._begin)
+    @property
+    def fds(self) -> Sequence[int]:
+        """Descriptors that it waits for."""
+        return self.wait.fds if self.wait else ()
+
+    def look(self, now: int, readable: Collection[int]) -> None:
+        """Go on, if what it waits for is there."""
+        mine = [fd for fd in self.fds if fd in readable]
+        if mine or now >= self.deadline:
+            self._go_on(partial(self._waits.send, mine) if self._has_begun else self._begin)
 
     def interrupt(self, interruption: PgmliteError) -> None:
         """Have it end."""
@@ -93,28 +100,25 @@ def together(jobs: Mapping[str, Start], tell: Tell) -> Waits[tuple[Any, ...]]:
 
 def _all(parts: Sequence[_Part]) -> Waits[tuple[Any, ...]]:
     while waiting := [part for part in parts if part.wait is not None]:
-        now = time.monotonic_ns()
-        left = max(0, min(part.deadline for part in waiting) - now)
         try:
-            ready = yield Wait(left, tuple(dict.fromkeys(_fds(waiting))))
+            ready = yield _shortest(waiting)
         except PgmliteError as interruption:
             for part in waiting:
                 part.interrupt(interruption)
             continue
         readable, now = set(ready or ()), time.monotonic_ns()
         for part in waiting:
-            mine = [fd for fd in part.wait.fds if fd in readable] if part.wait else []
-            if mine or now >= part.deadline:
-                part.resume(mine)
+            part.look(now, readable)
     errors = [part.error for part in parts if part.error]
     if errors:
         raise max(errors, key=_badness)
     return tuple(part.result for part in parts)
 
 
-def _fds(parts: Sequence[_Part]) -> Iterator[int]:
-    for part in parts:
-        yield from part.wait.fds if part.wait else ()
+def _shortest(parts: Sequence[_Part]) -> Wait:
+    """Return what all of them wait for, as one."""
+    left = min(part.deadline for part in parts) - time.monotonic_ns()
+    return Wait(max(0, left), tuple({fd: None for part in parts for fd in part.fds}))
 
 
 def _badness(error: PgmliteError) -> int:

@@ -49,6 +49,15 @@ class ArchivePart(PartFile):
             return False
         return not disk.f_files or archive.entries <= disk.f_favail
 
+    @property
+    def folds_case(self) -> bool:
+        """Whether the disk takes names for one that differ in case."""
+        try:
+            other = os.stat(self.path.with_name(self.path.name.swapcase()))
+            return os.path.samestat(other, os.fstat(self.fd))
+        except OSError:
+            return False
+
     def begin(self, manifest: Manifest) -> None:
         """Expect the object of `manifest`, unless it is there.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Callable, Mapping
 
 MOST_FOLLOWED = 40
 """Links on one way: the system follows no more."""
@@ -13,18 +14,27 @@ MOST_STEPS = 4_096
 OUTSIDE = "is a link that leads out of the folder"
 
 
-def check_link(links: Mapping[str, str], name: str) -> None:
+Fold = Callable[[str], str]
+"""Returns what is the same for all names that a disk takes for one."""
+
+
+def folded(name: str) -> str:
+    """Return what is the same for names that differ in case, or in how accents are written."""
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", name).casefold())
+
+
+def check_link(links: Mapping[str, str], name: str, fold: Fold = str) -> None:
     """Make sure that a link stays in its folder, whatever links it leads through.
 
     Args:
-        links: What each link says, by its name from the folder on.
+        links: What each link says, by what `fold` makes of its name from the folder on.
         name: Of one of them; no folder above it is a link.
 
     Raises:
         ValueError: It does not, or that can't be told.
     """
     here = name.split("/")[:-1]
-    ways = [_parts(links[name])]
+    ways = [_parts(links[fold(name)])]
     followed = steps = 0
     while ways:
         if not ways[-1]:
@@ -42,7 +52,7 @@ def check_link(links: Mapping[str, str], name: str) -> None:
             here.pop()
             continue
         here.append(part)
-        further = links.get("/".join(here))
+        further = links.get(fold("/".join(here)))
         if further is not None:
             followed += 1
             if followed > MOST_FOLLOWED:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from pgmlite.errors import DiskError, UsageError
+from pgmlite.storage.links import check_link
 from pgmlite.storage.system import reason
 from pgmlite.storage.tar import END, Member, MemberKind, header, padding
 from pgmlite.wire.manifest import MAX_OBJECT_SIZE, REFUSED_CHARACTERS, Archive
@@ -261,6 +262,7 @@ def survey(path: os.PathLike[str], tick: Callable[[], None]) -> Survey:
     """
     found = Survey()
     hasher = blake3()
+    links: dict[str, str] = {}
     try:
         for seen in look_through(os.fsencode(path), found.refuse):
             tick()
@@ -268,10 +270,18 @@ def survey(path: os.PathLike[str], tick: Callable[[], None]) -> Survey:
             found.entries += 1
             found.size += member.size
             found.octets += len(header(member)) + member.size + len(padding(member.size))
+            if member.kind is MemberKind.LINK:
+                links[member.name] = member.target
             found.special += bool(member.mode & LOST_BITS)
             found.newest = max(found.newest, (status.st_ctime_ns, member.name))
             hasher.update(repr((member.name, member.target, *identify(status))).encode())
     except OSError as error:
         raise DiskError(f"source {os.fspath(path)}: {reason(error)}") from error
+    for name in links:
+        tick()
+        try:
+            check_link(links, name)  # as receivers do, who have no disk to ask
+        except ValueError as error:
+            found.refuse(name.encode(), str(error))
     found.mark = hasher.digest()
     return found

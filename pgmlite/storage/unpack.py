@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from pgmlite.errors import DiskError, ObjectError
-from pgmlite.storage.links import OUTSIDE, check_link
+from pgmlite.storage.links import OUTSIDE, Fold, check_link, folded
 from pgmlite.storage.listing import FOLDER_FLAGS
 from pgmlite.storage.members import read_members, refusal, shown
 from pgmlite.storage.syscalls import can_sync_disk, sync_disk
@@ -51,19 +51,28 @@ Placed = tuple[Member, int]
 """A member, and where its bytes begin in the archive."""
 
 
-def judge(fd: int, size: int, announced: Archive, folder: Path, progress: Progress) -> list[Placed]:
+def judge(
+    fd: int,
+    size: int,
+    announced: Archive,
+    folder: Path,
+    progress: Progress,
+    *,
+    folds_case: bool = False,
+) -> list[Placed]:
     """Return the members of an archive, all of them fit to be unpacked.
 
     Args:
         fd: The archive, of `size` bytes.
         folder: Where it would be unpacked; nothing is.
+        folds_case: The disk takes names for one that differ in case.
         progress: Told of nothing; may raise.
 
     Raises:
         ObjectError: It is none, or a member is not fit.
         DiskError: It can't be read.
     """
-    known = _Known(announced)
+    known = _Known(announced, folded if folds_case else str)
     found: list[Placed] = []
     where = os.fspath(folder)
     for member, at, info in read_members(fd, size):
@@ -84,8 +93,9 @@ def judge(fd: int, size: int, announced: Archive, folder: Path, progress: Progre
 class _Known:
     """What is known of the members so far."""
 
-    def __init__(self, announced: Archive) -> None:
+    def __init__(self, announced: Archive, fold: Fold) -> None:
         self._announced = announced
+        self._fold = fold
         self._size = 0
         self._kinds: dict[str, MemberKind] = {}
         self._links: dict[str, str] = {}
@@ -107,7 +117,7 @@ class _Known:
             self._check_name(name)
         if kind is MemberKind.LINK:
             _check_text(name, member.target)
-            self._links[name] = member.target
+            self._links[self._fold(name)] = member.target
         elif kind is MemberKind.SAME:
             if self._kinds.get(member.target) is not MemberKind.FILE:
                 raise refusal(name, f"is one file with {shown(member.target)}, which is none")
@@ -132,10 +142,12 @@ class _Known:
         Raises:
             ObjectError: A link leads out, or that can't be told.
         """
-        for name in self._links:
+        for name, kind in self._kinds.items():
+            if kind is not MemberKind.LINK:
+                continue
             progress(0, None)
             try:
-                check_link(self._links, name)
+                check_link(self._links, name, self._fold)
             except ValueError as error:
                 raise refusal(name, str(error)) from None
 

@@ -1,122 +1,176 @@
-"""What it takes to send a folder, beside `tar` and a pipe: time to the first packet, and memory.
+"""Folders sent and received, beside the same by ``tar`` and pipes, over the loopback interface.
 
-    python -m tests.bench.folders [FILES [GIGABYTES]]
+    python -m tests.bench.folders [FILES [MIB [FOLDER]]]
 
-The folder has that many small files, 10 000 by default, in folders of a hundred, with a symbolic
-link and a mode of their own here and there, and one file of 1 GiB. Sent over the loopback
-interface; both ways copy into the spool, hash, and send. Each way is taken three times, the pages
-of the files being in memory; the least counts. Prints what the largest resident memory was, of all
-processes of a way together, and what `tar` makes of the archive: equal, or what differs.
+A folder of FILES small files, 10 000 by default, with links and modes, and one of a large file of
+MIB, 1024 by default, are each sent to ``recv -o DIR/``, and by ``tar | pgmlite send -`` to
+``recv -o - | tar x``. What came is compared by ``diff`` and ``find``. Prints the seconds until what
+was sent is ready, those that receiving took in all, and the peak memory of sender and receiver; and
+the same for a receiver that finds the folder in place. FOLDER is where the folders are, by default
+that of temporary files. If anything differs the exit code is 1.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from pgmlite.storage.spooled import open_source
-from tests.support.loopback import Running, endpoint, make_file
+from tests.support.loopback import COMMAND, Endpoint, Running, endpoint, environment
 
-RUNS = 3
-PIECE = 1 << 20
+RATE = "1G"
+LIMIT = 900.0
+FIND = r"%P %y %m %U:%G %n %l %Ts\n"
+IN_FOLDER = 100
 
 
-def make_folder(folder: Path, files: int, gigabytes: float) -> Path:
-    """Make the folder."""
-    draw = Random(1)
+def make(folder: Path, files: int, mib: int) -> Path:
+    """Make the folder; its bytes compress no better than those of programs."""
+    random = Random(7)
     folder.mkdir()
     for number in range(files):
-        inside = folder / f"part-{number // 100:04}"
-        inside.mkdir(exist_ok=True)
-        path = inside / f"file-{number:06}.dat"
-        path.write_bytes(draw.randbytes(draw.randint(0, 8_000)))
-        path.chmod(draw.choice((0o644, 0o600, 0o755, 0o440)))
-        if not number % 50:
-            (inside / f"link-{number}").symlink_to(f"../{inside.name}/{path.name}")
-    large = make_file(folder / "large", PIECE).read_bytes()
-    with (folder / "large").open("wb") as file:
-        for _ in range(int(gigabytes * 1024)):
-            file.write(large)
+        place = folder / f"d{number // IN_FOLDER % 17}" / str(number // IN_FOLDER)
+        if number % IN_FOLDER == 0:
+            place.mkdir(parents=True)
+        path = place / f"file-{number}.conf"
+        path.write_bytes(random.randbytes(random.randrange(6_000)))
+        path.chmod(random.choice((0o644, 0o600, 0o755)))
+        if number % 50 == 0:
+            (place / f"link-{number}").symlink_to(path.name)
+    if mib:
+        with (folder / "large.img").open("wb") as file:
+            for _ in range(mib):
+                file.write(random.randbytes(1 << 20))
     return folder
 
 
-def by_itself(folder: Path) -> tuple[float, int]:
-    """Send the folder; return the seconds to the first packet, and KiB."""
+def equal(one: Path, other: Path) -> bool:
+    """Whether two folders are the same to other tools."""
+    same = subprocess.run(["diff", "-r", "--no-dereference", one, other], check=False)
+    printed = [_printed(folder) for folder in (one, other)]
+    return not same.returncode and printed[0] == printed[1]
+
+
+def _printed(folder: Path) -> list[bytes]:
+    command = ["find", ".", "-printf", FIND]
+    done = subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    return sorted(done.stdout.split(b"\n"))
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds and KiB."""
+
+    ready: float
+    receiving: float
+    sender: int
+    receiver: int
+
+    def __str__(self) -> str:
+        return (
+            f"ready {self.ready:6.1f} s, received {self.receiving:6.1f} s, "
+            f"memory {self.sender / 1024:5.0f} and {self.receiver / 1024:5.0f} MiB"
+        )
+
+
+def as_folder(tree: Path, output: Path, place: Endpoint) -> Took:
+    """Send and receive it as a folder."""
     began = time.monotonic()
-    with Running("send", folder, *endpoint().flags, "--json") as sender:
-        return _first_packet(sender, began)
+    with Running("send", tree, *place.flags, "-r", RATE, "--json") as sender:
+        sender.event("start", limit=LIMIT)
+        ready = time.monotonic() - began
+        began = time.monotonic()
+        with Running("recv", "-o", f"{output}/", *place.flags, "--json") as receiver:
+            while receiver.is_running:
+                receiver.memory_kib()
+                time.sleep(0.02)
+            took = time.monotonic() - began
+            ended = receiver.end(LIMIT)
+            assert not ended.code, ended
+            receiving = receiver.peak_kib
+        sender.memory_kib()
+        return Took(ready, took, sender.peak_kib, receiving)
 
 
-def by_tar(folder: Path) -> tuple[float, int]:
-    """Send what `tar` makes of it; the same."""
+def as_pipe(tree: Path, output: Path, place: Endpoint) -> Took:
+    """Send and receive it through pipes."""
+    output.mkdir()
     began = time.monotonic()
-    with ExitStack() as opened:
-        tar = subprocess.Popen(["tar", "-C", folder, "-cf", "-", "."], stdout=subprocess.PIPE)
-        opened.enter_context(tar)
-        assert tar.stdout
-        flags = (*endpoint().flags, "--json")
-        sender = opened.enter_context(Running("send", "-", *flags, stdin=tar.stdout.fileno()))
-        return _first_packet(sender, began)
+    pack = subprocess.Popen(["tar", "-cf", "-", "-C", tree, "."], stdout=subprocess.PIPE)
+    with Running(
+        "send", "-", *place.flags, "-r", RATE, "--json", "--order", "blocks", "--start", "0/1",
+        stdin=pack.stdout,
+    ) as sender:  # fmt: skip
+        sender.event("start", limit=LIMIT)
+        pack.wait()
+        ready = time.monotonic() - began
+        began = time.monotonic()
+        receiver = subprocess.Popen(
+            [*COMMAND, "recv", "-o", "-", *place.flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment(),
+        )
+        unpack = subprocess.Popen(["tar", "-xpf", "-", "-C", output], stdin=receiver.stdout)
+        assert receiver.stdout
+        receiver.stdout.close()
+        peak = 0
+        while receiver.poll() is None:
+            peak = max(peak, peak_kib(receiver.pid))
+            time.sleep(0.02)
+        code = unpack.wait() or receiver.returncode
+        os.sync()  # as the other way has it
+        took = time.monotonic() - began
+        assert not code
+        sender.memory_kib()
+        return Took(ready, took, sender.peak_kib, peak)
 
 
-def _first_packet(sender: Running, began: float) -> tuple[float, int]:
-    sender.event("start", limit=600)
-    seconds = time.monotonic() - began
-    sender.memory_kib()
-    return seconds, sender.peak_kib
+def peak_kib(pid: int) -> int:
+    """Return the highest memory of a process."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return max((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), default=0)
 
 
-def differences(folder: Path, scratch: Path) -> str:
-    """Return how the folder differs from what `tar` unpacks of its archive."""
-    source = open_source(folder, scratch)
-    out = scratch / "out"
-    out.mkdir()
-    unpack = subprocess.Popen(["tar", "-xpf", "-", "-C", out], stdin=subprocess.PIPE)
-    assert unpack.stdin
-    memory = memoryview(bytearray(PIECE))
-    for at in range(0, source.size, PIECE):
-        piece = memory[: min(PIECE, source.size - at)]
-        source.read_into(piece, at)
-        unpack.stdin.write(piece)
-    unpack.stdin.close()
-    source.close()
-    assert not unpack.wait()
-    facts = "%P %y %m %U %G %Ts %l\n"  # whole seconds are kept
-    listed = [
-        subprocess.run(["find", one, "-printf", facts], capture_output=True, check=True).stdout
-        for one in (folder, out)
-    ]
-    if sorted(listed[0].splitlines()) != sorted(listed[1].splitlines()):
-        return "names, kinds, modes, owners, times or links differ"
-    compared = subprocess.run(
-        ["diff", "-rq", "--no-dereference", folder, out], capture_output=True, check=False
-    )
-    return compared.stdout.decode() or f"equal, {len(listed[0].splitlines())} members"
-
-
-def main() -> None:
-    """Print the figures."""
-    files = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    gigabytes = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
-    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR") or "/var/tmp") as name:
-        folder = make_folder(Path(name) / "folder", files, gigabytes)
-        ways: dict[str, Callable[[Path], tuple[float, int]]] = {
-            "send DIR": by_itself,
-            "tar | send -": by_tar,
-        }
-        for way, run in ways.items():
-            runs = [run(folder) for _ in range(RUNS)]
-            seconds, kib = min(one for one, _ in runs), max(one for _, one in runs)
-            print(f"{way:<14}{seconds:8.2f} s to the first packet{kib / 1024:8.0f} MiB", flush=True)
-        print(f"another tar: {differences(folder, Path(name))}")
+def main(files: int, mib: int, where: str | None) -> int:
+    """Run it."""
+    bad = 0
+    with tempfile.TemporaryDirectory(dir=where) as name:
+        room = Path(name)
+        for what, parts in (("small files", (files, 0)), ("large file", (0, mib))):
+            tree = make(room / "tree", *parts)
+            size = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file())
+            print(f"{what}: {parts[0] or 1} files, {size >> 20} MiB")
+            place = endpoint()
+            for how, run in (("DIR/", as_folder), ("tar | - | tar", as_pipe)):
+                took = run(tree, room / "out", place)
+                is_right = equal(tree, room / "out")
+                bad += not is_right
+                print(f"  {how:14} {took}{'' if is_right else '  DIFFERS'}")
+                if run is as_folder:
+                    again = as_folder(tree, room / "out", place)
+                    print(f"  {'in place':14} {again}")
+                shutil.rmtree(room / "out")
+                place = endpoint()
+            shutil.rmtree(tree)
+    return bool(bad)
 
 
 if __name__ == "__main__":
-    main()
+    arguments = sys.argv[1:]
+    sys.exit(
+        main(
+            int(arguments[0]) if arguments else 10_000,
+            int(arguments[1]) if arguments[1:] else 1_024,
+            arguments[2] if arguments[2:] else None,
+        )
+    )

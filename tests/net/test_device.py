@@ -17,6 +17,7 @@ from pgmlite.storage import in_use
 from pgmlite.storage.device import BlockDevice
 from pgmlite.storage.in_use import number_text
 from pgmlite.storage.record import Identity, Publication
+from tests.bench import device_kills
 from tests.support.builders import Sample, make_object
 from tests.support.disks import loop_device, sh
 from tests.support.loopback import BLOCK, endpoint, make_file, run, sending, until
@@ -356,30 +357,6 @@ def test_one_that_is_mounted(tmp_path: Path) -> None:
         BlockDevice(device)
 
 
-def test_one_with_a_partition_that_is_mounted(tmp_path: Path) -> None:
-    # spec: RCV-28
-    image, folder, start, sectors = tmp_path / "disk.img", tmp_path / "folder", 2_048, 8_192
-    folder.mkdir()
-    entry = bytes([0, 0, 0, 0, 0x83, 0, 0, 0, *start.to_bytes(4, "little")])
-    table = (entry + sectors.to_bytes(4, "little")).ljust(64, b"\0") + b"\x55\xaa"
-    with image.open("wb") as file:
-        file.truncate((start + sectors) * 512)
-        file.seek(446)
-        file.write(table)
-    with loop_device(image, "--partscan") as device:
-        part = Path(f"{device}p1")
-        if not part.exists():
-            pytest.skip("This kernel reads no partition tables of loop devices.")
-        sh("mkfs.ext4", "-q", "-F", part)
-        sh("mount", part, folder)
-        try:
-            assert words(device).endswith(
-                f"its partition {part.name} is mounted at {folder}; unmount it first"
-            )
-        finally:
-            sh("umount", folder)
-
-
 def test_one_that_another_program_has_alone(device: Path) -> None:
     # spec: RCV-28
     fd = os.open(device, os.O_RDONLY | os.O_EXCL)
@@ -440,6 +417,11 @@ def test_a_larger_object_is_refused_by_a_word(site: Site) -> None:
 
 
 # By the command.
+
+
+def test_receivers_that_are_killed_leave_nothing_that_is_wrong() -> None:
+    # spec: RCV-29
+    assert device_kills.main(2, 1, 2 * BLOCK + 99) == 0
 
 
 def test_the_command_images_a_device_and_runs_its_hook(tmp_path: Path, spool: Path) -> None:

@@ -22,6 +22,9 @@ from pgmlite.core.receive.offers import (
     keeps_place,
 )
 
+MOST_UNFIT = 64
+"""Objects that can't be put in place and are remembered; the oldest makes room."""
+
 
 class Site(Protocol):
     """What a follower knows of its output."""
@@ -60,11 +63,19 @@ class Following:
         self._config = config
         self._switch_after = switch_after
         self._is_chosen = is_chosen
-        self._announced: int | None = None
+        self._unfit: dict[int, None] = {}
+        self._heard: int | None = None
         """When anything was announced last."""
 
         self._alone = 0
         """Since when others were announced, and the one in place was not."""
+
+    def shun(self, oid: int) -> None:
+        """Take an object no more: it came, and can't be put in place."""
+        # spec: FLD-10
+        self._unfit[oid] = None
+        while len(self._unfit) > MOST_UNFIT:
+            del self._unfit[next(iter(self._unfit))]
 
     def offer(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
         """Answer as FOL-1 to FOL-4 say."""
@@ -75,6 +86,8 @@ class Following:
         if is_in_place:
             # spec: FOL-2
             return Refuse(IN_PLACE)
+        if offer.oid in self._unfit:
+            return Refuse("archive")
         # spec: RCV-16
         if not offer.size and not self._is_chosen:
             return Refuse("empty")
@@ -83,6 +96,10 @@ class Following:
         # spec: FOL-1: whose it is, and what, is only known from its manifest.
         if not offer.is_announced:
             return Wait()
+        return self._announced(now, offer, transfers)
+
+    def _announced(self, now: int, offer: Offer, transfers: Mapping[int, Ongoing]) -> Answer:
+        """Answer for an object that is announced, and is not in place."""
         if not offer.stream and self._was_here(now, offer.oid):
             return Wait("published")
         if any(keeps_place(now, one, offer, self._switch_after) for one in transfers.values()):
@@ -96,10 +113,10 @@ class Following:
         """Take note that something is announced."""
         # Who hears nothing at all knows nothing of the one in place: a cable that is out for a
         # minute must not bring an old object back.
-        is_first = self._announced is None or now - self._announced >= self._config.gap
+        is_first = self._heard is None or now - self._heard >= self._config.gap
         if is_in_place or is_first:
             self._alone = now
-        self._announced = now
+        self._heard = now
 
     def _was_here(self, now: int, oid: int) -> bool:
         """Whether an object is one of before, and the one in place is not gone."""

@@ -13,7 +13,7 @@ from pgmlite.core.receive.offers import Wait
 from pgmlite.wire.manifest import Manifest
 
 REFUSED = {
-    "archive": "a file; only what was sent of a folder can be unpacked into one",
+    "archive": "no archive of a folder, or none that can be unpacked; it is not taken",
     "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
     "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",

@@ -110,7 +110,7 @@ class FolderDestination:
             status = os.stat(self._path)
         except OSError:
             return False
-        return named is not None and (named.device, named.inode) == (status.st_dev, status.st_ino)
+        return named is not None and named.inode == status.st_ino
 
     @property
     def name(self) -> str:
@@ -175,7 +175,14 @@ class FolderDestination:
     def _unpack(self, manifest: Manifest, report: Report) -> None:
         """Unpack the archive beside the folder, for good."""
         fd, announced = self.part.fd, manifest.archive or Archive(0, 0)
-        members = judge(fd, manifest.size, announced, self._exchange.unpacked, report)
+        members = judge(
+            fd,
+            manifest.size,
+            announced,
+            self._exchange.unpacked,
+            report,
+            folds_case=self.part.folds_case,
+        )
         tree = self._exchange.make()
         try:
             work = Unpacker(fd, members, tree, self.name, self.part.warnings)
