@@ -150,6 +150,14 @@ def test_wrong_numbers_are_refused(wrong):
         FollowConfig(**wrong)
 
 
+def test_what_could_not_be_unpacked_is_refused_while_the_process_lives():
+    # spec: FLD-10
+    follower = Follower()
+    follower.policy.shun(NEW)
+    for fields in ({}, {"is_announced": False}, {"stream": STREAM}):
+        assert follower.hears(0, NEW, **fields) == Refuse("unfit")
+
+
 def test_beneath_a_receiver_nothing_of_what_is_in_place_is_stored():
     # spec: FOL-2
     sample = make_object(20_000, symbol_size=64)
