@@ -23,6 +23,7 @@ def places() -> dict[str, Path]:
     """Return where each file of ours belongs, from the root of an installation."""
     pages = (SHARE / "man" / "man1").iterdir()
     found = {f"share/man/man1/{page.name}": page for page in pages}
+    found |= {f"lib/systemd/system/{unit.name}": unit for unit in (SHARE / "systemd").iterdir()}
     return found | {place: SHARE / "completions" / name for name, place in COMPLETIONS.items()}
 
 

@@ -366,6 +366,8 @@ class FollowJob:
                 self._hook_at = 0
             case Hooked(phase="done"):
                 self._done = event.oid
+            case Warned(cause="nothing_to_take") if self._output.in_place(event.at) is not None:
+                return  # as it shall be
         self._teller(event)
 
     # The command.

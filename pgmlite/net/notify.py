@@ -139,6 +139,9 @@ class Notifier:
         if job is None:
             return
         job.take(event)
+        self._tell_of_ready()
+
+    def _tell_of_ready(self) -> None:
         jobs = self._jobs.values()
         # One that can't begin must not have the manager end the others for being late.
         if (
@@ -146,11 +149,11 @@ class Notifier:
             and all(one.is_ready or one.is_over for one in jobs)
             and not all(one.is_over for one in jobs)
         ):
-            self._is_ready = True
-            self._say("READY=1")
+            self._is_ready = self._say("READY=1")
 
     def live(self, now: int) -> None:
         """Say what is due at `now` ns: a sign of life, and how it goes."""
+        self._tell_of_ready()  # it may not have been taken
         if self._every is not None and now >= self._alive_at:
             self._alive_at = now + self._every
             self._say("WATCHDOG=1")
@@ -172,10 +175,13 @@ class Notifier:
         named = [f"{name}: {job}" if name else str(job) for name, job in self._jobs.items()]
         return human_list(named, MOST_NAMED, " | ") if len(named) > 1 else named[0]
 
-    def _say(self, text: str) -> None:
-        # A manager that is gone, or busy, is no reason to end; names are of one line.
-        with suppress(OSError):
+    def _say(self, text: str) -> bool:
+        """Return whether it was taken: a manager that is gone, or busy, is no reason to end."""
+        try:
             self._socket.sendto(text.encode(errors="replace"), self._address)
+        except OSError:
+            return False
+        return True
 
 
 def notified(

@@ -21,6 +21,10 @@ from pgmlite.storage.system import close_quietly
 ENTRY = struct.Struct(">IQq")
 """Type and permissions, bytes, and when it was changed, ns; 0 for what has no such thing."""
 
+SAME_DEVICE = 0
+"""In place of the number of its disk, which may be another one after the next start of the machine:
+the record of a folder lies beside it."""
+
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 TIME_BITS = 63
@@ -43,7 +47,7 @@ def folder_identity(path: str | Path, *, dir_fd: int | None = None) -> Identity 
     finally:
         close_quietly(root)
     time = int.from_bytes(digest) >> (8 * len(digest) - TIME_BITS)
-    return Identity(status.st_dev, status.st_ino, size, time)
+    return Identity(SAME_DEVICE, status.st_ino, size, time)
 
 
 def _look_through(root: int, status: os.stat_result) -> tuple[int, bytes]:

@@ -73,7 +73,7 @@ class Phase(StrEnum):
     STARTED = "started"
     """It was, and has not ended well."""
     DONE = "done"
-    """It ended with code 0, or there is none."""
+    """It ended with code 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +190,7 @@ def parse(raw: bytes) -> Publication:
         values[name] = bytes.fromhex(values[name])
     values["oid"] = int.from_bytes(values["oid"])
     values["phase"] = Phase(values["phase"])
-    # Done without an attempt: there was no command.
-    fits = {Phase.PUBLISHED: values["attempt"] == 0, Phase.STARTED: values["attempt"] > 0}
-    if values["attempt"] < 0 or not fits.get(values["phase"], True):
+    if values["attempt"] < 0 or (values["phase"] is Phase.PUBLISHED) != (not values["attempt"]):
         raise ValueError("phase and attempt contradict each other")
     return Publication(**values)
 

@@ -137,6 +137,15 @@ def test_empty_objects_and_those_without_room_are_refused():
     assert follower.hears(0, NEW) == Refuse("disk")
 
 
+def test_what_could_not_be_put_in_place_is_not_taken_again():
+    # spec: FOL-6
+    follower = Follower()
+    for oid in range(100, 165):
+        follower.policy.shun(oid)
+    assert follower.hears(0, 164) == Refuse("unfit")
+    assert follower.hears(0, 100) == Take()  # the oldest made room
+
+
 def test_nothing_is_taken_beside_what_is_complete():
     follower = Follower()
     follower.receives(NEW, 0)
@@ -148,14 +157,6 @@ def test_nothing_is_taken_beside_what_is_complete():
 def test_wrong_numbers_are_refused(wrong):
     with pytest.raises(UsageError):
         FollowConfig(**wrong)
-
-
-def test_what_could_not_be_unpacked_is_refused_while_the_process_lives():
-    # spec: FLD-10
-    follower = Follower()
-    follower.policy.shun(NEW)
-    for fields in ({}, {"is_announced": False}, {"stream": STREAM}):
-        assert follower.hears(0, NEW, **fields) == Refuse("unfit")
 
 
 def test_beneath_a_receiver_nothing_of_what_is_in_place_is_stored():

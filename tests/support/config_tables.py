@@ -8,8 +8,9 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from pgmlite.core import config, config_listening, config_trust
+from pgmlite.core import config, config_following, config_listening, config_trust
 from pgmlite.core.config import NakConfig, ReceiverConfig, RepairConfig, SenderConfig
+from pgmlite.core.config_following import FollowConfig
 from pgmlite.core.config_listening import RatesConfig, SourcesConfig
 from pgmlite.core.config_trust import TrustConfig
 from pgmlite.core.machine import MS, SECOND
@@ -21,6 +22,7 @@ CONFIGS: dict[str, Any] = {
     "sources": SourcesConfig,
     "nak": NakConfig,
     "rates": RatesConfig,
+    "following": FollowConfig,
     "trust": TrustConfig,
     "repair": RepairConfig,
 }
@@ -31,7 +33,7 @@ CONFIGS: dict[str, Any] = {
 def _texts() -> dict[tuple[str, str], str]:
     """Return what stands under each field, in one line, by class and field."""
     found = {}
-    modules = (config, config_listening, config_trust)
+    modules = (config, config_following, config_listening, config_trust)
     source = "".join(map(inspect.getsource, modules))
     for declared in ast.parse(source.replace("from __future__ import annotations", "")).body:
         if not isinstance(declared, ast.ClassDef):

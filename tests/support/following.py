@@ -20,6 +20,9 @@ from tests.support.signed import SignedSample
 SIZE = 20_000
 SYMBOL = 1_404
 
+PAUSE = 0.01
+"""Seconds."""
+
 
 def version(number: int, *, size: int = SIZE) -> Sample:
     """Return an object; each number has bytes and a name of its own."""
@@ -38,19 +41,24 @@ def packets_of(sample: Sample) -> list[bytes]:
 class Air(threading.Thread):
     """Sends objects, those that it is told to, until it is closed."""
 
-    def __init__(self, place: Endpoint, *samples: Sample, pause: float = 0.01) -> None:
+    def __init__(self, place: Endpoint, *samples: Sample, most: int | None = None) -> None:
+        """
+        Args:
+            most: Packets of each that are sent; None: all.
+        """
         super().__init__(daemon=True)
         self.sent = 0
         """Packets."""
 
         self._place = place
-        self._pause = pause
-        self._bursts: Sequence[list[bytes]] = [packets_of(one) for one in samples]
+        self._most = most
+        self._bursts: Sequence[list[bytes]] = []
+        self.send(*samples)
         self._ended = threading.Event()
 
     def send(self, *samples: Sample) -> None:
         """Send these from now on."""
-        self._bursts = [packets_of(one) for one in samples]
+        self._bursts = [packets_of(one)[: self._most] for one in samples]
 
     def run(self) -> None:
         """Send."""
@@ -60,7 +68,7 @@ class Air(threading.Thread):
                     for packet in burst:
                         sock.send(packet)
                     self.sent += len(burst)
-                time.sleep(self._pause)
+                time.sleep(PAUSE)
 
     def __enter__(self) -> Self:
         self.start()

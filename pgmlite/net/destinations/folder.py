@@ -107,7 +107,7 @@ class FolderDestination:
             status = os.stat(self._path)
         except OSError:
             return False
-        return named is not None and (named.device, named.inode) == (status.st_dev, status.st_ino)
+        return named is not None and named.inode == status.st_ino
 
     @property
     def name(self) -> str:
