@@ -170,7 +170,9 @@ class _Output:
             except DiskError as error:
                 warn(f"{error}; what was in place is forgotten with this process")
         self._published = Published(folder, str(Path(name).absolute()), most, warn)
-        self._there: tuple[int, Identity] | None = None
+        self._there: tuple[int, Identity | None] | None = None
+        """None for its identity: its command took it away."""
+
         self._next: tuple[int, Identity] | None = None
         """What was noted last: it is in place once that went well."""
 
@@ -214,6 +216,15 @@ class _Output:
         self._there, self._next = self._next, None
         self._look_at = 0
 
+    def hooked(self, oid: int) -> None:
+        """Take what the command made of an object for the object: it is not for us to undo that."""
+        self._there = oid, self._identity()
+        self._look_at = 0
+
+    def forget(self) -> None:
+        """Have what is in place come again."""
+        self._there = None
+
 
 class FollowJob:
     """Receives one object after another, until it is asked to stop."""
@@ -229,7 +240,9 @@ class FollowJob:
         self._hook_retry = _Backoff(config.hook_retry_min, config.hook_retry_max)
         self._hook_at = 0
         self._done: int | None = None
-        """The object whose command was seen to end well."""
+        """The object whose command was seen to end well; `_failed`: whose did not."""
+
+        self._failed: int | None = None
 
     def reload(self) -> None:
         """Have it begin anew soon, with the keys that there are then; in a signal handler, too."""
@@ -318,6 +331,8 @@ class FollowJob:
             self._say_what_is_there(reception, found)
             if reception.is_hook_due and found and self._done == found.oid:
                 reception.settle_hook()  # its record could not be written
+            elif self._hook_at and found is None:
+                self._await_hook()
             elif time.monotonic_ns() >= self._hook_at:
                 yield from reception.resume()  # before the network, which may not be there yet
                 self._plan_hook(is_due=reception.is_hook_due)
@@ -362,10 +377,15 @@ class FollowJob:
                 self._objects += event.is_new
                 self._output.placed()
                 self._done = None
-                self._hook_retry.reset()
                 self._hook_at = 0
+                if event.manifest.oid != self._failed:
+                    self._hook_retry.reset()
             case Hooked(phase="done"):
-                self._done = event.oid
+                self._done, self._failed = event.oid, None
+                self._output.hooked(event.oid)
+            case Hooked(phase="failed"):
+                self._failed = event.oid
+                self._output.hooked(event.oid)
             case Warned(cause="nothing_to_take") if self._output.in_place(event.at) is not None:
                 return  # as it shall be
         self._teller(event)
@@ -375,6 +395,12 @@ class FollowJob:
     def _fail_hook(self, error: HookError) -> None:
         self._teller(Warned(time.monotonic_ns(), str(error), error.cause))
         self._plan_hook(is_due=True)
+
+    def _await_hook(self) -> None:
+        """Have the object come again when its command is due: that left nothing to be run for."""
+        if time.monotonic_ns() >= self._hook_at:
+            self._hook_at = 0
+            self._output.forget()
 
     def _plan_hook(self, *, is_due: bool) -> None:
         """Take note of when the command is to be run."""

@@ -115,6 +115,30 @@ def test_an_output_that_somebody_took_away_is_fetched_again(site):
     assert completed(ended) == ["v1", "v2", "v2", "v2"]
 
 
+@pytest.mark.parametrize("script", ['rm "$1"', 'echo more >> "$1"'])
+def test_what_the_command_makes_of_it_is_no_reason_to_take_it_again(site, script):
+    # spec: FOL-4, FOL-5
+    one, two = version(1), version(2)
+    with Air(site.place, one) as air, site.follow("--on-complete", site.hook(script)) as follower:
+        follower.event("hook", lambda event: event["phase"] == "done")
+        idle(follower, air, 3_000)
+        air.send(two)
+        follower.event("complete", is_of(two))
+        follower.event("hook", lambda event: event["phase"] == "done" and is_of(two)(event))
+        ended = follower.stop()
+    assert (completed(ended), site.hooked) == (["v1", "v2"], ["v1", "v2"])
+
+
+def test_a_command_that_fails_and_takes_it_away_gets_it_again_later(site):
+    # spec: FOL-6
+    hook = site.hook('rm "$1"; exit 3')
+    with Air(site.place, version(1)) as air, site.follow("--on-complete", hook) as follower:
+        follower.event("hook", lambda event: event["phase"] == "failed")
+        idle(follower, air, 3_000)
+        ended = follower.stop()
+    assert (completed(ended), site.hooked) == (["v1"], ["v1"])
+
+
 def test_an_old_object_is_said_to_wait(site):
     # spec: FOL-3
     one, two = version(1), version(2)
