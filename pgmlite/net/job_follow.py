@@ -157,7 +157,12 @@ class _Output:
     """What is known of the output, from round to round: the `Site` of a policy."""
 
     def __init__(
-        self, name: str, most: int, warn: Callable[[str], None], *, is_signed: bool
+        self,
+        name: str,
+        config: FollowConfig,
+        warn: Callable[[str], None],
+        *,
+        is_signed: bool,
     ) -> None:
         """
         Args:
@@ -169,7 +174,12 @@ class _Output:
                 folder = state_folder(os.environ)
             except DiskError as error:
                 warn(f"{error}; what was in place is forgotten with this process")
-        self._published = Published(folder, str(Path(name).absolute()), most, warn)
+        output = str(Path(name).absolute())
+        self._published = Published(folder, output, config.max_published, warn)
+        self._repeat = _Backoff(config.retry_min, config.retry_max)
+        self._again_at = 0
+        """Until then what is in place counts as such, whatever others made of it, ns."""
+
         self._there: tuple[int, Identity | None] | None = None
         """None for its identity: its command took it away."""
 
@@ -194,7 +204,7 @@ class _Output:
             self._is_there = self._identity() == self._there[1]
             took = time.monotonic_ns() - began
             self._look_at = now + max(LOOK_EVERY, LOOK_SHARE * took)
-        return self._there[0] if self._is_there else None
+        return self._there[0] if self._is_there or now < self._again_at else None
 
     def begin(self, destination: Destination, found: Publication | None) -> None:
         """Look at a destination from now on; its record may say what is there."""
@@ -213,6 +223,12 @@ class _Output:
 
     def placed(self) -> None:
         """Take note that it is."""
+        # spec: FOL-4: who keeps changing it must not have it put there without end.
+        if self._there and self._next and self._there[0] == self._next[0]:
+            self._again_at = time.monotonic_ns() + self._repeat.take()
+        else:
+            self._again_at = 0
+            self._repeat.reset()
         self._there, self._next = self._next, None
         self._look_at = 0
 
@@ -223,7 +239,7 @@ class _Output:
 
     def forget(self) -> None:
         """Have what is in place come again."""
-        self._there = None
+        self._there, self._again_at = None, 0
 
 
 class FollowJob:
@@ -279,7 +295,7 @@ class FollowJob:
         arguments = self._arguments
         self._output = _Output(
             os.fspath(arguments.where.path),
-            self._config.max_published,
+            self._config,
             lambda text: self._teller(Warned(time.monotonic_ns(), text)),
             is_signed=bool(arguments.keys),
         )

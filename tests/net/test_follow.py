@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,21 @@ def test_an_output_that_somebody_took_away_is_fetched_again(site):
         until(lambda: site.output.read_bytes() == two.data)
         ended = follower.stop()
     assert completed(ended) == ["v1", "v2", "v2", "v2"]
+
+
+def test_who_keeps_changing_it_has_it_put_there_ever_less_often(site):
+    # spec: FOL-4
+    one = version(1)
+    with Air(site.place, one), site.follow() as follower:
+        follower.event("complete", is_of(one))
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            site.output.write_bytes(b"somebody else's")
+            time.sleep(0.05)
+        until(lambda: site.output.read_bytes() == one.data)
+        ended = follower.stop()
+    # At once, after 1 s, 3 s and 7 s.
+    assert 3 <= len(completed(ended)) <= 5
 
 
 @pytest.mark.parametrize("script", ['rm "$1"', 'echo more >> "$1"'])
