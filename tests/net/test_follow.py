@@ -353,7 +353,7 @@ def test_a_folder_and_an_archive_that_is_none(site, tmp_path):
             follower.event("hook", lambda event: event["phase"] == "done")
         with Air(site.place, junk) as air:
             follower.event("warning", lambda event: "is not unpacked" in event["warning"])
-            follower.event("warning", lambda event: event.get("reason") == "archive")
+            follower.event("warning", lambda event: event.get("reason") == "unfit")
             idle(follower, air)
         with sending(tmp_path / "b", site.place, "--name", "b"):
             follower.event("complete", lambda event: event["name"] == "b")
