@@ -118,6 +118,8 @@ def read_config(path: Path, command: click.Command) -> dict[str, Table]:
         raise UsageError(f"config {path}: is not in UTF-8") from None
     except RecursionError:
         raise UsageError(f"config {path}: is nested too deeply") from None
+    except ValueError:  # of Python, which takes no numbers of thousands of digits
+        raise UsageError(f"config {path}: has a number that is too long") from None
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
     if not tables:
         raise UsageError(f"config {path}: has no table; each output is one, such as [firmware]")
@@ -234,6 +236,8 @@ def _check(where: str, parameter: click.Parameter, value: Any) -> None:
         is_right = type(value) in {str, int, float}
     if not is_right:
         raise UsageError(f"{where}: must be {wanted}")
+    if any("\0" in str(one) for one in (value if isinstance(value, list) else [value])):
+        raise UsageError(f"{where}: has a NUL in it, which nothing here can have")
 
 
 def _check_path(where: str, value: str | list[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from pgmlite.cli.codes import Told
+from pgmlite.cli.codes import Told, line_of
 from pgmlite.cli.json_lines import EVENTS, UnixTime, by_system_clock, line, warning_text
 from pgmlite.cli.lines import Priority, say
 from pgmlite.cli.progress import Bar, has_bar, shown
@@ -33,7 +33,7 @@ from pgmlite.core.events import (
 )
 from pgmlite.core.events_signing import Verified
 from pgmlite.core.machine import SECOND
-from pgmlite.errors import PgmliteError, UsageError
+from pgmlite.errors import Interrupted, PgmliteError, UsageError
 
 if TYPE_CHECKING:
     # Imported when needed: a sender starts sooner without it.
@@ -156,6 +156,9 @@ class Output:
         # Who reads events reads these as well, where people look.
         if isinstance(event, Warned):
             self.say(of_job(event, f"warning: {warning_text(event)}"), Priority.WARNING)
+        elif isinstance(event, Failed) and event.job and not isinstance(event.error, Interrupted):
+            # The others go on, for hours or for ever: the last line would come too late.
+            self.say(of_job(event, line_of(event.error)), Priority.ERROR)
         elif isinstance(event, Waiting):
             self.say(of_job(event, f"waiting for {event.waiting}"))
 

@@ -157,7 +157,12 @@ class _Output:
     """What is known of the output, from round to round: the `Site` of a policy."""
 
     def __init__(
-        self, name: str, most: int, warn: Callable[[str], None], *, is_signed: bool
+        self,
+        name: str,
+        config: FollowConfig,
+        warn: Callable[[str], None],
+        *,
+        is_signed: bool,
     ) -> None:
         """
         Args:
@@ -169,8 +174,15 @@ class _Output:
                 folder = state_folder(os.environ)
             except DiskError as error:
                 warn(f"{error}; what was in place is forgotten with this process")
-        self._published = Published(folder, str(Path(name).absolute()), most, warn)
-        self._there: tuple[int, Identity] | None = None
+        output = str(Path(name).absolute())
+        self._published = Published(folder, output, config.max_published, warn)
+        self._repeat = _Backoff(config.retry_min, config.retry_max)
+        self._again_at = 0
+        """Until then what is in place counts as such, whatever others made of it, ns."""
+
+        self._there: tuple[int, Identity | None] | None = None
+        """None for its identity: its command took it away."""
+
         self._next: tuple[int, Identity] | None = None
         """What was noted last: it is in place once that went well."""
 
@@ -192,7 +204,7 @@ class _Output:
             self._is_there = self._identity() == self._there[1]
             took = time.monotonic_ns() - began
             self._look_at = now + max(LOOK_EVERY, LOOK_SHARE * took)
-        return self._there[0] if self._is_there else None
+        return self._there[0] if self._is_there or now < self._again_at else None
 
     def begin(self, destination: Destination, found: Publication | None) -> None:
         """Look at a destination from now on; its record may say what is there."""
@@ -211,8 +223,23 @@ class _Output:
 
     def placed(self) -> None:
         """Take note that it is."""
+        # spec: FOL-4: who keeps changing it must not have it put there without end.
+        if self._there and self._next and self._there[0] == self._next[0]:
+            self._again_at = time.monotonic_ns() + self._repeat.take()
+        else:
+            self._again_at = 0
+            self._repeat.reset()
         self._there, self._next = self._next, None
         self._look_at = 0
+
+    def hooked(self, oid: int) -> None:
+        """Take what the command made of an object for the object: it is not for us to undo that."""
+        self._there = oid, self._identity()
+        self._look_at = 0
+
+    def forget(self) -> None:
+        """Have what is in place come again."""
+        self._there, self._again_at = None, 0
 
 
 class FollowJob:
@@ -229,7 +256,9 @@ class FollowJob:
         self._hook_retry = _Backoff(config.hook_retry_min, config.hook_retry_max)
         self._hook_at = 0
         self._done: int | None = None
-        """The object whose command was seen to end well."""
+        """The object whose command was seen to end well; `_failed`: whose did not."""
+
+        self._failed: int | None = None
 
     def reload(self) -> None:
         """Have it begin anew soon, with the keys that there are then; in a signal handler, too."""
@@ -266,7 +295,7 @@ class FollowJob:
         arguments = self._arguments
         self._output = _Output(
             os.fspath(arguments.where.path),
-            self._config.max_published,
+            self._config,
             lambda text: self._teller(Warned(time.monotonic_ns(), text)),
             is_signed=bool(arguments.keys),
         )
@@ -318,6 +347,8 @@ class FollowJob:
             self._say_what_is_there(reception, found)
             if reception.is_hook_due and found and self._done == found.oid:
                 reception.settle_hook()  # its record could not be written
+            elif self._hook_at and found is None:
+                self._await_hook()
             elif time.monotonic_ns() >= self._hook_at:
                 yield from reception.resume()  # before the network, which may not be there yet
                 self._plan_hook(is_due=reception.is_hook_due)
@@ -362,10 +393,15 @@ class FollowJob:
                 self._objects += event.is_new
                 self._output.placed()
                 self._done = None
-                self._hook_retry.reset()
                 self._hook_at = 0
+                if event.manifest.oid != self._failed:
+                    self._hook_retry.reset()
             case Hooked(phase="done"):
-                self._done = event.oid
+                self._done, self._failed = event.oid, None
+                self._output.hooked(event.oid)
+            case Hooked(phase="failed"):
+                self._failed = event.oid
+                self._output.hooked(event.oid)
             case Warned(cause="nothing_to_take") if self._output.in_place(event.at) is not None:
                 return  # as it shall be
         self._teller(event)
@@ -375,6 +411,12 @@ class FollowJob:
     def _fail_hook(self, error: HookError) -> None:
         self._teller(Warned(time.monotonic_ns(), str(error), error.cause))
         self._plan_hook(is_due=True)
+
+    def _await_hook(self) -> None:
+        """Have the object come again when its command is due: that left nothing to be run for."""
+        if time.monotonic_ns() >= self._hook_at:
+            self._hook_at = 0
+            self._output.forget()
 
     def _plan_hook(self, *, is_due: bool) -> None:
         """Take note of when the command is to be run."""

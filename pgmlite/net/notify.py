@@ -19,6 +19,7 @@ from pgmlite.core.events import (
     Adopted,
     Completed,
     Event,
+    Failed,
     Hooked,
     InPlace,
     ReceiveProgress,
@@ -51,11 +52,13 @@ class _Job:
 
     Attributes:
         is_ready: It listens or sends, or waits for what it needs.
+        is_over: An error has ended it.
         place: What is in place.
         doing: What it is doing.
     """
 
     is_ready: bool = False
+    is_over: bool = False
     place: str = ""
     doing: str = "starting"
 
@@ -78,6 +81,9 @@ class _Job:
                 self.doing = f"receiving {_short(manifest.name)}"
             case ReceiveProgress(stored=stored, symbols=symbols) if symbols:
                 self.doing = f"{self.doing.partition(', ')[0]}, {stored / symbols:.0%}"
+            case Failed():
+                self.doing, self.is_over = "has failed", True
+                return
             case Completed(manifest=manifest, signed_by=signed_by):
                 number = manifest.release.number if manifest.release and signed_by else 0
                 self.place, self.doing = _short(manifest.name, number), "waiting"
@@ -136,7 +142,13 @@ class Notifier:
         self._tell_of_ready()
 
     def _tell_of_ready(self) -> None:
-        if not self._is_ready and all(one.is_ready for one in self._jobs.values()):
+        jobs = self._jobs.values()
+        # One that can't begin must not have the manager end the others for being late.
+        if (
+            not self._is_ready
+            and all(one.is_ready or one.is_over for one in jobs)
+            and not all(one.is_over for one in jobs)
+        ):
             self._is_ready = self._say("READY=1")
 
     def live(self, now: int) -> None:

@@ -209,6 +209,7 @@ class Reception:
         Raises:
             UsageError: An argument does not fit this machine or the group.
             NetworkError: The network can't be used as asked.
+            ObjectError: It came, and can't be put in place.
             DiskError: The disk refuses.
             TimedOut: The time is up.
             Interrupted: It was asked to stop.

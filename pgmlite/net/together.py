@@ -1,7 +1,7 @@
 """Several pieces of work in one thread, as one: each goes on when what it waits for is there.
 
 Each is resumed once in a turn, so that none starves the others. What interrupts one interrupts all;
-an error ends the one that raises it, and the others go on.
+an error ends the one that raises it, and the others go on: so an event says it, then and there.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pgmlite.core.events import Event, Tell
+from pgmlite.core.events import Event, Failed, Stopped, Tell
 from pgmlite.errors import (
     DiskError,
     HookError,
@@ -43,7 +43,9 @@ class _Part:
     """
 
     def __init__(self, name: str, start: Start, tell: Tell) -> None:
-        self._waits = start(partial(_tell_of, name, tell))
+        self._name, self._tell = name, tell
+        self._told: PgmliteError | None = None
+        self._waits = start(self._tell_of)
         self.wait: Wait | None = Wait(0)
         self.deadline = 0
         self.result: Any = None
@@ -78,10 +80,13 @@ class _Part:
             self.result = end.value
         except PgmliteError as error:
             self.error = error
+            if error is not self._told:
+                self._tell_of(Failed(time.monotonic_ns(), error))
 
-
-def _tell_of(name: str, tell: Tell, event: Event) -> None:
-    tell(replace(event, job=name))
+    def _tell_of(self, event: Event) -> None:
+        if isinstance(event, Failed | Stopped):
+            self._told = event.error
+        self._tell(replace(event, job=self._name))
 
 
 def together(jobs: Mapping[str, Start], tell: Tell) -> Waits[tuple[Any, ...]]:

@@ -18,7 +18,7 @@ from pgmlite.errors import DiskError
 from pgmlite.storage.in_use import is_read_only, number_text, use_of
 from pgmlite.storage.record import Identity
 from pgmlite.storage.seeds import Block, fill, has_block
-from pgmlite.storage.spool import Place
+from pgmlite.storage.spool import PlaceSeed
 from pgmlite.storage.system import close_quietly, forget_cache, reason, sync_data
 from pgmlite.wire.digests import digest
 
@@ -151,7 +151,7 @@ class BlockDevice:
         if size > self.size:
             raise self._error(f"has {self.size} bytes, the object has {size}")
 
-    def place(self) -> Place:
+    def place(self) -> PlaceSeed:
         """Return what it has as a seed.
 
         Raises:
@@ -159,7 +159,7 @@ class BlockDevice:
         """
         self.hold()
         try:
-            return Place(os.dup(self._fd), f"device {self.path}")
+            return PlaceSeed(os.dup(self._fd), f"device {self.path}")
         except OSError as error:
             raise self._error(reason(error)) from error
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 from pgmlite.errors import DiskError
@@ -96,6 +97,14 @@ class Exchange:
         """
         for name in (self._unpacking, self._new, self._old):
             self._check_ours(name)
+        if named is None:
+            # The record is older than these names: without one they are somebody's own folders.
+            for name in (self._new, self._old):
+                if self._status(name):
+                    raise DiskError(
+                        f"{self.path.with_name(name)}: is there, and no recv put it there; move it "
+                        "away"
+                    )
         try:
             if self._is(self._unpacking, named):
                 rename_alone(self._unpacking, self._new, dir_fd=self._fd)
@@ -106,10 +115,10 @@ class Exchange:
             remove_tree(self._unpacking, dir_fd=self._fd)
             for name in (self._old, self._new):
                 if self._status(name):
-                    self._rotate(name, max(1, self.keep))
+                    to = self._save(name)
                     self._warnings.append(
                         f"output {self.path}: a run that was killed had replaced a folder; it is "
-                        f"{beside(self.path, '.1')} now"
+                        f"{to} now"
                     )
             remove_tree(self._unpacking, dir_fd=self._fd)
         except OSError as error:
@@ -213,11 +222,25 @@ class Exchange:
             try:
                 os.rmdir(gone, dir_fd=self._fd)
             except OSError:
-                self._rotate(gone, 1)
+                to = self._save(gone)
                 self._warnings.append(
-                    f"output {self.path}: somebody put files there meanwhile; they are in "
-                    f"{beside(self.path, '.1')}"
+                    f"output {self.path}: somebody put files there meanwhile; they are in {to}"
                 )
+
+    def _save(self, gone: str) -> Path:
+        """Keep a folder whether or not any are kept; return where it is.
+
+        Raises:
+            OSError: As the system says.
+        """
+        if self.keep:
+            self._rotate(gone, self.keep)
+            return beside(self.path, ".1")
+        # None is kept, so what has such a name is not there to make room.
+        names = (beside(self.path, f".{number}") for number in count(1))
+        free = next(name for name in names if self._status(name.name) is None)
+        rename_alone(gone, free.name, dir_fd=self._fd)
+        return free
 
     def _rotate(self, gone: str, keep: int) -> None:
         """Have a folder that was replaced be the first of those that are kept.

@@ -66,7 +66,7 @@ def blocks_of(complete: Complete) -> Iterator[Block]:
         yield Block(offset, length, complete.manifest.symbol_size, digest)
 
 
-class Place(Seed):
+class PlaceSeed(Seed):
     """Where an object goes, as a seed: which blocks it had is remembered."""
 
     def __init__(self, fd: int, name: str) -> None:
@@ -90,7 +90,7 @@ class Place(Seed):
 class Passing(Protocol):
     """What passes an object on while it comes. All of it is called by the loop's thread."""
 
-    def place(self) -> Place | None:
+    def place(self) -> PlaceSeed | None:
         """Return where the object goes, opened anew; None: nothing can be read there.
 
         Raises:
@@ -160,7 +160,7 @@ class SpoolPart:
         self._passing = passing
         self._bases = bases
         self._part: PartFile | None = None
-        self._place: Place | None = None
+        self._place: PlaceSeed | None = None
         self._manifest: Manifest | None = None
         self._left = 0
         self._reading = Lock()

@@ -171,7 +171,7 @@ def test_to_import_it_is_cheap():
 
 def test_there_is_no_more_than_there_is():
     signing = {"add_signature", "keygen", "sign", "verify"}
-    others = {"__version__", "list_sessions", "receive", "repair", "send"}
+    others = {"__version__", "list_sessions", "receive", "repair", "send", "together"}
     assert set(pgmlite.__all__) == others | signing
     with pytest.raises(AttributeError, match="nothing"):
         pgmlite.nothing  # noqa: B018

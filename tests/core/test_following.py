@@ -142,7 +142,7 @@ def test_what_could_not_be_put_in_place_is_not_taken_again():
     follower = Follower()
     for oid in range(100, 165):
         follower.policy.shun(oid)
-    assert follower.hears(0, 164) == Refuse("archive")
+    assert follower.hears(0, 164) == Refuse("unfit")
     assert follower.hears(0, 100) == Take()  # the oldest made room
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,45 @@ def test_an_output_that_somebody_took_away_is_fetched_again(site):
         until(lambda: site.output.read_bytes() == two.data)
         ended = follower.stop()
     assert completed(ended) == ["v1", "v2", "v2", "v2"]
+
+
+def test_who_keeps_changing_it_has_it_put_there_ever_less_often(site):
+    # spec: FOL-4
+    one = version(1)
+    with Air(site.place, one), site.follow() as follower:
+        follower.event("complete", is_of(one))
+        end = time.monotonic() + 4
+        while time.monotonic() < end:
+            site.output.write_bytes(b"somebody else's")
+            time.sleep(0.05)
+        until(lambda: site.output.read_bytes() == one.data)
+        ended = follower.stop()
+    # At once, after 1 s, 3 s and 7 s.
+    assert 3 <= len(completed(ended)) <= 5
+
+
+@pytest.mark.parametrize("script", ['rm "$1"', 'echo more >> "$1"'])
+def test_what_the_command_makes_of_it_is_no_reason_to_take_it_again(site, script):
+    # spec: FOL-4, FOL-5
+    one, two = version(1), version(2)
+    with Air(site.place, one) as air, site.follow("--on-complete", site.hook(script)) as follower:
+        follower.event("hook", lambda event: event["phase"] == "done")
+        idle(follower, air, 3_000)
+        air.send(two)
+        follower.event("complete", is_of(two))
+        follower.event("hook", lambda event: event["phase"] == "done" and is_of(two)(event))
+        ended = follower.stop()
+    assert (completed(ended), site.hooked) == (["v1", "v2"], ["v1", "v2"])
+
+
+def test_a_command_that_fails_and_takes_it_away_gets_it_again_later(site):
+    # spec: FOL-6
+    hook = site.hook('rm "$1"; exit 3')
+    with Air(site.place, version(1)) as air, site.follow("--on-complete", hook) as follower:
+        follower.event("hook", lambda event: event["phase"] == "failed")
+        idle(follower, air, 3_000)
+        ended = follower.stop()
+    assert (completed(ended), site.hooked) == (["v1"], ["v1"])
 
 
 def test_an_old_object_is_said_to_wait(site):
@@ -313,7 +353,7 @@ def test_a_folder_and_an_archive_that_is_none(site, tmp_path):
             follower.event("hook", lambda event: event["phase"] == "done")
         with Air(site.place, junk) as air:
             follower.event("warning", lambda event: "is not unpacked" in event["warning"])
-            follower.event("warning", lambda event: event.get("reason") == "archive")
+            follower.event("warning", lambda event: event.get("reason") == "unfit")
             idle(follower, air)
         with sending(tmp_path / "b", site.place, "--name", "b"):
             follower.event("complete", lambda event: event["name"] == "b")

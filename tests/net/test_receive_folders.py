@@ -176,7 +176,7 @@ def test_who_follows_goes_on_after_an_archive_that_can_not_be_unpacked(tmp_path:
             assert holds_version(output, number)
             feeder.sample = bad
             receiver.event("warning", lambda event: "no plain name" in event["warning"])
-        receiver.event("warning", lambda event: event.get("reason") == "archive")
+        receiver.event("warning", lambda event: event.get("reason") == "unfit")
         feeder.is_over = True
         feeder.join()
         ended = receiver.stop()

@@ -132,7 +132,7 @@ def test_a_service_ends_with_0(tmp_path: Path, file: Path, place: Endpoint) -> N
     # While the first content is hashed, too.
     with (tmp_path / "huge").open("wb") as huge:
         huge.truncate(1 << 40)
-    with sending(tmp_path / "huge", place, "--follow") as sender:
+    with sending(tmp_path / "huge", place, "--follow", "--log-interval", 1) as sender:
         sender.event("hashing")
         ended = sender.stop(signal.SIGTERM)
     assert (ended.code, ended.last["event"], ended.last["packets"]) == (0, "stopped", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,8 @@ def test_a_kill_at_any_name_leaves_the_old_one_or_the_new_one(
                 receiving.take(version(number).sample())
                 receiving.close()
             except Killed:
-                receiving.place.part.close()
+                with suppress(Killed):
+                    receiving.place.part.close()
         died = mortal.is_dead
         there = output.exists()
         assert there or not exchanges, "where names can be exchanged it is never missing"
@@ -195,3 +196,29 @@ def test_what_is_not_ours_is_not_cleared_away(output: Path) -> None:
     with pytest.raises(DiskError, match=r"out\.unpacking: is not ours; move it away"):
         Receiving(output)
     assert (output.parent / "out.unpacking").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["out.old", "out.new"])
+def test_folders_of_others_are_left_alone_where_nothing_was_published(
+    output: Path, name: str
+) -> None:
+    # spec: FLD-8
+    for folder in (name, "out.1"):
+        (output.parent / folder).mkdir()
+        (output.parent / folder / "file").write_text(folder)
+    with pytest.raises(DiskError, match=rf"{name}: is there, and no recv put it there; move it"):
+        Receiving(output)
+    for folder in (name, "out.1"):
+        assert (output.parent / folder / "file").read_text() == folder
+
+
+def test_nothing_makes_room_for_what_is_saved_where_nothing_is_kept(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    for folder in ("out.old", "out.1"):
+        (output.parent / folder).mkdir()
+        (output.parent / folder / "file").write_text(folder)
+    Receiving(output).close()
+    assert (output.parent / "out.1" / "file").read_text() == "out.1"
+    assert (output.parent / "out.2" / "file").read_text() == "out.old"
+    assert holds_version(output, 1)

@@ -153,8 +153,8 @@ def lines_of(kind: type[Event]) -> Iterator[Schema]:
         known["exit_code"] = COUNT
     if kind in (Stopped, Examined, Followed, Listed, Verified):
         always.append("exit_code")
-    if kind is Failed:  # the command line's own: before anything has begun, or after its end
-        yield an_object(first | known, [*first, *always], **about)
+    if kind is Failed:  # one of several, or the command line's: that has no start to count from
+        yield an_object(head | known, [*first, *always], **about)
         return
     yield an_object(head | known, [*head, *always], **about)
 

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pgmlite.core.machine import Complete, Prepare
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.seeds import Block
-from pgmlite.storage.spool import Place, SpoolPart, blocks_of
+from pgmlite.storage.spool import PlaceSeed, SpoolPart, blocks_of
 from pgmlite.wire.manifest import Manifest
 from tests.support.builders import Sample
 from tests.support.event_schema import read_line
@@ -56,7 +56,7 @@ class Noted:
         self.spoilt: list[Block] = []
         self.ended = 0
 
-    def place(self) -> Place | None:
+    def place(self) -> PlaceSeed | None:
         """Return none."""
         return None
 

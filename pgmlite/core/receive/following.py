@@ -87,7 +87,7 @@ class Following:
             # spec: FOL-2
             return Refuse(IN_PLACE)
         if offer.oid in self._unfit:
-            return Refuse("archive")
+            return Refuse("unfit")
         # spec: RCV-16
         if not offer.size and not self._is_chosen:
             return Refuse("empty")

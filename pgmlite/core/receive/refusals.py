@@ -13,7 +13,7 @@ from pgmlite.core.receive.offers import Wait
 from pgmlite.wire.manifest import Manifest
 
 REFUSED = {
-    "archive": "no archive of a folder, or none that can be unpacked; it is not taken",
+    "archive": "no archive of a folder; it is not taken",
     "begun": "not taken: a part of {current} was passed on, and nothing but its rest can follow",
     "device": "larger than the device; it is not taken",
     "disk": "the disk has no room for it; it is not taken",
@@ -21,6 +21,7 @@ REFUSED = {
     "announced for a while",
     "empty": "empty, and taken only by who asks for this object",
     "too_large": "too large to be taken",
+    "unfit": "came, and can't be unpacked; it is not taken again",
     "unsigned": "not signed; only what is signed by a key that was given is taken",
     "key": "signed by {keys}, but by no key that was given",
     "signature": "its signature is wrong: it was forged or changed",
@@ -41,6 +42,7 @@ BRIEFLY = {
     "disk": "no room on the disk",
     "empty": "empty",
     "too_large": "too large",
+    "unfit": "an archive that can't be unpacked",
     "unsigned": "not signed",
     "key": "signed by another key",
     "signature": "with a wrong signature",

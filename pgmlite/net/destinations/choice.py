@@ -54,17 +54,7 @@ def parse_where(
     Raises:
         UsageError: Nothing is named, or too much.
     """
-    if (output is None) == (device is None):
-        raise UsageError("output: name a place for what comes, or a device; one", cause="output")
-    if device is not None:
-        kind, path = Kind.DEVICE, device
-    else:
-        path = output or ""
-        kind = Kind.FILE
-        if path == "-":
-            kind = Kind.PIPE
-        elif path.endswith(os.sep):
-            kind = Kind.FOLDER
+    kind, path = _kind_and_path(output, device)
     if not path:
         raise UsageError("output: is empty; name the file to write", cause="output")
     if spool is not None and kind not in (Kind.PIPE, Kind.DEVICE):
@@ -77,6 +67,25 @@ def parse_where(
     if keep < 0:
         raise UsageError(f"keep {keep}: must be 0 or more", cause="keep")
     return Where(kind, Path(path), None if spool is None else Path(spool), keep)
+
+
+def _kind_and_path(output: str | None, device: str | None) -> tuple[Kind, str]:
+    """
+    Raises:
+        UsageError: Nothing is named, or both.
+    """
+    if device is not None:
+        if output is not None:
+            raise UsageError("device: takes the place of an output; leave one out", cause="device")
+        return Kind.DEVICE, device
+    if output is None:
+        raise UsageError(
+            "output: is missing; name a file, a folder with a / at the end, or -; or else a device",
+            cause="output",
+        )
+    if output == "-":
+        return Kind.PIPE, output
+    return Kind.FOLDER if output.endswith(os.sep) else Kind.FILE, output
 
 
 def open_destination(

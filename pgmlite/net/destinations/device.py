@@ -26,7 +26,7 @@ from pgmlite.storage.part import PartFile
 from pgmlite.storage.pump import Pump, right_bytes
 from pgmlite.storage.record import Identity, PublishedRecord
 from pgmlite.storage.seeds import Block
-from pgmlite.storage.spool import Place, SpoolPart, blocks_of
+from pgmlite.storage.spool import PlaceSeed, SpoolPart, blocks_of
 from pgmlite.storage.system import reason
 from pgmlite.wire.manifest import Manifest
 
@@ -48,7 +48,7 @@ class _AllButOne(Spooled):
         self._device.put(block, data)
         return True
 
-    def place(self) -> Place:
+    def place(self) -> PlaceSeed:
         """Return the device.
 
         Raises:

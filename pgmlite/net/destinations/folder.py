@@ -66,9 +66,6 @@ class FolderDestination:
         self._before, self._tell = before, tell
         self._verify_media = verify_media
         self._is_seed = output_is_seed
-        self._unfit: set[int] = set()
-        """Objects that could not be unpacked."""
-
         self._removal: Thread | None = None
         with ExitStack() as opened:
             self.part = ArchivePart(path, bases=bases, verify_media=verify_media)
@@ -122,9 +119,9 @@ class FolderDestination:
         return folder_identity(self._path)
 
     def refuses(self, manifest: Manifest) -> str:
-        """Refuse files, archives that failed, and those for which there is no room."""
+        """Refuse files, and archives for which there is no room."""
         archive = manifest.archive
-        if archive is None or manifest.oid in self._unfit:
+        if archive is None:
             return "archive"
         if self.holds(manifest):
             return ""
@@ -163,7 +160,6 @@ class FolderDestination:
             self.part.check_untouched()
             self._put()
         except ObjectError as error:
-            self._unfit.add(manifest.oid)
             raise ObjectError(f"output {self.name}: {error}; it is not unpacked") from error
         finally:
             # What failed, or what was replaced; the command need not wait for that.

@@ -12,7 +12,7 @@ from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.storage.part import PartFile
 from pgmlite.storage.pump import Pump
 from pgmlite.storage.seeds import Block
-from pgmlite.storage.spool import Place
+from pgmlite.storage.spool import PlaceSeed
 from pgmlite.wire.manifest import Manifest
 
 TELL_EVERY = 1 * SECOND
@@ -31,7 +31,7 @@ class Spooled:
         self._pump = pump
         self._tell = tell
 
-    def place(self) -> Place | None:
+    def place(self) -> PlaceSeed | None:
         """Return where the object goes, as far as that can be read."""
         return None
 
