@@ -237,7 +237,7 @@ def test_send_prints_a_zone_and_sends_nothing(inside: Inside) -> None:
         (["-r", "max"], "--rate max: DNS names a rate"),
         (["--json"], "--json: has no effect with --print-dns"),
         (["--fec", "50%"], "--fec: has no effect with --print-dns; leave it out"),
-        (["fw.bin"], "FILE: has no effect with --print-dns"),
+        (["fw.bin"], "FILE|DIR|DEVICE|-: has no effect with --print-dns"),
         (["-g", "239.1.2.3"], "is not source-specific"),
     ],
 )
@@ -250,4 +250,4 @@ def test_zones_that_send_does_not_print(inside: Inside, options: list[str], word
 def test_without_it_send_needs_a_file(inside: Inside) -> None:
     ended = inside("send")
     assert ended.code == 2
-    assert "Missing argument 'FILE'" in ended.error
+    assert "Missing argument 'FILE|DIR|DEVICE|-'" in ended.error
