@@ -137,6 +137,9 @@ class Mortal(parts.System):
                 patches.setattr(exchange, name, self._named(name))
             patches.setattr(threading, "excepthook", lambda args: None)
             yield self
+            for thread in threading.enumerate():
+                if thread.name == "removal":  # it dies, too, and nobody has waited for it
+                    thread.join()
 
     def _named(self, name: str) -> Any:
         function = getattr(syscalls, name)
