@@ -47,7 +47,7 @@ RECEIVERS = 3
 BUFFER = 50_000_000
 """Bytes of the socket buffers of tools that have to be told."""
 
-LIMIT = 120.0
+LIMIT = 60.0
 """Seconds until a transfer counts as never done."""
 
 QUIET = 3.0
