@@ -21,7 +21,7 @@ from pgmlite.net.discovery import Discovery
 from pgmlite.net.listener import Listener
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE
 from pgmlite.net.membership import Memberships
-from pgmlite.net.receiver_socket import ReceiverSocket
+from pgmlite.net.receiver_socket import ReceiverSocket, read_all
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.net.whom import Whom, whom_of_group, whom_of_name
 from pgmlite.storage.keys import PublicKey, load_public_keys
@@ -168,20 +168,8 @@ class _Listening:
     def _read(self, socket: ReceiverSocket) -> None:
         """Read what a socket has, up to a buffer."""
         buffer = self._buffer
-        for _ in range(buffer.ROWS):
-            room = buffer.room()
-            if room is None:
-                break
-            try:
-                arrival = socket.read_into(room)
-            except OSError:  # the interface went away; what was heard is told all the same
-                break
-            if arrival is None:
-                break
-            if arrival.length:
-                buffer.add(arrival.length, arrival.stride, arrival.source)
-            else:
-                self.refused["short"] += 1
+        # If the interface went away, what was heard is told all the same.
+        read_all(socket, buffer, self.refused)
         group = Endpoint(socket.channel.group, socket.channel.port)
         for batch in buffer.batches(self.refused, self._now):
             self.heard.take(self._now, group, batch)

@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import psutil
@@ -25,6 +26,7 @@ from pgmlite.net.udp import (
     raise_buffer,
     read,
 )
+from pgmlite.wire.buffers import ReceiveBuffer
 from pgmlite.wire.endpoint import ip_version
 
 IP_MULTICAST_ALL = 49
@@ -220,3 +222,25 @@ class ReceiverSocket:
 
 def _level(channel: Channel) -> int:
     return socket.IPPROTO_IPV6 if channel.family == socket.AF_INET6 else socket.IPPROTO_IP
+
+
+def read_all(group: ReceiverSocket, buffer: ReceiveBuffer, refused: Counter[str]) -> None:
+    """Read what a socket has, up to a buffer; errors of the system count as its end.
+
+    Args:
+        refused: Datagrams without a byte are counted there.
+    """
+    for _ in range(buffer.ROWS):
+        room = buffer.room()
+        if room is None:
+            return
+        try:
+            arrival = group.read_into(room)
+        except OSError:
+            return
+        if arrival is None:
+            return
+        if arrival.length:
+            buffer.add(arrival.length, arrival.stride, arrival.source)
+        else:
+            refused["short"] += 1

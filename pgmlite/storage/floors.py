@@ -16,7 +16,6 @@ import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pgmlite.core.trust import Floor
 from pgmlite.errors import DiskError
@@ -26,6 +25,7 @@ from pgmlite.storage.system import (
     close_quietly,
     make_anew,
     make_folder,
+    parse_fields,
     reason,
     sync_all,
     write_all,
@@ -312,14 +312,7 @@ def _parse(raw: bytes) -> _File:
     Raises:
         ValueError: It is no file of ours.
     """
-    if len(raw) > MAX_FLOOR:
-        raise ValueError("it is too long")
-    try:
-        values: Any = json.loads(raw.decode())
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != FIELDS:
-        raise ValueError("it has other fields than ours")
+    values = parse_fields(raw, MAX_FLOOR, FIELDS)
     stream = values["stream"]
     if not stream or REFUSED_CHARACTERS.search(stream) or len(stream.encode()) > MAX_STREAM:
         raise ValueError("its stream is none that a release can have")

@@ -14,13 +14,13 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pgmlite.storage.record import OID_DIGITS
 from pgmlite.storage.system import (
     close_quietly,
     make_anew,
     make_folder,
+    parse_fields,
     reason,
     sync_all,
     sync_folder,
@@ -128,14 +128,7 @@ def _parse(raw: bytes, output: str) -> list[int]:
     Raises:
         ValueError: It is no file of ours, or of another output.
     """
-    if len(raw) > MAX_FILE:
-        raise ValueError("it is too long")
-    try:
-        values: Any = json.loads(raw.decode())
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != FIELDS:
-        raise ValueError("it has other fields than ours")
+    values = parse_fields(raw, MAX_FILE, FIELDS)
     if values["output"] != output:
         raise ValueError("it is of another output")
     oids = values["oids"]

@@ -6,9 +6,11 @@ import contextlib
 import errno
 import fcntl
 import functools
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
@@ -129,6 +131,27 @@ def write_all(fd: int, data: bytes) -> None:
     left = memoryview(data)
     while left:
         left = left[os.write(fd, left) :]
+
+
+def parse_fields(raw: bytes, most: int, types: Mapping[str, type]) -> dict[str, Any]:
+    """Return what a file of JSON of ours says; `raw` may come from anywhere.
+
+    Args:
+        most: Bytes that it may have.
+        types: Of its fields, which are these and no others.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if len(raw) > most:
+        raise ValueError("it is too long")
+    try:
+        values: Any = json.loads(raw.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(values, dict) or {k: type(v) for k, v in values.items()} != types:
+        raise ValueError("it has other fields than ours")
+    return values
 
 
 def extents_of(fd: int, end: int) -> Iterator[tuple[int, int]]:

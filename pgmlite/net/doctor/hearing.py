@@ -30,7 +30,7 @@ from pgmlite.net.doctor.place import Place
 from pgmlite.net.doctor.routes import dropped_by_filter
 from pgmlite.net.doctor.tap import Datagram, Query, Tap, why_no_tap
 from pgmlite.net.loop import EXPECTED_SYMBOL_SIZE
-from pgmlite.net.receiver_socket import ReceiverSocket
+from pgmlite.net.receiver_socket import ReceiverSocket, read_all
 from pgmlite.net.waiting import POLL, Wait, Waits
 from pgmlite.wire import batch as wire
 from pgmlite.wire.buffers import ReceiveBuffer
@@ -243,20 +243,8 @@ class Hearing:
     def _read_socket(
         self, now: int, socket: ReceiverSocket, ear: Ear, buffer: ReceiveBuffer
     ) -> None:
-        for _ in range(buffer.ROWS):
-            room = buffer.room()
-            if room is None:
-                break
-            try:
-                arrival = socket.read_into(room)
-            except OSError:  # the interface went away; it is looked at again
-                break
-            if arrival is None:
-                break
-            if arrival.length:
-                buffer.add(arrival.length, arrival.stride, arrival.source)
-            else:
-                ear.refused["short"] += 1
+        # If the interface went away, it is looked at again.
+        read_all(socket, buffer, ear.refused)
         for batch in buffer.batches(ear.refused, now):
             for action in ear.take(now, batch):
                 if isinstance(action, Prepare):
