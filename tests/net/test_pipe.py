@@ -123,7 +123,8 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path) -> None:
     source, place = make_file(tmp_path / "source", SIZE), endpoint()
     spool = tmp_path / "spool"
     spool.mkdir()
-    with sending(source, place, "--start", "0/1", rate="40M") as sender:
+    # progress is told once a second, and must be told before all of it is there
+    with sending(source, place, "--start", "0/1", rate="10M") as sender:
         sender.event("start")
         with Piped(spool, place) as receiver:
             receiver.wait_for_progress(1_000)
