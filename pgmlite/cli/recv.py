@@ -18,6 +18,7 @@ from pgmlite.cli.values import parse_rate_limit, parse_share, parse_size
 from pgmlite.errors import UsageError
 from pgmlite.net.job_receive import Receiving
 from pgmlite.net.notify import told_of
+from pgmlite.storage.exchange import MAX_KEPT
 
 EXAMPLES = """\b
 Examples:
@@ -47,10 +48,11 @@ Examples:
 )
 @option(
     "--keep",
-    type=click.IntRange(0),
+    type=click.IntRange(0, MAX_KEPT),
     default=0,
     metavar="N",
-    help="Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on.",
+    help="Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on, "
+    f"{MAX_KEPT} at most.",
 )
 @options.group
 @options.port

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from itertools import count
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from pgmlite.storage.system import beside, close_quietly, reason, sync_all
 from pgmlite.storage.unpack import make_private
 
 Tick = Callable[[], None]
+
+MAX_KEPT = 99
+"""Folders that were replaced: the record names them all."""
 
 
 class Exchange:
@@ -79,10 +82,23 @@ class Exchange:
         except OSError as error:
             raise self._failed(error) from error
 
-    def kept(self) -> list[Path]:
-        """Return which of the names for folders that are kept something has."""
-        names = (beside(self.path, f".{number}") for number in range(1, self.keep + 1))
-        return [name for name in names if self._status(name.name) is not None]
+    def check_kept(self, ours: Container[int]) -> None:
+        """Make sure that none but folders that were kept have the names of such.
+
+        Args:
+            ours: The inodes of folders that were kept.
+
+        Raises:
+            DiskError: Something else has one: it would have to go.
+        """
+        for number in range(1, self.keep + 1):
+            name = beside(self.path, f".{number}")
+            status = self._status(name.name)
+            if status and not (stat.S_ISDIR(status.st_mode) and status.st_ino in ours):
+                raise DiskError(
+                    f"output {self.path}{os.sep}: {name} is there, where --keep would put what is "
+                    "replaced, and no recv put it there; move it away"
+                )
 
     # Starting.
 

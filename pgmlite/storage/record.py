@@ -33,10 +33,10 @@ from pgmlite.storage.system import (
 from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
 from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
-MAX_RECORD = 4 << 10
+MAX_RECORD = 8 << 10
 """Bytes; ours have less than half of it, whatever the name."""
 
-TEXTS = frozenset({"oid", "tree_digest", "name", "phase", "stream", "keys"})
+TEXTS = frozenset({"oid", "tree_digest", "name", "phase", "stream", "keys", "kept"})
 """The fields that are text; all others are numbers."""
 
 OID_DIGITS = 16
@@ -85,6 +85,7 @@ class Publication:
         release: Its number; 0 if nobody has.
         keys: The ids of those keys, between spaces; empty: nobody has.
         attempt: How often the command was started.
+        kept: The inodes of folders that were replaced and kept, between spaces, the latest first.
     """
 
     oid: int
@@ -99,6 +100,7 @@ class Publication:
     keys: str = ""
     phase: Phase = Phase.PUBLISHED
     attempt: int = 0
+    kept: str = ""
 
     @classmethod
     def of(cls, manifest: Manifest, found: Identity, signers: Sequence[bytes] = ()) -> Self:
@@ -190,6 +192,8 @@ def parse(raw: bytes) -> Publication:
         values[name] = bytes.fromhex(values[name])
     values["oid"] = int.from_bytes(values["oid"])
     values["phase"] = Phase(values["phase"])
+    if not re.fullmatch("([0-9]+( [0-9]+)*)?", values["kept"]):
+        raise ValueError("kept is no row of numbers")
     if values["attempt"] < 0 or (values["phase"] is Phase.PUBLISHED) != (not values["attempt"]):
         raise ValueError("phase and attempt contradict each other")
     return Publication(**values)
@@ -215,6 +219,8 @@ class PublishedRecord:
         """A descriptor: as long as a copy of it is open, no other receiver reads the record."""
         self.latest: Publication | None = None
         """What was read or written last."""
+        self.kept: tuple[int, ...] = ()
+        """The inodes of folders that are kept, the latest first: every record has them."""
         self._warn = warn
         self._makes_folder = elsewhere is not None
         # Always the same name: what a kill left of it is cleared away by the next write.
@@ -257,7 +263,7 @@ class PublishedRecord:
             fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
             try:
                 _check_own(os.fstat(fd))
-                self.latest = _parse_file(fd)
+                self._learn(_parse_file(fd))
             finally:
                 os.close(fd)
         return self.latest
@@ -276,8 +282,12 @@ class PublishedRecord:
         Raises:
             BlockingIOError: Another receiver has it, or what it left running has.
         """
-        self.latest = self._read()
+        self._learn(self._read())
         return self.latest
+
+    def _learn(self, found: Publication | None) -> None:
+        self.latest = found
+        self.kept = tuple(map(int, found.kept.split())) if found else ()
 
     def _read(self) -> Publication | None:
         self.close()  # our own lock would be in the way
@@ -319,6 +329,7 @@ class PublishedRecord:
         Raises:
             DiskError: It can't be written; the one before it stays.
         """
+        publication = replace(publication, kept=" ".join(map(str, self.kept)))
         try:
             self._make_folder()
             fd = make_anew(self._fresh)

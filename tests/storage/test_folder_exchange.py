@@ -225,3 +225,46 @@ def test_nothing_makes_room_for_what_is_saved_where_nothing_is_kept(output: Path
     assert (output.parent / "out.1" / "file").read_text() == "out.1"
     assert (output.parent / "out.2" / "file").read_text() == "out.old"
     assert holds_version(output, 1)
+
+
+def test_no_folder_of_others_goes_to_make_room_for_what_is_kept(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    mine = output.parent / "out.2"
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    receive(output, version(2).sample(), keep=1)
+    assert holds_version(output.parent / "out.1", 1)
+    with pytest.raises(DiskError, match=r"out\.2 is there, where --keep .* move it away"):
+        Receiving(output, 2)
+    receive(output, version(3).sample(), keep=1)
+    assert holds_version(output.parent / "out.1", 2)
+    assert (mine / "file").read_text() == "mine"
+
+
+def test_a_folder_in_place_of_one_that_was_kept_is_left_alone(output: Path) -> None:
+    # spec: FLD-8
+    for number in (1, 2):
+        receive(output, version(number).sample(), keep=1)
+    kept = output.parent / "out.1"
+    with closing(Receiving(output, 1)) as receiving:
+        complete = receiving.collect(version(3).sample())
+        kept.rename(output.parent / "elsewhere")
+        kept.mkdir()
+        assert complete
+        with pytest.raises(DiskError, match=r"out\.1 is there.* no recv put it there"):
+            receiving.publish(complete)
+    assert holds_version(output, 2)
+    kept.rmdir()
+    (output.parent / "elsewhere").rename(kept)
+    receive(output, version(3).sample(), keep=1)
+    assert holds_version(kept, 2)
+
+
+def test_fewer_that_are_kept_and_more_again(output: Path) -> None:
+    # spec: FLD-8
+    for number, keep in enumerate([2, 2, 2, 1, 0, 3, 3], 1):
+        receive(output, version(number).sample(), keep=keep)
+        assert holds_version(output, number)
+    kept = [output.parent / f"out.{number}" for number in (1, 2, 3)]
+    assert [holds_version(*pair) for pair in zip(kept, (6, 5, 3), strict=True)] == [True] * 3

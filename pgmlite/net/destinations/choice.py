@@ -14,6 +14,7 @@ from pgmlite.net.destinations.contract import Before, Destination
 from pgmlite.net.destinations.device import DeviceDestination
 from pgmlite.net.destinations.file import FileDestination
 from pgmlite.net.destinations.pipe import PipeDestination
+from pgmlite.storage.exchange import MAX_KEPT
 from pgmlite.storage.spool import spool_folder
 
 
@@ -64,8 +65,8 @@ def parse_where(
         )
     if keep and kind is not Kind.FOLDER:
         raise UsageError("keep: is for folders, named with a / at the end", cause="keep")
-    if keep < 0:
-        raise UsageError(f"keep {keep}: must be 0 or more", cause="keep")
+    if not 0 <= keep <= MAX_KEPT:
+        raise UsageError(f"keep {keep}: give 0 to {MAX_KEPT}", cause="keep")
     return Where(kind, Path(path), None if spool is None else Path(spool), keep)
 
 

@@ -21,7 +21,7 @@ from pgmlite.net.hashing import work_beside
 from pgmlite.net.limits import MEMORY_SHARE
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.archive_part import ArchivePart
-from pgmlite.storage.exchange import Exchange
+from pgmlite.storage.exchange import MAX_KEPT, Exchange
 from pgmlite.storage.listing import folder_identity
 from pgmlite.storage.record import Identity, PublishedRecord
 from pgmlite.storage.spooled import Report
@@ -76,38 +76,38 @@ class FolderDestination:
             self.record.check()
             self._exchange = Exchange(self._path, keep, self.part.warnings)
             opened.callback(self._exchange.close)
-            self._exchange.mend(self.record.peek())
-            self._check(keep)
+            named = self.record.peek()
+            self._exchange.check_kept(self.record.kept)
+            self._exchange.mend(named)
+            self._check()
             self._opened = opened.pop_all()
 
     def _warn(self, text: str) -> None:
         self._tell(Warned(time.monotonic_ns(), text))
 
-    def _check(self, keep: int) -> None:
+    def _check(self) -> None:
         """Make sure that what is there may be replaced.
 
         Raises:
             DiskError: It may not.
         """
-        if not keep and not self._is_ours() and not self._exchange.is_empty():
+        if not self._exchange.keep and not self._is_ours() and not self._exchange.is_empty():
             raise DiskError(
                 f"output {self.name}: has files that no recv put there; move it away, or keep it "
                 "with --keep 1"
-            )
-        if self.record.latest is None and (taken := self._exchange.kept()):
-            raise DiskError(
-                f"output {self.name}: {taken[0]} is there, where --keep would put what is replaced;"
-                " move it away"
             )
 
     def _is_ours(self) -> bool:
         """Whether the record names the folder, whatever was changed in it since."""
         named = self.record.latest
+        return named is not None and named.inode == self._inode()
+
+    def _inode(self) -> int:
+        """Return which folder is in place; 0 if none is."""
         try:
-            status = os.stat(self._path)
+            return os.stat(self._path).st_ino
         except OSError:
-            return False
-        return named is not None and named.inode == status.st_ino
+            return 0
 
     @property
     def name(self) -> str:
@@ -193,10 +193,15 @@ class FolderDestination:
             DiskError: It can't be.
         """
         was, is_ours = self.record.latest, self._is_ours()
-        self._check(self._exchange.keep)
+        self._check()
+        self._exchange.check_kept(self.record.kept)
         found = folder_identity(self._exchange.unpacked)
         if found is None:
             raise DiskError(f"output {self.name}: what was unpacked can't be looked at")
+        if self._exchange.keep and (replaced := self._inode()):
+            # Noted before it is replaced: whatever ends this process, it is known to be kept.
+            kept = (replaced, *(one for one in self.record.kept if one != replaced))
+            self.record.kept = kept[:MAX_KEPT]
         self._before(found)
         try:
             self._exchange.put(is_ours=is_ours)

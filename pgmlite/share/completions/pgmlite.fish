@@ -49,7 +49,7 @@ complete -c pgmlite -n '__fish_seen_subcommand_from send' -F
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -s o -l output -r -F -d 'The file to write; where it is a link, what it leads to'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l device -r -F -d 'The block device to write, in place of -o; never one that is in use'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l spool -x -a '(__fish_complete_directories)' -d 'Where what comes lies until it is whole, for -o - and --device'
-complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l keep -x -d 'Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on'
+complete -c pgmlite -n '__fish_seen_subcommand_from recv' -l keep -x -d 'Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on, 99 at most'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -s g -l group -x -d 'Multicast group'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -s p -l port -x -d 'UDP port'
 complete -c pgmlite -n '__fish_seen_subcommand_from recv' -s i -l interface -x -a '(__fish_print_interfaces)' -d 'Network interface by name; may be left out where only one can be meant'
