@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -61,7 +62,12 @@ def test_the_wheel_has_the_package_and_what_goes_beside_it(wheel: Path) -> None:
 def test_man_finds_the_pages_once_it_is_installed(wheel: Path, tmp_path: Path) -> None:
     if not shutil.which("man"):
         pytest.skip("man is not here")
-    pip("install", "--prefix", tmp_path, "--no-warn-script-location", "--no-compile", wheel)
+    # Without the last of these, what runs the tests would be replaced, and its command be gone.
+    options = ("--no-warn-script-location", "--no-compile", "--ignore-installed")
+    command = Path(sysconfig.get_path("scripts")) / "pgmlite"
+    before = command.exists()
+    pip("install", "--prefix", tmp_path, *options, wheel)
+    assert command.exists() == before
     folder = tmp_path / "share" / "man"
     # As of git, a page of a verb is found by both its names.
     for words, name in [("pgmlite", "pgmlite"), ("pgmlite recv", "pgmlite-recv")]:
