@@ -71,6 +71,7 @@ def test_it_is_hardened(unit, name) -> None:
     assert float(exposure) <= MOST_EXPOSED, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_it_starts_says_that_it_is_ready_and_ends_well(tmp_path, name) -> None:
     place = endpoint()

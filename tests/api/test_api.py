@@ -197,6 +197,7 @@ def test_events_come_as_they_happen(tmp_path, where, carousel):
     assert events[0].at >= transfer.began
 
 
+@pytest.mark.slow
 def test_who_stops_to_listen_keeps_what_came(tmp_path, where, place):
     source = make_file(tmp_path / "source", 8 * BLOCK)
     copy, part = tmp_path / "copy", tmp_path / "copy.part"
@@ -256,6 +257,7 @@ def test_a_source_that_is_hashed_for_long_says_how_far_it_is_and_can_be_stopped(
     assert 0 <= first.done < later.done < later.total == 1 << 40
 
 
+@pytest.mark.slow
 def test_a_repairer_and_a_sender_in_threads_of_one_process(tmp_path, where, place):
     source = make_file(tmp_path / "source", 2 * BLOCK)
     listen = f"127.0.0.1:{place.port + 1}"
@@ -332,6 +334,7 @@ def test_a_sender_and_a_receiver_share_an_event_loop_that_goes_on(tmp_path, wher
     assert beats > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_one_that_another_task_is_at_is_closed_all_the_same(tmp_path, where, place, is_cancelled):
     source = make_file(tmp_path / "source", 8 * BLOCK)
@@ -358,6 +361,7 @@ def test_one_that_another_task_is_at_is_closed_all_the_same(tmp_path, where, pla
         asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_task_that_is_cancelled_leaves_nothing_but_what_came(tmp_path, where, place):
     source = make_file(tmp_path / "source", 8 * BLOCK)
     copy = tmp_path / "copy"

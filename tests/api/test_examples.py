@@ -52,6 +52,7 @@ def at(text: str, *groups: str, port: int) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_a_receiver_of_one_line(tmp_path, run):
     source, place = make_file(tmp_path / "source.bin", 2 * BLOCK), endpoint()
     with sending(source, place, rate="30M"):
@@ -63,6 +64,7 @@ def test_a_receiver_of_one_line(tmp_path, run):
     assert (tmp_path / "firmware.bin").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_receiver_of_twenty_lines_shows_how_far_it_is(tmp_path, run):
     assert PLAIN.count("\n") <= 22
     source, place = make_file(tmp_path / "source.bin", 6 * BLOCK), endpoint()
@@ -83,6 +85,7 @@ def test_it_says_why_there_is_no_copy(run):
     assert done.stderr.startswith("no copy: timed out: no valid packet came to")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("senders", [2, 1])
 def test_two_objects_at_once_with_asyncio(tmp_path, run, senders):
     sources = [make_file(tmp_path / f"{n}.bin", 2 * BLOCK, seed=n) for n in range(2)]
@@ -106,6 +109,7 @@ def test_two_objects_at_once_with_asyncio(tmp_path, run, senders):
         assert not (tmp_path / "maps.bin").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_pythons_own(tmp_path):
     """Nothing takes it over: the program ends by it, and what came is kept."""
     source, place = make_file(tmp_path / "source.bin", 8 * BLOCK), endpoint()

@@ -250,6 +250,7 @@ def of_block_0(symbols: Iterable[int]) -> set[int]:
     return {symbol for symbol in symbols if symbol in BLOCK_0}
 
 
+@pytest.mark.slow
 def test_naks_at_replay_are_those_of_the_recording(tmp_path: Path, capsys) -> None:
     """The waits are random, what is asked for is not: of block 0, every symbol that was lost and
     that the carousel does not bring soon. A draw that ends later than that of the recording hears
@@ -459,6 +460,7 @@ def test_junk_is_flagged_by_tshark_for_our_reasons() -> None:
     assert flagged.keys() >= {"esi", "symbol_size", "spm", "manifest", "request", ""}
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_a_scene_can_be_recorded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record_captures, "CAPTURES", tmp_path)

@@ -103,6 +103,7 @@ def joins(ended: Ended, places: list[Endpoint]) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_channel_that_is_named_is_heard_alone(tmp_path: Path) -> None:
     # spec: RTE-1
     ended, places = transfer(tmp_path, "--channels", "2")
@@ -112,6 +113,7 @@ def test_a_channel_that_is_named_is_heard_alone(tmp_path: Path) -> None:
     assert (len(seconds), seconds[:2], seconds[2] > 0) == (3, [0, 0], True)
 
 
+@pytest.mark.slow
 def test_several_are_heard_at_once_and_add_up(tmp_path: Path) -> None:
     # spec: RTE-1, RTE-9
     ended, places = transfer(tmp_path, "--channels", "0-2")
@@ -119,6 +121,7 @@ def test_several_are_heard_at_once_and_add_up(tmp_path: Path) -> None:
     assert all(ended.last["channel_seconds"])
 
 
+@pytest.mark.slow
 def test_the_limit_chooses_where_to_begin(tmp_path: Path) -> None:
     # spec: RTE-2
     ended, places = transfer(tmp_path, "--rate-limit", "8M")
@@ -127,6 +130,7 @@ def test_the_limit_chooses_where_to_begin(tmp_path: Path) -> None:
     assert (rate["channel"], rate["rate"], rate["reason"]) == (1, 3_000_000, "start")
 
 
+@pytest.mark.slow
 def test_the_next_channel_is_tried(tmp_path: Path) -> None:
     # spec: RTE-4
     ended, _ = transfer(tmp_path, size=1_500_000)

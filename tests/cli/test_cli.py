@@ -40,6 +40,7 @@ def carousel(tmp_path_factory):
         yield source, place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [0, 1, SYMBOL, BLOCK, BLOCK + 1, 3 * BLOCK],
@@ -89,6 +90,7 @@ def test_a_name_that_is_no_text_is_printed_all_the_same(tmp_path, carousel):
     assert copy.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("symbol", "options"),
     [(64, []), (1_000, []), (8_000, ["--mtu", 9_000])],
@@ -103,6 +105,7 @@ def test_symbol_sizes(tmp_path, symbol, options):
     assert copy.read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_who_joins_late_gets_the_manifest_of_small_symbols_too(tmp_path):
     # At this rate bursts are segmented, and an SPM is longer than a segment.
     # spec: PKT-9
@@ -115,6 +118,7 @@ def test_who_joins_late_gets_the_manifest_of_small_symbols_too(tmp_path):
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_output_keeps_its_content_until_the_end_and_its_permissions(tmp_path):
     source, copy, place = make_file(tmp_path / "source", 5_000), tmp_path / "copy", endpoint()
     copy.write_text("before")
@@ -239,6 +243,7 @@ def test_numbers_that_are_none(tmp_path, monkeypatch, capsys, arguments):
     assert options[-1].rpartition("=")[2] in error
 
 
+@pytest.mark.slow
 def test_environment_fills_in_and_a_flag_wins(tmp_path):
     place, other = endpoint(), endpoint()
     source = make_file(tmp_path / "source", 1)
@@ -357,6 +362,7 @@ def test_a_sender_does_not_wait_for_what_others_need():
         assert not [name for name in loaded if name.startswith(ring)]
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away(tmp_path):
     source = make_file(tmp_path / "source", 1)
     with subprocess.Popen(
@@ -388,6 +394,7 @@ def test_no_stderr_at_all(tmp_path):
     assert done.returncode == 0
 
 
+@pytest.mark.slow
 def test_two_senders_of_one_file_add_up(tmp_path):
     # spec: SND-8, FEC-4
     source, place = make_file(tmp_path / "source", BLOCK), endpoint()

@@ -4,9 +4,12 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 COMMAND = [sys.executable, "-m", "pgmlite", "demo"]
 
 
+@pytest.mark.slow
 def test_every_copy_is_equal():
     done = subprocess.run(
         [*COMMAND, "--json", "--size", "4"],
@@ -31,6 +34,7 @@ def test_every_copy_is_equal():
     assert set(result["object_lengths_sent"]) == {"plain", "fec", "nak"}
 
 
+@pytest.mark.slow
 def test_table_names_everything():
     done = subprocess.run(
         [*COMMAND, "--size", "1"], capture_output=True, text=True, timeout=120, check=False

@@ -106,6 +106,7 @@ def frame(body, *, port=28_775, source="fd01::1", target="ff15::7067:6d"):
     return layers / scapy.UDP(sport=40_000, dport=port) / scapy.Raw(body)
 
 
+@pytest.mark.slow
 def test_repair_symbols_positions_and_counts(tmp_path, capsys):
     """What is asked for by count is known with the manifest, and counted without it as well."""
     nak = asked(CODED, counts_request((0, 0, 5), (2, 0, 60)))

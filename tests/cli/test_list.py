@@ -63,6 +63,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield where
 
 
+@pytest.mark.slow
 def test_what_is_sent_is_listed(inside: Inside, place: Place) -> None:
     ended = inside("list", *place.flags, "--seconds", "1500ms", "--json")
     assert ended.code == 0
@@ -80,6 +81,7 @@ def test_what_is_sent_is_listed(inside: Inside, place: Place) -> None:
     assert len(one["sources"]) == 1
 
 
+@pytest.mark.slow
 def test_a_receiver_says_that_nobody_chose(place: Place, tmp_path: Path) -> None:
     with receiving(tmp_path / "out", place, "--drop", "97%", "--no-nak") as receiver:
         warning = receiver.event("warning", lambda one: one.get("cause") == "ambiguous")
@@ -89,6 +91,7 @@ def test_a_receiver_says_that_nobody_chose(place: Place, tmp_path: Path) -> None
         assert words in warning["warning"]
 
 
+@pytest.mark.slow
 def test_a_receiver_says_that_nothing_is_to_be_taken(place: Place, tmp_path: Path) -> None:
     ended = receive(tmp_path / "out", place, "--name", "router-*", "--timeout", "5s")
     assert ended.code == 5
@@ -98,6 +101,7 @@ def test_a_receiver_says_that_nothing_is_to_be_taken(place: Place, tmp_path: Pat
     assert {one["name"] for one in ended.last["others"]} == {"fw.bin", "plain.bin"}
 
 
+@pytest.mark.slow
 def test_signatures_are_checked_by_a_key(inside: Inside, place: Place) -> None:
     public = place.folder / "k.pub.pem"
     ended = inside("list", *place.flags, "--seconds", "1.5", "--key", public)

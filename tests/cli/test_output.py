@@ -156,6 +156,7 @@ def test_receiving_is_told_apart_from_waiting(waited: float, words: str) -> None
     assert words in text_of(done, 0)
 
 
+@pytest.mark.slow
 def test_a_receiver_counts_what_it_waited(tmp_path: Path) -> None:
     source, place = make_file(tmp_path / "source", 300_000), endpoint()
     with receiving(tmp_path / "copy", place) as receiver:
@@ -225,6 +226,7 @@ def test_the_option_is_there(monkeypatch, capsys, verb: str) -> None:
     assert "--log-interval often: give a time" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("interval", "count"), [("1s", 2), ("off", 0)])
 def test_a_process_keeps_to_it(tmp_path: Path, interval: str, count: int) -> None:
     source, place = make_file(tmp_path / "source", 5_000), endpoint()
@@ -355,6 +357,7 @@ def test_where_standard_output_is_data_events_leave_it_alone(capsys) -> None:
     assert (captured.out, len(captured.err.splitlines())) == ("", 1)
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_one_line(tmp_path: Path) -> None:
     with receiving(tmp_path / "copy", endpoint()) as receiver:
         receiver.event("start")

@@ -48,6 +48,7 @@ def test_naks_go_to_a_port_beside_the_group() -> None:
     receiver.close()
 
 
+@pytest.mark.slow
 def test_a_repairer_starts_only_with_a_copy_of_what_is_announced(tmp_path: Path) -> None:
     # spec: REP-8
     place = endpoint()

@@ -84,6 +84,7 @@ def test_each_has_its_territory_its_rate_and_its_group(tmp_path: Path, inside: I
     assert not set(esis[0]) & set(esis[1])
 
 
+@pytest.mark.slow
 def test_a_receiver_of_any_completes(tmp_path: Path) -> None:
     # spec: SND-13
     source = make_file(tmp_path / "source", 64 * 3_000)

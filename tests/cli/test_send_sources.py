@@ -57,6 +57,7 @@ def piped(place_flags: list[str], *options: object) -> Running:
 # Folders.
 
 
+@pytest.mark.slow
 def test_a_folder_goes_over_the_network(folder: Path, tmp_path: Path) -> None:
     # spec: MAN-9, FLD-2
     place = endpoint()
@@ -83,6 +84,7 @@ def test_what_info_says_is_what_is_sent(folder: Path, inside: Inside) -> None:
     assert ended.code == 0
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_signed(folder: Path, inside: Inside) -> None:
     release = ("--release", 17, "--stream", "s", "--key", folder.parent / "k.pem")
     assert inside("sign", folder, *release).code == 0
@@ -114,6 +116,7 @@ def test_sign_where_one_is(folder: Path, inside: Inside, monkeypatch: pytest.Mon
     assert inside("verify", "../site.pglm").code == 0
 
 
+@pytest.mark.slow
 def test_a_repairer_of_a_folder(folder: Path) -> None:
     place = endpoint()
     listen = f"127.0.0.1:{place.port + 1}"
@@ -155,6 +158,7 @@ def test_progress_and_bits_that_get_lost(folder: Path, monkeypatch: pytest.Monke
 # Standard input.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 200_000])
 def test_standard_input(tmp_path: Path, size: int) -> None:
     place, content = endpoint(), make_file(tmp_path / "content", size).read_bytes()
@@ -232,6 +236,7 @@ def test_the_content_of_a_signed_object_by_a_pipe(
         pgmlite.sign("-", keys=keys, release=1, stream="s").run()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(disks.missing("ext4")), reason="disks of our own need root")
 def test_a_full_spool(tmp_path: Path) -> None:
     done = disks.secluded("-m", "tests.cli.test_send_sources")
@@ -266,6 +271,7 @@ def loop_device(image: Path) -> Iterator[Path]:
         disks.sh("losetup", "--detach", device)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(disks.missing("ext4")), reason="disks of our own need root")
 def test_a_block_device(tmp_path: Path, inside: Inside) -> None:
     # spec: SND-7

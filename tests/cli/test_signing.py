@@ -144,6 +144,7 @@ def test_openssl_alone_makes_a_key_and_a_signature(inside: Inside, source: Path)
     assert verify(inside, file, "k.pub.pem").code == 4
 
 
+@pytest.mark.slow
 @needs_openssl
 def test_receivers_take_what_openssl_alone_signed_and_the_next_key_too(
     inside: Inside, source: Path
@@ -389,6 +390,7 @@ def test_a_ladder_is_the_objects(inside: Inside, source: Path) -> None:
     assert inside("send", file, "-i", "lo", "--order", "blocks").code == 2
 
 
+@pytest.mark.slow
 def test_a_repairer_repairs_what_was_signed(source: Path) -> None:
     # spec: SIG-5
     file, place = signed(source, "k"), endpoint()

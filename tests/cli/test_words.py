@@ -123,6 +123,7 @@ def test_without_json_there_are_no_events(capsys) -> None:
 LAST = {"complete", "failed", "stopped"}
 
 
+@pytest.mark.slow
 def test_a_run_has_one_last_event(tmp_path: Path) -> None:
     source, place = make_file(tmp_path / "source", 5_000), endpoint()
     nobody = receive(tmp_path / "nothing", endpoint(), "--timeout", 0.3)
@@ -416,6 +417,7 @@ def test_a_demonstration_whose_python_can_not_be_started(monkeypatch, capsys, tm
     assert f"pgmlite: {private}: Permission denied" in error
 
 
+@pytest.mark.slow
 def test_a_demonstration_whose_sender_fails(monkeypatch, capsys) -> None:
     place = endpoint()
     module = demo_module()
@@ -429,6 +431,7 @@ def test_a_demonstration_whose_sender_fails(monkeypatch, capsys) -> None:
 # Time.
 
 
+@pytest.mark.slow
 def test_the_time_of_a_transfer_begins_with_its_first_packet(tmp_path: Path) -> None:
     source, place = make_file(tmp_path / "source", 5_000), endpoint()
     with receiving(tmp_path / "copy", place) as receiver:

@@ -189,6 +189,7 @@ class TestBounds:
         assert sender.machine.waiting <= TOTAL
         assert sender.machine.counters.naks_received == 5_000
 
+    @pytest.mark.slow
     def test_what_others_repair_does_not_fill_the_memory(self) -> None:
         sample = make_object(64 * 66_000, block_symbols=1_000)
         sender = Answering(sample, carousel=False, repair=RepairConfig(port=9))

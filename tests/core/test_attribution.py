@@ -423,6 +423,7 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4_096
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)  # for more: tests.bench.fuzz
 @given(st.data())
 def test_whatever_comes_in_whatever_order_only_true_symbols_are_stored(data: st.DataObject) -> None:

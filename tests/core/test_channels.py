@@ -224,6 +224,7 @@ class TestOnANetwork:
             assert isinstance(node.machine, Receiver)
             assert node.machine.counters.duplicates <= 0.01 * sample.manifest.symbols
 
+    @pytest.mark.slow
     def test_time_left_adds_channels_up(self) -> None:
         # spec: NAK-3
         sample = on_channels(2, blocks=6, block=256)

@@ -247,6 +247,7 @@ class TestTwoRepairers:
 
 
 class TestBounds:
+    @pytest.mark.slow
     @given(
         st.lists(
             st.one_of(

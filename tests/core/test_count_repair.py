@@ -80,6 +80,7 @@ def test_who_loses_every_other_packet_ends(cycles: int | None) -> None:
     group.run_until_complete(receivers, limit=60 * SECOND)
 
 
+@pytest.mark.slow
 def test_two_repairers_send_little_more_than_one() -> None:
     sent = []
     for both in (False, True):

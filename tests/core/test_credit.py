@@ -42,6 +42,7 @@ class TestShares:
         for window in (200, 1_000, 3_000):
             assert (sums[window:] - sums[:-window]).max() <= window * share + 88
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
     def test_ncfs_are_paid_from_the_share_of_repairs(self, share: float) -> None:
         # spec: REP-5

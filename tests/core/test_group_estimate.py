@@ -92,6 +92,7 @@ class TestGroup:
         sender.run(3 * SECOND)
         assert sender.spms[-1].gsize == quantise_gsize(300)
 
+    @pytest.mark.slow
     def test_who_asked_long_ago_does_not_count(self) -> None:
         sender = alone(source_life=60 * SECOND)
         sender.run(SECOND)

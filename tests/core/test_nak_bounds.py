@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -122,6 +123,7 @@ class TestBounds:
                 machine.repair(symbols)
         assert asked[:11] == list(range(24, 244, 20))
 
+    @pytest.mark.slow
     def test_ncfs_do_not_fill_the_memory(self) -> None:
         sample = make_object(64 * 66_000, block_symbols=1_000)
         receiver = Listening(sample)

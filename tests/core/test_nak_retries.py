@@ -26,6 +26,7 @@ class TestRetries:
             asks += machine.follow([symbol])
         return asks
 
+    @pytest.mark.slow
     def test_nobody_answers_and_life_returns(self) -> None:
         # spec: NAK-10
         machine = Asking(20_000)
@@ -223,6 +224,7 @@ class TestCarouselFirst:
         asks = machine.follow([*range(120), *range(120)], lost=[25], step=300_000)
         assert [symbols for _, symbols in asks][:1] == [[25]]
 
+    @pytest.mark.slow
     def test_one_repair_that_was_late_is_not_the_last(self) -> None:
         # spec: NAK-7
         machine = Asking(1_400)

@@ -44,6 +44,7 @@ def attacked(seconds: int, sources: tuple[str, ...], loss: float = 0.0) -> Count
     return total
 
 
+@pytest.mark.slow
 def test_one_nak_a_second_slows_the_carousel_by_a_tenth_at_most() -> None:
     # spec: REP-16
     alone, beside = attacked(25, ()), attacked(25, ("10.0.0.66",))
@@ -51,6 +52,7 @@ def test_one_nak_a_second_slows_the_carousel_by_a_tenth_at_most() -> None:
     assert beside[ODATA] >= 0.9 * alone[ODATA]
 
 
+@pytest.mark.slow
 def test_who_lies_about_its_losses_costs_one_length_of_the_object_at_most() -> None:
     # spec: REP-16
     alone, beside = attacked(25, ()), attacked(25, ("10.0.0.66",), loss=1.0)
@@ -58,6 +60,7 @@ def test_who_lies_about_its_losses_costs_one_length_of_the_object_at_most() -> N
     assert beside[ODATA] >= 0.9 * alone[ODATA] - TOTAL
 
 
+@pytest.mark.slow
 def test_what_one_may_not_have_others_may() -> None:
     # spec: REP-16
     one, three = (attacked(10, tuple(f"10.0.0.{n}" for n in range(1, last))) for last in (2, 4))
@@ -99,6 +102,7 @@ def test_the_account_of_a_source(passed: int, loss: float, had: int, left: int) 
     assert Account(0, had).left(CONFIG, 4_000, passed, loss) == left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repair_symbols", [0, 512])
 @pytest.mark.parametrize("cycles", [None, 1])
 def test_an_honest_receiver_alone_is_not_held_back(repair_symbols: int, cycles: int | None) -> None:

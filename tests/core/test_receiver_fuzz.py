@@ -180,6 +180,7 @@ def test_with_repair_symbols_it_completes_as_well(
     assert drive.store.data[: len(CODED.data)] == CODED.data
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1 << 32), st.sampled_from([2, 7, 64]), st.booleans())
 def test_batches_of_any_size_come_to_the_same(seed: int, limit: int, unannounced: bool) -> None:
     rng = Random(seed)

@@ -64,6 +64,7 @@ def some_needs(sample: SignedSample, rng: Random, number: int) -> list[Any]:
 
 
 class TestRepairs:
+    @pytest.mark.slow
     @settings(max_examples=30, deadline=None)
     @given(
         st.sampled_from(["plain", "coded", "groups", "one"]),
@@ -116,6 +117,7 @@ class TestRepairs:
         assert set(leaves.values()) == {2}
         assert sum(one.kind is RDATA for one in sent) == sender.machine.counters.rdata
 
+    @pytest.mark.slow
     def test_leaves_are_paid_from_the_share(self) -> None:
         # spec: REP-13, REP-5
         sample = sample_of("plain")

@@ -205,6 +205,7 @@ class TestTiles:
 
 
 class TestJoining:
+    @pytest.mark.slow
     @pytest.mark.parametrize("rate", [3_000_000, 100_000_000, 1_000_000_000])
     @pytest.mark.parametrize("order", [Order.ROUNDS, Order.BLOCKS])
     def test_the_nodes_above_come_soon_after_any_spm(self, rate: int, order: Order) -> None:

@@ -78,6 +78,7 @@ class TestFlood:
         assert adopted_at <= start + FLOOD
         assert sum(isinstance(one, Adopted) for one in drive.seen) == 1
 
+    @pytest.mark.slow
     def test_checks_are_bounded_and_so_is_memory(self) -> None:
         # spec: TRU-4
         key = CountingKey(refuses=True)

@@ -106,6 +106,7 @@ def test_a_host_may_be_a_source(tmp_path: Path) -> None:
     assert done.per_source.keys() == {"127.0.0.1"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("resolved")
 def test_what_dns_has_not_is_waited_for(tmp_path: Path, server: DnsServer) -> None:
     # spec: DNS-8

@@ -419,11 +419,13 @@ def test_a_larger_object_is_refused_by_a_word(site: Site) -> None:
 # By the command.
 
 
+@pytest.mark.slow
 def test_receivers_that_are_killed_leave_nothing_that_is_wrong() -> None:
     # spec: RCV-29
     assert device_kills.main(2, 1, 2 * BLOCK + 99) == 0
 
 
+@pytest.mark.slow
 def test_the_command_images_a_device_and_runs_its_hook(tmp_path: Path, spool: Path) -> None:
     # spec: RCV-28, RCV-29
     source, place = make_file(tmp_path / "source", 2 * BLOCK + 77), endpoint()

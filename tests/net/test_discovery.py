@@ -240,6 +240,7 @@ def test_a_host_without_addresses(server: DnsServer) -> None:
     assert found.text == "host.example.org: DNS has no IPv6 address of it"
 
 
+@pytest.mark.slow
 def test_a_first_server_that_is_dead_costs_a_second(server: DnsServer) -> None:
     with fake_server(lambda _: None) as dead:
         found = look_up(lambda: server.resolver(dead), "fw.example.org")
@@ -370,6 +371,7 @@ def test_junk_is_a_failure(junk: bytes, monkeypatch: pytest.MonkeyPatch) -> None
         assert found.text.isprintable()
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_answers_that_are_spoilt_are_answers_or_failures(data: st.DataObject) -> None:
     # spec: DNS-10

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.following import service_manager
 from tests.support.loopback import Running, endpoint, run
 
@@ -25,6 +27,7 @@ follow = true
 """
 
 
+@pytest.mark.slow
 def test_what_ends_one_is_said_at_once_and_once(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     config.write_text(TABLES.format(folder=tmp_path, place=endpoint()))
@@ -42,6 +45,7 @@ def test_what_ends_one_is_said_at_once_and_once(tmp_path: Path) -> None:
     assert stopped["job"] == "stays"
 
 
+@pytest.mark.slow
 def test_people_are_told_of_each_by_its_name(tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
     tables, _, _ = TABLES.format(folder=tmp_path, place=endpoint()).partition("[stays]")

@@ -28,6 +28,7 @@ def idle(follower: Running, air: Air, packets: int = 400) -> None:
     until(lambda: air.sent >= sent or not follower.is_running)
 
 
+@pytest.mark.slow
 def test_one_after_another_each_once_and_what_is_in_place_costs_nothing(site):
     # spec: FOL-1, FOL-2, FOL-5
     one, two = version(1), version(2)
@@ -53,6 +54,7 @@ def test_one_after_another_each_once_and_what_is_in_place_costs_nothing(site):
     assert len([event for event in ended.events if event["event"] == "start"]) == 1
 
 
+@pytest.mark.slow
 def test_what_is_in_place_is_known_after_a_restart(site):
     # spec: FOL-2, FOL-5
     one = version(1)
@@ -71,6 +73,7 @@ def test_what_is_in_place_is_known_after_a_restart(site):
     assert ended.last["fetched"] == 0
 
 
+@pytest.mark.slow
 def test_without_a_command_it_is_known_as_well_and_without_a_record_by_its_bytes(site):
     # spec: FOL-2
     one = version(1)
@@ -99,6 +102,7 @@ def test_where_no_record_is_believed_it_is_read_once_a_process(site):
         assert completed(follower.stop()) == ["v1"]
 
 
+@pytest.mark.slow
 def test_an_output_that_somebody_took_away_is_fetched_again(site):
     # spec: FOL-4
     one, two = version(1), version(2)
@@ -116,6 +120,7 @@ def test_an_output_that_somebody_took_away_is_fetched_again(site):
     assert completed(ended) == ["v1", "v2", "v2", "v2"]
 
 
+@pytest.mark.slow
 def test_who_keeps_changing_it_has_it_put_there_ever_less_often(site):
     # spec: FOL-4
     one = version(1)
@@ -131,6 +136,7 @@ def test_who_keeps_changing_it_has_it_put_there_ever_less_often(site):
     assert 3 <= len(completed(ended)) <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ['rm "$1"', 'echo more >> "$1"'])
 def test_what_the_command_makes_of_it_is_no_reason_to_take_it_again(site, script):
     # spec: FOL-4, FOL-5
@@ -145,6 +151,7 @@ def test_what_the_command_makes_of_it_is_no_reason_to_take_it_again(site, script
     assert (completed(ended), site.hooked) == (["v1", "v2"], ["v1", "v2"])
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_and_takes_it_away_gets_it_again_later(site):
     # spec: FOL-6
     hook = site.hook('rm "$1"; exit 3')
@@ -155,6 +162,7 @@ def test_a_command_that_fails_and_takes_it_away_gets_it_again_later(site):
     assert (completed(ended), site.hooked) == (["v1"], ["v1"])
 
 
+@pytest.mark.slow
 def test_an_old_object_is_said_to_wait(site):
     # spec: FOL-3
     one, two = version(1), version(2)
@@ -169,6 +177,7 @@ def test_an_old_object_is_said_to_wait(site):
         assert completed(follower.stop()) == ["v1", "v2"]
 
 
+@pytest.mark.slow
 def test_a_kill_between_output_and_command_runs_it_again(site):
     # spec: FOL-5
     one = version(1)
@@ -198,6 +207,7 @@ def test_a_command_that_fails_is_told_and_a_newer_object_takes_its_place(site):
     assert (ended.code, site.hooked) == (0, ["v1", "v2"])
 
 
+@pytest.mark.slow
 def test_what_passes_ends_nothing(site, tmp_path):
     # spec: FOL-6
     one = version(1)
@@ -282,6 +292,7 @@ def test_the_newest_release_and_keys_that_change(site, tmp_path):
     assert site.output.read_bytes() == other.data
 
 
+@pytest.mark.slow
 def test_the_service_manager_is_told(site, tmp_path):
     # spec: FOL-7
     one = version(1)
@@ -299,6 +310,7 @@ def test_the_service_manager_is_told(site, tmp_path):
     assert site.hooked == ["v1", "none:"]
 
 
+@pytest.mark.slow
 def test_many_objects_in_a_short_time(site):
     # spec: FOL-5
     count = 12
@@ -316,6 +328,7 @@ def test_many_objects_in_a_short_time(site):
     assert sizes[-1] - sizes[count // 2] < 1_024  # KiB; a receiver has four times as much
 
 
+@pytest.mark.slow
 def test_a_state_that_is_damaged_is_begun_anew(site):
     # spec: FOL-3
     one = version(1)
@@ -340,6 +353,7 @@ def test_a_folder_for_state_is_not_needed(site):
         assert follower.stop().code == 0
 
 
+@pytest.mark.slow
 def test_a_folder_and_an_archive_that_is_none(site, tmp_path):
     # spec: FOL-2, FOL-6
     for name in ("a", "b"):

@@ -177,6 +177,7 @@ def test_a_hanging_hook_ends_at_its_time(site, carousel):
     assert site.publication().phase is Phase.STARTED
 
 
+@pytest.mark.slow
 def test_the_time_of_recv_is_not_that_of_its_hook(site):
     site.publish()
     hook = ("--on-complete", site.hook("sleep 0.4"))

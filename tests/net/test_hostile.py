@@ -25,6 +25,7 @@ from tests.support.loopback import (
 MEMORY_LIMIT_KIB = 200 << 10
 
 
+@pytest.mark.slow
 def test_a_transfer_under_attack(tmp_path):
     count = 40_000
     result = attack(tmp_path, count, count / RATE)
@@ -148,6 +149,7 @@ def test_a_size_beyond_the_file_system_does_not_end_a_receiver(
     assert (tmp_path / "copy").read_bytes() == sample.data
 
 
+@pytest.mark.slow
 def test_a_manifest_with_millions_of_blocks_takes_no_memory(tmp_path, place, stranger):
     manifest = Manifest(64, 1, 64 << 24, bytes(32), "many blocks")
     fields = {"oid": manifest.oid, "size": manifest.size, "symbol_size": 64}

@@ -29,6 +29,7 @@ def test_sizes() -> None:
         check_size("max_size", 0)
 
 
+@pytest.mark.slow
 def test_what_is_larger_ends_nobody(tmp_path, sample, place, stranger):
     # spec: RCV-2, RCV-25
     larger = make_object(len(sample.data) + 1, symbol_size=1_024, name="larger.bin")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 
+import pytest
+
 from pgmlite.core.config import RepairConfig
 from pgmlite.net.address import resolve
 from pgmlite.net.udp import pin
@@ -25,6 +27,7 @@ ALL = bytes([0, 0, 0, 1]) + bytes(8) + SYMBOLS.to_bytes(4)
 """A request of one run."""
 
 
+@pytest.mark.slow
 def test_the_carousel_keeps_nine_tenths_of_the_rate(tmp_path, place):
     # spec: REP-16
     source = make_file(tmp_path / "source", SYMBOLS * SYMBOL)

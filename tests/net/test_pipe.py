@@ -69,6 +69,7 @@ def test_all_of_it_comes_in_order_and_nothing_else(carousel, tmp_path) -> None:
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_file_and_a_socket_get_it_too(carousel, tmp_path) -> None:
     # spec: RCV-27
     source, place = carousel
@@ -101,6 +102,7 @@ def test_a_reader_that_is_gone_is_said_and_what_came_is_kept(carousel, tmp_path)
     assert Path(last["part"]).name in left(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_holds_nothing_up_and_sigterm_ends_it(carousel, tmp_path) -> None:
     # spec: RCV-27
     source, place = carousel
@@ -118,6 +120,7 @@ def test_a_slow_reader_holds_nothing_up_and_sigterm_ends_it(carousel, tmp_path) 
     assert left(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_receiver_that_was_killed_goes_on(tmp_path) -> None:
     # spec: RCV-26
     source, place = make_file(tmp_path / "source", SIZE), endpoint()
@@ -135,6 +138,7 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path) -> None:
     assert receiver.events[-1]["fetched"] < SIZE // SYMBOL - 900
 
 
+@pytest.mark.slow
 def test_what_is_read_is_not_what_somebody_else_wrote_to_the_spool(carousel, tmp_path) -> None:
     # spec: RCV-26
     source, place = carousel
@@ -278,6 +282,7 @@ def test_an_empty_object_is_nothing_and_is_asked_about(destination, before) -> N
     assert before.calls == [None]
 
 
+@pytest.mark.slow
 def test_waiting_for_a_reader_can_be_interrupted(destination, reader, happened) -> None:
     # spec: RCV-27
     large = make_object(1 << 20, symbol_size=1_024, block_symbols=64)

@@ -29,6 +29,7 @@ def open_files(pid: int) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 def test_signals_end_both_with_a_summary(tmp_path, number):
     source, place = make_file(tmp_path / "source", 2 * BLOCK), endpoint()
@@ -66,6 +67,7 @@ def test_signals_while_a_source_is_hashed(tmp_path, number):
     assert number.name in ended.error
 
 
+@pytest.mark.slow
 def test_time_limit_keeps_what_came_and_the_next_run_goes_on(tmp_path):
     blocks, held = 4, 3
     source, copy, place = (
@@ -99,6 +101,7 @@ def test_time_limit_keeps_what_came_and_the_next_run_goes_on(tmp_path):
         assert ended.last["duplicates"] > 0  # the block before the bad one is not written again
 
 
+@pytest.mark.slow
 def test_a_receiver_that_was_killed_goes_on(tmp_path):
     source, copy, place = make_file(tmp_path / "source", 8 * BLOCK), tmp_path / "copy", endpoint()
     with receiving(copy, place) as receiver:
@@ -118,6 +121,7 @@ def test_a_receiver_that_was_killed_goes_on(tmp_path):
         assert ended.last["odata"] < 8 * 1_024
 
 
+@pytest.mark.slow
 def test_an_object_that_is_replaced(tmp_path):
     """The first sender is gone, and another file is on the air: the receiver takes that."""
     first, second = (make_file(tmp_path / f"source{n}", 2 * BLOCK, seed=n) for n in (1, 2))

@@ -102,6 +102,7 @@ def test_a_folder_goes_over_the_network(tmp_path: Path, inside: Inside) -> None:
     assert are_equal(tmp_path / "unpacked", output)
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_file_do_not_mix(tmp_path: Path, inside: Inside) -> None:
     # spec: FLD-5
     place = endpoint()
@@ -159,6 +160,7 @@ class Feeder(threading.Thread):
                 time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_who_follows_goes_on_after_an_archive_that_can_not_be_unpacked(tmp_path: Path) -> None:
     # spec: FLD-9, FLD-10
     place, output = endpoint(), tmp_path / "out"
@@ -202,6 +204,7 @@ def carousel(tmp_path: Path) -> Iterator[tuple[Path, Running, list[str]]]:
         yield tree, sender, place.flags
 
 
+@pytest.mark.slow
 def test_who_is_killed_leaves_the_old_one_or_the_new_one(
     tmp_path: Path, carousel: tuple[Path, Running, list[str]]
 ) -> None:

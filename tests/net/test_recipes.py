@@ -63,6 +63,7 @@ def test_each_installer_has_a_recipe() -> None:
     assert RECIPES.keys() == COMMANDS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_recipe_installs_each_release_once(name: str, device: Path, signed: Path) -> None:
     suffix, recipe = RECIPES[name]

@@ -117,6 +117,7 @@ def test_the_old_content_is_sent_until_the_new_one_is_ready(file: Path, place: E
     assert 50 < stopped.figures.packets < len(before) + len(after) + 5_000
 
 
+@pytest.mark.slow
 def test_a_service_ends_with_0(tmp_path: Path, file: Path, place: Endpoint) -> None:
     # spec: SND-16
     with sending(file, place, "--follow") as sender:
@@ -138,6 +139,7 @@ def test_a_service_ends_with_0(tmp_path: Path, file: Path, place: Endpoint) -> N
     assert (ended.code, ended.last["event"], ended.last["packets"]) == (0, "stopped", 0)
 
 
+@pytest.mark.slow
 def test_a_receiver_in_the_midst_of_the_old_takes_the_new(
     tmp_path: Path, place: Endpoint, file: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_a_receiver_in_the_midst_of_the_old_takes_the_new(
     assert superseded["by_release"] is None
 
 
+@pytest.mark.slow
 def test_with_keys_a_higher_release_is_taken_at_once(
     tmp_path: Path,
     place: Endpoint,
@@ -188,6 +191,7 @@ def test_with_keys_a_higher_release_is_taken_at_once(
     assert (tmp_path / "copy").read_bytes() == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_of_no_use_is_warned_of_and_the_old_content_goes_on(
     tmp_path: Path, place: Endpoint, file: Path, key: Path, sign_as: Callable[..., Path]
 ) -> None:
@@ -222,6 +226,7 @@ def test_what_is_of_no_use_is_warned_of_and_the_old_content_goes_on(
         assert started.manifest.release.number == 2
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_exchanged_for_another(place: Endpoint, tmp_path: Path) -> None:
     # spec: SND-17
     folder, new = tmp_path / "site", tmp_path / "new"
@@ -244,6 +249,7 @@ def test_a_folder_that_is_exchanged_for_another(place: Endpoint, tmp_path: Path)
     assert started.manifest.archive.entries == old.archive.entries + 1
 
 
+@pytest.mark.slow
 def test_a_file_that_goes_and_comes_back(place: Endpoint, file: Path) -> None:
     # spec: SND-17
     with Following(file, place, **QUICK) as sender:
@@ -257,6 +263,7 @@ def test_a_file_that_goes_and_comes_back(place: Endpoint, file: Path) -> None:
         assert len(sender.warnings("source")) == 1
 
 
+@pytest.mark.slow
 def test_a_file_that_changes_where_it_lies_is_sent_no_more_until_it_is_quiet(
     place: Endpoint, file: Path
 ) -> None:
@@ -303,6 +310,7 @@ def test_another_ladder_needs_other_sockets(
     assert third.channels[0].port == place.port + 2
 
 
+@pytest.mark.slow
 def test_time_is_that_of_all_contents(place: Endpoint, file: Path) -> None:
     # spec: SND-16
     began = time.monotonic()

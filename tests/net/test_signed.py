@@ -64,6 +64,7 @@ def test_a_signed_object_is_received_and_remembered(fleet: Fleet) -> None:
     assert not [one for one in ended.events if one["event"] == "warning"]
 
 
+@pytest.mark.slow
 def test_releases_go_up_and_not_down(fleet: Fleet) -> None:
     for number in (5, 7):
         with on_air(fleet.place, release(number)):
@@ -95,6 +96,7 @@ def test_what_is_in_place_already_is_remembered_as_well(fleet: Fleet) -> None:
     assert fleet.floor == 5
 
 
+@pytest.mark.slow
 def test_keys_are_exchanged_while_two_are_trusted(fleet: Fleet) -> None:
     with on_air(fleet.place, release(5)):
         assert fleet.receive().code == 0
@@ -112,6 +114,7 @@ def test_keys_are_exchanged_while_two_are_trusted(fleet: Fleet) -> None:
         assert fleet.receive().code == 0
 
 
+@pytest.mark.slow
 def test_an_unsigned_object_of_a_real_sender_is_not_taken(fleet: Fleet) -> None:
     with sending(make_file(fleet.folder / "plain", 20_000), fleet.place) as sender:
         sender.event("start")
@@ -193,6 +196,7 @@ STEP = 1 if os.environ.get("PGMLITE_HYPOTHESIS") == "deep" else 2
 """All calls are gone through by ``tests.bench.floor_kills``, too."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("calls", range(CALLS - 9, CALLS, STEP))
 def test_no_kill_leaves_a_new_output_with_an_old_floor(trial: Trial, calls: int) -> None:
     # spec: TRU-6

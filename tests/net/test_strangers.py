@@ -12,6 +12,7 @@ from tests.support.builders import make_object, packet, spm_body
 from tests.support.loopback import ODATA, SPM, SYMBOL, receiving
 
 
+@pytest.mark.slow
 def test_an_announcement_of_nothing_replaces_no_output(tmp_path, sample, place, stranger):
     # spec: RCV-16
     copy, calls = tmp_path / "copy", tmp_path / "calls"
@@ -33,6 +34,7 @@ def test_an_announcement_of_nothing_replaces_no_output(tmp_path, sample, place, 
     assert calls.read_text().split() == [str(len(sample.data))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SPM, ODATA])
 def test_an_object_that_the_disk_can_not_hold_ends_nobody(tmp_path, sample, place, stranger, kind):
     # spec: RCV-17

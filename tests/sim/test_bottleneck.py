@@ -111,6 +111,7 @@ def sample() -> Sample:
     return Sample(plain.data, replace(plain.manifest, ladder=LADDER), plain.tree)
 
 
+@pytest.mark.slow
 def test_a_receiver_climbs_to_what_its_link_carries(sample: Sample) -> None:
     # spec: RTE-4, RTE-5, RTE-9
     net = network(sample)

@@ -136,6 +136,7 @@ class TestTheory:
         (outcome,) = perform(one)
         assert outcome.symbols / one.symbols <= 1.15 * expected(one)[0]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("receivers", [1, 30])
     def test_suppression_is_as_theory_has_it(self, receivers: int) -> None:
         results = [
@@ -197,6 +198,7 @@ class TestRuns:
         assert json.loads(stopped.json())["cases"][0]["last"] is None
         assert stopped.advice() == ""
 
+    @pytest.mark.slow
     def test_another_seed_gives_other_times(self) -> None:
         one = one_run(Mode.CAROUSEL)
         assert perform(one) == perform(one)
@@ -229,6 +231,7 @@ class TestReport:
         assert report().advice().startswith("Use repair symbols")
         assert report(SMALL, (Mode.NAK,)).advice() == ""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("suffix", ["png", "svg"])
     def test_plots_have_labels_units_and_a_legend(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"plot.{suffix}"
@@ -301,6 +304,7 @@ def scheduler(tmp_path: Path) -> Iterator[str]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_the_same_bytes_from_one_process_two_and_a_cluster(tmp_path: Path, scheduler: str) -> None:
     alone = command(tmp_path, "-j", "1")
     assert json.loads(alone)["cases"]
@@ -308,6 +312,7 @@ def test_the_same_bytes_from_one_process_two_and_a_cluster(tmp_path: Path, sched
     assert command(tmp_path, "--dask", scheduler) == alone
 
 
+@pytest.mark.slow
 def test_the_table_shows_all_modes_and_theory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

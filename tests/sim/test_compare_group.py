@@ -98,6 +98,7 @@ def naks(network: Network) -> list[tuple[int, str, bytes]]:
     return sorted((at, name, nak.packet) for at, name, nak in network.nak_log)
 
 
+@pytest.mark.slow
 @given(
     receivers=st.integers(1, 5),
     symbols=st.integers(30, 150),

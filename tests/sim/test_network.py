@@ -79,6 +79,7 @@ class TestTrace:
         network.run(2 * CYCLE)
         return [f"{node.machine.trace.hexdigest()} {node.outcome}" for node in receivers]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("link", [Link(), ROUGH], ids=["clean", "rough"])
     def test_the_same_only_from_the_same_seed(self, link: Link) -> None:
         once = self.trace(1, link)
@@ -103,6 +104,7 @@ class TestTrace:
 
 
 class TestImpairments:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "link",
         [
@@ -130,6 +132,7 @@ class TestImpairments:
             if link == Link(duplicate=0.5):
                 assert machine.counters.duplicates == pytest.approx(300, rel=0.2)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("loss", [0.02, 0.2])
     def test_loss_is_what_the_links_lose(self, loss: float) -> None:
         network = Network(4)

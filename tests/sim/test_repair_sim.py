@@ -83,6 +83,7 @@ class TestEfficiency:
             ends.append(group.run_until_complete(nodes, limit=5 * SECOND))
         assert ends[0] < 0.6 * ends[1]
 
+    @pytest.mark.slow
     def test_what_naks_cost(self) -> None:
         group = Group(sample(3_000))
         sender = group.add_sender(repair=QUICK, rate=RATE, latency=LATENCY)
@@ -94,6 +95,7 @@ class TestEfficiency:
         # Each asks for its own losses of a block together, and now and then again.
         assert len(group.network.nak_log) <= 1.5 * 15 * group.sample.manifest.blocks
 
+    @pytest.mark.slow
     def test_one_bad_link_does_not_hold_up_the_others(self) -> None:
         ends = []  # of the healthy ones
         for bad in (0, 1):
@@ -163,6 +165,7 @@ class TestComingAndGoing:
 
     CYCLE = 1_500 * PACKET_TIME * 10
 
+    @pytest.mark.slow
     def test_a_repairer_of_its_own_repairs(self) -> None:
         # spec: REP-8
         group, receivers, (repairer,) = self.with_repairers(1)
@@ -170,6 +173,7 @@ class TestComingAndGoing:
         assert end < 1.3 * self.CYCLE
         assert repairer.machine.counters.rdata >= 0.9 * 1_500 * (EM_nofec([(0.03, 4)]) - 1)
 
+    @pytest.mark.slow
     def test_a_repairer_that_is_killed_is_not_missed(self) -> None:
         # spec: NAK-14
         group, receivers, (repairer,) = self.with_repairers(1)
@@ -181,6 +185,7 @@ class TestComingAndGoing:
         after = [at for at, _, _ in group.naks() if at > killed + SECOND]
         assert after == []
 
+    @pytest.mark.slow
     def test_a_repairer_that_starts_late_is_used(self) -> None:
         group, receivers, (repairer,) = self.with_repairers(1, at=self.CYCLE // 2)
         group.network.run(self.CYCLE // 2)
@@ -189,6 +194,7 @@ class TestComingAndGoing:
         assert repairer.machine.counters.rdata > 0
         group.run_until_complete(receivers, limit=5 * self.CYCLE)
 
+    @pytest.mark.slow
     def test_two_repairers_do_not_repeat_each_other(self) -> None:
         group, _, repairers = self.with_repairers(0)
         lost = np.zeros(1_500, np.bool_)

@@ -49,6 +49,7 @@ def finish(filled: Filled, rng: Random) -> None:
 batches = st.lists(st.sets(st.sampled_from(NAMES), min_size=1, max_size=30), max_size=6)
 
 
+@pytest.mark.slow
 @given(batches=batches, seed=st.integers(0, 1 << 32))
 @settings(max_examples=150)
 def test_any_symbols_in_any_places_survive_and_decode(

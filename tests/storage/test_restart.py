@@ -14,6 +14,7 @@ from tests.support.parts import Run
 SAMPLE = make_object(100 * 512 - 5)  # 100 blocks
 
 
+@pytest.mark.slow
 def test_receivers_that_are_killed_go_on_where_they_were(tmp_path: Path) -> None:
     # spec: RCV-8
     killed = kill_many(7, 3, tmp_path)
@@ -22,6 +23,7 @@ def test_receivers_that_are_killed_go_on_where_they_were(tmp_path: Path) -> None
     assert any(0 < one.recorded < SYMBOLS for one in killed)
 
 
+@pytest.mark.slow
 def test_an_output_that_is_right_is_complete_without_data(tmp_path: Path) -> None:
     received = in_place(tmp_path, 64, "100M")
     assert (received.code, received.is_right, received.is_same_file) == (0, True, True)

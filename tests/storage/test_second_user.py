@@ -115,7 +115,7 @@ def test_he_made_the_partial_file_and_keeps_it_open(scene, mode, held, monkeypat
     scene.folder.chmod(mode)
     scene.user.does("fd = os.open('out.part', os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)")
     if held == "right":
-        scene.at(".part").write_bytes(scene.right)
+        scene.fill(".part", scene.right)
     at_moments(scene, monkeypatch, "os.pwrite(fd, b'evil', 5)", "manifest", "verified", "rename")
     ended = scene.receive()
     scene.user.does("os.pwrite(fd, b'evil', 9); os.ftruncate(fd, 10)")
@@ -307,7 +307,7 @@ def no_command_runs(scene: Scene) -> None:
 def test_a_record_of_his_own_runs_nothing(scene, mode):
     scene.folder.chmod(mode)
     scene.user.does("open('out', 'w').write('evil'); open('out.pgmlite', 'w')")
-    scene.at(".pgmlite").write_bytes(forged("evil", scene.output))
+    scene.fill(".pgmlite", forged("evil", scene.output))
     no_command_runs(scene)
 
 

@@ -141,6 +141,7 @@ def test_unreadable_source(open_folder):
         SourceFile(path)
 
 
+@pytest.mark.slow
 def test_a_source_that_changes_while_it_is_sent(tmp_path):
     # spec: SND-7
     source = make_file(tmp_path / "source", BLOCK)
@@ -264,6 +265,7 @@ def test_disk_too_small_from_the_start(tmp_path):
     assert ended.last["event"] == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.lab
 def test_disk_that_fills_up(tmp_path):
     source, place = make_file(tmp_path / "source", 3 * BLOCK), endpoint()

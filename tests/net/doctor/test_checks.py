@@ -274,6 +274,7 @@ def test_counters(tmp_path: Path) -> None:
     assert routes.dropped_by_filter(Path("/proc")) >= 0
 
 
+@pytest.mark.slow
 @given(st.text(max_size=200))
 def test_any_file_is_read(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     root = tmp_path_factory.getbasetemp()

@@ -54,6 +54,7 @@ def all_of(ended: Ended) -> str:
     return " ".join(one["text"] for one in ended.events if one["event"] == "check")
 
 
+@pytest.mark.slow
 def test_data_that_arrives(tmp_path: Path, inside: Inside) -> None:
     source, place = make_file(tmp_path / "source", 50_000), endpoint()
     with sending(source, place, rate="5M") as sender:
@@ -71,6 +72,7 @@ def test_data_that_arrives(tmp_path: Path, inside: Inside) -> None:
     assert oid in all_of(other)
 
 
+@pytest.mark.slow
 def test_two_objects_on_a_group(tmp_path: Path, inside: Inside) -> None:
     place = endpoint()
     files = [make_file(tmp_path / name, size) for name, size in (("a", 50_000), ("b", 60_000))]
@@ -109,6 +111,7 @@ def test_lines_for_people(inside: Inside, monkeypatch) -> None:
     assert ended.code == 5
 
 
+@pytest.mark.slow
 def test_another_program_on_the_group(inside: Inside) -> None:
     place = endpoint()
     with (

@@ -56,6 +56,7 @@ def about(events: list[dict], cause: str) -> dict:
     return one
 
 
+@pytest.mark.slow
 def test_a_name_leads_to_data(tmp_path: Path, doctor: Inside) -> None:
     source = make_file(tmp_path / "source", 50_000)
     flags = ("-g", GROUP, "-p", PORT, "-i", LO, "-r", "5M", "--source", "127.0.0.1", "--json")
