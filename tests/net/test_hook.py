@@ -207,6 +207,27 @@ def test_the_path_is_absolute_though_the_output_was_not(site, carousel):
     assert path.samefile(site.output)
 
 
+def lease(kind: str) -> str:
+    """Return what ends with 1 if the output is open elsewhere: `RDLCK` for writing, `WRLCK` at all.
+
+    RAUC installs nothing that somebody can still write to.
+    """
+    code = f"import fcntl, sys; fcntl.fcntl(open(sys.argv[1]), fcntl.F_SETLEASE, fcntl.F_{kind})"
+    return f"exec {sys.executable} -c '{code}' \"$1\""
+
+
+def test_the_command_has_the_output_alone(site, carousel):
+    _, place = carousel
+    ended = site.receive(place, lease("WRLCK"))
+    assert ended.code == 0, ended.stderr
+    site.record.unlink()
+    ended = site.receive(place, lease("WRLCK"))
+    assert (ended.code, ended.event("complete")["is_new"]) == (0, False), ended.stderr
+    site.publish(attempts=1)
+    site.without_network(lease("RDLCK"))
+    assert site.publication().phase is Phase.DONE
+
+
 def test_no_command_runs_for_what_was_put_in_the_place_of_the_output(site, carousel):
     _, place = carousel
     other = make_file(site.folder / "other", 5_000)
