@@ -287,19 +287,12 @@ class PartFile:
     def publish(self, complete: Complete) -> bool:
         """Put the verified bytes in the output's place, at once and for good (spec: RCV-7).
 
-        Then it is closed: programs that install the output want it to be open nowhere else.
-
         Returns:
             False if the output was the object already, and was not touched.
 
         Raises:
             DiskError: The partial file stays, the output is untouched.
         """
-        is_new = self._publish(complete)
-        self.close()
-        return is_new
-
-    def _publish(self, complete: Complete) -> bool:
         if not self._is_written:
             if not self._is_in_place(complete.manifest):
                 raise DiskError(f"output {self.output}: another program changed it; try again")

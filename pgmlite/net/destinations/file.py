@@ -80,13 +80,16 @@ class FileDestination:
         return False
 
     def publish(self, complete: Complete) -> Waits[bool]:
-        """Give the partial file its name.
+        """Give the partial file its name, and close it.
 
         Raises:
             DiskError: As `PartFile.publish`.
         """
         yield from ()
-        return self.part.publish(complete)
+        is_new = self.part.publish(complete)
+        # A command may want to have it alone, as RAUC does.
+        self.part.close()
+        return is_new
 
     def close(self) -> None:
         """Close all."""
