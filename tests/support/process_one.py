@@ -42,6 +42,9 @@ TARGETS = ("sysinit", "basic", "multi-user", "network-online", "shutdown")
 PREPARE = """
 set -e
 mount --make-rprivate /
+# What it would set for the whole kernel is not its own.
+mount --bind /proc/sys /proc/sys
+mount -o remount,ro,bind /proc/sys
 # What is below /tmp or a home is hidden from units; what they run must not be.
 mount -t tmpfs tmpfs /run
 mkdir -p /run/units /run/work /run/python /run/project /run/packages /run/commands /run/lock
