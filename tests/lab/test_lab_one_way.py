@@ -34,7 +34,7 @@ def test_folders_cross_a_link_on_which_nothing_comes_back(tmp_path: Path) -> Non
         lab.loss(0.5)
         with lab.capture("S", match="src host fd01::11 or src host 10.9.0.11") as heard:
             receiver = lab.pgmlite("R1", "recv", *of_recipe("recv", tmp_path))
-            sender = lab.pgmlite("S", "send", *of_recipe("send", tmp_path))
+            lab.pgmlite("S", "send", *of_recipe("send", tmp_path))
             arrives(receiver, out, there, "first")
             new = tmp_path / "new"
             new.mkdir()
