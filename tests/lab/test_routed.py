@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import channels, crossing, dns_server
+from tests.support import channels, crossing, dns_server, sites
 from tests.support.lab import GROUPS as ANY_SOURCE
 from tests.support.lab import random_file
 from tests.support.routed import GROUPS, RoutedLab, address
@@ -120,6 +120,15 @@ def a_channel_that_does_not_fit_is_left(folder: Path) -> None:
     assert chosen["channel"] == 1
 
 
+def sites_do_as_the_recipe_says(folder: Path) -> None:
+    """What the machines of a site lost is repaired there."""
+    with RoutedLab(receivers=3) as lab:
+        site = sites.supplied(lab, folder)
+    print(f"{[result['cycles'] for result in site.results]} cycles")
+    assert site.repairs == {address("P")}
+    assert all(result["rdata"] for result in site.results)
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     case.__name__: case
     for case in (
@@ -131,6 +140,7 @@ CASES: dict[str, Callable[[Path], None]] = {
         a_path_of_small_packets_is_named,
         a_standby_of_a_name_is_called_in,
         a_channel_that_does_not_fit_is_left,
+        sites_do_as_the_recipe_says,
     )
 }
 
@@ -149,6 +159,6 @@ def running(
 @pytest.mark.parametrize("case", CASES)
 def test_routed(case: str, running: dict[str, Future[None]]) -> None:
     # spec: NET-13, DNS-5, DNS-6
-    if case == a_standby_of_a_name_is_called_in.__name__:
+    if case in (a_standby_of_a_name_is_called_in.__name__, sites_do_as_the_recipe_says.__name__):
         dns_server.need()
     running[case].result()
