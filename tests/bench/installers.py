@@ -27,12 +27,6 @@ PROGRAMS = ("rauc", "swupdate", "dbus-daemon", "mksquashfs", "cpio", "openssl")
 INSTALLERS = {"rauc": ("update.raucb", 28_775), "swupdate": ("update.swu", 28_776)}
 """Names of recipes; what they receive, and on which port: both are sent to one group."""
 
-LOG = """
-[Service]
-StandardOutput=append:/run/work/{name}.log
-StandardError=append:/run/work/{name}.log
-"""
-
 SWUPDATE = """
 [Service]
 Type=exec
@@ -128,9 +122,9 @@ def main() -> int:
     units["rauc.service.d/bench.conf"] = RAUC
     units["swupdate.service"] = SWUPDATE
     for name in ("rauc", "swupdate"):
-        units[f"{name}.service.d/log.conf"] = LOG.format(name=name)
+        units[f"{name}.service.d/log.conf"] = process_one.LOG.format(name=name)
     for verb in ("recv", "send"):
-        units[f"pgmlite-{verb}@.service.d/log.conf"] = LOG.format(name=f"{verb}-%i")
+        units[f"pgmlite-{verb}@.service.d/log.conf"] = process_one.LOG.format(name=f"{verb}-%i")
     etc = {"rauc/system.conf": SLOTS}
     recipes = (ROOT / "spec" / "recipes.md").read_text()
     for name, (file, port) in INSTALLERS.items():

@@ -16,12 +16,6 @@ pytestmark = [
     pytest.mark.skipif(bool(process_one.missing()), reason=process_one.missing()),
 ]
 
-LOG = """
-[Service]
-StandardOutput=append:/run/work/{name}.log
-StandardError=append:/run/work/{name}.log
-"""
-
 CONFIG = """
 [firmware]
 output = "/var/lib/pgmlite/fleet/firmware.bin"
@@ -92,7 +86,7 @@ def test_both_do_their_work_under_systemd(tmp_path: Path) -> None:
     hung = "WatchdogSec=2s\nRestartSec=100ms\n"
     units = {path.name: path.read_text() for path in UNITS.iterdir()}
     for name in ("recv", "send"):
-        units[f"pgmlite-{name}@.service.d/log.conf"] = LOG.format(name=name) + hung
+        units[f"pgmlite-{name}@.service.d/log.conf"] = process_one.LOG.format(name=name) + hung
     said = process_one.run(
         tmp_path,
         units,

@@ -117,6 +117,14 @@ StandardError=append:/run/work/log
 """
 
 
+LOG = """
+[Service]
+StandardOutput=append:/run/work/{name}.log
+StandardError=append:/run/work/{name}.log
+"""
+"""A drop-in: what a unit says is found in the folder of the work."""
+
+
 class Said(NamedTuple):
     """What was said.
 
