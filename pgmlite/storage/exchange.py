@@ -93,7 +93,10 @@ class Exchange:
         """
         for number in range(1, self.keep + 1):
             name = beside(self.path, f".{number}")
-            status = self._status(name.name)
+            try:
+                status = self._status(name.name)
+            except OSError as error:
+                raise self._failed(error) from error
             if status and not (stat.S_ISDIR(status.st_mode) and status.st_ino in ours):
                 raise DiskError(
                     f"output {self.path}{os.sep}: {name} is there, where --keep would put what is "
@@ -111,17 +114,9 @@ class Exchange:
         Raises:
             DiskError: Something is in the way that is not ours, or the disk refuses.
         """
-        for name in (self._unpacking, self._new, self._old):
-            self._check_ours(name)
-        if named is None:
-            # The record is older than these names: without one they are somebody's own folders.
-            for name in (self._new, self._old):
-                if self._status(name):
-                    raise DiskError(
-                        f"{self.path.with_name(name)}: is there, and no recv put it there; move it "
-                        "away"
-                    )
         try:
+            for name in (self._unpacking, self._new, self._old):
+                self._check_ours(name, is_begun=named is not None)
             if self._is(self._unpacking, named):
                 rename_alone(self._unpacking, self._new, dir_fd=self._fd)
             if self._is(self._new, named):
@@ -140,10 +135,24 @@ class Exchange:
         except OSError as error:
             raise self._failed(error) from error
 
-    def _check_ours(self, name: str) -> None:
+    def _check_ours(self, name: str, *, is_begun: bool) -> None:
+        """Make sure that nobody else's folder has one of our names.
+
+        Args:
+            is_begun: There is a record.
+
+        Raises:
+            DiskError: One has.
+            OSError: That can't be told.
+        """
         status = self._status(name)
         if status and not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()):
             raise DiskError(f"{self.path.with_name(name)}: is not ours; move it away")
+        # The record is older than these names: without one they are somebody's own folders.
+        if status and not is_begun and name != self._unpacking:
+            raise DiskError(
+                f"{self.path.with_name(name)}: is there, and no recv put it there; move it away"
+            )
 
     def _is(self, name: str, named: Publication | None) -> bool:
         """Whether a folder is the one that the record names."""

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgmlite.errors import DiskError, Interrupted
-from pgmlite.storage import exchange, listing, removal, syscalls, unpack
-from tests.support import parts
+from pgmlite.storage import exchange, unpack
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
+from tests.support.mortal import Killed, Mortal
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     (tmp_path / "place").mkdir()
     return tmp_path / "place" / "out"
+
+
+@pytest.mark.parametrize(("name", "keep"), [("out.1", 1), ("out.unpacking", 0), ("out.old", 0)])
+def test_a_disk_that_does_not_say_what_is_there(
+    output: Path, monkeypatch: pytest.MonkeyPatch, name: str, keep: int
+) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+
+    def stat(path: Any, **named: Any) -> os.stat_result:
+        if path == name:
+            raise OSError(5, "Input/output error")
+        return os.stat(path, **named)
+
+    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    with pytest.raises(DiskError, match="out: Input/output error"):
+        Receiving(output, keep)
 
 
 def test_who_is_stopped_leaves_nothing_but_the_partial_file(output: Path) -> None:
@@ -94,58 +109,6 @@ def test_where_it_can_not_be_put_the_old_one_stays_ours(
     assert receive(output, version(1).sample()).is_new is False
     assert receive(output, version(2).sample()).is_new
     assert names(output.parent) == ["out", "out.pgmlite"]
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class Mortal(parts.System):
-    """Kills at a call that changes names, before or after it; nothing happens after that.
-
-    Attributes:
-        left: Such calls until then.
-    """
-
-    MODULES = (*parts.System.MODULES, exchange, listing, removal, unpack)
-    DEADLY = frozenset({"replace", "rmdir", "exchange_names", "rename_alone"})
-
-    def __init__(self, left: int, *, exchanges: bool) -> None:
-        self.left, self.is_dead = left, False
-        self._exchanges = exchanges
-
-    def call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.is_dead and name not in ("close", "fstat"):
-            raise Killed
-        if name not in self.DEADLY:
-            return function(*args, **kwargs)
-        self.left -= 1
-        if self.left < 0 and self.left % 2:
-            self.is_dead = True
-            raise Killed
-        done = function(*args, **kwargs)
-        self.left -= 1
-        if self.left < 0:
-            self.is_dead = True
-            raise Killed
-        return done
-
-    @contextmanager
-    def on(self) -> Iterator[Mortal]:
-        with pytest.MonkeyPatch.context() as patches, super().on():
-            for name in ("exchange_names", "rename_alone"):
-                patches.setattr(exchange, name, self._named(name))
-            patches.setattr(threading, "excepthook", lambda args: None)
-            yield self
-            for thread in threading.enumerate():
-                if thread.name == "removal":  # it dies, too, and nobody has waited for it
-                    thread.join()
-
-    def _named(self, name: str) -> Any:
-        function = getattr(syscalls, name)
-        if name == "exchange_names" and not self._exchanges:
-            function = lambda *args, **named: False  # noqa: E731
-        return lambda *args, **named: self.call(name, function, *args, **named)
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
