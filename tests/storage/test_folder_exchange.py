@@ -11,6 +11,7 @@ import pytest
 
 from pgmlite.errors import DiskError, Interrupted
 from pgmlite.storage import exchange, unpack
+from pgmlite.storage.syscalls import birth_of
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
 from tests.support.mortal import Killed, Mortal
 
@@ -80,6 +81,18 @@ def test_a_disk_that_refuses_changes_nothing(
     assert set(names(output.parent)) == {"out", "out.part", "out.part.map", "out.pgmlite"}
     assert receive(output, version(2).sample()).is_new
     assert holds_version(output, 2)
+
+
+def test_what_is_in_place_is_no_failure(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # spec: FLD-8
+    def stat(path: Any, **named: Any) -> os.stat_result:
+        if path == "out.old" and output.exists():
+            raise OSError(5, "Input/output error")
+        return os.stat(path, **named)
+
+    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    assert receive(output, version(1).sample()).is_new
+    assert holds_version(output, 1)
 
 
 class Refusing:
@@ -222,6 +235,88 @@ def test_a_folder_in_place_of_one_that_was_kept_is_left_alone(output: Path) -> N
     (output.parent / "elsewhere").rename(kept)
     receive(output, version(3).sample(), keep=1)
     assert holds_version(kept, 2)
+
+
+@pytest.mark.parametrize("name", ["out", "out.1"])
+def test_a_folder_that_got_the_inode_of_one_of_ours_is_not_ours(output: Path, name: str) -> None:
+    # spec: FLD-8
+    keep = int(name != "out")
+    for number in (1, 2):
+        receive(output, version(number).sample(), keep=keep)
+    mine, record = output.with_name(name), output.with_name("out.pgmlite")
+    if not birth_of(mine):
+        pytest.skip("the disk does not say when a folder was made")
+    inode = mine.stat().st_ino
+    mine.rename(output.parent / "elsewhere")
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    # As the system does it, sooner or later, when the old one is removed.
+    now = str(mine.stat().st_ino)
+    old, new = (f'"kept": "{inode}:', f'"kept": "{now}:') if keep else (f" {inode},", f" {now},")
+    assert old in record.read_text()
+    record.write_text(record.read_text().replace(old, new))
+    with pytest.raises(DiskError, match="no recv put"):
+        receive(output, version(3).sample(), keep=keep)
+    assert (mine / "file").read_text() == "mine"
+
+
+def test_a_folder_of_others_is_not_kept_in_place_of_one_that_was(output: Path) -> None:
+    # spec: FLD-8
+    for number in (1, 2):
+        receive(output, version(number).sample(), keep=1)
+    for name in ("out.old", "out.new"):
+        (output.parent / name).mkdir()
+        (output.parent / name / "file").write_text(name)
+    with closing(Receiving(output, 1)) as receiving:
+        assert any("out.old: is a name that recv needs" in one for one in receiving.warnings)
+    assert holds_version(output.parent / "out.1", 1)
+    assert (output.parent / "out.2" / "file").read_text() == "out.old"
+    assert (output.parent / "out.3" / "file").read_text() == "out.new"
+    receive(output, version(3).sample(), keep=1)
+    assert holds_version(output.parent / "out.1", 2)
+
+
+def test_a_folder_of_others_does_not_come_in_place_of_one_that_is_gone(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    output.rename(output.parent / "elsewhere")
+    (output.parent / "out.old").mkdir()
+    Receiving(output).close()
+    assert names(output.parent) == ["elsewhere", "out.1", "out.pgmlite"]
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_was_put_there_after_a_kill_is_not_replaced(output: Path, keep: int) -> None:
+    # spec: FLD-8
+    mortal = Mortal(2, exchanges=True)  # the record is written
+    with mortal.on(), suppress(Killed):
+        receive(output, version(1).sample(), keep=keep)
+    assert mortal.is_dead
+    assert names(output.parent) == ["out.part", "out.part.map", "out.pgmlite", "out.unpacking"]
+    output.mkdir()
+    (output / "file").write_text("mine")
+    if keep:
+        receive(output, version(2).sample(), keep=keep)
+        assert (output.parent / "out.1" / "file").read_text() == "mine"
+        assert holds_version(output, 2)
+        return
+    with pytest.raises(DiskError, match="has files that no recv put there"):
+        Receiving(output)
+    assert (output / "file").read_text() == "mine"
+
+
+def test_what_a_kill_left_is_kept_when_others_are_again(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    mortal = Mortal(6, exchanges=True)
+    with mortal.on(), suppress(Killed):
+        receive(output, version(2).sample())
+    assert holds_version(output, 2)
+    assert holds_version(output.parent / "out.new", 1)
+    receive(output, version(3).sample(), keep=2)
+    assert holds_version(output, 3)
+    assert holds_version(output.parent / "out.1", 2)
+    assert holds_version(output.parent / "out.2", 1)
 
 
 def test_fewer_that_are_kept_and_more_again(output: Path) -> None:
