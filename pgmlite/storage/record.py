@@ -304,15 +304,19 @@ class PublishedRecord:
     def read(self) -> Publication | None:
         """Return what the record says; None if there is none that can be believed.
 
+        What `peek` found is known all the same: what is ours stays ours.
+
         Raises:
             BlockingIOError: Another receiver has it, or what it left running has.
         """
-        self._learn(self._read())
-        return self.latest
+        found = self._read()
+        if found:
+            self._learn(found)
+        return found
 
-    def _learn(self, found: Publication | None) -> None:
+    def _learn(self, found: Publication) -> None:
         self.latest = found
-        marks = found.kept.split() if found else []
+        marks = found.kept.split()
         self.kept = tuple(Mark(*map(int, mark.split(":"))) for mark in marks)
 
     def _read(self) -> Publication | None:

@@ -305,6 +305,20 @@ def test_what_was_put_there_after_a_kill_is_not_replaced(output: Path, keep: int
     assert (output / "file").read_text() == "mine"
 
 
+def test_a_folder_stays_ours_where_its_record_is_not_believed(output: Path) -> None:
+    # spec: FLD-8
+    output.parent.chmod(0o775)  # others may rename the record: no command runs because of it
+    for number in (1, 2, 3):
+        with closing(Receiving(output, 1)) as receiving:
+            assert receiving.place.record.read() is None
+            receiving.take(version(number).sample())
+    assert holds_version(output, 3)
+    assert holds_version(output.parent / "out.1", 2)
+    with closing(Receiving(output)) as receiving:
+        assert receiving.place.record.read() is None
+        assert receiving.take(version(4).sample()).is_new
+
+
 def test_what_a_kill_left_is_kept_when_others_are_again(output: Path) -> None:
     # spec: FLD-8
     receive(output, version(1).sample())
