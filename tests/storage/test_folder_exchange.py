@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -39,15 +40,25 @@ def test_a_disk_that_does_not_say_what_is_there(
         Receiving(output, keep)
 
 
-def test_who_is_stopped_leaves_nothing_but_the_partial_file(output: Path) -> None:
+def test_who_is_stopped_leaves_nothing_but_the_partial_file(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # spec: FLD-8
     receive(output, version(1).sample())
     sample = version(2).sample()
-    with closing(Receiving(output)) as receiving:
+    is_seen = threading.Event()
+
+    def judges(*args: Any, **named: Any) -> Any:
+        assert is_seen.wait(60)
+        return unpack.judge(*args, **named)
+
+    with closing(Receiving(output)) as receiving, monkeypatch.context() as patches:
+        patches.setattr("pgmlite.net.destinations.folder.judge", judges)
         complete = receiving.collect(sample)
         assert complete
         work = receiving.place.publish(complete)
         next(work)
+        is_seen.set()
         with pytest.raises(Interrupted):
             work.throw(Interrupted("SIGTERM"))
     assert holds_version(output, 1)
