@@ -20,8 +20,8 @@ from itertools import count
 from pathlib import Path
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.listing import folder_identity
-from pgmlite.storage.record import Publication
+from pgmlite.storage.listing import folder_identity, folder_mark
+from pgmlite.storage.record import Mark, Publication
 from pgmlite.storage.removal import remove_tree
 from pgmlite.storage.syscalls import exchange_names, rename_alone
 from pgmlite.storage.system import beside, close_quietly, reason, sync_all
@@ -82,68 +82,105 @@ class Exchange:
         except OSError as error:
             raise self._failed(error) from error
 
-    def check_kept(self, ours: Container[int]) -> None:
-        """Make sure that none but folders that were kept have the names of such.
-
-        Args:
-            ours: The inodes of folders that were kept.
+    def kept(self, ours: Container[Mark]) -> list[Mark]:
+        """Return which of the folders that were kept are still there.
 
         Raises:
-            DiskError: Something else has one: it would have to go.
+            DiskError: That can't be told.
+        """
+        names = (beside(self.path, f".{number}").name for number in range(1, MAX_KEPT + 1))
+        try:
+            found = [folder_mark(name, dir_fd=self._fd) for name in names]
+        except OSError as error:
+            raise self._failed(error) from error
+        return [mark for mark in found if mark in ours and mark is not None]
+
+    def check_kept(self, ours: Container[Mark]) -> None:
+        """Make sure that none but folders that were kept have the names of such.
+
+        Raises:
+            DiskError: Something else has one: it would have to go; or that can't be told.
         """
         for number in range(1, self.keep + 1):
             name = beside(self.path, f".{number}")
-            status = self._status(name.name)
-            if status and not (stat.S_ISDIR(status.st_mode) and status.st_ino in ours):
+            try:
+                is_kept = self._status(name.name) is None or self._is_one_of(name.name, ours)
+            except OSError as error:
+                raise self._failed(error) from error
+            if not is_kept:
                 raise DiskError(
                     f"output {self.path}{os.sep}: {name} is there, where --keep would put what is "
                     "replaced, and no recv put it there; move it away"
                 )
 
+    def _is_one_of(self, name: str, ours: Container[Mark]) -> bool:
+        mark = folder_mark(name, dir_fd=self._fd)
+        return mark is not None and mark in ours
+
     # Starting.
 
-    def mend(self, named: Publication | None) -> None:
+    def mend(self, named: Publication | None, kept: Container[Mark]) -> None:
         """Finish what a run began that was killed, and clear away what it left.
 
         Args:
             named: What the record says was about to be in place.
+            kept: What was to be kept by then, or removed, and what was kept before.
 
         Raises:
             DiskError: Something is in the way that is not ours, or the disk refuses.
         """
-        for name in (self._unpacking, self._new, self._old):
-            self._check_ours(name)
-        if named is None:
-            # The record is older than these names: without one they are somebody's own folders.
-            for name in (self._new, self._old):
-                if self._status(name):
-                    raise DiskError(
-                        f"{self.path.with_name(name)}: is there, and no recv put it there; move it "
-                        "away"
-                    )
         try:
-            if self._is(self._unpacking, named):
-                rename_alone(self._unpacking, self._new, dir_fd=self._fd)
-            if self._is(self._new, named):
-                self._put_new()
-            elif self._status(self.path.name) is None and self._status(self._old):
-                rename_alone(self._old, self.path.name, dir_fd=self._fd)
+            for name in (self._unpacking, self._new, self._old):
+                self._check_ours(name, is_begun=named is not None)
+            self._finish(named, kept)
             remove_tree(self._unpacking, dir_fd=self._fd)
             for name in (self._old, self._new):
                 if self._status(name):
-                    to = self._save(name)
-                    self._warnings.append(
-                        f"output {self.path}: a run that was killed had replaced a folder; it is "
-                        f"{to} now"
-                    )
+                    self._bring_away(name, is_kept=self._is_one_of(name, kept))
             remove_tree(self._unpacking, dir_fd=self._fd)
         except OSError as error:
             raise self._failed(error) from error
 
-    def _check_ours(self, name: str) -> None:
+    def _finish(self, named: Publication | None, kept: Container[Mark]) -> None:
+        """Have the new folder in place, unless somebody put another one there since."""
+        whole = next((n for n in (self._unpacking, self._new) if self._is(n, named)), None)
+        name = self.path.name
+        if whole and (self.is_empty() or self._is_one_of(name, kept)):
+            if whole == self._unpacking:
+                rename_alone(self._unpacking, self._new, dir_fd=self._fd)
+            self._put_new()
+        elif whole == self._new:
+            remove_tree(self._unpacking, dir_fd=self._fd)
+            rename_alone(self._new, self._unpacking, dir_fd=self._fd)
+        elif self._status(name) is None and self._is_one_of(self._old, kept):
+            rename_alone(self._old, name, dir_fd=self._fd)
+
+    def _bring_away(self, name: str, *, is_kept: bool) -> None:
+        to = self._save(name, is_kept=is_kept)
+        self._warnings.append(
+            f"output {self.path}: a run that was killed had replaced a folder; it is {to} now"
+            if is_kept
+            else f"{self.path.with_name(name)}: is a name that recv needs; what had it is {to} now"
+        )
+
+    def _check_ours(self, name: str, *, is_begun: bool) -> None:
+        """Make sure that nobody else's folder has one of our names.
+
+        Args:
+            is_begun: There is a record.
+
+        Raises:
+            DiskError: One has.
+            OSError: That can't be told.
+        """
         status = self._status(name)
         if status and not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()):
             raise DiskError(f"{self.path.with_name(name)}: is not ours; move it away")
+        # The record is older than these names: without one they are somebody's own folders.
+        if status and not is_begun and name != self._unpacking:
+            raise DiskError(
+                f"{self.path.with_name(name)}: is there, and no recv put it there; move it away"
+            )
 
     def _is(self, name: str, named: Publication | None) -> bool:
         """Whether a folder is the one that the record names."""
@@ -213,7 +250,7 @@ class Exchange:
         name = self.path.name
         if self._status(name) is None:
             rename_alone(self._new, name, dir_fd=self._fd)
-            return self._old if self._status(self._old) else ""
+            return ""
         if exchange_names(self._new, name, dir_fd=self._fd):
             return self._new
         rename_alone(name, self._old, dir_fd=self._fd)
@@ -238,22 +275,25 @@ class Exchange:
             try:
                 os.rmdir(gone, dir_fd=self._fd)
             except OSError:
-                to = self._save(gone)
+                to = self._save(gone, is_kept=False)
                 self._warnings.append(
                     f"output {self.path}: somebody put files there meanwhile; they are in {to}"
                 )
 
-    def _save(self, gone: str) -> Path:
-        """Keep a folder whether or not any are kept; return where it is.
+    def _save(self, gone: str, *, is_kept: bool) -> Path:
+        """Save a folder, whether or not any are kept; return where it is.
+
+        Args:
+            is_kept: It may be the first of those that are kept.
 
         Raises:
             OSError: As the system says.
         """
-        if self.keep:
+        if self.keep and is_kept:
             self._rotate(gone, self.keep)
             return beside(self.path, ".1")
-        # None is kept, so what has such a name is not there to make room.
-        names = (beside(self.path, f".{number}") for number in count(1))
+        # What has such a name is not there to make room, and this is not there to go.
+        names = (beside(self.path, f".{number}") for number in count(self.keep + 1))
         free = next(name for name in names if self._status(name.name) is None)
         rename_alone(gone, free.name, dir_fd=self._fd)
         return free

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from pgmlite.storage.record import Identity
+from pgmlite.storage.record import Identity, Mark
+from pgmlite.storage.syscalls import birth_of
 from pgmlite.storage.system import close_quietly
 
 ENTRY = struct.Struct(">IQq")
@@ -31,12 +32,28 @@ TIME_BITS = 63
 """Of the digest: what stands for the time of a file."""
 
 
+def folder_mark(path: str | Path, *, dir_fd: int | None = None) -> Mark | None:
+    """Return which folder is at a path; None: there is none.
+
+    Raises:
+        OSError: That can't be told.
+    """
+    try:
+        status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISDIR(status.st_mode):
+        return None
+    return Mark(status.st_ino, birth_of(path, dir_fd=dir_fd))
+
+
 def folder_identity(path: str | Path, *, dir_fd: int | None = None) -> Identity | None:
     """Return the identity of a folder; None: there is none, or it can't be looked at."""
     try:
         status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):
             return None
+        born = birth_of(path, dir_fd=dir_fd)
         root = os.open(path, os.O_PATH | FOLDER_FLAGS, dir_fd=dir_fd)
     except OSError:
         return None
@@ -47,7 +64,7 @@ def folder_identity(path: str | Path, *, dir_fd: int | None = None) -> Identity 
     finally:
         close_quietly(root)
     time = int.from_bytes(digest) >> (8 * len(digest) - TIME_BITS)
-    return Identity(SAME_DEVICE, status.st_ino, size, time)
+    return Identity(SAME_DEVICE, status.st_ino, size, time, born)
 
 
 def _look_through(root: int, status: os.stat_result) -> tuple[int, bytes]:

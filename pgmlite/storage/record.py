@@ -33,7 +33,7 @@ from pgmlite.storage.system import (
 from pgmlite.wire.layout import DIGEST_SIZE, MAX_STREAM
 from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 
-MAX_RECORD = 8 << 10
+MAX_RECORD = 16 << 10
 """Bytes; ours have less than half of it, whatever the name."""
 
 TEXTS = frozenset({"oid", "tree_digest", "name", "phase", "stream", "keys", "kept"})
@@ -45,6 +45,21 @@ MAX_NUMBER = (1 << 64) - 1
 Warn = Callable[[str], None]
 
 
+class Mark(NamedTuple):
+    """What tells a folder from all others, whatever is changed in it.
+
+    Attributes:
+        inode: Which one it is on its disk; that of one that was removed may be given to another.
+        born: When it was made, ns; 0: the disk does not say.
+    """
+
+    inode: int
+    born: int
+
+    def __str__(self) -> str:
+        return f"{self.inode}:{self.born}"
+
+
 class Identity(NamedTuple):
     """What tells something that was published from all else, and from itself after a change.
 
@@ -52,12 +67,14 @@ class Identity(NamedTuple):
         device: Where it is; `inode`: which one there.
         size: Bytes that it has.
         time: When it was last changed, ns; or another number that is new after any change.
+        born: Of a folder: as of `Mark`.
     """
 
     device: int
     inode: int
     size: int
     time: int
+    born: int = 0
 
 
 def identity_of(status: os.stat_result) -> Identity:
@@ -85,7 +102,8 @@ class Publication:
         release: Its number; 0 if nobody has.
         keys: The ids of those keys, between spaces; empty: nobody has.
         attempt: How often the command was started.
-        kept: The inodes of folders that were replaced and kept, between spaces, the latest first.
+        born: As of `Identity`.
+        kept: Marks of folders that were replaced and kept, between spaces, the latest first.
     """
 
     oid: int
@@ -100,6 +118,7 @@ class Publication:
     keys: str = ""
     phase: Phase = Phase.PUBLISHED
     attempt: int = 0
+    born: int = 0
     kept: str = ""
 
     @classmethod
@@ -121,12 +140,18 @@ class Publication:
             inode=found.inode,
             size=found.size,
             time=found.time,
+            born=found.born,
         )
 
     @property
     def identity(self) -> Identity:
         """What it was published as."""
-        return Identity(self.device, self.inode, self.size, self.time)
+        return Identity(self.device, self.inode, self.size, self.time, self.born)
+
+    @property
+    def mark(self) -> Mark:
+        """Of a folder: which one it is, whatever was changed in it since."""
+        return Mark(self.inode, self.born)
 
     def names(self, found: Identity) -> bool:
         """Whether `found` is of the very thing, and nobody changed it since."""
@@ -192,8 +217,8 @@ def parse(raw: bytes) -> Publication:
         values[name] = bytes.fromhex(values[name])
     values["oid"] = int.from_bytes(values["oid"])
     values["phase"] = Phase(values["phase"])
-    if not re.fullmatch("([0-9]+( [0-9]+)*)?", values["kept"]):
-        raise ValueError("kept is no row of numbers")
+    if not re.fullmatch("([0-9]+:[0-9]+( [0-9]+:[0-9]+)*)?", values["kept"]):
+        raise ValueError("kept is no row of marks")
     if values["attempt"] < 0 or (values["phase"] is Phase.PUBLISHED) != (not values["attempt"]):
         raise ValueError("phase and attempt contradict each other")
     return Publication(**values)
@@ -219,8 +244,8 @@ class PublishedRecord:
         """A descriptor: as long as a copy of it is open, no other receiver reads the record."""
         self.latest: Publication | None = None
         """What was read or written last."""
-        self.kept: tuple[int, ...] = ()
-        """The inodes of folders that are kept, the latest first: every record has them."""
+        self.kept: tuple[Mark, ...] = ()
+        """Folders that are kept, the latest first: every record has them."""
         self._warn = warn
         self._makes_folder = elsewhere is not None
         # Always the same name: what a kill left of it is cleared away by the next write.
@@ -279,15 +304,20 @@ class PublishedRecord:
     def read(self) -> Publication | None:
         """Return what the record says; None if there is none that can be believed.
 
+        What `peek` found is known all the same: what is ours stays ours.
+
         Raises:
             BlockingIOError: Another receiver has it, or what it left running has.
         """
-        self._learn(self._read())
-        return self.latest
+        found = self._read()
+        if found:
+            self._learn(found)
+        return found
 
-    def _learn(self, found: Publication | None) -> None:
+    def _learn(self, found: Publication) -> None:
         self.latest = found
-        self.kept = tuple(map(int, found.kept.split())) if found else ()
+        marks = found.kept.split()
+        self.kept = tuple(Mark(*map(int, mark.split(":"))) for mark in marks)
 
     def _read(self) -> Publication | None:
         self.close()  # our own lock would be in the way

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import platform
+import struct
 
 from pgmlite.storage.system import NOT_KNOWN
 
@@ -14,6 +15,12 @@ RENAME_EXCHANGE = 2
 
 HONEST_SINCE = (5, 8)
 """Version of Linux from which on `syncfs` says what a disk failed to take."""
+
+AT_FDCWD, AT_SYMLINK_NOFOLLOW = -100, 0x100
+STATX_BTIME = 0x800
+
+STATX = struct.Struct("=I76xqI164x")
+"""What a disk has said, and when a file was made, s and ns (linux/stat.h)."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -55,6 +62,17 @@ def _rename(first: str, second: str, dir_fd: int, flags: int) -> bool:
     if number in NOT_KNOWN:
         return False
     raise OSError(number, os.strerror(number), first)
+
+
+def birth_of(path: str | os.PathLike[str], *, dir_fd: int | None = None) -> int:
+    """Return when a file, or a link itself, was made, ns; 0: the disk does not say."""
+    call = getattr(_LIBC, "statx", None)
+    found = ctypes.create_string_buffer(STATX.size)
+    folder = AT_FDCWD if dir_fd is None else dir_fd
+    if call is None or call(folder, os.fsencode(path), AT_SYMLINK_NOFOLLOW, STATX_BTIME, found):
+        return 0
+    mask, seconds, rest = STATX.unpack(found.raw)
+    return seconds * 1_000_000_000 + rest if mask & STATX_BTIME else 0
 
 
 def can_sync_disk() -> bool:

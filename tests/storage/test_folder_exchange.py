@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pgmlite.errors import DiskError, Interrupted
-from pgmlite.storage import exchange, listing, removal, syscalls, unpack
-from tests.support import parts
+from pgmlite.storage import exchange, unpack
+from pgmlite.storage.syscalls import birth_of
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
+from tests.support.mortal import Killed, Mortal
 
 
 @pytest.fixture
@@ -23,15 +23,42 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "place" / "out"
 
 
-def test_who_is_stopped_leaves_nothing_but_the_partial_file(output: Path) -> None:
+@pytest.mark.parametrize(("name", "keep"), [("out.1", 1), ("out.unpacking", 0), ("out.old", 0)])
+def test_a_disk_that_does_not_say_what_is_there(
+    output: Path, monkeypatch: pytest.MonkeyPatch, name: str, keep: int
+) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+
+    def stat(path: Any, **named: Any) -> os.stat_result:
+        if path == name:
+            raise OSError(5, "Input/output error")
+        return os.stat(path, **named)
+
+    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    with pytest.raises(DiskError, match="out: Input/output error"):
+        Receiving(output, keep)
+
+
+def test_who_is_stopped_leaves_nothing_but_the_partial_file(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # spec: FLD-8
     receive(output, version(1).sample())
     sample = version(2).sample()
-    with closing(Receiving(output)) as receiving:
+    is_seen = threading.Event()
+
+    def judges(*args: Any, **named: Any) -> Any:
+        assert is_seen.wait(60)
+        return unpack.judge(*args, **named)
+
+    with closing(Receiving(output)) as receiving, monkeypatch.context() as patches:
+        patches.setattr("pgmlite.net.destinations.folder.judge", judges)
         complete = receiving.collect(sample)
         assert complete
         work = receiving.place.publish(complete)
         next(work)
+        is_seen.set()
         with pytest.raises(Interrupted):
             work.throw(Interrupted("SIGTERM"))
     assert holds_version(output, 1)
@@ -67,6 +94,18 @@ def test_a_disk_that_refuses_changes_nothing(
     assert holds_version(output, 2)
 
 
+def test_what_is_in_place_is_no_failure(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # spec: FLD-8
+    def stat(path: Any, **named: Any) -> os.stat_result:
+        if path == "out.old" and output.exists():
+            raise OSError(5, "Input/output error")
+        return os.stat(path, **named)
+
+    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    assert receive(output, version(1).sample()).is_new
+    assert holds_version(output, 1)
+
+
 class Refusing:
     """The module `os`, one of whose calls fails."""
 
@@ -94,58 +133,6 @@ def test_where_it_can_not_be_put_the_old_one_stays_ours(
     assert receive(output, version(1).sample()).is_new is False
     assert receive(output, version(2).sample()).is_new
     assert names(output.parent) == ["out", "out.pgmlite"]
-
-
-class Killed(BaseException):
-    """The process is gone."""
-
-
-class Mortal(parts.System):
-    """Kills at a call that changes names, before or after it; nothing happens after that.
-
-    Attributes:
-        left: Such calls until then.
-    """
-
-    MODULES = (*parts.System.MODULES, exchange, listing, removal, unpack)
-    DEADLY = frozenset({"replace", "rmdir", "exchange_names", "rename_alone"})
-
-    def __init__(self, left: int, *, exchanges: bool) -> None:
-        self.left, self.is_dead = left, False
-        self._exchanges = exchanges
-
-    def call(self, name: str, function: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.is_dead and name not in ("close", "fstat"):
-            raise Killed
-        if name not in self.DEADLY:
-            return function(*args, **kwargs)
-        self.left -= 1
-        if self.left < 0 and self.left % 2:
-            self.is_dead = True
-            raise Killed
-        done = function(*args, **kwargs)
-        self.left -= 1
-        if self.left < 0:
-            self.is_dead = True
-            raise Killed
-        return done
-
-    @contextmanager
-    def on(self) -> Iterator[Mortal]:
-        with pytest.MonkeyPatch.context() as patches, super().on():
-            for name in ("exchange_names", "rename_alone"):
-                patches.setattr(exchange, name, self._named(name))
-            patches.setattr(threading, "excepthook", lambda args: None)
-            yield self
-            for thread in threading.enumerate():
-                if thread.name == "removal":  # it dies, too, and nobody has waited for it
-                    thread.join()
-
-    def _named(self, name: str) -> Any:
-        function = getattr(syscalls, name)
-        if name == "exchange_names" and not self._exchanges:
-            function = lambda *args, **named: False  # noqa: E731
-        return lambda *args, **named: self.call(name, function, *args, **named)
 
 
 @pytest.mark.parametrize("exchanges", [True, False])
@@ -259,6 +246,102 @@ def test_a_folder_in_place_of_one_that_was_kept_is_left_alone(output: Path) -> N
     (output.parent / "elsewhere").rename(kept)
     receive(output, version(3).sample(), keep=1)
     assert holds_version(kept, 2)
+
+
+@pytest.mark.parametrize("name", ["out", "out.1"])
+def test_a_folder_that_got_the_inode_of_one_of_ours_is_not_ours(output: Path, name: str) -> None:
+    # spec: FLD-8
+    keep = int(name != "out")
+    for number in (1, 2):
+        receive(output, version(number).sample(), keep=keep)
+    mine, record = output.with_name(name), output.with_name("out.pgmlite")
+    if not birth_of(mine):
+        pytest.skip("the disk does not say when a folder was made")
+    inode = mine.stat().st_ino
+    mine.rename(output.parent / "elsewhere")
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    # As the system does it, sooner or later, when the old one is removed.
+    now = str(mine.stat().st_ino)
+    old, new = (f'"kept": "{inode}:', f'"kept": "{now}:') if keep else (f" {inode},", f" {now},")
+    assert old in record.read_text()
+    record.write_text(record.read_text().replace(old, new))
+    with pytest.raises(DiskError, match="no recv put"):
+        receive(output, version(3).sample(), keep=keep)
+    assert (mine / "file").read_text() == "mine"
+
+
+def test_a_folder_of_others_is_not_kept_in_place_of_one_that_was(output: Path) -> None:
+    # spec: FLD-8
+    for number in (1, 2):
+        receive(output, version(number).sample(), keep=1)
+    for name in ("out.old", "out.new"):
+        (output.parent / name).mkdir()
+        (output.parent / name / "file").write_text(name)
+    with closing(Receiving(output, 1)) as receiving:
+        assert any("out.old: is a name that recv needs" in one for one in receiving.warnings)
+    assert holds_version(output.parent / "out.1", 1)
+    assert (output.parent / "out.2" / "file").read_text() == "out.old"
+    assert (output.parent / "out.3" / "file").read_text() == "out.new"
+    receive(output, version(3).sample(), keep=1)
+    assert holds_version(output.parent / "out.1", 2)
+
+
+def test_a_folder_of_others_does_not_come_in_place_of_one_that_is_gone(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    output.rename(output.parent / "elsewhere")
+    (output.parent / "out.old").mkdir()
+    Receiving(output).close()
+    assert names(output.parent) == ["elsewhere", "out.1", "out.pgmlite"]
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+def test_what_was_put_there_after_a_kill_is_not_replaced(output: Path, keep: int) -> None:
+    # spec: FLD-8
+    mortal = Mortal(2, exchanges=True)  # the record is written
+    with mortal.on(), suppress(Killed):
+        receive(output, version(1).sample(), keep=keep)
+    assert mortal.is_dead
+    assert names(output.parent) == ["out.part", "out.part.map", "out.pgmlite", "out.unpacking"]
+    output.mkdir()
+    (output / "file").write_text("mine")
+    if keep:
+        receive(output, version(2).sample(), keep=keep)
+        assert (output.parent / "out.1" / "file").read_text() == "mine"
+        assert holds_version(output, 2)
+        return
+    with pytest.raises(DiskError, match="has files that no recv put there"):
+        Receiving(output)
+    assert (output / "file").read_text() == "mine"
+
+
+def test_a_folder_stays_ours_where_its_record_is_not_believed(output: Path) -> None:
+    # spec: FLD-8
+    output.parent.chmod(0o775)  # others may rename the record: no command runs because of it
+    for number in (1, 2, 3):
+        with closing(Receiving(output, 1)) as receiving:
+            assert receiving.place.record.read() is None
+            receiving.take(version(number).sample())
+    assert holds_version(output, 3)
+    assert holds_version(output.parent / "out.1", 2)
+    with closing(Receiving(output)) as receiving:
+        assert receiving.place.record.read() is None
+        assert receiving.take(version(4).sample()).is_new
+
+
+def test_what_a_kill_left_is_kept_when_others_are_again(output: Path) -> None:
+    # spec: FLD-8
+    receive(output, version(1).sample())
+    mortal = Mortal(6, exchanges=True)
+    with mortal.on(), suppress(Killed):
+        receive(output, version(2).sample())
+    assert holds_version(output, 2)
+    assert holds_version(output.parent / "out.new", 1)
+    receive(output, version(3).sample(), keep=2)
+    assert holds_version(output, 3)
+    assert holds_version(output.parent / "out.1", 2)
+    assert holds_version(output.parent / "out.2", 1)
 
 
 def test_fewer_that_are_kept_and_more_again(output: Path) -> None:

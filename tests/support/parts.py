@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
 from random import Random
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -137,7 +137,18 @@ def all_odata(sample: Sample) -> list[bytes]:
 class System:
     """Stands between the storage modules and the system, as their `os` and `fcntl`."""
 
-    MODULES = (content, floors, folder, hints, part, publish, record, seeds, system, writeback)
+    MODULES: tuple[ModuleType, ...] = (
+        content,
+        floors,
+        folder,
+        hints,
+        part,
+        publish,
+        record,
+        seeds,
+        system,
+        writeback,
+    )
 
     WRITES = frozenset({"write", "pwrite", "pwritev", "copy_file_range", "ftruncate"})
     SYNCS = frozenset({"fsync", "fdatasync"})

@@ -22,8 +22,8 @@ from pgmlite.net.limits import MEMORY_SHARE
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.archive_part import ArchivePart
 from pgmlite.storage.exchange import MAX_KEPT, Exchange
-from pgmlite.storage.listing import folder_identity
-from pgmlite.storage.record import Identity, PublishedRecord
+from pgmlite.storage.listing import folder_identity, folder_mark
+from pgmlite.storage.record import Identity, Mark, PublishedRecord
 from pgmlite.storage.spooled import Report
 from pgmlite.storage.survey import check_library
 from pgmlite.storage.system import close_quietly
@@ -78,7 +78,7 @@ class FolderDestination:
             opened.callback(self._exchange.close)
             named = self.record.peek()
             self._exchange.check_kept(self.record.kept)
-            self._exchange.mend(named)
+            self._exchange.mend(named, self.record.kept)
             self._check()
             self._opened = opened.pop_all()
 
@@ -100,14 +100,13 @@ class FolderDestination:
     def _is_ours(self) -> bool:
         """Whether the record names the folder, whatever was changed in it since."""
         named = self.record.latest
-        return named is not None and named.inode == self._inode()
+        return named is not None and named.mark == self._mark()
 
-    def _inode(self) -> int:
-        """Return which folder is in place; 0 if none is."""
-        try:
-            return os.stat(self._path).st_ino
-        except OSError:
-            return 0
+    def _mark(self) -> Mark | None:
+        """Return which folder is in place; None: none is, or it can't be told."""
+        with contextlib.suppress(OSError):
+            return folder_mark(self._path)
+        return None
 
     @property
     def name(self) -> str:
@@ -198,10 +197,10 @@ class FolderDestination:
         found = folder_identity(self._exchange.unpacked)
         if found is None:
             raise DiskError(f"output {self.name}: what was unpacked can't be looked at")
-        if self._exchange.keep and (replaced := self._inode()):
-            # Noted before it is replaced: whatever ends this process, it is known to be kept.
-            kept = (replaced, *(one for one in self.record.kept if one != replaced))
-            self.record.kept = kept[:MAX_KEPT]
+        # Noted before it is replaced: whatever ends this process, it is known to be kept.
+        replaced = self._mark() if self._exchange.keep or is_ours else None
+        others = [one for one in self._exchange.kept(self.record.kept) if one != replaced]
+        self.record.kept = tuple([*filter(None, (replaced,)), *others][:MAX_KEPT])
         self._before(found)
         try:
             self._exchange.put(is_ours=is_ours)
