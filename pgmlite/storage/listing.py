@@ -18,8 +18,11 @@ from blake3 import blake3
 from pgmlite.storage.record import Identity
 from pgmlite.storage.system import close_quietly
 
-ENTRY = struct.Struct(">IQq")
+ENTRY = struct.Struct(">IQQ")
 """Type and permissions, bytes, and when it was changed, ns; 0 for what has no such thing."""
+
+TIMES = 1 << 64
+"""Disks have times further away than as many ns; they count by what is left of them here."""
 
 SAME_DEVICE = 0
 """In place of the number of its disk, which may be another one after the next start of the machine:
@@ -66,7 +69,7 @@ def _look_through(root: int, status: os.stat_result) -> tuple[int, bytes]:
             if is_folder:
                 folders.append(path)
             # A folder's own time changes with what lies there for a moment only.
-            time = 0 if is_folder else found.st_mtime_ns
+            time = 0 if is_folder else found.st_mtime_ns % TIMES
             length = found.st_size if stat.S_ISREG(found.st_mode) else 0
             size += length
             for part in (os.fsencode(path), os.fsencode(target)):

@@ -19,7 +19,7 @@ from pgmlite.storage.listing import FOLDER_FLAGS
 from pgmlite.storage.members import read_members, refusal, shown
 from pgmlite.storage.syscalls import can_sync_disk, sync_disk
 from pgmlite.storage.system import LONGEST_NAME, close_quietly, forget_cache, reason, sync_all
-from pgmlite.storage.tar import Member, MemberKind
+from pgmlite.storage.tar import MOST_TIME, Member, MemberKind
 from pgmlite.wire.manifest import Archive
 
 ROOT = "."
@@ -29,8 +29,6 @@ LONGEST_PATH = 4_095
 """Bytes of a name from the folder on: what a call takes."""
 
 MOST_OWNER = (1 << 32) - 2
-MOST_TIME = 1 << 40
-"""s from 1970, in either direction; disks that hold less change it by themselves."""
 
 MEMBER_MEMORY = 1 << 10
 """Bytes of memory that a member takes at most while it is unpacked."""
