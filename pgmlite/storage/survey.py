@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from pgmlite.errors import DiskError, UsageError
-from pgmlite.storage.links import check_link
+from pgmlite.storage.links import Ways
 from pgmlite.storage.system import reason
 from pgmlite.storage.tar import END, MOST_TIME, Member, MemberKind, header, padding
 from pgmlite.wire.manifest import MAX_OBJECT_SIZE, REFUSED_CHARACTERS, Archive
@@ -279,10 +279,11 @@ def survey(path: os.PathLike[str], tick: Callable[[], None]) -> Survey:
             hasher.update(repr((member.name, member.target, *identify(status))).encode())
     except OSError as error:
         raise DiskError(f"source {os.fspath(path)}: {reason(error)}") from error
+    ways = Ways(links)
     for name in links:
         tick()
         try:
-            check_link(links, name)  # as receivers do, who have no disk to ask
+            ways.check(name)  # as receivers do, who have no disk to ask
         except ValueError as error:
             found.refuse(name.encode(), str(error))
     found.mark = hasher.digest()

@@ -31,6 +31,11 @@ from pgmlite.storage.unpack import MEMBER_MEMORY, Unpacker, judge
 from pgmlite.wire.manifest import Archive, Manifest
 
 
+def memory_here() -> int:
+    """Return how many bytes of memory the members of an archive may take."""
+    return int(psutil.virtual_memory().total) // MEMORY_SHARE
+
+
 class FolderDestination:
     """A folder, which is replaced at once when everything is verified and unpacked."""
 
@@ -125,8 +130,7 @@ class FolderDestination:
             return "archive"
         if self.holds(manifest):
             return ""
-        memory = psutil.virtual_memory().total // MEMORY_SHARE
-        if archive.entries > memory // MEMBER_MEMORY:
+        if archive.entries > memory_here() // MEMBER_MEMORY:
             return "too_large"
         return "" if self.part.has_room_unpacked(manifest, archive) else "disk"
 
@@ -178,6 +182,7 @@ class FolderDestination:
             self._exchange.unpacked,
             report,
             folds_case=self.part.folds_case,
+            memory=memory_here(),
         )
         tree = self._exchange.make()
         try:
