@@ -37,13 +37,11 @@ TIME_BITS = 63
 def folder_identity(path: str | Path, *, dir_fd: int | None = None) -> Identity | None:
     """Return the identity of a folder; None: there is none, or it can't be looked at."""
     try:
-        status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-        if not stat.S_ISDIR(status.st_mode):
-            return None
         root = os.open(path, os.O_PATH | FOLDER_FLAGS, dir_fd=dir_fd)
     except OSError:
         return None
     try:
+        status = os.fstat(root)
         size, digest = _look_through(root, status)
     except OSError:
         return None

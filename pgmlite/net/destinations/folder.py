@@ -197,19 +197,21 @@ class FolderDestination:
         Raises:
             DiskError: It can't be.
         """
-        was, is_ours = self.record.latest, self._is_ours()
+        was = self.record.latest
         self._check()
         self._exchange.check_kept(self.record.kept)
-        found = folder_identity(self._exchange.unpacked)
+        found = self._exchange.identity()
         if found is None:
-            raise DiskError(f"output {self.name}: what was unpacked can't be looked at")
+            raise DiskError(
+                f"output {self.name}: what was unpacked is not there any more, or can't be read"
+            )
         if self._exchange.keep and (replaced := self._inode()):
             # Noted before it is replaced: whatever ends this process, it is known to be kept.
             kept = (replaced, *(one for one in self.record.kept if one != replaced))
             self.record.kept = kept[:MAX_KEPT]
         self._before(found)
         try:
-            self._exchange.put(is_ours=is_ours)
+            self._exchange.put(was.inode if was else 0)
         except DiskError:
             # What is in place stays ours: the next run may replace it.
             with contextlib.suppress(DiskError):
