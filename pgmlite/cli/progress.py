@@ -153,7 +153,7 @@ class Bar:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self.console: Console = Console(stderr=True)
+        self.console: Console = Console(stderr=True, emoji=False)
         self._width = BarColumn(bar_width=NARROWEST_BAR)
         self._columns: tuple[ProgressColumn, ...] = (
             TextColumn("{task.description}", markup=False),

@@ -86,8 +86,8 @@ def _table(columns: Sequence[Column], sections: Sequence[int] = ()) -> Table:
 def _lines(table: Table, width: int) -> list[str]:
     from rich.console import Console
 
-    # Cells may come from a file of the user's: they are no markup.
-    console = Console(width=width, markup=False, highlight=False)
+    # Cells may come from users and strangers: they are no markup, and `:b:` in them is no picture.
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return [line.rstrip() for line in capture.get().splitlines()]

@@ -125,14 +125,22 @@ class Trust:
             raise RefusedPacket("stream", signed.release.stream)
         return signed
 
-    def admit(self, now: int, signed: Authentic) -> None:
+    def admit(self, now: int, signed: Authentic, unsent: Collection[int] = ()) -> None:
         """Look at the release of what was judged and is wanted.
+
+        Args:
+            unsent: The oids of objects that were adopted, and of which nothing came for long.
 
         Raises:
             RefusedPacket: It is too old, or one of two.
         """
         self._check_age(now, signed)
-        self._check_release(now, signed)
+        self._check_release(now, signed, unsent)
+
+    def is_higher(self, signed: Authentic) -> bool:
+        """Whether a release is none that is lower than the one of its stream adopted last."""
+        adopted = self._adopted.get(signed.release.stream)
+        return adopted is None or signed.release.number >= adopted.release
 
     def adopt(self, signed: Authentic) -> None:
         """Take note that an object is received from now on: lower releases are not, any more."""
@@ -250,7 +258,7 @@ class Trust:
         elif clock >= release.expires:
             raise RefusedPacket("expired")
 
-    def _check_release(self, now: int, signed: Authentic) -> None:
+    def _check_release(self, now: int, signed: Authentic, unsent: Collection[int]) -> None:
         """
         Raises:
             RefusedPacket: A higher release was installed or is being received, or another object
@@ -258,7 +266,9 @@ class Trust:
         """
         release, oid = signed.release, signed.manifest.oid
         marks = list(self._floors.of(release.stream)) if self._floors else []
-        if adopted := self._adopted.get(release.stream):
+        adopted = self._adopted.get(release.stream)
+        # Who repeats an announcement of a higher one, which is sent elsewhere, must not hold us.
+        if adopted and (adopted.oid not in unsent or release.number == adopted.release):
             marks.append(adopted)
         highest = max((one.release for one in marks), default=-1)
         # An old release is signed as well: holes that were closed since would be open again.

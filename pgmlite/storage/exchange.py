@@ -9,10 +9,14 @@ Beside ``DIR`` there may be, all of them for a while only (spec: FLD-8):
 
 The record is written before the first of the names changes, so that it says after a kill at any
 instant which of them is what.
+
+Where others may rename what is beside it, a name says nothing: what is put in place is the folder
+that was made here, and what is removed is that or one that the record names.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Container
@@ -20,9 +24,10 @@ from itertools import count
 from pathlib import Path
 
 from pgmlite.errors import DiskError
+from pgmlite.storage.folder import lets_others_rename
 from pgmlite.storage.listing import folder_identity, folder_mark
-from pgmlite.storage.record import Mark, Publication
-from pgmlite.storage.removal import remove_tree
+from pgmlite.storage.record import Identity, Mark, Publication
+from pgmlite.storage.removal import REPLACED, remove_tree
 from pgmlite.storage.syscalls import exchange_names, rename_alone
 from pgmlite.storage.system import beside, close_quietly, reason, sync_all
 from pgmlite.storage.unpack import make_private
@@ -31,6 +36,72 @@ Tick = Callable[[], None]
 
 MAX_KEPT = 99
 """Folders that were replaced: the record names them all."""
+
+
+class _Made:
+    """The folder that is made here, and others that may go: by their inodes, not by a name.
+
+    Attributes:
+        removable: Inodes of folders that may go.
+    """
+
+    def __init__(self, name: str, fd: int) -> None:
+        """
+        Args:
+            name: Of the folder while it is being unpacked, and of one that is removed.
+            fd: The folder that it is in.
+        """
+        self._name, self._fd = name, fd
+        self.removable: set[int] = set()
+        self._tree: tuple[int, os.stat_result] | None = None
+        """Its descriptor and its inode: as long as it is open, no other one has that."""
+
+    def make(self) -> int:
+        """Make it, so that only we can enter it; return its descriptor.
+
+        Raises:
+            OSError: As the system says.
+        """
+        fd = make_private(self._name, dir_fd=self._fd)
+        self.close()
+        try:
+            status = os.fstat(fd)
+            self._tree = os.dup(fd), status
+        except OSError:
+            close_quietly(fd)
+            raise
+        self.removable.add(status.st_ino)
+        return fd
+
+    def check_at(self, name: str) -> None:
+        """
+        Raises:
+            FileExistsError: It is not what has this name.
+            OSError: That can't be told.
+        """
+        status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+        if self._tree is None or not os.path.samestat(status, self._tree[1]):
+            raise FileExistsError(errno.EEXIST, REPLACED, name)
+
+    def identity(self) -> Identity | None:
+        """Return its identity; None: it is not there any more, or can't be looked at."""
+        found = folder_identity(self._name, dir_fd=self._fd)
+        is_it = found and self._tree is not None and found.inode == self._tree[1].st_ino
+        return found if is_it else None
+
+    def remove(self, tick: Tick = lambda: None) -> None:
+        """Remove what has its name by now, if it may go.
+
+        Raises:
+            OSError: As the system says; it may not.
+        """
+        remove_tree(self._name, dir_fd=self._fd, tick=tick, only=self.removable)
+
+    def close(self) -> None:
+        """Close it."""
+        if self._tree is not None:
+            close_quietly(self._tree[0])
+            self._tree = None
 
 
 class Exchange:
@@ -57,8 +128,10 @@ class Exchange:
         )
         try:
             self._fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._is_shared = lets_others_rename(os.fstat(self._fd))
         except OSError as error:
             raise self._failed(error) from error
+        self._made = _Made(self._unpacking, self._fd)
 
     def _failed(self, error: OSError) -> DiskError:
         return DiskError(f"output {self.path}: {reason(error)}")
@@ -104,7 +177,8 @@ class Exchange:
         for number in range(1, self.keep + 1):
             name = beside(self.path, f".{number}")
             try:
-                is_kept = self._status(name.name) is None or self._is_one_of(name.name, ours)
+                status = self._status(name.name)
+                is_kept = status is None or self._is_one_of(name.name, ours)
             except OSError as error:
                 raise self._failed(error) from error
             if not is_kept:
@@ -112,6 +186,8 @@ class Exchange:
                     f"output {self.path}{os.sep}: {name} is there, where --keep would put what is "
                     "replaced, and no recv put it there; move it away"
                 )
+            if status:
+                self._made.removable.add(status.st_ino)
 
     def _is_one_of(self, name: str, ours: Container[Mark]) -> bool:
         mark = folder_mark(name, dir_fd=self._fd)
@@ -133,11 +209,11 @@ class Exchange:
             for name in (self._unpacking, self._new, self._old):
                 self._check_ours(name, is_begun=named is not None)
             self._finish(named, kept)
-            remove_tree(self._unpacking, dir_fd=self._fd)
+            self._clear()
             for name in (self._old, self._new):
                 if self._status(name):
                     self._bring_away(name, is_kept=self._is_one_of(name, kept))
-            remove_tree(self._unpacking, dir_fd=self._fd)
+            self._made.remove()
         except OSError as error:
             raise self._failed(error) from error
 
@@ -150,7 +226,7 @@ class Exchange:
                 rename_alone(self._unpacking, self._new, dir_fd=self._fd)
             self._put_new()
         elif whole == self._new:
-            remove_tree(self._unpacking, dir_fd=self._fd)
+            self._clear()
             rename_alone(self._new, self._unpacking, dir_fd=self._fd)
         elif self._status(name) is None and self._is_one_of(self._old, kept):
             rename_alone(self._old, name, dir_fd=self._fd)
@@ -182,6 +258,27 @@ class Exchange:
                 f"{self.path.with_name(name)}: is there, and no recv put it there; move it away"
             )
 
+    def _clear(self) -> None:
+        """Make sure that nothing is called as what is being unpacked.
+
+        Raises:
+            OSError: As the system says.
+        """
+        status = self._status(self._unpacking)
+        if status is None:
+            return
+        if not self._is_shared:
+            remove_tree(self._unpacking, dir_fd=self._fd)
+            return
+        if status.st_ino in self._made.removable:
+            self._made.remove()
+            return
+        to = self._set_aside(self._unpacking, self.keep + 1)
+        self._warnings.append(
+            f"{self.path.with_name(self._unpacking)}: is {to} now and not removed: others may "
+            "rename what is there, so it may be anything"
+        )
+
     def _is(self, name: str, named: Publication | None) -> bool:
         """Whether a folder is the one that the record names."""
         found = folder_identity(name, dir_fd=self._fd)
@@ -196,10 +293,14 @@ class Exchange:
             DiskError: The disk refuses.
         """
         try:
-            remove_tree(self._unpacking, dir_fd=self._fd)
-            return make_private(self._unpacking, dir_fd=self._fd)
+            self._clear()
+            return self._made.make()
         except OSError as error:
             raise self._failed(error) from error
+
+    def identity(self) -> Identity | None:
+        """Return that of the new folder; None: it is not there, or can't be looked at."""
+        return self._made.identity()
 
     @property
     def unpacked(self) -> Path:
@@ -209,17 +310,18 @@ class Exchange:
     def discard(self, tick: Tick = lambda: None) -> None:
         """Remove the new folder, or what was replaced; what can't be removed is said."""
         try:
-            remove_tree(self._unpacking, dir_fd=self._fd, tick=tick)
+            self._made.remove(tick)
         except OSError as error:
             self._warnings.append(
                 f"{self.path.with_name(self._unpacking)}: can't be removed: {reason(error)}"
             )
 
-    def put(self, *, is_ours: bool) -> None:
+    def put(self, ours: int) -> None:
         """Put the new folder in place, at once; what was there is kept, or left to `discard`.
 
         Args:
-            is_ours: An earlier run put there what is replaced; else only an empty folder may go.
+            ours: The inode of what an earlier run put there; of others only an empty folder may
+                go. 0: none did.
 
         Raises:
             DiskError: It can't be; what was in place still is.
@@ -227,6 +329,7 @@ class Exchange:
         try:
             rename_alone(self._unpacking, self._new, dir_fd=self._fd)
             try:
+                self._made.check_at(self._new)
                 gone = self._put_new()
             except OSError:
                 rename_alone(self._new, self._unpacking, dir_fd=self._fd)
@@ -235,9 +338,15 @@ class Exchange:
             raise self._failed(error) from error
         # From here on the folder is new: what goes wrong now is no failure to put it in place.
         try:
+            self._made.check_at(self.path.name)
+        except FileExistsError as error:
+            raise self._failed(error) from error
+        except OSError as error:
+            self._warnings.append(f"output {self.path} is in place, but: {reason(error)}")
+        try:
             sync_all(self._fd)
             if gone:
-                self._put_away(gone, is_ours=is_ours)
+                self._put_away(gone, ours)
         except OSError as error:
             self._warnings.append(f"output {self.path} is in place, but: {reason(error)}")
 
@@ -261,7 +370,7 @@ class Exchange:
             raise
         return self._old
 
-    def _put_away(self, gone: str, *, is_ours: bool) -> None:
+    def _put_away(self, gone: str, ours: int) -> None:
         """Keep what was replaced, or have it removed.
 
         Raises:
@@ -269,7 +378,8 @@ class Exchange:
         """
         if self.keep:
             self._rotate(gone, self.keep)
-        elif is_ours:
+        elif ours and (status := self._status(gone)) and status.st_ino == ours:
+            self._made.removable.add(ours)
             rename_alone(gone, self._unpacking, dir_fd=self._fd)
         else:
             try:
@@ -293,7 +403,15 @@ class Exchange:
             self._rotate(gone, self.keep)
             return beside(self.path, ".1")
         # What has such a name is not there to make room, and this is not there to go.
-        names = (beside(self.path, f".{number}") for number in count(self.keep + 1))
+        return self._set_aside(gone, self.keep + 1)
+
+    def _set_aside(self, gone: str, first: int) -> Path:
+        """Give a folder the first name from a number on that nothing has; return it.
+
+        Raises:
+            OSError: As the system says.
+        """
+        names = (beside(self.path, f".{number}") for number in count(first))
         free = next(name for name in names if self._status(name.name) is None)
         rename_alone(gone, free.name, dir_fd=self._fd)
         return free
@@ -309,7 +427,7 @@ class Exchange:
         free = next((n for n, name in enumerate(names) if self._status(name) is None), None)
         if free is None:
             free = keep - 1
-            remove_tree(self._unpacking, dir_fd=self._fd)
+            self._made.remove()
             rename_alone(names[free], self._unpacking, dir_fd=self._fd)
         for number in range(free, 0, -1):
             rename_alone(names[number - 1], names[number], dir_fd=self._fd)
@@ -317,4 +435,5 @@ class Exchange:
 
     def close(self) -> None:
         """Close it."""
+        self._made.close()
         close_quietly(self._fd)

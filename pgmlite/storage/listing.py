@@ -19,8 +19,11 @@ from pgmlite.storage.record import Identity, Mark
 from pgmlite.storage.syscalls import birth_of
 from pgmlite.storage.system import close_quietly
 
-ENTRY = struct.Struct(">IQq")
+ENTRY = struct.Struct(">IQQ")
 """Type and permissions, bytes, and when it was changed, ns; 0 for what has no such thing."""
+
+TIMES = 1 << 64
+"""Disks have times further away than as many ns; they count by what is left of them here."""
 
 SAME_DEVICE = 0
 """In place of the number of its disk, which may be another one after the next start of the machine:
@@ -50,14 +53,11 @@ def folder_mark(path: str | Path, *, dir_fd: int | None = None) -> Mark | None:
 def folder_identity(path: str | Path, *, dir_fd: int | None = None) -> Identity | None:
     """Return the identity of a folder; None: there is none, or it can't be looked at."""
     try:
-        status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-        if not stat.S_ISDIR(status.st_mode):
-            return None
-        born = birth_of(path, dir_fd=dir_fd)
         root = os.open(path, os.O_PATH | FOLDER_FLAGS, dir_fd=dir_fd)
     except OSError:
         return None
     try:
+        status, born = os.fstat(root), birth_of(".", dir_fd=root)
         size, digest = _look_through(root, status)
     except OSError:
         return None
@@ -83,7 +83,7 @@ def _look_through(root: int, status: os.stat_result) -> tuple[int, bytes]:
             if is_folder:
                 folders.append(path)
             # A folder's own time changes with what lies there for a moment only.
-            time = 0 if is_folder else found.st_mtime_ns
+            time = 0 if is_folder else found.st_mtime_ns % TIMES
             length = found.st_size if stat.S_ISREG(found.st_mode) else 0
             size += length
             for part in (os.fsencode(path), os.fsencode(target)):

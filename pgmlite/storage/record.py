@@ -204,7 +204,7 @@ def parse(raw: bytes) -> Publication:
         raise ValueError("nested too deeply") from None
     _check_types(values)
     name = values["name"]
-    if not name or not name.isprintable() or len(name.encode()) > MAX_NAME:
+    if not name or REFUSED_CHARACTERS.search(name) or len(name.encode()) > MAX_NAME:
         raise ValueError("name is none that a manifest can have")
     stream, keys = values["stream"], values["keys"]
     if REFUSED_CHARACTERS.search(stream) or len(stream.encode()) > MAX_STREAM:

@@ -6,10 +6,11 @@ before they are emptied. What is mounted in it can't be moved, so it stays.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from pgmlite.storage.system import close_quietly
@@ -17,33 +18,49 @@ from pgmlite.storage.system import close_quietly
 RWX = 0o700
 
 
-def remove_tree(name: str, *, dir_fd: int, tick: Callable[[], None] = lambda: None) -> None:
+REPLACED = "another program put another folder in its place"
+
+
+def remove_tree(
+    name: str,
+    *,
+    dir_fd: int,
+    tick: Callable[[], None] = lambda: None,
+    only: Container[int] | None = None,
+) -> None:
     """Remove a folder; none is there: that is fine.
 
     Args:
         dir_fd: The folder that it is in.
         tick: Called for each folder in it; may raise.
+        only: Inodes of which one must be its; None: it may be any.
 
     Raises:
         OSError: As the system says; a part of it stays.
     """
     try:
-        top = _open(name, dir_fd)
+        top = _open(name, dir_fd, only)
     except FileNotFoundError:
         return
     try:
+        # Where others may write they could lay in what is not to go.
+        with contextlib.suppress(OSError):
+            os.fchmod(top, RWX)
         _Remover(top, tick).run()
     finally:
         close_quietly(top)
     os.rmdir(name, dir_fd=dir_fd)
 
 
-def _open(name: str, dir_fd: int) -> int:
+def _open(name: str, dir_fd: int, only: Container[int] | None = None) -> int:
     """Open a folder, made ours to empty."""
     flags = os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     found = os.open(name, os.O_PATH | flags, dir_fd=dir_fd)
     try:
-        if os.fstat(found).st_mode & RWX != RWX:
+        status = os.fstat(found)
+        if only is not None and status.st_ino not in only:
+            raise OSError(errno.EEXIST, REPLACED, name)
+        if status.st_mode & RWX != RWX:
             Path(f"/proc/self/fd/{found}").chmod(RWX)
         return os.open(".", os.O_RDONLY | flags, dir_fd=found)
     finally:

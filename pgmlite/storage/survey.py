@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from pgmlite.errors import DiskError, UsageError
-from pgmlite.storage.links import check_link
+from pgmlite.storage.links import Ways
 from pgmlite.storage.system import reason
-from pgmlite.storage.tar import END, Member, MemberKind, header, padding
+from pgmlite.storage.tar import END, MOST_TIME, Member, MemberKind, header, padding
 from pgmlite.wire.manifest import MAX_OBJECT_SIZE, REFUSED_CHARACTERS, Archive
 
 SECOND = 1_000_000_000
@@ -121,11 +121,13 @@ def look_through(folder: bytes, refuse: Refuse) -> Iterator[Seen]:
                 target, size = "", status.st_size
         elif kind is None:
             why = next(what for test, what in STRANGE if test(status.st_mode))
+        mtime = status.st_mtime_ns // SECOND
+        if not why and abs(mtime) > MOST_TIME:
+            why = f"was changed more than {MOST_TIME} s from 1970"
         if why or kind is None:
             refuse(name, why)
             continue
         owner = status.st_uid, status.st_gid
-        mtime = status.st_mtime_ns // SECOND
         member = Member(text, kind, status.st_mode & 0o7777, *owner, size, mtime, target)
         yield Seen(member, path, status)
 
@@ -277,10 +279,11 @@ def survey(path: os.PathLike[str], tick: Callable[[], None]) -> Survey:
             hasher.update(repr((member.name, member.target, *identify(status))).encode())
     except OSError as error:
         raise DiskError(f"source {os.fspath(path)}: {reason(error)}") from error
+    ways = Ways(links)
     for name in links:
         tick()
         try:
-            check_link(links, name)  # as receivers do, who have no disk to ask
+            ways.check(name)  # as receivers do, who have no disk to ask
         except ValueError as error:
             found.refuse(name.encode(), str(error))
     found.mark = hasher.digest()

@@ -15,6 +15,9 @@ from pgmlite.wire.layout import ARCHIVE_RECORD
 END = bytes(2 * ARCHIVE_RECORD)
 """What stands behind the last member."""
 
+MOST_TIME = 1 << 40
+"""s from 1970, in either direction; disks that hold less change it by themselves."""
+
 
 class MemberKind(Enum):
     """What a member of an archive is; values are those of its header."""

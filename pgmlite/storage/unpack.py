@@ -12,14 +12,15 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from sys import getsizeof
 
 from pgmlite.errors import DiskError, ObjectError
-from pgmlite.storage.links import OUTSIDE, Fold, check_link, folded
+from pgmlite.storage.links import OUTSIDE, Fold, Ways, folded
 from pgmlite.storage.listing import FOLDER_FLAGS
 from pgmlite.storage.members import read_members, refusal, shown
 from pgmlite.storage.syscalls import can_sync_disk, sync_disk
 from pgmlite.storage.system import LONGEST_NAME, close_quietly, forget_cache, reason, sync_all
-from pgmlite.storage.tar import Member, MemberKind
+from pgmlite.storage.tar import MOST_TIME, Member, MemberKind
 from pgmlite.wire.manifest import Archive
 
 ROOT = "."
@@ -29,11 +30,12 @@ LONGEST_PATH = 4_095
 """Bytes of a name from the folder on: what a call takes."""
 
 MOST_OWNER = (1 << 32) - 2
-MOST_TIME = 1 << 40
-"""s from 1970, in either direction; disks that hold less change it by themselves."""
 
 MEMBER_MEMORY = 1 << 10
-"""Bytes of memory that a member takes at most while it is unpacked."""
+"""Bytes of memory that a member with a usual name takes at most while it is unpacked."""
+
+NAMELESS_MEMORY = MEMBER_MEMORY // 2
+"""Bytes of memory that it takes without its names, at most."""
 
 MODE = 0o777
 LOST_BITS = 0o7000
@@ -59,6 +61,7 @@ def judge(
     progress: Progress,
     *,
     folds_case: bool = False,
+    memory: int | None = None,
 ) -> list[Placed]:
     """Return the members of an archive, all of them fit to be unpacked.
 
@@ -66,13 +69,14 @@ def judge(
         fd: The archive, of `size` bytes.
         folder: Where it would be unpacked; nothing is.
         folds_case: The disk takes names for one that differ in case.
+        memory: Bytes of it that the members may take; None: as many as they need.
         progress: Told of nothing; may raise.
 
     Raises:
         ObjectError: It is none, or a member is not fit.
         DiskError: It can't be read.
     """
-    known = _Known(announced, folded if folds_case else str)
+    known = _Known(announced, folded if folds_case else str, memory)
     found: list[Placed] = []
     where = os.fspath(folder)
     for member, at, info in read_members(fd, size):
@@ -93,9 +97,11 @@ def judge(
 class _Known:
     """What is known of the members so far."""
 
-    def __init__(self, announced: Archive, fold: Fold) -> None:
+    def __init__(self, announced: Archive, fold: Fold, memory: int | None) -> None:
         self._announced = announced
         self._fold = fold
+        self._memory = memory
+        self._held = 0
         self._size = 0
         self._kinds: dict[str, MemberKind] = {}
         self._links: dict[str, str] = {}
@@ -109,6 +115,7 @@ class _Known:
         self._size += member.size
         if len(self._kinds) >= self._announced.entries or self._size > self._announced.size:
             raise ObjectError("archive: has more in it than was announced")
+        self._hold(NAMELESS_MEMORY + getsizeof(name) + getsizeof(member.target))
         _check_numbers(member)
         if not self._kinds:
             if (name, kind) != (ROOT, MemberKind.FOLDER):
@@ -117,12 +124,25 @@ class _Known:
             self._check_name(name)
         if kind is MemberKind.LINK:
             _check_text(name, member.target)
-            self._links[self._fold(name)] = member.target
+            key = self._fold(name)
+            if key is not name:
+                self._hold(getsizeof(key))
+            self._links[key] = member.target
         elif kind is MemberKind.SAME:
             if self._kinds.get(member.target) is not MemberKind.FILE:
                 raise refusal(name, f"is one file with {shown(member.target)}, which is none")
             kind = MemberKind.FILE
         self._kinds[name] = kind
+
+    def _hold(self, octets: int) -> None:
+        """
+        Raises:
+            ObjectError: It all takes more memory than it may.
+        """
+        # A name of 4095 bytes may take four times as many, and what is announced has no names.
+        self._held += octets
+        if self._memory is not None and self._held > self._memory:
+            raise ObjectError("archive: its names take more memory than there is for them")
 
     def _check_name(self, name: str) -> None:
         _check_text(name, name)
@@ -142,12 +162,13 @@ class _Known:
         Raises:
             ObjectError: A link leads out, or that can't be told.
         """
+        ways = Ways(self._links, self._fold)
         for name, kind in self._kinds.items():
             if kind is not MemberKind.LINK:
                 continue
             progress(0, None)
             try:
-                check_link(self._links, name, self._fold)
+                ways.check(name)
             except ValueError as error:
                 raise refusal(name, str(error)) from None
 

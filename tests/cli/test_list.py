@@ -187,6 +187,13 @@ def test_a_folder_has_members() -> None:
     assert "10.0 KiB in 12 members" in said
 
 
+def test_addresses_are_no_pictures() -> None:
+    sources = ("fd00:b:1:ab:2::5", "fd00:a:1::1")
+    said = "\n".join(table([replace(heard("x:x:x"), sources=sources)], 0, 400))
+    assert "x:x:x" in said
+    assert ", ".join(sources) in said
+
+
 def test_names_of_strangers_do_no_harm() -> None:
     said = "\n".join(table([heard("[red]x[/red]"), heard("ü" * 127)], 5, 80))
     assert "[red]x[/red]" in said

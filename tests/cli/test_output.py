@@ -20,7 +20,7 @@ from pgmlite.cli import takes_stdout
 from pgmlite.cli.json_lines import EVENTS, by_capture, by_system_clock, moment_text
 from pgmlite.cli.lines import Priority, is_journal, say
 from pgmlite.cli.output import Output
-from pgmlite.cli.progress import Shown, has_bar, laid_out, shown
+from pgmlite.cli.progress import Bar, Shown, has_bar, laid_out, shown
 from pgmlite.cli.words import text_of
 from pgmlite.core.events import (
     Adopted,
@@ -139,6 +139,13 @@ def test_who_gets_a_bar(monkeypatch, term: str, is_terminal: bool, has: bool) ->
     monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stderr", Terminal() if is_terminal else io.StringIO())
     assert has_bar() is has
+
+
+def test_what_is_said_above_a_bar_has_no_pictures(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", shown := Terminal())
+    with Bar() as bar:
+        bar.say("[red]x:x:x[/red] from fd00:b:1:ab:2::5")
+    assert "[red]x:x:x[/red] from fd00:b:1:ab:2::5" in shown.getvalue()
 
 
 class Terminal(io.StringIO):

@@ -243,6 +243,12 @@ class TestAge:
         assert warned(drive) == []
 
 
+def leaves(sample: SignedSample) -> list[bytes]:
+    """Return what tells the symbols of an object from others: its tree of tiles, and all leaves."""
+    tiles = sample.tiles.tiles
+    return sample.tile_nodes(range(tiles.tree.nodes + tiles.count))
+
+
 class TestRelease:
     def test_an_old_one(self) -> None:
         # spec: TRU-6
@@ -275,7 +281,8 @@ class TestRelease:
 
     def test_of_the_one_that_is_being_received(self) -> None:
         drive = Drive(trust=trust())
-        drive.give([release(5).spm()])
+        five = release(5)
+        drive.give([five.spm(), *leaves(five), *five.all_odata()[:1]])
         later = {"now": 3600 * SECOND}  # nothing of it came for long
         assert refused(drive, [release(4).spm()], **later) == {"rollback": 1}
         assert refused(drive, [release(5, seed=99).spm()], **later) == {"equivocation": 1}
@@ -291,6 +298,32 @@ class TestRelease:
         assert Superseded(0, low.manifest.oid, high.manifest.oid, 6) in told
         assert drive.machine.manifest == high.manifest
         assert refused(drive, [low.spm()]) == {"rollback": 1}
+
+    def test_one_that_nobody_sends_holds_nobody(self) -> None:
+        # spec: TRU-6, TRU-8
+        # A stranger has an announcement that is signed, of a release that is sent elsewhere.
+        drive = Drive(trust=trust())
+        low, high = release(5), release(6)
+        sent = low.all_odata()
+        drive.give([low.spm(), *low.nodes()])
+        for tenth in range(1, 200):
+            now = tenth * SECOND // 10
+            drive.give([high.spm(), low.spm()], now=now)
+            drive.give([*low.nodes(), *leaves(low), sent[tenth % len(sent)]], now=now)
+            if tenth < 50:
+                assert drive.machine.manifest == high.manifest
+        assert drive.machine.manifest == low.manifest
+        assert drive.is_complete
+        assert sum(isinstance(one, Superseded) for one in drive.seen) == 2
+
+    def test_one_of_which_something_came_is_not_left_for_a_lower_one(self) -> None:
+        # spec: TRU-8
+        drive = Drive(trust=trust())
+        low, high = release(5), release(6)
+        drive.give([high.spm(), *leaves(high), *high.all_odata()[:1]])
+        for second in range(1, 30):
+            now = second * SECOND
+            assert refused(drive, [low.spm()], now=now) == {"rollback": 1}
 
     def test_that_does_not_fit_takes_nothings_place(self) -> None:
         # spec: TRU-8

@@ -247,6 +247,15 @@ def test_what_no_folder_can_have(tmp_path: Path) -> None:
     assert "\x1b" not in refusal(folder)
 
 
+def test_times_that_receivers_refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # spec: FLD-3
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "late").touch()
+    # Not every disk has such times.
+    monkeypatch.setattr(survey, "MOST_TIME", 5)
+    assert "late was changed more than 5 s from 1970: can't" in refusal(tmp_path / "f")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="Only root makes devices.")
 def test_devices(tmp_path: Path) -> None:
     # spec: FLD-3

@@ -131,6 +131,16 @@ def test_what_was_changed_is_fetched(output: Path, change: Any) -> None:
     assert holds_version(output, 1)
 
 
+@pytest.mark.parametrize("mtime", [9_300_000_000, 1 << 39, -(1 << 39)])
+def test_times_far_away_are_times(output: Path, mtime: int) -> None:
+    # spec: FLD-6, FLD-9
+    sample = version(1).add("far", mtime=mtime).link("away", "far", mtime=mtime).sample()
+    assert receive(output, sample).is_new
+    assert receive(output, sample).is_new is False
+    os.utime(output / "far", (0, 0))
+    assert receive(output, sample).is_new
+
+
 def test_what_was_there_for_a_moment_changes_nothing(output: Path) -> None:
     # spec: FLD-9
     receive(output, version(1).sample())

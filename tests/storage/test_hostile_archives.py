@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from pgmlite.errors import ObjectError
+from pgmlite.net.destinations import folder as destination
+from pgmlite.storage.unpack import MEMBER_MEMORY
 from tests.support.builders import Sample
 from tests.support.folders import Receiving, Tar, everything, hostile, names, receive, version
 
@@ -74,6 +76,32 @@ def test_what_headers_say_takes_no_memory(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_names_take_no_more_memory_than_members_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # spec: FLD-5, FLD-6
+    tar = Tar()
+    for number in range(500):
+        tar.link(f"{number}", "\U0001f600" + "x" * 4_000)
+    sample = tar.sample()
+    memory = 1 << 20
+    assert sample.manifest.archive
+    assert sample.manifest.archive.entries * MEMBER_MEMORY < memory, "it is taken by what it says"
+    monkeypatch.setattr(destination, "memory_here", lambda: memory)
+    with closing(Receiving(tmp_path / "out")) as receiving:
+        complete = receiving.collect(sample)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ObjectError, match="its names take more memory"):
+                receiving.publish(complete)
+            assert tracemalloc.get_traced_memory()[1] < 3 * memory
+        finally:
+            tracemalloc.stop()
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(destination, "memory_here", lambda: 16 * memory)
+    assert receive(tmp_path / "out", sample).is_new
 
 
 def test_names_reach_no_terminal(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import shutil
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgmlite.errors import DiskError
-from pgmlite.storage.links import check_link, folded
+from pgmlite.storage.links import FREE_STEPS, Ways, folded
 from pgmlite.storage.survey import look_through, survey
 from pgmlite.storage.tar import END, header
 from pgmlite.storage.unpack import judge
@@ -29,7 +30,7 @@ links = st.dictionaries(
 
 def _stays(links: dict[str, str], name: str) -> bool:
     try:
-        check_link(links, name)
+        Ways(links).check(name)
     except ValueError:
         return False
     return True
@@ -97,7 +98,32 @@ def test_links_on_paper(links: dict[str, str], *, bad: bool) -> None:
 def test_where_case_is_nothing_links_are_followed_so() -> None:
     # spec: FLD-6
     says = {"a/Ä": "..", "m": "A/a\N{COMBINING DIAERESIS}/../x"}
-    check_link(says, "m")
+    Ways(says).check("m")
     with pytest.raises(ValueError, match="leads out"):
-        check_link({folded(name): target for name, target in says.items()}, "m", folded)
+        Ways({folded(name): target for name, target in says.items()}, folded).check("m")
     assert posixpath.join(folded("A"), folded("Ä")) == folded("a/ä")
+
+
+def test_short_links_through_a_long_one_are_followed_together_no_further_than_is_of_use() -> None:
+    # spec: FLD-6
+    long = "/".join(["a"] * 2_000)
+    few = {"long": long, **{f"l{number}": "long/x" for number in range(100)}}
+    assert all(_stays(few, name) for name in few)
+    many = {"long": long, **{f"l{number}": "long/x" for number in range(3_000)}}
+    ways, followed = Ways(many), 0
+    with contextlib.suppress(ValueError):
+        for name in many:
+            ways.check(name)
+            followed += 1
+    assert FREE_STEPS // 2_100 < followed < len(many) // 4
+    usual = {f"l{number}": f"{'../' * 5}{'a/' * 40}x" for number in range(30_000)}
+    ways = Ways({f"a/a/a/a/a/{name}": target for name, target in usual.items()})
+    for name in usual:
+        ways.check(f"a/a/a/a/a/{name}")
+
+
+def test_a_way_does_not_get_longer_and_longer() -> None:
+    # spec: FLD-6
+    links = {f"l{number}": f"l{number + 1}/{'x' * 3_000}" for number in range(30)}
+    assert _stays(links, "l29")
+    assert not _stays(links, "l0")

@@ -25,13 +25,18 @@ from pgmlite.storage.record import (
     parse,
 )
 from pgmlite.storage.system import beside
+from pgmlite.wire.manifest import REFUSED_CHARACTERS
 from tests.storage.test_storage import NOBODY, ordinary_user
 from tests.support.builders import make_object
 
 MANIFEST = make_object(1_000, name="firmware.bin").manifest
 
 numbers = st.integers(0, (1 << 64) - 1)
-names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=60)
+names = st.text(
+    st.characters().filter(lambda char: not REFUSED_CHARACTERS.search(char)),
+    min_size=1,
+    max_size=60,
+)
 publications = st.builds(
     Publication,
     oid=numbers,
@@ -81,6 +86,11 @@ def opened(output: Path) -> tuple[PublishedRecord, list[str]]:
     publication=replace(published(Path(__file__)), name="\N{BROKEN HEART}" * 63),
     attempts=1,
     is_done=True,
+)
+@example(
+    publication=replace(published(Path(__file__)), name="\N{NARROW NO-BREAK SPACE}\N{SOFT HYPHEN}"),
+    attempts=0,
+    is_done=False,
 )
 def test_what_is_written_is_read(publication, attempts, is_done):
     for _ in range(attempts):

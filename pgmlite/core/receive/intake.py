@@ -132,14 +132,14 @@ class Intake:
         if manifest_oid(spm.manifest) != header.oid:
             raise RefusedPacket("manifest", "its digest is not the oid")
         try:
-            signed = self._signed(now, batch, spm, header)
+            signed = self._signed(now, batch, spm, header, transfers)
             offer = Offer(
                 header.oid,
                 header.size,
                 header.symbol_size,
                 is_announced=True,
                 has_carousel=spm.position is not None,
-                stream=signed.release.stream if signed else "",
+                stream=self._stream_of(signed),
             )
             # Before an unsigned manifest is parsed: that costs more than all the rest.
             answer = self.answer(now, offer, transfers)
@@ -206,7 +206,21 @@ class Intake:
         told, self._trust.warnings = self._trust.warnings, []
         return told
 
-    def _signed(self, now: int, batch: PacketBatch, spm: Spm, header: Offer) -> Authentic | None:
+    def _stream_of(self, signed: Authentic | None) -> str:
+        """Return the stream of a release that takes the place of lower ones; empty: it does not."""
+        # spec: TRU-8: one that was announced, and of which nothing came, does so once.
+        if not self._trust or not signed or signed.manifest.oid in self._doubted:
+            return ""
+        return signed.release.stream if self._trust.is_higher(signed) else ""
+
+    def _signed(
+        self,
+        now: int,
+        batch: PacketBatch,
+        spm: Spm,
+        header: Offer,
+        transfers: Mapping[int, Ongoing],
+    ) -> Authentic | None:
         """Return what is signed, and wanted; None: anybody's is taken.
 
         Raises:
@@ -217,7 +231,12 @@ class Intake:
         # spec: TRU-3
         signed = self._trust.judge(now, spm, batch.source.address)
         self._check_name(signed.manifest)
-        self._trust.admit(now, signed)
+        unsent = [
+            oid
+            for oid, one in transfers.items()
+            if not one.cycles and now - one.heard >= self._config.switch_after
+        ]
+        self._trust.admit(now, signed, unsent)
         return signed
 
     def _beyond_limits(self, offer: Offer) -> Refuse | None:

@@ -86,6 +86,10 @@ class Ongoing(Protocol):
         """When a carousel of the object was heard last, ns."""
 
     @property
+    def cycles(self) -> float:
+        """How much of it came, in its lengths; of a signed one what is known to be right."""
+
+    @property
     def is_complete(self) -> bool:
         """Whether every block was verified: nothing is taken any more."""
 

@@ -31,6 +31,11 @@ from pgmlite.storage.unpack import MEMBER_MEMORY, Unpacker, judge
 from pgmlite.wire.manifest import Archive, Manifest
 
 
+def memory_here() -> int:
+    """Return how many bytes of memory the members of an archive may take."""
+    return int(psutil.virtual_memory().total) // MEMORY_SHARE
+
+
 class FolderDestination:
     """A folder, which is replaced at once when everything is verified and unpacked."""
 
@@ -124,8 +129,7 @@ class FolderDestination:
             return "archive"
         if self.holds(manifest):
             return ""
-        memory = psutil.virtual_memory().total // MEMORY_SHARE
-        if archive.entries > memory // MEMBER_MEMORY:
+        if archive.entries > memory_here() // MEMBER_MEMORY:
             return "too_large"
         return "" if self.part.has_room_unpacked(manifest, archive) else "disk"
 
@@ -177,6 +181,7 @@ class FolderDestination:
             self._exchange.unpacked,
             report,
             folds_case=self.part.folds_case,
+            memory=memory_here(),
         )
         tree = self._exchange.make()
         try:
@@ -194,16 +199,18 @@ class FolderDestination:
         was, is_ours = self.record.latest, self._is_ours()
         self._check()
         self._exchange.check_kept(self.record.kept)
-        found = folder_identity(self._exchange.unpacked)
+        found = self._exchange.identity()
         if found is None:
-            raise DiskError(f"output {self.name}: what was unpacked can't be looked at")
+            raise DiskError(
+                f"output {self.name}: what was unpacked is not there any more, or can't be read"
+            )
         # Noted before it is replaced: whatever ends this process, it is known to be kept.
         replaced = self._mark() if self._exchange.keep or is_ours else None
         others = [one for one in self._exchange.kept(self.record.kept) if one != replaced]
         self.record.kept = tuple([*filter(None, (replaced,)), *others][:MAX_KEPT])
         self._before(found)
         try:
-            self._exchange.put(is_ours=is_ours)
+            self._exchange.put(was.inode if was and is_ours else 0)
         except DiskError:
             # What is in place stays ours: the next run may replace it.
             with contextlib.suppress(DiskError):
