@@ -104,7 +104,9 @@ class DeviceDestination:
     is_begun = False
     """Another object may take its place: it is written over what there is of this one."""
 
-    is_choosy = False
+    is_choosy = True
+    """Before its manifest nothing says that an object is larger, in words that are about the device."""
+
     needs_record = False
 
     def __init__(
