@@ -105,7 +105,7 @@ class DeviceDestination:
     """Another object may take its place: it is written over what there is of this one."""
 
     is_choosy = True
-    """Before its manifest nothing says that an object is larger, in words that are about the device."""
+    """An object that is larger is refused by its manifest: nothing of it is stored before."""
 
     needs_record = False
 
