@@ -199,7 +199,7 @@ class CompletionHook:
             f"and {self._again}"
         )
         if ending.interrupted:
-            raise Interrupted(text, cause="on_complete")
+            raise Interrupted(text, cause="on_complete") from ending.interrupted
         raise HookError(text, cause="hook_timed_out" if ending.timed_out else "on_complete")
 
     def _note_end(self, attempt: Publication) -> None:

@@ -125,6 +125,10 @@ class _Teller:
                 return
         self._tell(event)
 
+    def warn(self, error: PgmliteError) -> None:
+        """Tell of an error that is news each time it happens, in whatever words."""
+        self._tell(Warned(time.monotonic_ns(), str(error), error.cause))
+
     def trouble(self, error: PgmliteError, delay: int) -> None:
         """Tell of an error that is waited for to pass, once."""
         seconds = delay / SECOND
@@ -285,6 +289,10 @@ class FollowJob:
                 # there is so much of it that somebody looks.
                 gc.collect()
         except Interrupted as interruption:
+            stop = interruption.__cause__
+            if isinstance(stop, Interrupted):  # it ended something, which says so itself
+                self._teller.warn(interruption)
+                interruption = stop
             now = time.monotonic_ns()
             followed = Followed(now, str(interruption), self._objects, self._fetched)
             tell(followed)
@@ -409,7 +417,7 @@ class FollowJob:
     # The command.
 
     def _fail_hook(self, error: HookError) -> None:
-        self._teller(Warned(time.monotonic_ns(), str(error), error.cause))
+        self._teller.warn(error)  # the next object's may fail in the same words
         self._plan_hook(is_due=True)
 
     def _await_hook(self) -> None:

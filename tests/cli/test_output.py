@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -370,3 +371,25 @@ def test_sigterm_ends_with_one_line(tmp_path: Path) -> None:
         receiver.event("start")
         ended = receiver.stop()
     assert [one for one in ended.stderr if "SIGTERM" in one] == ["pgmlite: stopped by SIGTERM"]
+
+
+IMPORTING = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+sys.argv = ["pgmlite", "info", "x"]
+from pgmlite.__main__ import main
+main()
+"""
+"""The command, and Ctrl-C while it imports what it needs."""
+
+
+def test_ctrl_c_at_the_very_start_ends_with_one_line() -> None:
+    ended = subprocess.run([sys.executable, "-c", IMPORTING], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (6, "pgmlite: interrupted\n")

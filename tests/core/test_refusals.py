@@ -37,6 +37,19 @@ def test_nothing_is_ambiguous_where_one_was_asked_for(sample: Sample) -> None:
     assert "nothing_to_take" not in watched.causes()
 
 
+def test_what_is_called_otherwise_is_no_rival(sample: Sample) -> None:
+    # spec: TRU-7
+    watched = Watched(name="fw.*")
+    old = make_object(3_000, name="v1.bin", seed=9)
+    for second in range(1, 4):
+        watched.drive.give([sample.spm(sqn=second), old.spm(sqn=second)], now=at(second))
+        watched.pass_time(at(second))
+    assert "ambiguous" not in watched.causes()
+    told = watched.only("object")
+    assert told.facts["reason"] == "name"
+    assert "its name is not the one that was asked for" in told.text
+
+
 def test_nothing_that_is_heard_is_to_be_taken(sample: Sample) -> None:
     watched = Watched(name="router-*")
     others = [make_object(3_000, name=f"v{number}.bin", seed=number) for number in range(2)]

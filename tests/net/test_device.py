@@ -467,3 +467,4 @@ def test_the_command_images_a_device_and_runs_its_hook(tmp_path: Path, spool: Pa
             ended = receive(little, "--timeout", 1)
             assert ended.code == 5
             assert "larger than the device" in ended.error
+            assert (ended.last["symbols"], ended.last["is_kept"]) == (0, False)

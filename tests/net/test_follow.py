@@ -207,6 +207,28 @@ def test_a_command_that_fails_is_told_and_a_newer_object_takes_its_place(site):
     assert (ended.code, site.hooked) == (0, ["v1", "v2"])
 
 
+def test_of_each_object_it_is_told_that_its_command_failed(site):
+    # spec: FOL-6
+    with Air(site.place, version(1)) as air, site.follow("--on-complete", "false") as follower:
+        follower.event("hook", lambda event: event["phase"] == "failed")
+        air.send(version(2))
+        follower.event("hook", lambda e: e["phase"] == "failed" and is_of(version(2))(e))
+        ended = follower.stop()
+    failures = [one for one in ended.events if one.get("cause") == "on_complete"]
+    assert len(failures) == 2
+
+
+def test_a_stop_while_the_command_runs_is_told_apart_from_what_became_of_that(site):
+    # spec: FOL-7
+    hook = site.hook("exec sleep 60")
+    with Air(site.place, version(1)), site.follow("--on-complete", hook) as follower:
+        until(lambda: site.hooked)
+        ended = follower.stop()
+    assert (ended.code, ended.last["reason"]) == (0, "stopped by SIGTERM")
+    (warning,) = [one for one in ended.events if one.get("cause") == "on_complete"]
+    assert "ended after" in warning["warning"]
+
+
 @pytest.mark.slow
 def test_what_passes_ends_nothing(site, tmp_path):
     # spec: FOL-6

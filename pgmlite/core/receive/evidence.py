@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgmlite.core import serial
@@ -12,7 +13,7 @@ from pgmlite.core.receive.sessions import SessionKey, session_of
 from pgmlite.errors import ObjectError
 from pgmlite.wire.batch import PacketBatch, Rows
 from pgmlite.wire.control import Spm, SpmPosition
-from pgmlite.wire.manifest import Release, parse_manifest
+from pgmlite.wire.manifest import Manifest, Release, parse_manifest
 
 MOST_OTHERS = 16
 """Other objects remembered; the one silent for longest makes room."""
@@ -123,8 +124,19 @@ class Evidence:
         self.began = now
         self.others.pop(oid, None)
 
-    def take_other(self, now: int, row: Rows, spm: Spm, answer: Wait | Refuse) -> None:
-        """Remember the object of an SPM that was refused; its digest is known to be the oid."""
+    def take_other(
+        self,
+        now: int,
+        row: Rows,
+        spm: Spm,
+        answer: Wait | Refuse,
+        refuses: Callable[[Manifest], str],
+    ) -> None:
+        """Remember the object of an SPM that was refused; its digest is known to be the oid.
+
+        Args:
+            refuses: Why it would not have been taken if nothing else were; empty: it would.
+        """
         if not spm.position:
             return
         oid = int(row["oid"])
@@ -139,6 +151,8 @@ class Evidence:
                 return
             if len(self.others) >= MOST_OTHERS:
                 self.others.pop(next(iter(self.others)))
+            if isinstance(answer, Wait) and (reason := refuses(manifest)):
+                answer = Refuse(reason)
             keys = tuple(one.key_id for one in spm.signatures)
             other = Other(oid, manifest.name, manifest.size, answer, keys, manifest.release)
         self.others[oid] = other

@@ -23,6 +23,7 @@ from pgmlite.core.receive.offers import (
     Policy,
     Refuse,
     Take,
+    Wait,
 )
 from pgmlite.core.receive.transfer import check_position
 from pgmlite.core.trust import Authentic, Trust
@@ -145,21 +146,31 @@ class Intake:
             answer = self.answer(now, offer, transfers)
             if not isinstance(answer, Take):
                 if answer.reason != IN_PLACE:
-                    self._evidence.take_other(now, batch.rows[0], spm, answer)
+                    self._remember(now, batch, spm, answer)
                 raise RefusedPacket(answer.reason)
             manifest = signed.manifest if signed else self._parse(spm)
             self._check(manifest, header, spm)
             if not signed:
                 self._check_name(manifest)
             if reason := self._unplaceable(manifest):
-                self._evidence.take_other(now, batch.rows[0], spm, Refuse(reason))
+                self._remember(now, batch, spm, Refuse(reason))
                 raise RefusedPacket(reason)
         except RefusedPacket as refusal:
             if refusal.reason in TOLD:
-                self._evidence.take_other(now, batch.rows[0], spm, Refuse(refusal.reason))
+                self._remember(now, batch, spm, Refuse(refusal.reason))
             raise
         is_there = self._place is not None and self._place.holds(manifest)
         return Admitted(manifest, answer.in_place_of, signed, is_there)
+
+    def _remember(self, now: int, batch: PacketBatch, spm: Spm, answer: Wait | Refuse) -> None:
+        self._evidence.take_other(now, batch.rows[0], spm, answer, self._unwanted)
+
+    def _unwanted(self, manifest: Manifest) -> str:
+        """Return why an object is not taken even if no other is there; empty: it is."""
+        if not self._has_name(manifest):
+            return "name"
+        reason = self._unplaceable(manifest)
+        return "" if reason == "disk" else reason  # what is received needs room now, not then
 
     def _unplaceable(self, manifest: Manifest) -> str:
         """Return why an object can't go where it shall; empty: it can, or its user asked for it."""
@@ -277,6 +288,9 @@ class Intake:
         Raises:
             RefusedPacket: It is not the one that was asked for.
         """
-        # spec: TRU-7
-        if self._name and not fnmatchcase(manifest.name, self._name):
+        if not self._has_name(manifest):
             raise RefusedPacket("name", manifest.name)
+
+    def _has_name(self, manifest: Manifest) -> bool:
+        # spec: TRU-7
+        return not self._name or fnmatchcase(manifest.name, self._name)

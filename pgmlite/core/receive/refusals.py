@@ -39,7 +39,7 @@ BRIEFLY = {
     "archive": "no folder",
     "begun": "too late: another one is being passed on",
     "device": "larger than the device",
-    "disk": "no room on the disk",
+    "disk": "too large for the disk",
     "empty": "empty",
     "too_large": "too large",
     "unfit": "an archive that can't be unpacked",

@@ -104,7 +104,9 @@ class DeviceDestination:
     is_begun = False
     """Another object may take its place: it is written over what there is of this one."""
 
-    is_choosy = False
+    is_choosy = True
+    """An object that is larger is refused by its manifest: nothing of it is stored before."""
+
     needs_record = False
 
     def __init__(
