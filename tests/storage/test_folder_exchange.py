@@ -12,6 +12,7 @@ import pytest
 
 from pgmlite.errors import DiskError, Interrupted
 from pgmlite.storage import exchange, unpack
+from pgmlite.storage.exchange import MAX_KEPT
 from pgmlite.storage.syscalls import birth_of
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
 from tests.support.mortal import Killed, Mortal
@@ -342,6 +343,20 @@ def test_what_a_kill_left_is_kept_when_others_are_again(output: Path) -> None:
     assert holds_version(output, 3)
     assert holds_version(output.parent / "out.1", 2)
     assert holds_version(output.parent / "out.2", 1)
+
+
+@pytest.mark.slow
+def test_a_kill_where_as_many_are_kept_as_can_be(output: Path) -> None:
+    # spec: FLD-8
+    for number in range(MAX_KEPT + 1):
+        receive(output, version(number).sample(), keep=MAX_KEPT)
+    mortal = Mortal(2, exchanges=True)  # the record is written
+    with mortal.on(), suppress(Killed):
+        receive(output, version(MAX_KEPT + 1).sample(), keep=MAX_KEPT)
+    assert mortal.is_dead
+    Receiving(output, MAX_KEPT).close()
+    assert holds_version(output, MAX_KEPT + 1)
+    assert holds_version(output.parent / f"out.{MAX_KEPT}", 1)
 
 
 def test_fewer_that_are_kept_and_more_again(output: Path) -> None:

@@ -21,7 +21,7 @@ from pgmlite.net.hashing import work_beside
 from pgmlite.net.limits import MEMORY_SHARE
 from pgmlite.net.waiting import Waits
 from pgmlite.storage.archive_part import ArchivePart
-from pgmlite.storage.exchange import MAX_KEPT, Exchange
+from pgmlite.storage.exchange import Exchange
 from pgmlite.storage.listing import folder_identity, folder_mark
 from pgmlite.storage.record import Identity, Mark, PublishedRecord
 from pgmlite.storage.spooled import Report
@@ -207,7 +207,7 @@ class FolderDestination:
         # Noted before it is replaced: whatever ends this process, it is known to be kept.
         replaced = self._mark() if self._exchange.keep or is_ours else None
         others = [one for one in self._exchange.kept(self.record.kept) if one != replaced]
-        self.record.kept = tuple([*filter(None, (replaced,)), *others][:MAX_KEPT])
+        self.record.kept = (*filter(None, (replaced,)), *others)
         self._before(found)
         try:
             self._exchange.put(was.inode if was and is_ours else 0)
