@@ -279,7 +279,10 @@ class Rules(RuleBasedStateMachine):
     @rule()
     def replace_it(self) -> None:
         self._give_up("")
-        shutil.rmtree(self.at(""), ignore_errors=True)
+        if self.at("").is_dir() and not self.at("").is_symlink():
+            shutil.rmtree(self.at(""))
+        else:
+            self.at("").unlink(missing_ok=True)
         self._make(self.at(""))
         self._meddle()
 
