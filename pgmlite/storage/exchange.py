@@ -262,8 +262,10 @@ class Exchange:
         """Make sure that nothing is called as what is being unpacked.
 
         Raises:
+            DiskError: What is there is not ours.
             OSError: As the system says.
         """
+        self._check_ours(self._unpacking)
         status = self._status(self._unpacking)
         if status is None:
             return
@@ -290,7 +292,7 @@ class Exchange:
         """Make the new folder, which only we can enter; return its descriptor.
 
         Raises:
-            DiskError: The disk refuses.
+            DiskError: The disk refuses, or what is in the way is not ours.
         """
         try:
             self._clear()
@@ -301,11 +303,6 @@ class Exchange:
     def identity(self) -> Identity | None:
         """Return that of the new folder; None: it is not there, or can't be looked at."""
         return self._made.identity()
-
-    @property
-    def unpacked(self) -> Path:
-        """Return where the new folder is."""
-        return self.path.with_name(self._unpacking)
 
     def discard(self, tick: Tick = lambda: None) -> None:
         """Remove the new folder, or what was replaced; what can't be removed is said."""

@@ -11,7 +11,6 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from sys import getsizeof
 
 from pgmlite.errors import DiskError, ObjectError
@@ -57,7 +56,6 @@ def judge(
     fd: int,
     size: int,
     announced: Archive,
-    folder: Path,
     progress: Progress,
     *,
     folds_case: bool = False,
@@ -67,7 +65,6 @@ def judge(
 
     Args:
         fd: The archive, of `size` bytes.
-        folder: Where it would be unpacked; nothing is.
         folds_case: The disk takes names for one that differ in case.
         memory: Bytes of it that the members may take; None: as many as they need.
         progress: Told of nothing; may raise.
@@ -78,7 +75,9 @@ def judge(
     """
     known = _Known(announced, folded if folds_case else str, memory)
     found: list[Placed] = []
-    where = os.fspath(folder)
+    # The library looks at what is there. In a folder of which nobody else knows that is nothing:
+    # what somebody laid where it is unpacked says nothing of an archive.
+    where = f"/{os.urandom(8).hex()}"
     for member, at, info in read_members(fd, size):
         progress(0, size)
         known.add(member)

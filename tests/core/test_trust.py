@@ -305,10 +305,10 @@ class TestRelease:
         drive = Drive(trust=trust())
         low, high = release(5), release(6)
         sent = low.all_odata()
-        drive.give([low.spm(), *low.nodes()])
+        drive.give([low.spm()])
         for tenth in range(1, 200):
             now = tenth * SECOND // 10
-            drive.give([high.spm(), low.spm()], now=now)
+            drive.give([high.spm(), low.spm(), high.spm()], now=now)
             drive.give([*low.nodes(), *leaves(low), sent[tenth % len(sent)]], now=now)
             if tenth < 50:
                 assert drive.machine.manifest == high.manifest

@@ -44,7 +44,7 @@ def _judge(root: Path) -> None:
     try:
         os.write(fd, archive)
         announced = Archive(len(members), 0)
-        judge(fd, len(archive), announced, root.parent, lambda done, all_of_it: None)
+        judge(fd, len(archive), announced, lambda done, all_of_it: None)
     finally:
         os.close(fd)
 

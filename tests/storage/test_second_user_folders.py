@@ -18,7 +18,7 @@ import pytest
 from pgmlite.errors import DiskError
 from pgmlite.storage import exchange
 from tests.support.folders import Receiving, holds_version, receive, version
-from tests.support.second_user import OPEN, SecondUser
+from tests.support.second_user import OPEN, STICKY, SecondUser
 
 pytestmark = pytest.mark.lab
 
@@ -149,3 +149,21 @@ def test_what_a_killed_run_left_is_removed_where_only_we_can_have_left_it(output
         receive(output, version(2).sample())
         assert not output.with_name("out.unpacking").exists()
         assert not output.with_name("out.1").exists()
+
+
+@pytest.mark.parametrize("mode", [STICKY, OPEN], ids=["sticky", "open"])
+def test_what_he_lays_where_it_would_be_unpacked_says_nothing_of_an_archive(
+    output: Path, user: SecondUser, mode: int
+) -> None:
+    # spec: FLD-6, FLD-10
+    output.parent.chmod(mode)
+    with closing(Receiving(output)) as receiving:
+        complete = receiving.collect(version(2).sample())
+        user.does("os.mkdir('out.unpacking', 0o755); os.symlink('/', 'out.unpacking/sub')")
+        # No ObjectError: a follower would never take the object again.
+        with pytest.raises(DiskError, match=r"out\.unpacking: is not ours; move it away"):
+            receiving.publish(complete)
+    assert output.with_name("out.unpacking").is_dir(), "it is his"
+    user.does("os.unlink('out.unpacking/sub'); os.rmdir('out.unpacking')")
+    receive(output, version(2).sample())
+    assert holds_version(output, 2)

@@ -25,7 +25,7 @@ from pgmlite.core.receive.offers import (
     Take,
     Wait,
 )
-from pgmlite.core.receive.transfer import check_position
+from pgmlite.core.receive.transfer import Transfer, check_position
 from pgmlite.core.trust import Authentic, Trust
 from pgmlite.errors import ObjectError, RefusedPacket
 from pgmlite.wire.batch import PacketBatch
@@ -184,18 +184,19 @@ class Intake:
             self._trust.adopt(taken.signed)
             self.signers[taken.manifest.oid] = taken.signed.signers
 
-    def give_up(self, oid: int, *, is_sent: bool) -> None:
-        """Take note that an object is not received any more.
-
-        Args:
-            is_sent: Whether data of it came.
-        """
-        self.signers.pop(oid, None)
-        self._doubted.pop(oid, None)
-        if not is_sent:
-            self._doubted[oid] = None
+    def give_up(self, now: int, gone: Transfer) -> None:
+        """Take note that an object is not received any more."""
+        self.signers.pop(gone.oid, None)
+        self._doubted.pop(gone.oid, None)
+        # One that gave way at once, to a higher release, had no time to come.
+        if self._is_unsent(now, gone):
+            self._doubted[gone.oid] = None
             if len(self._doubted) > MOST_DOUBTED:
                 self._doubted.popitem(last=False)
+
+    def _is_unsent(self, now: int, one: Ongoing) -> bool:
+        """Whether nothing of an object came in the time in which something should have."""
+        return not one.cycles and now - one.heard >= self._config.switch_after
 
     def heard(self, now: int, oid: int) -> int:
         """Return since when an object that is adopted now counts as heard, ns (spec: RCV-4)."""
@@ -242,11 +243,7 @@ class Intake:
         # spec: TRU-3
         signed = self._trust.judge(now, spm, batch.source.address)
         self._check_name(signed.manifest)
-        unsent = [
-            oid
-            for oid, one in transfers.items()
-            if not one.cycles and now - one.heard >= self._config.switch_after
-        ]
+        unsent = [oid for oid, one in transfers.items() if self._is_unsent(now, one)]
         self._trust.admit(now, signed, unsent)
         return signed
 

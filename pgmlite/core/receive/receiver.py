@@ -317,7 +317,7 @@ class Receiver:
         """Return the transfer of an object, which begins now, in place of others."""
         for oid in {*answer.in_place_of, offer.oid} & self.transfers.keys():
             gone = self.transfers.pop(oid)
-            self._intake.give_up(oid, is_sent=gone.cycles > 0)
+            self._intake.give_up(now, gone)
             self._lost += gone.losses.lost
             self._unbelieved += gone.losses.unbelieved
         self.evidence.begin(now, offer.oid)

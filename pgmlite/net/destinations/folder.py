@@ -178,7 +178,6 @@ class FolderDestination:
             fd,
             manifest.size,
             announced,
-            self._exchange.unpacked,
             report,
             folds_case=self.part.folds_case,
             memory=memory_here(),
