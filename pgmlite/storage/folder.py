@@ -97,7 +97,7 @@ def _is_descriptor(path: Path) -> bool:
 
 def _check_kind(output: Path, status: os.stat_result) -> None:
     kinds = {
-        stat.S_IFDIR: "a folder; name the file to write",
+        stat.S_IFDIR: "a folder; name the file to write, or end it with a / to receive a folder",
         stat.S_IFBLK: "a device; name it with --device",
         stat.S_IFCHR: "a device; receive into a file and copy that",
         stat.S_IFIFO: "a FIFO; receive into - and lead standard output to it",

@@ -214,6 +214,7 @@ def test_outputs_that_can_not_be(tmp_path, monkeypatch, capsys, kind):
     )
     assert code == 7
     assert str(output.parent) in error
+    assert kind != "folder" or "end it with a / to receive a folder" in error
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
