@@ -18,7 +18,7 @@ from pgmlite.cli.values import parse_rate_limit, parse_share, parse_size
 from pgmlite.errors import UsageError
 from pgmlite.net.job_receive import Receiving
 from pgmlite.net.notify import told_of
-from pgmlite.storage.exchange import MAX_KEPT
+from pgmlite.storage.neighbours import MAX_FOLDERS
 
 EXAMPLES = """\b
 Examples:
@@ -48,11 +48,11 @@ Examples:
 )
 @option(
     "--keep",
-    type=click.IntRange(0, MAX_KEPT),
+    type=click.IntRange(0, MAX_FOLDERS),
     default=0,
     metavar="N",
     help="Of -o DIR/: keep N folders that were replaced, as DIR.1, DIR.2 and so on, "
-    f"{MAX_KEPT} at most.",
+    f"{MAX_FOLDERS} at most.",
 )
 @options.group
 @options.port

@@ -16,92 +16,19 @@ that was made here, and what is removed is that or one that the record names.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Callable, Container
-from itertools import count
+from collections.abc import Container
 from pathlib import Path
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import lets_others_rename
-from pgmlite.storage.listing import folder_identity, folder_mark
+from pgmlite.storage.listing import folder_identity
+from pgmlite.storage.neighbours import Kept, Tick, Unpacking, status_at
 from pgmlite.storage.record import Identity, Mark, Publication
-from pgmlite.storage.removal import REPLACED, remove_tree
+from pgmlite.storage.removal import remove_tree
 from pgmlite.storage.syscalls import exchange_names, rename_alone
 from pgmlite.storage.system import beside, close_quietly, reason, sync_all
-from pgmlite.storage.unpack import make_private
-
-Tick = Callable[[], None]
-
-MAX_KEPT = 99
-"""Folders that were replaced: the record names them all."""
-
-
-class _Made:
-    """The folder that is made here, and others that may go: by their inodes, not by a name.
-
-    Attributes:
-        removable: Inodes of folders that may go.
-    """
-
-    def __init__(self, name: str, fd: int) -> None:
-        """
-        Args:
-            name: Of the folder while it is being unpacked, and of one that is removed.
-            fd: The folder that it is in.
-        """
-        self._name, self._fd = name, fd
-        self.removable: set[int] = set()
-        self._tree: tuple[int, os.stat_result] | None = None
-        """Its descriptor and its inode: as long as it is open, no other one has that."""
-
-    def make(self) -> int:
-        """Make it, so that only we can enter it; return its descriptor.
-
-        Raises:
-            OSError: As the system says.
-        """
-        fd = make_private(self._name, dir_fd=self._fd)
-        self.close()
-        try:
-            status = os.fstat(fd)
-            self._tree = os.dup(fd), status
-        except OSError:
-            close_quietly(fd)
-            raise
-        self.removable.add(status.st_ino)
-        return fd
-
-    def check_at(self, name: str) -> None:
-        """
-        Raises:
-            FileExistsError: It is not what has this name.
-            OSError: That can't be told.
-        """
-        status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        if self._tree is None or not os.path.samestat(status, self._tree[1]):
-            raise FileExistsError(errno.EEXIST, REPLACED, name)
-
-    def identity(self) -> Identity | None:
-        """Return its identity; None: it is not there any more, or can't be looked at."""
-        found = folder_identity(self._name, dir_fd=self._fd)
-        is_it = found and self._tree is not None and found.inode == self._tree[1].st_ino
-        return found if is_it else None
-
-    def remove(self, tick: Tick = lambda: None) -> None:
-        """Remove what has its name by now, if it may go.
-
-        Raises:
-            OSError: As the system says; it may not.
-        """
-        remove_tree(self._name, dir_fd=self._fd, tick=tick, only=self.removable)
-
-    def close(self) -> None:
-        """Close it."""
-        if self._tree is not None:
-            close_quietly(self._tree[0])
-            self._tree = None
 
 
 class Exchange:
@@ -109,19 +36,19 @@ class Exchange:
 
     Attributes:
         path: The folder.
-        keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
+        kept: Folders that were replaced.
     """
 
     def __init__(self, path: Path, keep: int, warnings: list[str]) -> None:
         """
         Args:
+            keep: How many folders that were replaced are kept, as ``DIR.1`` and so on.
             warnings: What the user should know is added here.
 
         Raises:
             DiskError: What the folder is in can't be opened.
         """
         self.path = path
-        self.keep = keep
         self._warnings = warnings
         self._unpacking, self._new, self._old = (
             beside(path, suffix).name for suffix in (".unpacking", ".new", ".old")
@@ -131,16 +58,11 @@ class Exchange:
             self._is_shared = lets_others_rename(os.fstat(self._fd))
         except OSError as error:
             raise self._failed(error) from error
-        self._made = _Made(self._unpacking, self._fd)
+        self._made = Unpacking(self._unpacking, self._fd)
+        self.kept = Kept(path, keep, self._fd, self._made)
 
     def _failed(self, error: OSError) -> DiskError:
         return DiskError(f"output {self.path}: {reason(error)}")
-
-    def _status(self, name: str) -> os.stat_result | None:
-        try:
-            return os.stat(name, dir_fd=self._fd, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
 
     def is_empty(self) -> bool:
         """Whether there is no folder, or nothing in it.
@@ -154,44 +76,6 @@ class Exchange:
             return True
         except OSError as error:
             raise self._failed(error) from error
-
-    def kept(self, ours: Container[Mark]) -> list[Mark]:
-        """Return which of the folders that were kept are still there.
-
-        Raises:
-            DiskError: That can't be told.
-        """
-        names = (beside(self.path, f".{number}").name for number in range(1, MAX_KEPT + 1))
-        try:
-            found = [folder_mark(name, dir_fd=self._fd) for name in names]
-        except OSError as error:
-            raise self._failed(error) from error
-        return [mark for mark in found if mark in ours and mark is not None]
-
-    def check_kept(self, ours: Container[Mark]) -> None:
-        """Make sure that none but folders that were kept have the names of such.
-
-        Raises:
-            DiskError: Something else has one: it would have to go; or that can't be told.
-        """
-        for number in range(1, self.keep + 1):
-            name = beside(self.path, f".{number}")
-            try:
-                status = self._status(name.name)
-                is_kept = status is None or self._is_one_of(name.name, ours)
-            except OSError as error:
-                raise self._failed(error) from error
-            if not is_kept:
-                raise DiskError(
-                    f"output {self.path}{os.sep}: {name} is there, where --keep would put what is "
-                    "replaced, and no recv put it there; move it away"
-                )
-            if status:
-                self._made.removable.add(status.st_ino)
-
-    def _is_one_of(self, name: str, ours: Container[Mark]) -> bool:
-        mark = folder_mark(name, dir_fd=self._fd)
-        return mark is not None and mark in ours
 
     # Starting.
 
@@ -211,8 +95,8 @@ class Exchange:
             self._finish(named, kept)
             self._clear()
             for name in (self._old, self._new):
-                if self._status(name):
-                    self._bring_away(name, is_kept=self._is_one_of(name, kept))
+                if status_at(name, dir_fd=self._fd):
+                    self._bring_away(name, is_kept=self.kept.is_one_of(name, kept))
             self._made.remove()
         except OSError as error:
             raise self._failed(error) from error
@@ -221,14 +105,14 @@ class Exchange:
         """Have the new folder in place, unless somebody put another one there since."""
         whole = next((n for n in (self._unpacking, self._new) if self._is(n, named)), None)
         name = self.path.name
-        if whole and (self.is_empty() or self._is_one_of(name, kept)):
+        if whole and (self.is_empty() or self.kept.is_one_of(name, kept)):
             if whole == self._unpacking:
                 rename_alone(self._unpacking, self._new, dir_fd=self._fd)
             self._put_new()
         elif whole == self._new:
             self._clear()
             rename_alone(self._new, self._unpacking, dir_fd=self._fd)
-        elif self._status(name) is None and self._is_one_of(self._old, kept):
+        elif status_at(name, dir_fd=self._fd) is None and self.kept.is_one_of(self._old, kept):
             rename_alone(self._old, name, dir_fd=self._fd)
 
     def _bring_away(self, name: str, *, is_kept: bool) -> None:
@@ -249,7 +133,7 @@ class Exchange:
             DiskError: One has.
             OSError: That can't be told.
         """
-        status = self._status(name)
+        status = status_at(name, dir_fd=self._fd)
         if status and not (stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()):
             raise DiskError(f"{self.path.with_name(name)}: is not ours; move it away")
         # The record is older than these names: without one they are somebody's own folders.
@@ -265,8 +149,8 @@ class Exchange:
             DiskError: What is there is not ours.
             OSError: As the system says.
         """
-        self._check_ours(self._unpacking)
-        status = self._status(self._unpacking)
+        self._check_ours(self._unpacking, is_begun=True)
+        status = status_at(self._unpacking, dir_fd=self._fd)
         if status is None:
             return
         if not self._is_shared:
@@ -275,7 +159,7 @@ class Exchange:
         if status.st_ino in self._made.removable:
             self._made.remove()
             return
-        to = self._set_aside(self._unpacking, self.keep + 1)
+        to = self.kept.set_aside(self._unpacking)
         self._warnings.append(
             f"{self.path.with_name(self._unpacking)}: is {to} now and not removed: others may "
             "rename what is there, so it may be anything"
@@ -354,7 +238,7 @@ class Exchange:
             OSError: As the system says; what was in place still is.
         """
         name = self.path.name
-        if self._status(name) is None:
+        if status_at(name, dir_fd=self._fd) is None:
             rename_alone(self._new, name, dir_fd=self._fd)
             return ""
         if exchange_names(self._new, name, dir_fd=self._fd):
@@ -373,9 +257,9 @@ class Exchange:
         Raises:
             OSError: As the system says.
         """
-        if self.keep:
-            self._rotate(gone, self.keep)
-        elif ours and (status := self._status(gone)) and status.st_ino == ours:
+        if self.kept.most:
+            self.kept.rotate(gone)
+        elif ours and (status := status_at(gone, dir_fd=self._fd)) and status.st_ino == ours:
             self._made.removable.add(ours)
             rename_alone(gone, self._unpacking, dir_fd=self._fd)
         else:
@@ -396,39 +280,11 @@ class Exchange:
         Raises:
             OSError: As the system says.
         """
-        if self.keep and is_kept:
-            self._rotate(gone, self.keep)
+        if self.kept.most and is_kept:
+            self.kept.rotate(gone)
             return beside(self.path, ".1")
         # What has such a name is not there to make room, and this is not there to go.
-        return self._set_aside(gone, self.keep + 1)
-
-    def _set_aside(self, gone: str, first: int) -> Path:
-        """Give a folder the first name from a number on that nothing has; return it.
-
-        Raises:
-            OSError: As the system says.
-        """
-        names = (beside(self.path, f".{number}") for number in count(first))
-        free = next(name for name in names if self._status(name.name) is None)
-        rename_alone(gone, free.name, dir_fd=self._fd)
-        return free
-
-    def _rotate(self, gone: str, keep: int) -> None:
-        """Have a folder that was replaced be the first of those that are kept.
-
-        Raises:
-            OSError: As the system says.
-        """
-        names = [beside(self.path, f".{number}").name for number in range(1, keep + 1)]
-        # A gap ends it: a run that was killed here left one.
-        free = next((n for n, name in enumerate(names) if self._status(name) is None), None)
-        if free is None:
-            free = keep - 1
-            self._made.remove()
-            rename_alone(names[free], self._unpacking, dir_fd=self._fd)
-        for number in range(free, 0, -1):
-            rename_alone(names[number - 1], names[number], dir_fd=self._fd)
-        rename_alone(gone, names[0], dir_fd=self._fd)
+        return self.kept.set_aside(gone)
 
     def close(self) -> None:
         """Close it."""

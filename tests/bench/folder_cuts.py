@@ -22,7 +22,7 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-from pgmlite.storage import exchange, listing, removal, syscalls, unpack
+from pgmlite.storage import exchange, listing, neighbours, removal, syscalls, unpack
 from tests.bench.power_cuts import next_boot
 from tests.support.disks import Disk, clone, seclude, sh, workshop
 from tests.support.folders import Receiving, holds_version, names, receive, version
@@ -30,12 +30,15 @@ from tests.support.parts import System
 
 OLD, NEW = 1, 2
 
-CALLED = ("exchange_names", "rename_alone", "sync_disk")
-"""Calls of our own, and where they are called."""
+CALLED = (
+    (exchange, "exchange_names"),
+    (exchange, "rename_alone"),
+    (neighbours, "rename_alone"),
+    (unpack, "sync_disk"),
+)
+"""Where calls of our own are called."""
 
-PLACES = {"exchange_names": exchange, "rename_alone": exchange, "sync_disk": unpack}
-
-SHARES = dict.fromkeys(System.NAMES | set(CALLED), 0.5) | dict.fromkeys(
+SHARES = dict.fromkeys(System.NAMES | {name for _, name in CALLED}, 0.5) | dict.fromkeys(
     System.LOOKS | System.SYNCS | {"symlink", "utime", "write"}, 0.15
 )
 
@@ -52,7 +55,7 @@ class FolderCut:
 class FolderPower(System):
     """Cuts the power now and then."""
 
-    MODULES = (*System.MODULES, exchange, listing, removal, unpack)
+    MODULES = (*System.MODULES, exchange, listing, neighbours, removal, unpack)
     CALLS = System.CALLS | {"symlink", "utime"}
 
     def __init__(self, disk: Disk, rng: Random, *, exchanges: bool) -> None:
@@ -78,7 +81,7 @@ class FolderPower(System):
     @contextmanager
     def on(self) -> Iterator[FolderPower]:
         with super().on():
-            patches = [patch.object(PLACES[name], name, self._own(name)) for name in CALLED]
+            patches = [patch.object(module, name, self._own(name)) for module, name in CALLED]
             for one in patches:
                 one.start()
             try:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pgmlite.errors import DiskError, Interrupted
-from pgmlite.storage import exchange, unpack
-from pgmlite.storage.exchange import MAX_KEPT
+from pgmlite.storage import exchange, neighbours, unpack
+from pgmlite.storage.neighbours import MAX_FOLDERS
 from pgmlite.storage.syscalls import birth_of
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
 from tests.support.mortal import Killed, Mortal
@@ -36,7 +36,7 @@ def test_a_disk_that_does_not_say_what_is_there(
             raise OSError(5, "Input/output error")
         return os.stat(path, **named)
 
-    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    monkeypatch.setattr(neighbours, "os", Refusing("stat", stat))
     with pytest.raises(DiskError, match="out: Input/output error"):
         Receiving(output, keep)
 
@@ -102,7 +102,7 @@ def test_what_is_in_place_is_no_failure(output: Path, monkeypatch: pytest.Monkey
             raise OSError(5, "Input/output error")
         return os.stat(path, **named)
 
-    monkeypatch.setattr(exchange, "os", Refusing("stat", stat))
+    monkeypatch.setattr(neighbours, "os", Refusing("stat", stat))
     assert receive(output, version(1).sample()).is_new
     assert holds_version(output, 1)
 
@@ -348,15 +348,15 @@ def test_what_a_kill_left_is_kept_when_others_are_again(output: Path) -> None:
 @pytest.mark.slow
 def test_a_kill_where_as_many_are_kept_as_can_be(output: Path) -> None:
     # spec: FLD-8
-    for number in range(MAX_KEPT + 1):
-        receive(output, version(number).sample(), keep=MAX_KEPT)
+    for number in range(MAX_FOLDERS + 1):
+        receive(output, version(number).sample(), keep=MAX_FOLDERS)
     mortal = Mortal(2, exchanges=True)  # the record is written
     with mortal.on(), suppress(Killed):
-        receive(output, version(MAX_KEPT + 1).sample(), keep=MAX_KEPT)
+        receive(output, version(MAX_FOLDERS + 1).sample(), keep=MAX_FOLDERS)
     assert mortal.is_dead
-    Receiving(output, MAX_KEPT).close()
-    assert holds_version(output, MAX_KEPT + 1)
-    assert holds_version(output.parent / f"out.{MAX_KEPT}", 1)
+    Receiving(output, MAX_FOLDERS).close()
+    assert holds_version(output, MAX_FOLDERS + 1)
+    assert holds_version(output.parent / f"out.{MAX_FOLDERS}", 1)
 
 
 def test_fewer_that_are_kept_and_more_again(output: Path) -> None:

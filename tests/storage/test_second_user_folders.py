@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from pgmlite.errors import DiskError
-from pgmlite.storage import exchange
+from pgmlite.storage import exchange, neighbours, syscalls
 from tests.support.folders import Receiving, holds_version, receive, version
 from tests.support.second_user import OPEN, STICKY, SecondUser
 
@@ -61,7 +61,7 @@ def before(
     monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object], *, count: int = 1
 ) -> None:
     """Let him act before the first `count` times that names are changed by a function."""
-    original, left = getattr(exchange, name), [count]
+    original, left = getattr(syscalls, name), [count]
 
     def first_he(*arguments: Any, **named: Any) -> Any:
         left[0] -= 1
@@ -69,7 +69,8 @@ def before(
             act()
         return original(*arguments, **named)
 
-    monkeypatch.setattr(exchange, name, first_he)
+    for module in (exchange, neighbours):
+        monkeypatch.setattr(module, name, first_he, raising=False)
 
 
 @pytest.mark.parametrize("code", [EVIL, PRECIOUS], ids=["his own", "one of ours"])

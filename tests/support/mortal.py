@@ -10,7 +10,7 @@ from typing import Any, Self
 import pytest
 
 from pgmlite.net.destinations import folder
-from pgmlite.storage import exchange, listing, removal, syscalls, unpack
+from pgmlite.storage import exchange, listing, neighbours, removal, syscalls, unpack
 from tests.support import parts
 
 OWN_CALLS = ("exchange_names", "rename_alone")
@@ -38,7 +38,7 @@ class AtOnce:
 class FolderSystem(parts.System):
     """Stands between all that replaces folders and the system."""
 
-    MODULES = (*parts.System.MODULES, exchange, listing, removal, unpack)
+    MODULES = (*parts.System.MODULES, exchange, listing, neighbours, removal, unpack)
 
     def __init__(self, *, exchanges: bool) -> None:
         """
@@ -51,7 +51,8 @@ class FolderSystem(parts.System):
     def on(self) -> Iterator[Self]:
         with pytest.MonkeyPatch.context() as patches, super().on():
             for name in OWN_CALLS:
-                patches.setattr(exchange, name, self._named(name))
+                for module in (exchange, neighbours):
+                    patches.setattr(module, name, self._named(name), raising=False)
             patches.setattr(folder, "Thread", AtOnce)
             yield self
 

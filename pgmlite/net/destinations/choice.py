@@ -14,7 +14,7 @@ from pgmlite.net.destinations.contract import Before, Destination
 from pgmlite.net.destinations.device import DeviceDestination
 from pgmlite.net.destinations.file import FileDestination
 from pgmlite.net.destinations.pipe import PipeDestination
-from pgmlite.storage.exchange import MAX_KEPT
+from pgmlite.storage.neighbours import MAX_FOLDERS
 from pgmlite.storage.spool import spool_folder
 
 
@@ -65,8 +65,8 @@ def parse_where(
         )
     if keep and kind is not Kind.FOLDER:
         raise UsageError("keep: is for folders, named with a / at the end", cause="keep")
-    if not 0 <= keep <= MAX_KEPT:
-        raise UsageError(f"keep {keep}: give 0 to {MAX_KEPT}", cause="keep")
+    if not 0 <= keep <= MAX_FOLDERS:
+        raise UsageError(f"keep {keep}: give 0 to {MAX_FOLDERS}", cause="keep")
     return Where(kind, Path(path), None if spool is None else Path(spool), keep)
 
 

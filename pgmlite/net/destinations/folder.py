@@ -82,7 +82,7 @@ class FolderDestination:
             self._exchange = Exchange(self._path, keep, self.part.warnings)
             opened.callback(self._exchange.close)
             named = self.record.peek()
-            self._exchange.check_kept(self.record.kept)
+            self._exchange.kept.check(self.record.kept)
             self._exchange.mend(named, self.record.kept)
             self._check()
             self._opened = opened.pop_all()
@@ -96,7 +96,7 @@ class FolderDestination:
         Raises:
             DiskError: It may not.
         """
-        if not self._exchange.keep and not self._is_ours() and not self._exchange.is_empty():
+        if not self._exchange.kept.most and not self._is_ours() and not self._exchange.is_empty():
             raise DiskError(
                 f"output {self.name}: has files that no recv put there; move it away, or keep it "
                 "with --keep 1"
@@ -197,15 +197,15 @@ class FolderDestination:
         """
         was, is_ours = self.record.latest, self._is_ours()
         self._check()
-        self._exchange.check_kept(self.record.kept)
+        self._exchange.kept.check(self.record.kept)
         found = self._exchange.identity()
         if found is None:
             raise DiskError(
                 f"output {self.name}: what was unpacked is not there any more, or can't be read"
             )
         # Noted before it is replaced: whatever ends this process, it is known to be kept.
-        replaced = self._mark() if self._exchange.keep or is_ours else None
-        others = [one for one in self._exchange.kept(self.record.kept) if one != replaced]
+        replaced = self._mark() if self._exchange.kept.most or is_ours else None
+        others = [one for one in self._exchange.kept.marks(self.record.kept) if one != replaced]
         self.record.kept = (*filter(None, (replaced,)), *others)
         self._before(found)
         try:
