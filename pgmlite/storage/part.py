@@ -317,7 +317,9 @@ class PartFile:
 
     def _dress(self) -> None:
         """Make the file look as the output shall: where it lies now, nobody else reaches it."""
-        dress(self.fd, dress_of(self._folder, self.output.name), self._mode, self.warnings)
+        refused: list[str] = []
+        dress(self.fd, dress_of(self._folder, self.output.name), self._mode, refused)
+        self.warnings += [f"output {self.output}: {text}" for text in refused]
         self.write_back.sync_all()
         if self._before_rename:
             self._before_rename(identity_of(os.fstat(self.fd)))

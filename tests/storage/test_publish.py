@@ -43,6 +43,24 @@ def test_replacing_keeps_mode_and_owner(tmp_path):
     assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
 
 
+def test_looks_that_are_refused_are_told_of_with_the_output(tmp_path, monkeypatch):
+    output = tmp_path / "out"
+    output.write_bytes(b"old")
+    output.chmod(0o640)
+    part, _ = open_part(output)
+    store(part, ALL)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", refuse)
+    publish(part)
+    assert (
+        f"output {output}: permissions 640: Operation not permitted; others stay" in part.warnings
+    )
+    assert output.read_bytes() == SAMPLE.data
+
+
 def test_a_new_output_has_the_usual_mode(tmp_path):
     mask = os.umask(0o027)
     try:
