@@ -83,7 +83,7 @@ echo hooks=$(ran)
 
 
 def test_both_do_their_work_under_systemd(tmp_path: Path) -> None:
-    hung = "WatchdogSec=2s\nRestartSec=100ms\n"
+    hung = "WatchdogSec=5s\nRestartSec=100ms\n"
     units = {path.name: path.read_text() for path in UNITS.iterdir()}
     for name in ("recv", "send"):
         units[f"pgmlite-{name}@.service.d/log.conf"] = process_one.LOG.format(name=name) + hung
