@@ -18,7 +18,7 @@ from pgmlite.cli.values import parse_rate_limit, parse_share, parse_size
 from pgmlite.errors import UsageError
 from pgmlite.net.job_receive import Receiving
 from pgmlite.net.notify import told_of
-from pgmlite.storage.neighbours import MAX_FOLDERS
+from pgmlite.storage.record import MAX_FOLDERS
 
 EXAMPLES = """\b
 Examples:

@@ -24,11 +24,11 @@ from pathlib import Path
 from pgmlite.errors import DiskError
 from pgmlite.storage.folder import lets_others_rename
 from pgmlite.storage.listing import folder_identity
-from pgmlite.storage.neighbours import Kept, Tick, Unpacking, status_at
+from pgmlite.storage.neighbours import Kept, Tick, Unpacking, failed
 from pgmlite.storage.record import Identity, Mark, Publication
 from pgmlite.storage.removal import remove_tree
 from pgmlite.storage.syscalls import exchange_names, rename_alone
-from pgmlite.storage.system import beside, close_quietly, reason, sync_all
+from pgmlite.storage.system import beside, close_quietly, reason, status_at, sync_all
 
 
 class Exchange:
@@ -57,12 +57,9 @@ class Exchange:
             self._fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             self._is_shared = lets_others_rename(os.fstat(self._fd))
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
         self._made = Unpacking(self._unpacking, self._fd)
         self.kept = Kept(path, keep, self._fd, self._made)
-
-    def _failed(self, error: OSError) -> DiskError:
-        return DiskError(f"output {self.path}: {reason(error)}")
 
     def is_empty(self) -> bool:
         """Whether there is no folder, or nothing in it.
@@ -75,7 +72,7 @@ class Exchange:
         except FileNotFoundError:
             return True
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
 
     # Starting.
 
@@ -99,7 +96,7 @@ class Exchange:
                     self._bring_away(name, is_kept=self.kept.is_one_of(name, kept))
             self._made.remove()
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
 
     def _finish(self, named: Publication | None, kept: Container[Mark]) -> None:
         """Have the new folder in place, unless somebody put another one there since."""
@@ -182,7 +179,7 @@ class Exchange:
             self._clear()
             return self._made.make()
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
 
     def identity(self) -> Identity | None:
         """Return that of the new folder; None: it is not there, or can't be looked at."""
@@ -216,12 +213,12 @@ class Exchange:
                 rename_alone(self._new, self._unpacking, dir_fd=self._fd)
                 raise
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
         # From here on the folder is new: what goes wrong now is no failure to put it in place.
         try:
             self._made.check_at(self.path.name)
         except FileExistsError as error:
-            raise self._failed(error) from error
+            raise failed(self.path, error) from error
         except OSError as error:
             self._warnings.append(f"output {self.path} is in place, but: {reason(error)}")
         try:

@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from pgmlite.storage.record import Identity, Mark
 from pgmlite.storage.syscalls import birth_of
-from pgmlite.storage.system import close_quietly
+from pgmlite.storage.system import close_quietly, status_at
 
 ENTRY = struct.Struct(">IQQ")
 """Type and permissions, bytes, and when it was changed, ns; 0 for what has no such thing."""
@@ -41,11 +41,8 @@ def folder_mark(path: str | Path, *, dir_fd: int | None = None) -> Mark | None:
     Raises:
         OSError: That can't be told.
     """
-    try:
-        status = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISDIR(status.st_mode):
+    status = status_at(path, dir_fd=dir_fd)
+    if status is None or not stat.S_ISDIR(status.st_mode):
         return None
     return Mark(status.st_ino, birth_of(path, dir_fd=dir_fd))
 

@@ -10,28 +10,18 @@ from pathlib import Path
 
 from pgmlite.errors import DiskError
 from pgmlite.storage.listing import folder_identity, folder_mark
-from pgmlite.storage.record import Identity, Mark
+from pgmlite.storage.record import MAX_FOLDERS, Identity, Mark
 from pgmlite.storage.removal import REPLACED, remove_tree
 from pgmlite.storage.syscalls import rename_alone
-from pgmlite.storage.system import beside, close_quietly, reason
+from pgmlite.storage.system import beside, close_quietly, reason, status_at
 from pgmlite.storage.unpack import make_private
 
 Tick = Callable[[], None]
 
-MAX_FOLDERS = 99
-"""That are kept: the record names them all."""
 
-
-def status_at(name: str, *, dir_fd: int) -> os.stat_result | None:
-    """Return what has a name, a link itself; None: nothing has.
-
-    Raises:
-        OSError: That can't be told.
-    """
-    try:
-        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return None
+def failed(path: Path, error: OSError) -> DiskError:
+    """Return the error of a folder that can't be replaced."""
+    return DiskError(f"output {path}: {reason(error)}")
 
 
 class Unpacking:
@@ -121,9 +111,6 @@ class Kept:
     def _names(self, most: int) -> list[str]:
         return [beside(self._path, f".{number}").name for number in range(1, most + 1)]
 
-    def _failed(self, error: OSError) -> DiskError:
-        return DiskError(f"output {self._path}: {reason(error)}")
-
     def is_one_of(self, name: str, ours: Container[Mark]) -> bool:
         """Whether what has a name is one of some folders.
 
@@ -142,7 +129,7 @@ class Kept:
         try:
             found = [folder_mark(name, dir_fd=self._fd) for name in self._names(MAX_FOLDERS)]
         except OSError as error:
-            raise self._failed(error) from error
+            raise failed(self._path, error) from error
         return [mark for mark in found if mark in ours and mark is not None]
 
     def check(self, ours: Container[Mark]) -> None:
@@ -156,7 +143,7 @@ class Kept:
                 status = status_at(name, dir_fd=self._fd)
                 is_kept = status is None or self.is_one_of(name, ours)
             except OSError as error:
-                raise self._failed(error) from error
+                raise failed(self._path, error) from error
             if not is_kept:
                 raise DiskError(
                     f"output {self._path}{os.sep}: {self._path.with_name(name)} is there, where "

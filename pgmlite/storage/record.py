@@ -36,6 +36,9 @@ from pgmlite.wire.manifest import MAX_NAME, REFUSED_CHARACTERS, Manifest
 MAX_RECORD = 16 << 10
 """Bytes; ours have less than half of it, whatever the name."""
 
+MAX_FOLDERS = 99
+"""That are kept: a record names them all."""
+
 TEXTS = frozenset({"oid", "tree_digest", "name", "phase", "stream", "keys", "kept"})
 """The fields that are text; all others are numbers."""
 

@@ -36,6 +36,18 @@ def reason(error: OSError) -> str:
     return error.strerror or os.strerror(error.errno or 0)
 
 
+def status_at(path: str | Path, *, dir_fd: int | None = None) -> os.stat_result | None:
+    """Return what is at a path, a link itself; None: nothing is.
+
+    Raises:
+        OSError: That can't be told.
+    """
+    try:
+        return os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
 def close_quietly(fd: int) -> None:
     """Close a file; what network disks say only then comes too late to be of use."""
     with contextlib.suppress(OSError):

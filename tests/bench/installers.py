@@ -30,7 +30,7 @@ INSTALLERS = {"rauc": ("update.raucb", 28_775), "swupdate": ("update.swu", 28_77
 SWUPDATE = """
 [Service]
 Type=exec
-ExecStart=swupdate -v -k /run/work/c.pem -p 'touch /run/work/after' -H board:1
+ExecStart=swupdate -v -k /run/trial/c.pem -p 'touch /run/trial/after' -H board:1
 """
 
 RAUC = """
@@ -45,13 +45,13 @@ SLOTS = """
 compatible=board
 bootloader=noop
 [keyring]
-path=/run/work/c.pem
+path=/run/trial/c.pem
 [slot.rootfs.0]
-device=/run/work/slot-a
+device=/run/trial/slot-a
 type=raw
 bootname=A
 [slot.rootfs.1]
-device=/run/work/slot-b
+device=/run/trial/slot-b
 type=raw
 bootname=B
 """
@@ -77,7 +77,7 @@ software = {
     hardware-compatibility = [ "1" ];
     files: ( {
         filename = "image.bin";
-        path = "/run/work/target";
+        path = "/run/trial/target";
         sha256 = "$(sha256sum image.bin | cut -d' ' -f1)";
     } );
 }

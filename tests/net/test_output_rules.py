@@ -28,12 +28,12 @@ from pgmlite.net import completion, reception
 from pgmlite.net.hook import Command, Ending
 from pgmlite.net.job_follow import FollowJob
 from pgmlite.net.job_receive import ReceiveJob
-from pgmlite.net.loop import attend
 from pgmlite.net.receiving import ReceiveLoop
 from pgmlite.net.waiting import Wait, Waits, block
 from pgmlite.storage import published
 from tests.support.builders import Sample, batches, make_object
 from tests.support.folders import holds_version, version
+from tests.support.loops import perform
 from tests.support.mortal import FolderSystem, Killed
 
 OBJECTS = 4
@@ -102,18 +102,10 @@ class Loop(ReceiveLoop):
         raise Interrupted("nothing comes any more")
 
     def _hear(self, actions: list[Action]) -> Complete | None:
-        todo = actions
-        while todo or self.machine.deadline == 0:
-            after = [] if todo else self.machine.tick(0)
-            for action in todo:
-                if not isinstance(action, Complete):
-                    after += attend(action, self.machine, self._part, self._tell)
-                elif bad := self._part.settle(action):
-                    after += self.machine.doubt(action.oid, bad)
-                else:
-                    return action
-            todo = after
-        return None
+        done = perform(actions, self.machine, self._part, self._tell)
+        while not done and self.machine.deadline == 0:
+            done = perform(self.machine.tick(0), self.machine, self._part, self._tell)
+        return done
 
 
 class FileRules(RuleBasedStateMachine):

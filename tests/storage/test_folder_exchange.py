@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from pgmlite.errors import DiskError, Interrupted
-from pgmlite.storage import exchange, neighbours, unpack
-from pgmlite.storage.neighbours import MAX_FOLDERS
+from pgmlite.storage import exchange, system, unpack
+from pgmlite.storage.record import MAX_FOLDERS
 from pgmlite.storage.syscalls import birth_of
 from tests.support.folders import Receiving, everything, holds_version, names, receive, version
 from tests.support.mortal import Killed, Mortal
@@ -36,7 +36,7 @@ def test_a_disk_that_does_not_say_what_is_there(
             raise OSError(5, "Input/output error")
         return os.stat(path, **named)
 
-    monkeypatch.setattr(neighbours, "os", Refusing("stat", stat))
+    monkeypatch.setattr(system, "os", Refusing("stat", stat))
     with pytest.raises(DiskError, match="out: Input/output error"):
         Receiving(output, keep)
 
@@ -102,7 +102,7 @@ def test_what_is_in_place_is_no_failure(output: Path, monkeypatch: pytest.Monkey
             raise OSError(5, "Input/output error")
         return os.stat(path, **named)
 
-    monkeypatch.setattr(neighbours, "os", Refusing("stat", stat))
+    monkeypatch.setattr(system, "os", Refusing("stat", stat))
     assert receive(output, version(1).sample()).is_new
     assert holds_version(output, 1)
 

@@ -15,12 +15,11 @@ from typing import Any, cast
 from pgmlite.core.config import ReceiverConfig
 from pgmlite.core.machine import Action, Complete
 from pgmlite.net.destinations.folder import FolderDestination
-from pgmlite.net.loop import attend
 from pgmlite.net.waiting import Waits, block
 from pgmlite.storage.record import Identity, Publication
 from pgmlite.wire.manifest import Archive, Manifest
 from tests.support.builders import Judging, Sample, batches, tree_of
-from tests.support.loops import Heard
+from tests.support.loops import Heard, perform
 
 SYMBOL, BLOCK = 1_024, 64
 END = bytes(1_024)
@@ -223,18 +222,7 @@ class Receiving:
         return None
 
     def _perform(self, actions: list[Action]) -> Complete | None:
-        todo = actions
-        while todo:
-            after: list[Action] = []
-            for action in todo:
-                if not isinstance(action, Complete):
-                    after += attend(action, self.machine, self.place.part, self.heard)
-                elif bad := self.place.part.settle(action):
-                    after += self.machine.doubt(action.oid, bad)
-                else:
-                    return action
-            todo = after
-        return None
+        return perform(actions, self.machine, self.place.part, self.heard)
 
     def close(self) -> None:
         self.place.close()

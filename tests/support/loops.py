@@ -8,12 +8,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar, cast
 
-from pgmlite.core.events import Event, Warned
+from pgmlite.core.events import Event, Tell, Warned
+from pgmlite.core.machine import Action, Complete
 from pgmlite.core.receive.listening import Membership
+from pgmlite.core.receive.receiver import Receiver
 from pgmlite.errors import Interrupted, NetworkError, PgmliteError
 from pgmlite.net.address import Channel
+from pgmlite.net.loop import attend
 from pgmlite.net.udp import Arrival
 from pgmlite.net.waiting import Stop, Waits, Work
+from pgmlite.storage.contract import Part
 from pgmlite.wire.endpoint import Endpoint
 from tests.support.builders import fill
 
@@ -34,6 +38,24 @@ class Until(Stop):
         super().check()
         if self._condition():
             raise Interrupted("seen")
+
+
+def perform(
+    actions: Sequence[Action], machine: Receiver, part: Part, tell: Tell
+) -> Complete | None:
+    """Do what a receiver says; return what is whole and settled, if that comes of it."""
+    todo = list(actions)
+    while todo:
+        after: list[Action] = []
+        for action in todo:
+            if not isinstance(action, Complete):
+                after += attend(action, machine, part, tell)
+            elif bad := part.settle(action):
+                after += machine.doubt(action.oid, bad)
+            else:
+                return action
+        todo = after
+    return None
 
 
 class Heard:

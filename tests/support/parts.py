@@ -14,9 +14,8 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from pgmlite.core.config import ReceiverConfig
-from pgmlite.core.machine import Action, Complete
+from pgmlite.core.machine import Action
 from pgmlite.core.trust import Trust
-from pgmlite.net.loop import attend
 from pgmlite.storage import (
     content,
     floors,
@@ -31,7 +30,7 @@ from pgmlite.storage import (
 )
 from pgmlite.storage.part import PartFile
 from tests.support.builders import Judging, Sample, batches
-from tests.support.loops import Heard
+from tests.support.loops import Heard, perform
 
 
 class Run:
@@ -107,19 +106,9 @@ class Run:
         return self
 
     def _perform(self, actions: list[Action]) -> None:
-        todo = actions
-        while todo:
-            after: list[Action] = []
-            for action in todo:
-                if not isinstance(action, Complete):
-                    after += attend(action, self.machine, self.part, self.heard)
-                elif bad := self.part.settle(action):
-                    after += self.machine.doubt(action.oid, bad)
-                else:
-                    self.is_new = self.part.publish(action)
-                    self.is_done = True
-                    return
-            todo = after
+        if complete := perform(actions, self.machine, self.part, self.heard):
+            self.is_new = self.part.publish(complete)
+            self.is_done = True
 
 
 @cache

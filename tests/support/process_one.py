@@ -47,8 +47,8 @@ mount --bind /proc/sys /proc/sys
 mount -o remount,ro,bind /proc/sys
 # What is below /tmp or a home is hidden from units; what they run must not be.
 mount -t tmpfs tmpfs /run
-mkdir -p /run/units /run/work /run/python /run/project /run/packages /run/commands /run/lock
-mount --bind {work} /run/work
+mkdir -p /run/units /run/trial /run/python /run/project /run/packages /run/commands /run/lock
+mount --bind {work} /run/trial
 mount --bind {python} /run/python
 mount --bind {project} /run/project
 mount --bind {packages} /run/packages
@@ -58,7 +58,7 @@ mount -t tmpfs -o mode=755 tmpfs /var/log
 mount -t tmpfs -o mode=755 tmpfs /srv
 cp -a /etc /run/etc
 mount --bind /run/etc /etc
-cp -r /run/work/etc/. /etc
+cp -r /run/trial/etc/. /etc
 umount -R /sys/fs/cgroup
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir /sys/fs/cgroup/pgmlite-{id}
@@ -74,7 +74,7 @@ mount --bind /run/commands /usr/local/bin
 for name in {targets}; do
     printf '[Unit]\\nDescription=%s\\nDefaultDependencies=no\\n' $name > /run/units/$name.target
 done
-cp -r /run/work/units/. /run/units
+cp -r /run/trial/units/. /run/units
 ip link add eth0 type veth peer name eth1
 ip link set lo up
 ip link set eth1 up
@@ -108,19 +108,19 @@ Description=The test
 DefaultDependencies=no
 [Service]
 Type=oneshot
-WorkingDirectory=/run/work
+WorkingDirectory=/run/trial
 ExecStart=bash -x test.sh
 ExecStopPost=touch over
 TimeoutStartSec={limit}
-StandardOutput=append:/run/work/said
-StandardError=append:/run/work/log
+StandardOutput=append:/run/trial/said
+StandardError=append:/run/trial/log
 """
 
 
 LOG = """
 [Service]
-StandardOutput=append:/run/work/{name}.log
-StandardError=append:/run/work/{name}.log
+StandardOutput=append:/run/trial/{name}.log
+StandardError=append:/run/trial/{name}.log
 """
 """A drop-in: what a unit says is found in the folder of the work."""
 
@@ -157,7 +157,7 @@ def run(
     """Let systemd start a script, which may start units.
 
     Args:
-        work: A folder, which the script finds as /run/work; it starts there.
+        work: A folder, which the script finds as /run/trial; it starts there.
         units: What to write in /run/units, by names; `etc`: in /etc.
         script: For bash.
         limit: Seconds; then all of it ends.

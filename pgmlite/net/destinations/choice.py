@@ -14,7 +14,7 @@ from pgmlite.net.destinations.contract import Before, Destination
 from pgmlite.net.destinations.device import DeviceDestination
 from pgmlite.net.destinations.file import FileDestination
 from pgmlite.net.destinations.pipe import PipeDestination
-from pgmlite.storage.neighbours import MAX_FOLDERS
+from pgmlite.storage.record import MAX_FOLDERS
 from pgmlite.storage.spool import spool_folder
 
 
